@@ -1,0 +1,95 @@
+//! How did a request end? An [`Ending`] is everything that a result or a dead letter says beyond the request itself.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::verdict::Fault;
+use crate::contract::Violation;
+
+/// How a request ended. All but `created` and `exists` are dead letters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// A task was created for this run.
+    Created,
+    /// The source server already has the task that the request asks for.
+    Exists,
+    /// The API refused the request for good.
+    Rejected,
+    /// Another task stands in the way.
+    Conflict,
+    /// The body breaks the API's contract; it was never sent.
+    Invalid,
+    /// The retries ran out.
+    Exhausted,
+    /// The deadline passed before it could be sent.
+    Expired,
+    /// It may or may not have been created, and no look could tell.
+    Unknown,
+}
+
+impl Outcome {
+    pub const ALL: [Self; 8] = [
+        Self::Created,
+        Self::Exists,
+        Self::Rejected,
+        Self::Conflict,
+        Self::Invalid,
+        Self::Exhausted,
+        Self::Expired,
+        Self::Unknown,
+    ];
+
+    /// The word used in routing keys, headers and metric labels.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Exists => "exists",
+            Self::Rejected => "rejected",
+            Self::Conflict => "conflict",
+            Self::Invalid => "invalid",
+            Self::Exhausted => "exhausted",
+            Self::Expired => "expired",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    pub fn is_dead_letter(self) -> bool {
+        !matches!(self, Self::Created | Self::Exists)
+    }
+}
+
+/// One attempt or look of a request's history, as a dead letter's `x-sluice-history` tells it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Try {
+    #[schemars(with = "String")]
+    pub at: Timestamp,
+    /// `post` or `look`
+    pub what: std::borrow::Cow<'static, str>,
+    /// The verdict's word, see [`super::verdict::Verdict::as_str`].
+    pub verdict: std::borrow::Cow<'static, str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error_code: Option<String>,
+}
+
+/// How a request ended, and what is known about it.
+#[derive(Clone, Debug)]
+pub struct Ending {
+    pub outcome: Outcome,
+    pub task_id: Option<String>,
+    /// The state of the task that a look found.
+    pub task_state: Option<String>,
+    /// What the API said, for outcomes that come from an answer.
+    pub fault: Option<Fault>,
+    /// For `invalid`: every rule of the contract that the body breaks.
+    pub violations: Vec<Violation>,
+    /// One sentence for the reader of a dead letter: what happened and what to do.
+    pub reason: String,
+    pub attempts: u32,
+    pub looks: u32,
+    pub first_attempt_at: Option<Timestamp>,
+    pub settled_at: Timestamp,
+    pub history: Vec<Try>,
+}

@@ -1,0 +1,100 @@
+//! What is a request, and who owns it? A [`Request`] is what was read of one message; a [`Job`] adds the delivery
+//! (a value that cannot be copied, so there is one owner at a time) and what is left of its retries.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::outcome::Try;
+use super::time::Moment;
+
+/// One life of a request: (message id, SHA-256 of the body, enqueued-at, replay number) as a UUID of version 5.
+/// Results carry it as their message id, and what is remembered goes by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Run(pub Uuid);
+
+impl Run {
+    /// Any fixed UUID serves as a name space; changing it would give every run a new identity.
+    const SPACE: Uuid = Uuid::from_u128(0x5e1c_9e0b_6a55_4d0e_9d5b_51c1_ce6a_7e00);
+
+    /// `body_sha256` is the digest of the body's bytes as they were enqueued.
+    pub fn of(message_id: &str, body_sha256: &[u8; 32], enqueued_at: Option<Timestamp>, replay: u32) -> Self {
+        let mut name = Vec::with_capacity(message_id.len() + 64);
+        name.extend_from_slice(message_id.as_bytes());
+        name.push(0);
+        name.extend_from_slice(body_sha256);
+        let at = enqueued_at.map_or(i64::MIN, Timestamp::as_millisecond);
+        name.extend_from_slice(&at.to_be_bytes());
+        name.extend_from_slice(&replay.to_be_bytes());
+        Self(Uuid::new_v5(&Self::SPACE, &name))
+    }
+}
+
+/// What the worker knows of one message. Of an invalid body as much as could be read: unknown texts are empty.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The message id; derived from the body where the message has none.
+    pub id: Box<str>,
+    pub run: Run,
+    pub name: Box<str>,
+    pub source_server_id: Box<str>,
+    /// The target server's `vm_id`, where the body names one.
+    pub target_vm_id: Option<Box<str>>,
+    pub project_id: Box<str>,
+    pub region_id: Box<str>,
+    /// `x-sluice-batch`
+    pub batch: Option<Arc<str>>,
+    /// `x-sluice-row`: the place in the plan, from 1.
+    pub row: Option<u64>,
+    /// `x-sluice-priority`, else the body's `priority`, else 1. Higher is more urgent.
+    pub priority: u16,
+    /// `x-sluice-enqueued-at`, else the message's `timestamp`.
+    pub enqueued_at: Option<Timestamp>,
+    pub not_before: Option<Timestamp>,
+    pub deadline: Option<Timestamp>,
+    /// `x-sluice-replay`: how often a reviewer has sent this request again.
+    pub replay: u32,
+    /// `x-sluice-again`: a finished migration is wanted again.
+    pub again: bool,
+    /// Whether the body's `auto_start` lets the migration run by itself: everything but an explicit `false`.
+    pub starts: bool,
+    /// `traceparent` and `tracestate` (W3C), forwarded as they came.
+    pub trace: Option<Box<Trace>>,
+    /// The length of the body in bytes.
+    pub bytes: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trace {
+    pub parent: String,
+    pub state: Option<String>,
+}
+
+/// A request, its delivery, and how far it has come. Whoever holds the job answers for the delivery.
+#[derive(Debug)]
+pub struct Job<D> {
+    pub request: Request,
+    pub delivery: D,
+    /// The session that delivered it: deliveries of a lost session are void.
+    pub session: u64,
+    /// The source says that it delivered this message before (AMQP `redelivered`).
+    pub redelivered: bool,
+    /// When this worker received it.
+    pub received: Moment,
+    pub progress: Progress,
+}
+
+/// What has been tried for a run so far. It outlives a delivery that is given back.
+#[derive(Clone, Debug, Default)]
+pub struct Progress {
+    /// Attempts (`POST`s) that count against `retry.attempts`.
+    pub counted: u32,
+    /// All attempts.
+    pub attempts: u32,
+    /// Look-ups made for this run.
+    pub looks: u32,
+    pub first_attempt_at: Option<Timestamp>,
+    /// The latest tries, oldest first; bounded by the core.
+    pub history: Vec<Try>,
+}

@@ -1,0 +1,117 @@
+//! What did one call to the API show? The API client turns an answer into a [`Verdict`] or a [`Listing`]; the core
+//! decides what follows.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// What one attempt (a `POST`) showed, or why a look failed.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Verdict {
+    /// 2xx with an `id`.
+    Created { task_id: String },
+    /// The answer is final for this request.
+    Rejected(Fault),
+    /// It may have been applied. `conflict`: the API says that a task is in the way (7605, 6615, 6005), which may be
+    /// our own.
+    Ambiguous { fault: Fault, conflict: bool },
+    /// Worth trying again. `answered`: SMS itself said so, so one look settles the doubt; otherwise the request surely
+    /// never left (refused, DNS, TLS) and needs no look.
+    Transient { fault: Fault, answered: bool },
+    /// 429: the whole gate waits, `wait` if the answer says how long. `limit` is the quota that the text names,
+    /// as (calls, window).
+    Throttled { fault: Fault, wait: Option<Duration>, limit: Option<(u32, Duration)> },
+    /// The token was refused.
+    Unauthorized(Fault),
+    /// The account, not the request. `one_resource`: the answer names a resource (SMS.9004), so only several in a row
+    /// are taken to mean the account.
+    Account { fault: Fault, one_resource: bool },
+}
+
+impl Verdict {
+    /// The word used in logs, histories and the `verdict` label.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Created { .. } => "created",
+            Self::Rejected(_) => "rejected",
+            Self::Ambiguous { .. } => "ambiguous",
+            Self::Transient { .. } => "transient",
+            Self::Throttled { .. } => "throttled",
+            Self::Unauthorized(_) => "unauthorized",
+            Self::Account { .. } => "account",
+        }
+    }
+
+    pub fn fault(&self) -> Option<&Fault> {
+        match self {
+            Self::Created { .. } => None,
+            Self::Rejected(fault)
+            | Self::Ambiguous { fault, .. }
+            | Self::Transient { fault, .. }
+            | Self::Throttled { fault, .. }
+            | Self::Unauthorized(fault)
+            | Self::Account { fault, .. } => Some(fault),
+        }
+    }
+}
+
+/// What the API, the gateway or the network said when a call did not succeed.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Fault {
+    /// The HTTP status; absent where no answer came.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error_code: Option<String>,
+    /// The API's message; for a network error what happened, without credentials or url.
+    pub error_msg: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub error_param: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub details: Vec<FaultDetail>,
+    /// The API's `X-Request-Id`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct FaultDetail {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error_code: Option<String>,
+    #[serde(default)]
+    pub error_msg: String,
+}
+
+/// A page of `GET /v3/tasks` to ask for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Query {
+    /// The tasks of one source server: a look. The id of the source server.
+    Source(String),
+    /// A page of all tasks of the account, 200 at most.
+    All { offset: u32 },
+    /// How many tasks are in this state: one row is asked for, the `count` is what matters.
+    State(String),
+}
+
+/// What a `GET /v3/tasks` answered.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Listing {
+    pub tasks: Vec<Task>,
+    /// How many there are in all, whatever the page.
+    pub count: u32,
+    /// The API's `Date` header, for the difference between its clock and ours.
+    pub date: Option<Timestamp>,
+}
+
+/// One row of a listing: what the judge needs to know of a task.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Task {
+    pub id: String,
+    pub name: String,
+    /// `READY`, `RUNNING`, `MIGRATE_SUCCESS`, ...: an open set.
+    pub state: String,
+    pub source_server_id: String,
+    pub target_vm_id: Option<String>,
+    pub create_date: Option<Timestamp>,
+}

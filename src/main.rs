@@ -1,0 +1,3 @@
+//! Arguments to command, result to exit code.
+
+fn main() {}

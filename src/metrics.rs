@@ -1,0 +1,1 @@
+//! What do dashboards see of the worker?

@@ -1,0 +1,64 @@
+//! Where do requests come from, and where does what became of them go? The seam between the worker and its sources:
+//! the broker is one, a plan file with its journal is another.
+
+use std::future::Future;
+
+use bytes::Bytes;
+
+use crate::contract::Violation;
+use crate::core::{Ending, Job};
+
+/// A delivery as the worker sees it: the body, and whatever the source needs to settle it.
+pub trait Delivery: Send + 'static {
+    /// The body's bytes as they were enqueued. May read a spill file, so call it when the body is to be sent.
+    fn body(&self) -> std::io::Result<Bytes>;
+}
+
+/// What a source has to say.
+#[derive(Debug)]
+pub enum Event<D> {
+    /// This worker is the active one of a new session: deliveries follow. Every job of it carries this number.
+    Opened { session: u64 },
+    /// A valid request.
+    Arrived(Job<D>),
+    /// A message that must not be sent: to be settled as `invalid` with these violations.
+    Invalid(Job<D>, Vec<Violation>),
+    /// The session ended: its deliveries are void. The source opens a new one by itself.
+    Lost { why: String },
+    /// Results can (`false`) or cannot (`true`) be published just now (RabbitMQ: `connection.blocked`).
+    Blocked(bool),
+}
+
+/// How an attempt to settle ended.
+#[derive(Debug)]
+pub enum Settled {
+    /// Published, confirmed, and the delivery acknowledged.
+    Done,
+    /// The session was lost under it: the delivery comes again.
+    SessionLost,
+}
+
+/// A source of requests and sink of results.
+pub trait Source: Send {
+    type Delivery: Delivery;
+
+    /// The next event; pending while there is none. Cancel safe: it stands in the worker's `select!`.
+    fn next(&mut self) -> impl Future<Output = Event<Self::Delivery>> + Send;
+
+    /// Publishes what became of the request (a result, and a dead letter where the outcome is one), awaits the
+    /// confirms, and only then acknowledges the delivery.
+    fn settle(
+        &self,
+        job: Job<Self::Delivery>,
+        ending: Ending,
+    ) -> impl Future<Output = (Job<Self::Delivery>, Ending, Settled)> + Send + 'static;
+
+    /// Gives a delivery back unsettled; it comes again, here or at another worker.
+    fn give_back(&self, job: Job<Self::Delivery>) -> impl Future<Output = ()> + Send + 'static;
+
+    /// No more deliveries are wanted; those held stay valid until [`Source::leave`].
+    fn stop(&mut self) -> impl Future<Output = ()> + Send;
+
+    /// Gives back what is held, makes sure that the broker has read every acknowledgement, and closes.
+    fn leave(self, held: Vec<Job<Self::Delivery>>) -> impl Future<Output = ()> + Send;
+}

@@ -1,0 +1,14 @@
+//! One binary, a module an area. What needs a broker stands under [`rabbit`], what needs a browser under [`browser`];
+//! `cargo nextest run` leaves those two out and says so, `scripts/test` runs everything.
+
+mod api;
+mod browser;
+mod config;
+mod contract;
+mod limits;
+mod model;
+mod plan;
+mod rabbit;
+mod sandbox;
+mod simulation;
+mod support;

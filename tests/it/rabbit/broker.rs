@@ -1,0 +1,1 @@
+//! Tests of this area on a real RabbitMQ.

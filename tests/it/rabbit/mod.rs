@@ -1,0 +1,6 @@
+//! Tests that talk to a real RabbitMQ.
+
+mod broker;
+mod process;
+mod review;
+mod worker;
