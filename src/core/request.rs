@@ -19,7 +19,12 @@ impl Run {
     const SPACE: Uuid = Uuid::from_u128(0x5e1c_9e0b_6a55_4d0e_9d5b_51c1_ce6a_7e00);
 
     /// `body_sha256` is the digest of the body's bytes as they were enqueued.
-    pub fn of(message_id: &str, body_sha256: &[u8; 32], enqueued_at: Option<Timestamp>, replay: u32) -> Self {
+    pub fn of(
+        message_id: &str,
+        body_sha256: &[u8; 32],
+        enqueued_at: Option<Timestamp>,
+        replay: u32,
+    ) -> Self {
         let mut name = Vec::with_capacity(message_id.len() + 64);
         name.extend_from_slice(message_id.as_bytes());
         name.push(0);

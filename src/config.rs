@@ -1,1 +1,0 @@
-//! What did the operator ask for?
