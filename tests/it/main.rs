@@ -1,6 +1,8 @@
 //! One binary, a module an area. What needs a broker stands under [`rabbit`], what needs a browser under [`browser`];
 //! `cargo nextest run` leaves those two out and says so, `scripts/test` runs everything.
 
+#![allow(clippy::unwrap_used)]
+
 mod api;
 mod browser;
 mod config;
