@@ -13,6 +13,8 @@ pub mod commands;
 pub mod config;
 pub mod contract;
 pub mod core;
+pub mod intake;
 pub mod metrics;
+pub mod results;
 pub mod sandbox;
 pub mod source;

@@ -1,0 +1,380 @@
+//! What does a message ask for? Reads a message of any origin (properties, headers, body) into a [`Request`], or into
+//! everything that is wrong with it and as much of the request as could be read.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use crate::contract::{self, Rules, Violation};
+use crate::core::Request;
+use crate::core::request::{Run, Trace};
+
+/// The names of the headers of a request.
+pub mod header {
+    /// What all headers of ours begin with.
+    pub const PREFIX: &str = "x-sluice-";
+    pub const BATCH: &str = "x-sluice-batch";
+    pub const ENQUEUED_AT: &str = "x-sluice-enqueued-at";
+    pub const ROW: &str = "x-sluice-row";
+    pub const NOT_BEFORE: &str = "x-sluice-not-before";
+    pub const DEADLINE: &str = "x-sluice-deadline";
+    pub const PRIORITY: &str = "x-sluice-priority";
+    pub const REPLAY: &str = "x-sluice-replay";
+    pub const AGAIN: &str = "x-sluice-again";
+    pub const TRACEPARENT: &str = "traceparent";
+    pub const TRACESTATE: &str = "tracestate";
+}
+
+/// A message without its protocol.
+#[derive(Clone, Debug, Default)]
+pub struct Message {
+    pub message_id: Option<String>,
+    /// When it was published, as the publisher says.
+    pub timestamp: Option<Timestamp>,
+    /// The protocol's coarse priority; never trusted, so never read here.
+    pub priority: Option<u8>,
+    /// The headers `x-sluice-*`, `traceparent` and `tracestate`, as text.
+    pub headers: BTreeMap<String, String>,
+    pub body: Bytes,
+}
+
+/// What was read of a message.
+#[derive(Clone, Debug)]
+pub struct Intake {
+    /// All that could be read; unknown texts are empty where there are violations.
+    pub request: Request,
+    /// Empty: the request may be sent. Those of the headers first, then those of the body.
+    pub violations: Vec<Violation>,
+    /// Rules of the page that real use breaks without harm.
+    pub warnings: Vec<Violation>,
+}
+
+/// Any fixed UUID serves as a name space; changing it would give messages without an id another one.
+const ID_SPACE: Uuid = Uuid::from_u128(0x9d6a_11f2_5c0e_4b5d_8f0f_2f77_6c1b_30aa);
+
+/// The longest piece of a header that a violation quotes, in characters.
+const QUOTED: usize = 80;
+
+/// Reads a message. Never panics, and looks at the body once for its digest and once for its contents.
+pub fn read(message: &Message, rules: &Rules) -> Intake {
+    let digest: [u8; 32] = Sha256::digest(&message.body).into();
+    let mut headers = Headers { texts: &message.headers, violations: Vec::new() };
+    let batch = headers.batch();
+    let enqueued_at = headers.parsed(header::ENQUEUED_AT, RFC_3339);
+    let row = headers.parsed(header::ROW, "a whole number from 0");
+    let not_before = headers.parsed(header::NOT_BEFORE, RFC_3339);
+    let deadline = headers.parsed(header::DEADLINE, RFC_3339);
+    let priority: Option<u16> = headers.parsed(header::PRIORITY, "a whole number from 0 to 65535");
+    let replay = headers.parsed(header::REPLAY, "a whole number from 0 to 4294967295").unwrap_or(0);
+    let again = headers.parsed(header::AGAIN, "true or false").unwrap_or(false);
+    let trace = headers.trace();
+    let mut violations = headers.violations;
+    let body = Body::read(&message.body, rules);
+    violations.extend(body.violations);
+
+    let id = match message.message_id.as_deref() {
+        Some(id) if !id.is_empty() => id.into(),
+        _ => derived_id(&digest),
+    };
+    let enqueued_at = enqueued_at.or(message.timestamp);
+    let request = Request {
+        run: Run::of(&id, &digest, enqueued_at, replay),
+        id,
+        name: body.name,
+        source_server_id: body.source_server_id,
+        target_vm_id: body.target_vm_id,
+        project_id: body.project_id,
+        region_id: body.region_id,
+        batch,
+        row,
+        priority: priority.unwrap_or(body.priority),
+        enqueued_at,
+        not_before,
+        deadline,
+        replay,
+        again,
+        starts: body.starts,
+        trace,
+        bytes: u32::try_from(message.body.len()).unwrap_or(u32::MAX),
+    };
+    Intake { request, violations, warnings: body.warnings }
+}
+
+/// The message id of a message that has none: the same for the same body.
+fn derived_id(body_sha256: &[u8; 32]) -> Box<str> {
+    Uuid::new_v5(&ID_SPACE, body_sha256).to_string().into()
+}
+
+/// Whether this may be the id of a batch: it stands in routing keys, metric labels and paths.
+pub fn is_batch_id(text: &str) -> bool {
+    (1..=64).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
+}
+
+const RFC_3339: &str = "a time as RFC 3339, such as 2026-01-31T12:00:00.000Z";
+
+struct Headers<'a> {
+    texts: &'a BTreeMap<String, String>,
+    violations: Vec<Violation>,
+}
+
+impl Headers<'_> {
+    fn parsed<T: FromStr<Err: Display>>(&mut self, name: &str, allowed: &str) -> Option<T> {
+        let text = self.texts.get(name)?;
+        let parsed = text.trim().parse().ok();
+        if parsed.is_none() {
+            self.violate(name, allowed);
+        }
+        parsed
+    }
+
+    fn batch(&mut self) -> Option<Arc<str>> {
+        let text = self.texts.get(header::BATCH)?;
+        if is_batch_id(text) {
+            return Some(text.as_str().into());
+        }
+        self.violate(header::BATCH, "1 to 64 of the characters A-Z a-z 0-9 _ -");
+        None
+    }
+
+    /// A broken trace context is ignored, as W3C asks of whoever reads one: it must not cost a request its life.
+    fn trace(&self) -> Option<Box<Trace>> {
+        let parent = self.texts.get(header::TRACEPARENT).filter(|text| is_traceparent(text))?;
+        let state =
+            self.texts.get(header::TRACESTATE).filter(|text| text.len() <= 512 && is_visible(text));
+        Some(Box::new(Trace { parent: parent.clone(), state: state.cloned() }))
+    }
+
+    fn violate(&mut self, name: &str, allowed: &str) {
+        let text = self.texts.get(name).map_or("", String::as_str);
+        let found = text.chars().take(QUOTED).collect::<String>();
+        let more = if text.chars().nth(QUOTED).is_some() { "…" } else { "" };
+        self.violations.push(Violation {
+            pointer: format!("header {name}"),
+            found: format!("{found:?}{more}"),
+            allowed: allowed.into(),
+        });
+    }
+}
+
+/// `version-traceid-parentid-flags` in lower-case hexadecimal digits, the ids not all zero.
+fn is_traceparent(text: &str) -> bool {
+    let hex = |part: &str, len: usize| {
+        part.len() == len && part.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+    };
+    let id = |part: &str, len: usize| hex(part, len) && part.bytes().any(|b| b != b'0');
+    let mut parts = text.splitn(5, '-');
+    let version = parts.next().is_some_and(|part| hex(part, 2) && part != "ff");
+    let trace = parts.next().is_some_and(|part| id(part, 32));
+    let parent = parts.next().is_some_and(|part| id(part, 16));
+    let flags = parts.next().is_some_and(|part| hex(part, 2));
+    version && trace && parent && flags && (parts.next().is_none() || !text.starts_with("00"))
+}
+
+fn is_visible(text: &str) -> bool {
+    text.bytes().all(|b| (0x20..0x7f).contains(&b))
+}
+
+/// What the contract knows of the body, valid or not, in the shape of a request.
+#[derive(Default)]
+struct Body {
+    name: Box<str>,
+    source_server_id: Box<str>,
+    target_vm_id: Option<Box<str>>,
+    project_id: Box<str>,
+    region_id: Box<str>,
+    priority: u16,
+    starts: bool,
+    violations: Vec<Violation>,
+    warnings: Vec<Violation>,
+}
+
+impl Body {
+    fn read(body: &[u8], rules: &Rules) -> Self {
+        match contract::read(body, rules) {
+            Ok(reading) => {
+                let view = reading.view;
+                Self {
+                    name: view.name.into(),
+                    source_server_id: view.source_server_id.into(),
+                    target_vm_id: view.target_vm_id.map(Into::into),
+                    project_id: view.project_id.into(),
+                    region_id: view.region_id.into(),
+                    priority: view.priority,
+                    starts: view.auto_start != Some(false),
+                    violations: Vec::new(),
+                    warnings: reading.warnings,
+                }
+            }
+            Err(invalid) => Self {
+                name: invalid.name.unwrap_or_default().into(),
+                source_server_id: invalid.source_server_id.unwrap_or_default().into(),
+                target_vm_id: None,
+                project_id: invalid.project_id.unwrap_or_default().into(),
+                region_id: invalid.region_id.unwrap_or_default().into(),
+                priority: invalid.priority.unwrap_or(1),
+                starts: true,
+                violations: invalid.violations,
+                warnings: Vec::new(),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(headers: &[(&str, &str)]) -> Message {
+        Message {
+            headers: headers
+                .iter()
+                .map(|(name, text)| ((*name).to_owned(), (*text).to_owned()))
+                .collect(),
+            body: Bytes::from_static(b"{}"),
+            ..Message::default()
+        }
+    }
+
+    fn of_headers(intake: &Intake) -> Vec<&str> {
+        let pointers = intake.violations.iter().map(|violation| violation.pointer.as_str());
+        pointers.filter(|pointer| pointer.starts_with("header ")).collect()
+    }
+
+    #[test]
+    fn every_header_is_read() {
+        let intake = read(
+            &message(&[
+                (header::BATCH, "wave-7_A"),
+                (header::ENQUEUED_AT, "2026-01-31T12:00:00.123+08:00"),
+                (header::ROW, "17"),
+                (header::NOT_BEFORE, "2026-02-01T00:00:00Z"),
+                (header::DEADLINE, "2026-02-02T00:00:00Z"),
+                (header::PRIORITY, "65535"),
+                (header::REPLAY, "2"),
+                (header::AGAIN, "true"),
+                (header::TRACEPARENT, "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
+                (header::TRACESTATE, "a=b"),
+            ]),
+            &Rules::default(),
+        );
+        assert_eq!(of_headers(&intake), Vec::<&str>::new());
+        let request = intake.request;
+        assert_eq!(request.batch.as_deref(), Some("wave-7_A"));
+        assert_eq!(request.enqueued_at.unwrap().to_string(), "2026-01-31T04:00:00.123Z");
+        assert_eq!(
+            (request.row, request.priority, request.replay, request.again),
+            (Some(17), 65535, 2, true)
+        );
+        assert_eq!(request.not_before.unwrap().to_string(), "2026-02-01T00:00:00Z");
+        assert_eq!(request.deadline.unwrap().to_string(), "2026-02-02T00:00:00Z");
+        let trace = request.trace.unwrap();
+        assert_eq!((trace.parent.len(), trace.state.as_deref()), (55, Some("a=b")));
+    }
+
+    #[test]
+    fn each_bad_header_is_a_violation_that_names_it_and_what_is_allowed() {
+        let long = "x".repeat(65);
+        for (name, text) in [
+            (header::BATCH, ""),
+            (header::BATCH, "with space"),
+            (header::BATCH, "ümlaut"),
+            (header::BATCH, long.as_str()),
+            (header::ENQUEUED_AT, "yesterday"),
+            (header::ENQUEUED_AT, "2026-13-01T00:00:00Z"),
+            (header::ROW, "-1"),
+            (header::ROW, "1.5"),
+            (header::NOT_BEFORE, "12:00"),
+            (header::DEADLINE, "soon"),
+            (header::PRIORITY, "65536"),
+            (header::PRIORITY, "high"),
+            (header::REPLAY, "two"),
+            (header::REPLAY, "4294967296"),
+            (header::AGAIN, "perhaps"),
+        ] {
+            let intake = read(&message(&[(name, text)]), &Rules::default());
+            assert_eq!(of_headers(&intake), [format!("header {name}")], "{name}: {text}");
+            assert!(!intake.violations[0].allowed.is_empty());
+        }
+    }
+
+    #[test]
+    fn all_bad_headers_are_told_at_once() {
+        let bad = [
+            (header::BATCH, "?"),
+            (header::ROW, "?"),
+            (header::PRIORITY, "?"),
+            (header::DEADLINE, "?"),
+        ];
+        assert_eq!(of_headers(&read(&message(&bad), &Rules::default())).len(), 4);
+    }
+
+    #[test]
+    fn a_long_header_is_quoted_in_short() {
+        let intake = read(&message(&[(header::ROW, &"9".repeat(10_000))]), &Rules::default());
+        assert!(intake.violations[0].found.len() < 100);
+    }
+
+    #[test]
+    fn a_message_without_an_id_gets_one_from_its_body() {
+        let (first, again) =
+            (read(&message(&[]), &Rules::default()), read(&message(&[]), &Rules::default()));
+        assert_eq!(first.request.id, again.request.id);
+        let other = Message {
+            body: Bytes::from_static(b"{ }"),
+            message_id: Some(String::new()),
+            ..Message::default()
+        };
+        assert_ne!(first.request.id, read(&other, &Rules::default()).request.id);
+        let named = Message { message_id: Some("17".into()), ..message(&[]) };
+        assert_eq!(&*read(&named, &Rules::default()).request.id, "17");
+    }
+
+    #[test]
+    fn a_run_is_another_for_another_body_time_or_replay() {
+        let run = |headers: &[(&str, &str)], body: &'static [u8]| {
+            let message = Message {
+                message_id: Some("1".into()),
+                body: Bytes::from_static(body),
+                ..message(headers)
+            };
+            read(&message, &Rules::default()).request.run
+        };
+        let first = run(&[], b"{}");
+        assert_eq!(first, run(&[], b"{}"));
+        assert_ne!(first, run(&[], b"{ }"));
+        assert_ne!(first, run(&[(header::REPLAY, "1")], b"{}"));
+        assert_ne!(first, run(&[(header::ENQUEUED_AT, "2026-01-31T12:00:00Z")], b"{}"));
+    }
+
+    #[test]
+    fn the_time_of_enqueueing_is_the_header_else_the_timestamp() {
+        let stamped =
+            Message { timestamp: Timestamp::from_second(1_700_000_000).ok(), ..message(&[]) };
+        assert_eq!(read(&stamped, &Rules::default()).request.enqueued_at, stamped.timestamp);
+        let both = Message {
+            timestamp: stamped.timestamp,
+            ..message(&[(header::ENQUEUED_AT, "2026-01-31T12:00:00Z")])
+        };
+        assert_eq!(
+            read(&both, &Rules::default()).request.enqueued_at.unwrap().to_string(),
+            "2026-01-31T12:00:00Z"
+        );
+    }
+
+    #[test]
+    fn a_broken_trace_context_is_ignored() {
+        for text in
+            ["", "00-0-0-0", "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "nonsense"]
+        {
+            let intake = read(&message(&[(header::TRACEPARENT, text)]), &Rules::default());
+            assert!(intake.request.trace.is_none() && of_headers(&intake).is_empty(), "{text}");
+        }
+    }
+}

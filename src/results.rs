@@ -1,0 +1,550 @@
+//! What does the world learn of a request? A result as a CloudEvent (structured JSON), the two announcements of a
+//! batch, and the headers of a dead letter: written here, and read back here by `watch`, the review and the tests.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::contract::Violation;
+use crate::core::verdict::Fault;
+use crate::core::{Ending, Outcome, Request, Try};
+
+/// The content type of a structured CloudEvent.
+pub const CONTENT_TYPE: &str = "application/cloudevents+json";
+
+const RESULT_TYPE: &str = "sluice.request.";
+const OPENED_TYPE: &str = "sluice.batch.opened";
+const ENQUEUED_TYPE: &str = "sluice.batch.enqueued";
+
+/// The most violations that a result or a dead letter lists. A body can break thousands of rules, and headers must
+/// fit one frame.
+pub const MOST_VIOLATIONS: usize = 100;
+
+/// The longest header of a dead letter in bytes, for the same reason.
+const LONGEST_HEADER: usize = 16 * 1024;
+
+/// A CloudEvent of version 1.0 with JSON data.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct CloudEvent<T> {
+    /// Always `1.0`.
+    pub specversion: String,
+    /// Results: the run's UUID, the same for every repeat. Also the message id.
+    pub id: String,
+    /// `/sluicegate/{prefix}`
+    pub source: String,
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Results: the source server's id; batches: the batch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    #[schemars(with = "String")]
+    pub time: Timestamp,
+    pub datacontenttype: String,
+    /// The trace context of the request, as CloudEvents' extension for distributed tracing has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tracestate: Option<String>,
+    pub data: T,
+}
+
+/// How one request ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Outcomes {
+    /// The request's message id.
+    pub request_id: String,
+    #[schemars(with = "String")]
+    pub run: Uuid,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<String>,
+    /// The row of the plan.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub row: Option<u64>,
+    /// The task's name; empty if the body could not be read so far. So are the other texts.
+    pub name: String,
+    pub source_server_id: String,
+    pub project_id: String,
+    pub region_id: String,
+    pub priority: u16,
+    pub outcome: Outcome,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task_id: Option<String>,
+    /// The state of a task that a look found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task_state: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<Fault>,
+    /// Of an invalid request: the rules that it breaks, [`MOST_VIOLATIONS`] at most.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub violations: Vec<Violation>,
+    /// What happened, in a sentence; empty where the outcome says it all.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+    /// How many `POST`s were sent.
+    pub attempts: u32,
+    /// How many look-ups were made.
+    pub looked_up: u32,
+    /// How often a reviewer had sent this request again.
+    #[serde(default)]
+    pub replay: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub enqueued_at: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub first_attempt_at: Option<Timestamp>,
+    #[schemars(with = "String")]
+    pub settled_at: Timestamp,
+    /// The worker that settled it.
+    pub worker: String,
+}
+
+/// `sluice.batch.opened`: published before the first request of a plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Opened {
+    pub batch: String,
+    /// How many requests are to come.
+    pub total: u64,
+    /// The plan's file name.
+    pub plan: String,
+    /// Who enqueued it.
+    pub by: String,
+}
+
+/// `sluice.batch.enqueued`: published after the last request of a plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Enqueued {
+    pub batch: String,
+    /// How many requests were published.
+    pub total: u64,
+}
+
+/// What stands in the results stream.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    Result(Box<CloudEvent<Outcomes>>),
+    Opened(CloudEvent<Opened>),
+    Enqueued(CloudEvent<Enqueued>),
+}
+
+/// Why a message of the results stream is none of ours.
+#[derive(Debug, thiserror::Error)]
+pub enum Unreadable {
+    #[error("not a CloudEvent: {0}")]
+    Json(#[from] serde_json::Error),
+    #[error(
+        "an event of the unknown type {0:?}; this version knows sluice.request.* and sluice.batch.*"
+    )]
+    Type(String),
+}
+
+impl Event {
+    /// Reads an event back.
+    pub fn read(body: &[u8]) -> Result<Self, Unreadable> {
+        #[derive(Deserialize)]
+        struct Kind {
+            #[serde(rename = "type")]
+            kind: String,
+        }
+        let Kind { kind } = serde_json::from_slice(body)?;
+        match kind.as_str() {
+            OPENED_TYPE => Ok(Self::Opened(serde_json::from_slice(body)?)),
+            ENQUEUED_TYPE => Ok(Self::Enqueued(serde_json::from_slice(body)?)),
+            other if other.starts_with(RESULT_TYPE) => {
+                Ok(Self::Result(serde_json::from_slice(body)?))
+            }
+            _ => Err(Unreadable::Type(kind)),
+        }
+    }
+}
+
+impl<T: Serialize> CloudEvent<T> {
+    fn new(
+        id: String,
+        prefix: &str,
+        kind: String,
+        subject: Option<String>,
+        time: Timestamp,
+        data: T,
+    ) -> Self {
+        Self {
+            specversion: "1.0".into(),
+            id,
+            source: format!("/sluicegate/{prefix}"),
+            kind,
+            subject,
+            time,
+            datacontenttype: "application/json".into(),
+            traceparent: None,
+            tracestate: None,
+            data,
+        }
+    }
+
+    /// The event as it is published.
+    pub fn to_json(&self) -> Vec<u8> {
+        // Only a map with keys that are no strings, or a failing `Serialize`, could make this fail: there are none.
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+}
+
+/// The result of a request. `prefix` is `queues.prefix`, `worker` the name of this worker.
+pub fn result(
+    request: &Request,
+    ending: &Ending,
+    prefix: &str,
+    worker: &str,
+) -> CloudEvent<Outcomes> {
+    let kind = format!("{RESULT_TYPE}{}", ending.outcome.as_str());
+    let subject = Some(request.source_server_id.to_string()).filter(|id| !id.is_empty());
+    let data = outcomes(request, ending, worker);
+    let mut event =
+        CloudEvent::new(request.run.0.to_string(), prefix, kind, subject, ending.settled_at, data);
+    if let Some(trace) = &request.trace {
+        event.traceparent = Some(trace.parent.clone());
+        event.tracestate.clone_from(&trace.state);
+    }
+    event
+}
+
+/// What a result says of a request.
+pub fn outcomes(request: &Request, ending: &Ending, worker: &str) -> Outcomes {
+    Outcomes {
+        request_id: request.id.to_string(),
+        run: request.run.0,
+        batch: request.batch.as_deref().map(str::to_owned),
+        row: request.row,
+        name: request.name.to_string(),
+        source_server_id: request.source_server_id.to_string(),
+        project_id: request.project_id.to_string(),
+        region_id: request.region_id.to_string(),
+        priority: request.priority,
+        outcome: ending.outcome,
+        task_id: ending.task_id.clone(),
+        task_state: ending.task_state.clone(),
+        error: ending.fault.clone(),
+        violations: ending.violations.iter().take(MOST_VIOLATIONS).cloned().collect(),
+        reason: ending.reason.clone(),
+        attempts: ending.attempts,
+        looked_up: ending.looks,
+        replay: request.replay,
+        enqueued_at: request.enqueued_at,
+        first_attempt_at: ending.first_attempt_at,
+        settled_at: ending.settled_at,
+        worker: worker.to_owned(),
+    }
+}
+
+/// The announcement of a batch before its first request.
+pub fn opened(opened: Opened, prefix: &str, at: Timestamp) -> CloudEvent<Opened> {
+    let subject = Some(opened.batch.clone());
+    CloudEvent::new(
+        format!("{}.opened", opened.batch),
+        prefix,
+        OPENED_TYPE.into(),
+        subject,
+        at,
+        opened,
+    )
+}
+
+/// The announcement of a batch after its last request.
+pub fn enqueued(enqueued: Enqueued, prefix: &str, at: Timestamp) -> CloudEvent<Enqueued> {
+    let subject = Some(enqueued.batch.clone());
+    CloudEvent::new(
+        format!("{}.enqueued", enqueued.batch),
+        prefix,
+        ENQUEUED_TYPE.into(),
+        subject,
+        at,
+        enqueued,
+    )
+}
+
+/// The key with which a result is published to the topic exchange: `<outcome>.<batch or ->`.
+pub fn routing_key(outcome: Outcome, batch: Option<&str>) -> String {
+    format!("{}.{}", outcome.as_str(), batch.unwrap_or("-"))
+}
+
+/// The key of a batch's announcements.
+pub fn batch_routing_key(batch: &str) -> String {
+    format!("batch.{batch}")
+}
+
+/// The JSON Schema of a result.
+pub fn schema() -> serde_json::Value {
+    let mut schema = schemars::schema_for!(CloudEvent<Outcomes>).to_value();
+    if let Some(root) = schema.as_object_mut() {
+        root.insert(
+            "title".into(),
+            "A result of Sluicegate: a CloudEvent sluice.request.<outcome>".into(),
+        );
+    }
+    if let Some(kind) =
+        schema.pointer_mut("/properties/type").and_then(serde_json::Value::as_object_mut)
+    {
+        let words: Vec<String> =
+            Outcome::ALL.iter().map(|o| format!("{RESULT_TYPE}{}", o.as_str())).collect();
+        kind.insert("enum".into(), words.into());
+    }
+    schema
+}
+
+/// The names of the headers that say why a request is a dead letter.
+pub mod header {
+    pub const OUTCOME: &str = "x-sluice-outcome";
+    pub const ERROR_CODE: &str = "x-sluice-error-code";
+    pub const STATUS: &str = "x-sluice-status";
+    pub const REASON: &str = "x-sluice-reason";
+    pub const ATTEMPTS: &str = "x-sluice-attempts";
+    pub const FAILED_AT: &str = "x-sluice-failed-at";
+    /// JSON: an array of violations.
+    pub const VIOLATIONS: &str = "x-sluice-violations";
+    /// JSON: an array of [`super::Try`].
+    pub const HISTORY: &str = "x-sluice-history";
+    /// JSON: the whole error, as in a result.
+    pub const ERROR: &str = "x-sluice-error";
+
+    /// All of them: a replay leaves them behind.
+    pub const ALL: [&str; 9] =
+        [OUTCOME, ERROR_CODE, STATUS, REASON, ATTEMPTS, FAILED_AT, VIOLATIONS, HISTORY, ERROR];
+}
+
+/// The headers that a dead letter has beyond those of the request, each of them bounded.
+pub fn dead_letter_headers(ending: &Ending) -> BTreeMap<&'static str, String> {
+    let mut headers = BTreeMap::new();
+    headers.insert(header::OUTCOME, ending.outcome.as_str().to_owned());
+    headers.insert(header::REASON, shortened(&ending.reason));
+    headers.insert(header::ATTEMPTS, ending.attempts.to_string());
+    headers.insert(header::FAILED_AT, format!("{:.3}", ending.settled_at));
+    if let Some(fault) = &ending.fault {
+        if let Some(status) = fault.status {
+            headers.insert(header::STATUS, status.to_string());
+        }
+        if let Some(code) = &fault.error_code {
+            headers.insert(header::ERROR_CODE, shortened(code));
+        }
+        headers.insert(header::ERROR, fault_json(fault));
+    }
+    if !ending.violations.is_empty() {
+        headers
+            .insert(header::VIOLATIONS, array_json(ending.violations.iter().take(MOST_VIOLATIONS)));
+    }
+    if !ending.history.is_empty() {
+        // The latest tries matter most, and the array is cut at its end.
+        let latest: Vec<&Try> = ending.history.iter().rev().take(MOST_VIOLATIONS).collect();
+        headers.insert(header::HISTORY, array_json(latest.into_iter().rev()));
+    }
+    headers
+}
+
+/// The fault without its details where those are too long.
+fn fault_json(fault: &Fault) -> String {
+    let whole = serde_json::to_string(fault).unwrap_or_default();
+    if whole.len() <= LONGEST_HEADER {
+        return whole;
+    }
+    let short = Fault {
+        error_msg: shortened(&fault.error_msg).chars().take(2_000).collect(),
+        error_code: fault.error_code.as_deref().map(|code| code.chars().take(100).collect()),
+        status: fault.status,
+        request_id: fault.request_id.as_deref().map(|id| id.chars().take(100).collect()),
+        ..Fault::default()
+    };
+    serde_json::to_string(&short).unwrap_or_default()
+}
+
+/// A JSON array of as many items as fit.
+fn array_json<'a, T: Serialize + 'a>(items: impl Iterator<Item = &'a T>) -> String {
+    let mut json = String::from("[");
+    for item in items {
+        let item = serde_json::to_string(item).unwrap_or_default();
+        if json.len() + item.len() + 2 > LONGEST_HEADER {
+            break;
+        }
+        if json.len() > 1 {
+            json.push(',');
+        }
+        json.push_str(&item);
+    }
+    json.push(']');
+    json
+}
+
+fn shortened(text: &str) -> String {
+    match text.char_indices().nth(4_000) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::request::{Run, Trace};
+
+    fn request() -> Request {
+        Request {
+            id: "17".into(),
+            run: Run::of("17", &[7; 32], None, 0),
+            name: "task".into(),
+            source_server_id: "0d6c3a5e".into(),
+            target_vm_id: None,
+            project_id: "p".into(),
+            region_id: "r".into(),
+            batch: Some("wave-1".into()),
+            row: Some(3),
+            priority: 9,
+            enqueued_at: None,
+            not_before: None,
+            deadline: None,
+            replay: 0,
+            again: false,
+            starts: true,
+            trace: Some(Box::new(Trace { parent: "00-1-2-01".into(), state: None })),
+            bytes: 2,
+        }
+    }
+
+    fn ending(outcome: Outcome) -> Ending {
+        Ending {
+            outcome,
+            task_id: None,
+            task_state: None,
+            fault: None,
+            violations: Vec::new(),
+            reason: String::new(),
+            attempts: 1,
+            looks: 2,
+            first_attempt_at: None,
+            settled_at: "2026-01-31T12:00:00.5Z".parse().unwrap(),
+            history: Vec::new(),
+        }
+    }
+
+    fn violation(text: &str) -> Violation {
+        Violation { pointer: "/name".into(), found: text.into(), allowed: "a name".into() }
+    }
+
+    #[test]
+    fn a_result_is_a_cloud_event_of_its_outcome_and_reads_back() {
+        for outcome in Outcome::ALL {
+            let written = result(&request(), &ending(outcome), "sluice", "w1");
+            assert_eq!(written.kind, format!("sluice.request.{}", outcome.as_str()));
+            assert_eq!(
+                (written.specversion.as_str(), written.source.as_str()),
+                ("1.0", "/sluicegate/sluice")
+            );
+            assert_eq!(written.id, request().run.0.to_string());
+            assert_eq!(written.subject.as_deref(), Some("0d6c3a5e"));
+            assert_eq!(written.traceparent.as_deref(), Some("00-1-2-01"));
+            let read = Event::read(&written.to_json()).unwrap();
+            assert_eq!(read, Event::Result(Box::new(written)));
+        }
+    }
+
+    #[test]
+    fn announcements_of_a_batch_read_back() {
+        let at = Timestamp::UNIX_EPOCH;
+        let open = opened(
+            Opened { batch: "b".into(), total: 3, plan: "p.csv".into(), by: "me".into() },
+            "s",
+            at,
+        );
+        assert_eq!(Event::read(&open.to_json()).unwrap(), Event::Opened(open));
+        let done = enqueued(Enqueued { batch: "b".into(), total: 3 }, "s", at);
+        assert_eq!(Event::read(&done.to_json()).unwrap(), Event::Enqueued(done));
+    }
+
+    #[test]
+    fn what_is_no_event_of_ours_is_told_from_what_is_no_event() {
+        assert!(
+            matches!(Event::read(br#"{"type":"other.thing"}"#), Err(Unreadable::Type(kind)) if kind == "other.thing")
+        );
+        assert!(matches!(Event::read(b"nonsense"), Err(Unreadable::Json(_))));
+    }
+
+    #[test]
+    fn every_result_keeps_to_the_published_schema() {
+        let schema = jsonschema::validator_for(&schema()).unwrap();
+        let mut full = ending(Outcome::Invalid);
+        full.violations = vec![violation("?")];
+        full.fault = Some(Fault { status: Some(400), error_msg: "no".into(), ..Fault::default() });
+        full.first_attempt_at = Some(full.settled_at);
+        for ending in Outcome::ALL.map(ending).into_iter().chain([full]) {
+            let json = serde_json::to_value(result(&request(), &ending, "sluice", "w1")).unwrap();
+            assert!(schema.is_valid(&json), "{json}");
+        }
+        assert!(!schema.is_valid(&serde_json::json!({"specversion": "1.0"})));
+    }
+
+    #[test]
+    fn a_dead_letter_says_why_in_its_headers() {
+        let mut end = ending(Outcome::Rejected);
+        end.reason = "the API refused it".into();
+        end.fault = Some(Fault {
+            status: Some(400),
+            error_code: Some("SMS.0204".into()),
+            error_msg: "no such server".into(),
+            ..Fault::default()
+        });
+        end.history = vec![Try {
+            at: end.settled_at,
+            what: "post".into(),
+            verdict: "rejected".into(),
+            status: Some(400),
+            error_code: None,
+        }];
+        let headers = dead_letter_headers(&end);
+        assert_eq!(headers[header::OUTCOME], "rejected");
+        assert_eq!(headers[header::ERROR_CODE], "SMS.0204");
+        assert_eq!(headers[header::STATUS], "400");
+        assert_eq!(headers[header::REASON], "the API refused it");
+        assert_eq!(headers[header::ATTEMPTS], "1");
+        assert_eq!(headers[header::FAILED_AT], "2026-01-31T12:00:00.500Z");
+        assert_eq!(
+            serde_json::from_str::<Vec<Try>>(&headers[header::HISTORY]).unwrap(),
+            end.history
+        );
+        assert_eq!(
+            Some(serde_json::from_str::<Fault>(&headers[header::ERROR]).unwrap()),
+            end.fault
+        );
+        assert!(headers.keys().all(|name| header::ALL.contains(name)));
+    }
+
+    #[test]
+    fn headers_stay_within_a_frame_whatever_was_wrong() {
+        let mut end = ending(Outcome::Invalid);
+        end.violations = (0..60_000).map(|_| violation(&"ü".repeat(500))).collect();
+        end.reason = "x".repeat(1_000_000);
+        end.fault = Some(Fault {
+            error_msg: "y".repeat(1_000_000),
+            error_param: vec!["z".repeat(90_000)],
+            ..Fault::default()
+        });
+        end.history = (0..5_000)
+            .map(|_| Try {
+                at: end.settled_at,
+                what: "post".into(),
+                verdict: "transient".into(),
+                status: None,
+                error_code: None,
+            })
+            .collect();
+        let headers = dead_letter_headers(&end);
+        assert!(headers.values().map(String::len).sum::<usize>() < 64 * 1024);
+        let told: Vec<Violation> = serde_json::from_str(&headers[header::VIOLATIONS]).unwrap();
+        assert!(!told.is_empty());
+        assert!(serde_json::from_str::<Fault>(&headers[header::ERROR]).is_ok());
+    }
+
+    #[test]
+    fn the_routing_key_is_the_outcome_and_the_batch() {
+        assert_eq!(routing_key(Outcome::Created, Some("b")), "created.b");
+        assert_eq!(routing_key(Outcome::Conflict, None), "conflict.-");
+    }
+}
