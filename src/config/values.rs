@@ -1,4 +1,4 @@
-//! How are durations, sizes, rates and secrets written in the configuration?
+//! How are durations, sizes and secrets written in the configuration? (Rates: [`crate::core::rate::Rate`].)
 //!
 //! Section structs use the functions in `deserialize_with`, and [`Secret`] and [`SecretUrl`] as field types:
 //!
@@ -14,7 +14,6 @@
 //! ```
 
 use std::fmt;
-use std::num::NonZeroU32;
 use std::path::Path;
 use std::time::Duration;
 
@@ -55,23 +54,6 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
     number.checked_mul(factor).ok_or_else(wrong)
 }
 
-/// `2/s`, `60/min`, `100/5s`: so many calls in so much time.
-pub fn parse_rate(text: &str) -> Result<(NonZeroU32, Duration), String> {
-    let wrong =
-        || format!("`{text}` is not a rate: write calls per time, such as 2/s, 60/min or 100/5s");
-    let (calls, time) = text.split_once('/').ok_or_else(wrong)?;
-    let calls: NonZeroU32 = calls.trim().parse().map_err(|_| wrong())?;
-    let time = time.trim();
-    let starts_with_digit = time.starts_with(|c: char| c.is_ascii_digit());
-    let window =
-        if starts_with_digit { parse_duration(time) } else { parse_duration(&format!("1{time}")) }
-            .map_err(|_| wrong())?;
-    if window < Duration::from_millis(1) {
-        return Err(wrong());
-    }
-    Ok((calls, window))
-}
-
 /// A duration as [`parse_duration`] reads it, in its shortest form.
 pub fn show_duration(duration: Duration) -> String {
     let Ok(signed) = SignedDuration::try_from(duration) else { return format!("{duration:?}") };
@@ -81,6 +63,14 @@ pub fn show_duration(duration: Duration) -> String {
 /// For `#[serde(deserialize_with)]`: see [`parse_duration`].
 pub fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     deserializer.deserialize_str(Parsed("a duration such as 20m or 1.5s", parse_duration))
+}
+
+/// For `#[serde(default, deserialize_with)]`: [`duration`], where the key may be absent.
+pub fn optional_duration<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Duration>, D::Error> {
+    let text = Option::<String>::deserialize(deserializer)?;
+    text.map(|text| parse_duration(&text).map_err(de::Error::custom)).transpose()
 }
 
 /// For `#[serde(deserialize_with)]`: bytes, see [`parse_size`].
@@ -178,6 +168,61 @@ impl<'de> Deserialize<'de> for SecretUrl {
     }
 }
 
+/// One url or a list of them; in one text they are separated by commas.
+#[derive(Clone, Debug)]
+pub struct SecretUrls(Vec<SecretUrl>);
+
+impl SecretUrls {
+    pub fn new<'a>(urls: impl IntoIterator<Item = &'a str>) -> Self {
+        Self(
+            urls.into_iter()
+                .map(str::trim)
+                .filter(|url| !url.is_empty())
+                .map(SecretUrl::new)
+                .collect(),
+        )
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &SecretUrl> {
+        self.0.iter()
+    }
+}
+
+impl<'de> Deserialize<'de> for SecretUrls {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_newtype_struct(SecretUrl::NAME, OneOrMore)
+    }
+}
+
+struct OneOrMore;
+
+impl<'de> Visitor<'de> for OneOrMore {
+    type Value = SecretUrls;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a url or a list of urls")
+    }
+
+    fn visit_newtype_struct<D: Deserializer<'de>>(
+        self,
+        deserializer: D,
+    ) -> Result<SecretUrls, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<SecretUrls, E> {
+        Ok(SecretUrls::new(text.split(',')))
+    }
+
+    fn visit_seq<A: de::SeqAccess<'de>>(self, mut seq: A) -> Result<SecretUrls, A::Error> {
+        let mut urls = Vec::new();
+        while let Some(url) = seq.next_element::<SecretUrl>()? {
+            urls.push(url);
+        }
+        Ok(SecretUrls(urls))
+    }
+}
+
 /// `scheme://user:password@rest` with `***` in place of the password; what has no such shape and may still hold an
 /// `@` is masked up to it.
 pub(crate) fn mask_url(url: &str) -> String {
@@ -262,23 +307,6 @@ mod tests {
         }
         for text in ["", "MiB", "-1", "1.5MiB", "1TiB", "99999999999GiB"] {
             assert!(parse_size(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn rates_are_calls_per_time() {
-        let read = |text| parse_rate(text).map(|(calls, window)| (calls.get(), window.as_millis()));
-        for (text, calls, millis) in [
-            ("2/s", 2, 1000),
-            ("60/min", 60, 60_000),
-            ("100/5s", 100, 5000),
-            ("1 / 1m", 1, 60_000),
-            ("9/h", 9, 3_600_000),
-        ] {
-            assert_eq!(read(text), Ok((calls, millis)), "{text}");
-        }
-        for text in ["", "2", "0/s", "-1/s", "2/", "2/x", "/s", "2/0s", "1.5/s", "2/s/s"] {
-            assert!(read(text).unwrap_err().contains("such as 2/s"), "{text}");
         }
     }
 

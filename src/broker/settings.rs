@@ -1,0 +1,51 @@
+//! Which broker, and which names on it? `[broker]` and `[queues]` of the configuration; what each key means is said in
+//! `config/sluice.toml`.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use crate::config::values::{Secret, SecretUrls};
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct Broker {
+    /// One url or several, tried in turn.
+    pub url: Option<SecretUrls>,
+    pub url_file: Option<PathBuf>,
+    pub ca_file: Option<PathBuf>,
+    pub cert_file: Option<PathBuf>,
+    pub key_file: Option<PathBuf>,
+}
+
+impl Broker {
+    /// The urls to try, read from `url_file` (one a line) where that is given.
+    ///
+    /// # Errors
+    /// Says which file cannot be read.
+    pub fn urls(&self) -> Result<SecretUrls, String> {
+        match (&self.url_file, &self.url) {
+            (Some(file), _) => Ok(SecretUrls::new(Secret::from_file(file)?.expose().lines())),
+            (None, Some(urls)) => Ok(urls.clone()),
+            (None, None) => Err("no url: set broker.url or broker.url_file".to_owned()),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum QueueType {
+    Quorum,
+    Classic,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct Queues {
+    pub prefix: String,
+    #[serde(rename = "type")]
+    pub kind: QueueType,
+    pub max_priority: u8,
+    pub declare: bool,
+    /// RabbitMQ's own units, such as `30D`.
+    pub results_retention: String,
+    pub audit_retention: String,
+}

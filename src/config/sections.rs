@@ -1,0 +1,169 @@
+//! Which keys are there? The sections that no module of their own owns; what each key means is said in
+//! `config/sluice.toml`.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::de::{self, Deserializer};
+
+use super::values::{self, Secret};
+use crate::core::rate::Rate;
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct Contract {
+    pub strict: bool,
+    /// Bytes.
+    #[serde(deserialize_with = "values::size")]
+    pub max_body: u64,
+}
+
+impl Contract {
+    pub fn rules(&self) -> crate::contract::Rules {
+        crate::contract::Rules {
+            strict: self.strict,
+            max_body: usize::try_from(self.max_body).unwrap_or(usize::MAX),
+        }
+    }
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct Window {
+    /// `None`: automatic.
+    #[serde(deserialize_with = "window_size")]
+    pub size: Option<u16>,
+    #[serde(deserialize_with = "values::size")]
+    pub max_bytes: u64,
+    #[serde(deserialize_with = "values::duration")]
+    pub max_hold: Duration,
+    #[serde(deserialize_with = "values::duration")]
+    pub linger: Duration,
+    /// Priority points an hour of waiting.
+    pub aging: f64,
+}
+
+impl Window {
+    /// How many deliveries are held at most: what can be sent within half of `max_hold`, so that little of it has to be
+    /// given back, and never fewer than an account has source servers.
+    pub fn deliveries(&self, per_second: Option<f64>) -> u16 {
+        const SERVERS_OF_AN_ACCOUNT: f64 = 1_000.0;
+        let automatic = || {
+            let sendable = per_second
+                .map_or(f64::from(u16::MAX), |rate| rate * self.max_hold.as_secs_f64() / 2.0);
+            let wanted = sendable.clamp(SERVERS_OF_AN_ACCOUNT, f64::from(u16::MAX)).round();
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "clamped to 16 bits"
+            )]
+            let wanted = wanted as u16;
+            wanted
+        };
+        self.size.unwrap_or_else(automatic)
+    }
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct Limits {
+    pub rates: Vec<Rate>,
+    #[serde(deserialize_with = "values::duration")]
+    pub margin: Duration,
+    pub max_in_flight: u32,
+    /// 0: not watched.
+    pub max_running: u32,
+}
+
+impl Limits {
+    /// The tightest of the rates, in calls a second; `None` without any.
+    pub fn per_second(&self) -> Option<f64> {
+        self.rates.iter().map(|rate| rate.per_second()).reduce(f64::min)
+    }
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct Schedule {
+    pub windows: Vec<String>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct Retry {
+    #[serde(deserialize_with = "values::duration")]
+    pub initial: Duration,
+    pub multiplier: f64,
+    #[serde(deserialize_with = "values::duration")]
+    pub max: Duration,
+    pub attempts: u32,
+    #[serde(deserialize_with = "values::duration")]
+    pub max_age: Duration,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct Halt {
+    pub after: u32,
+    #[serde(deserialize_with = "values::duration")]
+    pub probe: Duration,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct Http {
+    /// `None`: off.
+    #[serde(deserialize_with = "listen")]
+    pub listen: Option<SocketAddr>,
+    pub operator_token: Option<Secret>,
+    pub operator_token_file: Option<std::path::PathBuf>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct Log {
+    pub format: LogFormat,
+    pub level: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+/// `"auto"` or a number of deliveries that a prefetch can hold.
+fn window_size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u16>, D::Error> {
+    struct Size;
+
+    impl de::Visitor<'_> for Size {
+        type Value = Option<u16>;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("\"auto\" or a number from 1 to 65535")
+        }
+
+        fn visit_i64<E: de::Error>(self, number: i64) -> Result<Self::Value, E> {
+            match u16::try_from(number) {
+                Ok(size @ 1..) => Ok(Some(size)),
+                _ => Err(E::invalid_value(de::Unexpected::Signed(number), &self)),
+            }
+        }
+
+        fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
+            match (text, text.parse()) {
+                ("auto", _) => Ok(None),
+                (_, Ok(number)) => self.visit_i64(number),
+                _ => Err(E::invalid_value(de::Unexpected::Str(text), &self)),
+            }
+        }
+    }
+
+    deserializer.deserialize_any(Size)
+}
+
+/// An address and a port; an empty text is off.
+fn listen<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SocketAddr>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let wrong = |_| {
+        de::Error::custom(format!("`{text}` is not an address and a port, such as 127.0.0.1:9464"))
+    };
+    text.parse().map(Some).map_err(wrong)
+}
