@@ -25,7 +25,7 @@ pub enum Event<D> {
     Invalid(Job<D>, Vec<Violation>),
     /// The session ended: its deliveries are void. The source opens a new one by itself.
     Lost { why: String },
-    /// Results can (`false`) or cannot (`true`) be published just now (RabbitMQ: `connection.blocked`).
+    /// Results can (`false`) or cannot (`true`) be published just now (`RabbitMQ`: `connection.blocked`).
     Blocked(bool),
 }
 

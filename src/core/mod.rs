@@ -1,16 +1,24 @@
 //! The pure core: what a request is, what an answer means, what goes next and when. It does no input or output and
 //! never asks the time; it is told [`Now`].
 
+pub mod engine;
+pub mod gate;
+pub mod judge;
 pub mod limits;
+pub mod memory;
 pub mod outcome;
 pub mod rate;
 pub mod request;
+pub mod retry;
+pub mod sweep;
 pub mod time;
 pub mod verdict;
+pub mod window;
 
+pub use engine::{Core, Settings, Step};
 pub use limits::Limits;
 pub use outcome::{Ending, Outcome, Try};
 pub use rate::{Rate, RateError};
-pub use request::{Job, Progress, Request, Run};
+pub use request::{Doubt, Job, Progress, Request, Run};
 pub use time::{Moment, Now};
 pub use verdict::{Fault, FaultDetail, Listing, Query, Task, Verdict};

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::outcome::Try;
 use super::time::Moment;
+use super::verdict::Fault;
 
 /// One life of a request: (message id, SHA-256 of the body, enqueued-at, replay number) as a UUID of version 5.
 /// Results carry it as their message id, and what is remembered goes by it.
@@ -87,7 +88,52 @@ pub struct Job<D> {
     pub redelivered: bool,
     /// When this worker received it.
     pub received: Moment,
+    /// Its number within the window; 0 until the window has given it one.
+    pub arrival: u64,
+    /// It holds a place in flight and its source server: a call for it has begun, and it is not settled yet.
+    pub in_flight: bool,
     pub progress: Progress,
+}
+
+impl<D> Job<D> {
+    /// A job as a source hands it over: nothing has been tried yet.
+    pub fn new(
+        request: Request,
+        delivery: D,
+        session: u64,
+        redelivered: bool,
+        received: Moment,
+    ) -> Self {
+        Self {
+            request,
+            delivery,
+            session,
+            redelivered,
+            received,
+            arrival: 0,
+            in_flight: false,
+            progress: Progress::default(),
+        }
+    }
+}
+
+/// Whether the job may be sent, or must be looked up first.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Doubt {
+    /// Nothing says that there may be a task already.
+    #[default]
+    None,
+    /// In doubt: it must be looked up.
+    Look {
+        /// One look that finds nothing is enough: no `POST` for this source server can still be on its way.
+        once: bool,
+        /// When the first look that found nothing was begun; the second begins `api.look_again` later.
+        first: Option<Moment>,
+        /// The API's answer that a task is in the way, if that is what raised the doubt.
+        conflict: Option<Box<Fault>>,
+    },
+    /// A conflict, and two looks at the source server found nothing: all tasks are listed for its target server.
+    Target(Box<Fault>),
 }
 
 /// What has been tried for a run so far. It outlives a delivery that is given back.
@@ -100,6 +146,17 @@ pub struct Progress {
     /// Look-ups made for this run.
     pub looks: u32,
     pub first_attempt_at: Option<Timestamp>,
+    /// The same on the monotonic clock, for `retry.max_age`.
+    pub first_attempt: Option<Moment>,
+    pub doubt: Doubt,
+    /// When the look that ended the latest doubt was begun: what the worker has learned since raises a new one.
+    pub cleared: Moment,
+    /// Not before this moment: a retry's delay, or the second look's.
+    pub until: Moment,
+    /// Failures in a row, for the delay of the next try.
+    pub failures: u32,
+    /// What the latest failure said.
+    pub fault: Option<Box<Fault>>,
     /// The latest tries, oldest first; bounded by the core.
     pub history: Vec<Try>,
 }

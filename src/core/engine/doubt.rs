@@ -1,0 +1,195 @@
+//! May there be a task already, and how is that found out?
+
+use super::ending::{explain, in_the_way};
+use super::{Core, Known};
+use crate::core::judge::{self, Clocks, Finding};
+use crate::core::memory::Memory;
+use crate::core::outcome::Outcome;
+use crate::core::request::{Doubt, Job};
+use crate::core::time::{Moment, Now};
+use crate::core::verdict::{Listing, Task, Verdict};
+
+impl<D> Core<D> {
+    /// There is, or may be, a task for this source server. `once`: no `POST` for it can still be on its way.
+    pub(super) fn learn(&mut self, at: Moment, source: &str, once: bool) {
+        self.known.insert(source.into(), Known { at, once });
+    }
+
+    /// A listed task: one is known now, unless more than that was known already.
+    pub(super) fn learn_task(&mut self, source: &str) {
+        if self.known.get(source).is_none() {
+            // Known since ever: a job that is cleared later than this list is not put in doubt by it.
+            self.learn(Moment::from_nanos(1), source, true);
+        }
+    }
+
+    pub(super) fn clocks(&self) -> Clocks {
+        Clocks { skew: self.skew, slack: self.settings.clock_slack }
+    }
+
+    pub(super) fn heed_date(&mut self, now: Now, listing: &Listing) {
+        if let Some(date) = listing.date {
+            self.skew = date.duration_since(now.wall);
+        }
+    }
+
+    /// Judges what a look, begun at `started`, has found for a job that is out of the window.
+    pub(super) fn found(
+        &mut self,
+        now: Now,
+        started: Moment,
+        mut job: Job<D>,
+        rows: &[Task],
+    ) -> &'static str {
+        let finding = judge::judge(&job.request, rows, self.clocks());
+        let (outcome, task, reason) = match finding {
+            Finding::Created(task) => (Outcome::Created, task, String::new()),
+            Finding::Exists(task) => (Outcome::Exists, task, String::new()),
+            Finding::Conflict(task) => (Outcome::Conflict, task, in_the_way(task)),
+            Finding::Unclear(task) => {
+                let reason = format!(
+                    "a task of this name for this source server ended as {} (task {}), and without an enqueue time \
+                     nothing tells whether it was made for this request: publish requests with a timestamp, then \
+                     replay or discard it",
+                    task.state, task.id
+                );
+                (Outcome::Unknown, task, reason)
+            }
+            Finding::Nothing => {
+                self.found_nothing(now, started, job);
+                return finding.as_str();
+            }
+        };
+        self.learn(now.at, &job.request.source_server_id, true);
+        if matches!(outcome, Outcome::Created | Outcome::Exists) {
+            job.progress.fault = None;
+        }
+        let mut ending = Self::ending(now, &job, outcome, reason);
+        ending.task_id = Some(task.id.clone());
+        ending.task_state = Some(task.state.clone());
+        self.end(now, job, ending);
+        finding.as_str()
+    }
+
+    pub(super) fn found_nothing(&mut self, now: Now, started: Moment, mut job: Job<D>) {
+        job.progress.failures = 0;
+        let (conflict, enough) = match &mut job.progress.doubt {
+            Doubt::None | Doubt::Target(_) => (None, true),
+            Doubt::Look { once: true, conflict, .. } => (conflict.take(), true),
+            Doubt::Look { first: Some(first), conflict, .. }
+                if started >= *first + self.settings.look_again =>
+            {
+                (conflict.take(), true)
+            }
+            Doubt::Look { first, .. } => {
+                let first = *first.get_or_insert(started);
+                return self.back(now, job, first + self.settings.look_again);
+            }
+        };
+        debug_assert!(enough);
+        job.progress.cleared = started;
+        if self.known.get(&job.request.source_server_id).is_some_and(|known| known.at <= started) {
+            self.known.remove(&job.request.source_server_id);
+        }
+        match conflict {
+            Some(fault) if job.request.target_vm_id.as_deref().is_some_and(|id| !id.is_empty()) => {
+                job.progress.doubt = Doubt::Target(fault);
+                self.back(now, job, now.at);
+            }
+            Some(fault) => {
+                let reason = explain(&fault);
+                self.finish(now, job, Outcome::Rejected, reason);
+            }
+            None => {
+                job.progress.doubt = Doubt::None;
+                self.cleared(now, job);
+            }
+        }
+    }
+
+    /// Surely there is no task: it may be sent, if it is worth another attempt.
+    pub(super) fn cleared(&mut self, now: Now, job: Job<D>) {
+        if self.is_exhausted(now.at, &job) {
+            return self.exhausted(now, job);
+        }
+        self.back(now, job, now.at);
+    }
+
+    pub(super) fn look_failed(&mut self, now: Now, mut job: Job<D>, verdict: &Verdict) {
+        job.progress.fault = verdict.fault().cloned().map(Box::new);
+        match verdict {
+            Verdict::Throttled { .. } | Verdict::Unauthorized(_) => self.back(now, job, now.at),
+            Verdict::Account { .. } => {
+                self.looks_refused.get_or_insert(now.at);
+                if self.may_not_look() {
+                    return self.cannot_tell(now, job);
+                }
+                self.back_later(now, job);
+            }
+            Verdict::Rejected(_) => self.cannot_tell(now, job),
+            _ if self.is_too_old(now.at, &job) => self.cannot_tell(now, job),
+            _ => self.back_later(now, job),
+        }
+    }
+
+    /// The identity may create but not list: a `POST` was answered well after a look had been refused.
+    pub(super) fn may_not_look(&self) -> bool {
+        matches!((self.looks_refused, self.posts_allowed), (Some(refused), Some(allowed)) if allowed > refused)
+    }
+
+    pub(super) fn cannot_tell(&mut self, now: Now, job: Job<D>) {
+        let said = job.progress.fault.as_deref().map(explain).unwrap_or_default();
+        let reason = format!(
+            "it may have been created already, and no look-up could tell ({said}): find out, then replay or discard it"
+        );
+        self.finish(now, job, Outcome::Unknown, reason);
+    }
+
+    pub(super) fn refused(&mut self, now: Now, mut job: Job<D>, one_resource: bool) {
+        if self.gate.is_account_trouble() || !one_resource {
+            return self.back(now, job, now.at);
+        }
+        // Others may be let through: if it stays with this one, it is this one's trouble.
+        self.count_failure(&mut job);
+        if self.is_exhausted(now.at, &job) {
+            let reason = job.progress.fault.as_deref().map(explain).unwrap_or_default();
+            return self.finish(now, job, Outcome::Rejected, reason);
+        }
+        self.back_later(now, job);
+    }
+
+    /// A failure counts against the request, unless the API as a whole is the trouble.
+    pub(super) fn count_failure(&self, job: &mut Job<D>) {
+        if !self.gate.is_account_trouble() {
+            job.progress.counted += 1;
+        }
+    }
+
+    pub(super) fn is_exhausted(&self, now: Moment, job: &Job<D>) -> bool {
+        job.progress.counted >= self.settings.gate.retry.attempts || self.is_too_old(now, job)
+    }
+
+    pub(super) fn is_too_old(&self, now: Moment, job: &Job<D>) -> bool {
+        let since = job.progress.first_attempt.unwrap_or(job.received);
+        !self.gate.is_account_trouble() && now - since >= self.settings.gate.retry.max_age
+    }
+}
+
+/// What a new piece of knowledge about its source server means for a job: a doubt, or a longer one.
+pub(super) fn raise<D>(known: &Memory<Box<str>, Known>, job: &mut Job<D>) {
+    let Some(known) = known.get(&job.request.source_server_id) else { return };
+    if known.at <= job.progress.cleared {
+        return;
+    }
+    match &mut job.progress.doubt {
+        doubt @ Doubt::None => {
+            *doubt = Doubt::Look { once: known.once, first: None, conflict: None }
+        }
+        Doubt::Look { once, first, .. } if !known.once => {
+            *once = false;
+            // A POST may have begun since that look.
+            *first = first.filter(|first| *first >= known.at);
+        }
+        Doubt::Look { .. } | Doubt::Target(_) => {}
+    }
+}

@@ -1,0 +1,90 @@
+//! How did a request end, and who is told?
+
+use super::{Core, Step};
+use crate::core::outcome::{Ending, Outcome};
+use crate::core::request::Job;
+use crate::core::time::Now;
+use crate::core::verdict::{Fault, Task};
+
+impl<D> Core<D> {
+    pub(super) fn created(&mut self, now: Now, job: Job<D>, task_id: String) {
+        self.posts_allowed = Some(now.at);
+        self.learn(now.at, &job.request.source_server_id, true);
+        if let Some(sweep) = &mut self.sweep {
+            sweep.created(&task_id);
+        }
+        let mut ending = Self::ending(now, &job, Outcome::Created, String::new());
+        ending.task_id = Some(task_id);
+        ending.fault = None;
+        self.end(now, job, ending);
+    }
+
+    pub(super) fn exhausted(&mut self, now: Now, job: Job<D>) {
+        let said = job.progress.fault.as_deref().map(explain).unwrap_or_default();
+        let reason =
+            format!("given up after {} attempts; the last one: {said}", job.progress.attempts);
+        self.finish(now, job, Outcome::Exhausted, reason);
+    }
+
+    pub(super) fn expired(&mut self, now: Now, job: Job<D>) {
+        let deadline = job.request.deadline.map(|at| at.to_string()).unwrap_or_default();
+        let reason = format!("its deadline {deadline} passed before it could be sent");
+        self.finish(now, job, Outcome::Expired, reason);
+    }
+
+    pub(super) fn finish(&mut self, now: Now, job: Job<D>, outcome: Outcome, reason: String) {
+        let ending = Self::ending(now, &job, outcome, reason);
+        self.end(now, job, ending);
+    }
+
+    pub(super) fn ending(now: Now, job: &Job<D>, outcome: Outcome, reason: String) -> Ending {
+        Ending {
+            outcome,
+            task_id: None,
+            task_state: None,
+            fault: job.progress.fault.as_deref().cloned(),
+            violations: Vec::new(),
+            reason,
+            attempts: job.progress.attempts,
+            looks: job.progress.looks,
+            first_attempt_at: job.progress.first_attempt_at,
+            settled_at: now.wall,
+            history: job.progress.history.clone(),
+        }
+    }
+
+    /// A request has ended. If its delivery is void by now, the redelivery is settled so.
+    pub(super) fn end(&mut self, now: Now, job: Job<D>, ending: Ending) {
+        if self.session == Some(job.session) {
+            return self.settle(job, ending);
+        }
+        self.pending.insert(job.request.run, Box::new(ending));
+        self.land(now, &job);
+    }
+
+    /// A settlement begins. A job that comes from a call stays in flight until it ends, so a broker that takes no
+    /// results stops submissions.
+    pub(super) fn settle(&mut self, job: Job<D>, ending: Ending) {
+        self.settling += 1;
+        self.steps.push_back(Step::Settle(job, Box::new(ending)));
+    }
+}
+
+/// What the API said, in one line.
+pub(super) fn explain(fault: &Fault) -> String {
+    let code = fault.error_code.as_deref().unwrap_or("no error code");
+    let status = fault.status.map(|status| format!(", status {status}")).unwrap_or_default();
+    let params = if fault.error_param.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", fault.error_param.join("; "))
+    };
+    format!("{} [{code}{status}]{params}", fault.error_msg)
+}
+
+pub(super) fn in_the_way(task: &Task) -> String {
+    format!(
+        "task {} ({:?}, {}) is in the way: finish it, or delete it, then replay this request",
+        task.id, task.name, task.state
+    )
+}

@@ -1,0 +1,84 @@
+//! When is the list of all tasks read, and what does it say about the jobs that wait for it?
+
+use super::ending::{explain, in_the_way};
+use super::{Core, SWEEP_FROM};
+use crate::core::judge;
+use crate::core::outcome::Outcome;
+use crate::core::request::{Doubt, Job};
+use crate::core::sweep::Sweep;
+use crate::core::time::{Moment, Now};
+use crate::core::verdict::{Fault, Task};
+use crate::core::window::{Key, Rank};
+
+impl<D> Core<D> {
+    /// Begins a list if one is cheaper than the looks it replaces, or if a target server has to be found.
+    pub(super) fn begin_sweep(&mut self, now: Moment) {
+        if self.sweep.is_some() {
+            return;
+        }
+        if self.window.looks_len() >= SWEEP_FROM && self.no_sweep_until <= now {
+            self.window.sweep_looks();
+        }
+        let keys: Vec<Key> = self.window.swept_keys().collect();
+        if keys.is_empty() {
+            return;
+        }
+        let jobs = keys.iter().filter_map(|key| self.window.get(*key));
+        let servers =
+            jobs.map(|job| (&*job.request.source_server_id, job.request.target_vm_id.as_deref()));
+        let sweep = Sweep::new(keys.clone(), servers);
+        self.sweep = Some(sweep);
+    }
+
+    /// The rank of the most urgent job that waits for the next page, if it may be asked for.
+    pub(super) fn next_page(&self, now: Moment) -> Option<Rank> {
+        let sweep = self.sweep.as_ref()?;
+        if sweep.out || sweep.until > now || sweep.keys.is_empty() {
+            return None;
+        }
+        // If all that waited is gone, the list is read to its end all the same: it is short.
+        self.window.first_swept()
+    }
+
+    /// The list is complete: it answers for every job that waited for it as a look begun when the list was.
+    pub(super) fn swept(&mut self, now: Now, sweep: &Sweep) {
+        let begun = sweep.begun.unwrap_or(Moment::START);
+        for key in &sweep.keys {
+            let Some(mut job) = self.window.take_swept(*key) else { continue };
+            job.progress.looks += 1;
+            if let Doubt::Target(fault) = &job.progress.doubt {
+                let fault = fault.clone();
+                self.found_target(now, job, &fault, &sweep.rows);
+            } else {
+                self.found(now, begun, job, &sweep.rows);
+            }
+        }
+    }
+
+    /// A conflict that the source server does not explain: is there a task at the target server?
+    pub(super) fn found_target(&mut self, now: Now, job: Job<D>, fault: &Fault, rows: &[Task]) {
+        let Some(task) = judge::by_target(&job.request, rows) else {
+            let reason = explain(fault);
+            return self.finish(now, job, Outcome::Rejected, reason);
+        };
+        let reason = in_the_way(task);
+        let mut ending = Self::ending(now, &job, Outcome::Conflict, reason);
+        ending.task_id = Some(task.id.clone());
+        ending.task_state = Some(task.state.clone());
+        self.end(now, job, ending);
+    }
+
+    /// The list cannot be read whole: the jobs are looked up one by one.
+    pub(super) fn sweep_given_up(&mut self, now: Now, sweep: &Sweep) {
+        self.no_sweep_until = now.at + self.settings.look_again * 10;
+        for key in &sweep.keys {
+            let Some(job) = self.window.take_swept(*key) else { continue };
+            if let Doubt::Target(fault) = &job.progress.doubt {
+                let reason = explain(fault);
+                self.finish(now, job, Outcome::Rejected, reason);
+            } else {
+                self.back(now, job, now.at);
+            }
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Where does a job belong that has just arrived, or come back from a call?
+
+use super::doubt::raise;
+use super::{Core, Step};
+use crate::core::outcome::{Ending, Outcome};
+use crate::core::request::{Doubt, Job};
+use crate::core::retry;
+use crate::core::time::{Moment, Now};
+use crate::core::window::Place;
+
+impl<D> Core<D> {
+    /// Finds the place of a job that is not in the window: just arrived, or come back.
+    pub(super) fn admit(&mut self, now: Now, mut job: Job<D>) {
+        if self.session != Some(job.session) {
+            return self.carry(job, false);
+        }
+        if job.redelivered {
+            if let Some(mut ending) = self.pending.remove(&job.request.run) {
+                ending.settled_at = now.wall;
+                return self.settle(job, *ending);
+            }
+            if self.published.get(&job.request.run).is_some() {
+                return self.steps.push_back(Step::Acknowledge(job));
+            }
+        }
+        raise(&self.known, &mut job);
+        if job.progress.doubt != Doubt::None && !self.settings.look_up {
+            let reason = "it may have been created already, and look-ups are switched off (api.look_up): find out, then \
+                          replay or discard it";
+            return self.finish(now, job, Outcome::Unknown, reason.to_owned());
+        }
+        let late = job.request.deadline.is_some_and(|deadline| deadline <= now.wall);
+        if late && job.progress.doubt == Doubt::None {
+            return self.expired(now, job);
+        }
+        let place = match job.progress.doubt {
+            _ if job.progress.until > now.at => Place::Until(job.progress.until),
+            Doubt::None => Place::Post,
+            Doubt::Look { .. } => Place::Look,
+            Doubt::Target(_) => Place::Swept,
+        };
+        self.window.put(now, job, place);
+    }
+
+    /// Puts a job back whose call has ended, not to start before `until`.
+    pub(super) fn back(&mut self, now: Now, mut job: Job<D>, until: Moment) {
+        job.progress.until = until;
+        self.land(now, &job);
+        job.in_flight = false;
+        self.admit(now, job);
+    }
+
+    /// A job is in flight no more: its place and its source server are free.
+    pub(super) fn land(&mut self, now: Now, job: &Job<D>) {
+        if job.in_flight {
+            self.gate.settled();
+            for copy in self.window.release(&job.request.source_server_id) {
+                self.admit(now, copy);
+            }
+        }
+    }
+
+    /// Puts a job back after a failure, to be tried again after the next delay.
+    pub(super) fn back_later(&mut self, now: Now, mut job: Job<D>) {
+        job.progress.failures += 1;
+        let delay = retry::delay(&self.settings.gate.retry, job.progress.failures);
+        self.back(now, job, now.at + delay);
+    }
+
+    pub(super) fn give_back(&mut self, now: Now, job: Job<D>) {
+        if job.progress.doubt != Doubt::None {
+            // Copies must not be sent while the doubt is out of sight.
+            self.learn(now.at, &job.request.source_server_id, false);
+        }
+        let progress = job.progress.clone();
+        self.carried.insert(job.request.run, (progress, true));
+        self.steps.push_back(Step::GiveBack(job));
+    }
+
+    /// Keeps what was tried for a run whose delivery is void.
+    pub(super) fn carry(&mut self, job: Job<D>, given_back: bool) {
+        self.carried.insert(job.request.run, (job.progress, given_back));
+    }
+
+    pub(super) fn void_settlement(&mut self, job: &Job<D>, ending: Box<Ending>) {
+        self.settling -= 1;
+        if job.in_flight {
+            self.gate.settled();
+            self.window.vacate(&job.request.source_server_id);
+        }
+        self.pending.insert(job.request.run, ending);
+    }
+}

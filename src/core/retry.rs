@@ -1,0 +1,88 @@
+//! When is it tried again? The one place that names `backoff`, used as a calculator of delays: it is unmaintained, and
+//! replacing it is a matter of this file.
+
+use std::time::Duration;
+
+use backoff::ExponentialBackoff;
+use backoff::backoff::Backoff as _;
+
+/// `[retry]`: exponential delays with jitter, bounded in attempts and in age.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub initial: Duration,
+    pub multiplier: f64,
+    /// No delay is longer, jitter included.
+    pub max: Duration,
+    /// Attempts that count, the first included.
+    pub attempts: u32,
+    /// No attempt starts later than this after the first.
+    pub max_age: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            initial: Duration::from_secs(1),
+            multiplier: 2.0,
+            max: Duration::from_secs(300),
+            attempts: 8,
+            max_age: Duration::from_secs(24 * 3600),
+        }
+    }
+}
+
+/// The delay after the `failures`-th failure in a row (from 1): `initial * multiplier^(failures-1)`, give or take half
+/// of it, at most `max`.
+pub fn delay(settings: &Settings, failures: u32) -> Duration {
+    let exponent = i32::try_from(failures.saturating_sub(1)).unwrap_or(i32::MAX);
+    let grown = settings.initial.as_secs_f64() * settings.multiplier.powi(exponent);
+    let current = grown.min(settings.max.as_secs_f64());
+    let mut calculator = ExponentialBackoff {
+        current_interval: Duration::from_secs_f64(current),
+        initial_interval: settings.initial,
+        randomization_factor: 0.5,
+        multiplier: settings.multiplier,
+        max_interval: settings.max,
+        // Its default gives up 15 minutes after construction.
+        max_elapsed_time: None,
+        ..ExponentialBackoff::default()
+    };
+    // Jitter is applied after its own cap, so it is capped again.
+    calculator.next_backoff().unwrap_or(settings.max).min(settings.max)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delays_grow_with_jitter_and_are_capped() {
+        let settings = Settings::default();
+        for failures in 1..=40 {
+            let middle = 2_f64.powi(failures - 1).min(300.0);
+            for _ in 0..50 {
+                let d = delay(&settings, u32::try_from(failures).unwrap()).as_secs_f64();
+                assert!(
+                    d >= middle * 0.5 - 0.001 && d <= (middle * 1.5 + 0.001).min(300.0),
+                    "{failures}: {d}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn delays_differ_from_one_another() {
+        let settings = Settings::default();
+        let first = delay(&settings, 5);
+        assert!((0..50).any(|_| delay(&settings, 5) != first));
+    }
+
+    #[test]
+    fn extreme_settings_do_not_panic() {
+        let settings = Settings { initial: Duration::ZERO, multiplier: 1e9, ..Settings::default() };
+        assert_eq!(delay(&settings, u32::MAX), Duration::ZERO);
+        let settings =
+            Settings { initial: Duration::from_secs(1), multiplier: 1e9, ..Settings::default() };
+        assert!(delay(&settings, u32::MAX) <= settings.max);
+    }
+}

@@ -1,0 +1,338 @@
+//! Which held job is the most urgent, and which may not start yet? The deliveries held, ordered by (priority, age).
+//!
+//! A job in the window stands in one [`Place`]. Everything costs O(log n) a move, whatever the backlog.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use jiff::Timestamp;
+
+use super::request::{Job, Request};
+use super::time::{Moment, Now};
+
+/// The order in which jobs start: most urgent first, then the oldest (enqueued-at, row, arrival).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Rank {
+    score: Reverse<i64>,
+    enqueued_ms: i64,
+    row: u64,
+    arrival: u64,
+}
+
+impl Rank {
+    /// Where aging is measured from: keeps scores small.
+    const AGING_EPOCH_MS: i64 = 1_577_836_800_000; // 2020-01-01
+    /// Aging is kept to a hundredth of a point.
+    const SCALE: i64 = 100 * 3_600_000;
+
+    /// `aging`: priority points gained per hour of waiting. All requests age alike, so the order between two of them
+    /// never changes, and the rank is computed once.
+    fn of(request: &Request, arrival: u64, received: Timestamp, aging: f64) -> Self {
+        let enqueued_ms = request.enqueued_at.unwrap_or(received).as_millisecond();
+        #[allow(clippy::cast_possible_truncation)] // bounded by the configuration
+        let aging = (aging * 100.0).round() as i64;
+        let aged = aging.saturating_mul(enqueued_ms.saturating_sub(Self::AGING_EPOCH_MS));
+        let score = (i64::from(request.priority) * Self::SCALE).saturating_sub(aged);
+        Self { score: Reverse(score), enqueued_ms, row: request.row.unwrap_or(0), arrival }
+    }
+}
+
+/// What a job in the window waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Its turn: the next call for it is a `POST`.
+    Post,
+    /// Its turn: the next call for it is a look.
+    Look,
+    /// An instant.
+    Until(Moment),
+    /// The verdict of another job for the same source server.
+    Copy,
+    /// The list of all tasks.
+    Swept,
+}
+
+#[derive(Debug)]
+struct Entry<D> {
+    job: Job<D>,
+    rank: Rank,
+    place: Place,
+    deadline: Option<Moment>,
+}
+
+/// A job's name within the window: its arrival number.
+pub type Key = u64;
+
+/// The deliveries held, ordered.
+#[derive(Debug)]
+pub struct Window<D> {
+    aging: f64,
+    jobs: HashMap<Key, Entry<D>>,
+    posts: BTreeMap<Rank, Key>,
+    looks: BTreeMap<Rank, Key>,
+    swept: BTreeMap<Rank, Key>,
+    until: BTreeSet<(Moment, Key)>,
+    copies: HashMap<Box<str>, Vec<Key>>,
+    held: BTreeSet<(Moment, Key)>,
+    deadlines: BTreeSet<(Moment, Key)>,
+    /// Source servers with a job out of the window: in a call, or being settled.
+    busy: HashSet<Box<str>>,
+    arrivals: u64,
+}
+
+impl<D> Window<D> {
+    pub fn new(aging: f64) -> Self {
+        Self {
+            aging,
+            jobs: HashMap::new(),
+            posts: BTreeMap::new(),
+            looks: BTreeMap::new(),
+            swept: BTreeMap::new(),
+            until: BTreeSet::new(),
+            copies: HashMap::new(),
+            held: BTreeSet::new(),
+            deadlines: BTreeSet::new(),
+            busy: HashSet::new(),
+            arrivals: 0,
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.jobs.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.jobs.is_empty()
+    }
+
+    /// How many jobs wait for their turn, and how many for something else.
+    pub fn counts(&self) -> (usize, usize) {
+        let ready = self.posts.len() + self.looks.len();
+        (ready, self.jobs.len() - ready)
+    }
+
+    pub fn looks_len(&self) -> usize {
+        self.looks.len()
+    }
+
+    /// Puts a job in. A job whose turn has come but whose source server is busy waits as a copy.
+    pub fn put(&mut self, now: Now, mut job: Job<D>, place: Place) -> Key {
+        if job.arrival == 0 {
+            self.arrivals += 1;
+            job.arrival = self.arrivals;
+        }
+        let key = job.arrival;
+        let rank = Rank::of(&job.request, key, now.wall - (now.at - job.received), self.aging);
+        let deadline = job.request.deadline.map(|deadline| {
+            now.at
+                + std::time::Duration::try_from(deadline.duration_since(now.wall))
+                    .unwrap_or_default()
+        });
+        self.held.insert((job.received, key));
+        if let Some(deadline) = deadline {
+            self.deadlines.insert((deadline, key));
+        }
+        let source = job.request.source_server_id.clone();
+        self.jobs.insert(key, Entry { job, rank, place, deadline });
+        let place = match place {
+            Place::Post | Place::Look if self.busy.contains(&source) => Place::Copy,
+            place => place,
+        };
+        self.enter(key, place);
+        key
+    }
+
+    /// Moves a job that is in the window to another place.
+    pub fn move_to(&mut self, key: Key, place: Place) {
+        self.exit(key);
+        self.enter(key, place);
+    }
+
+    /// Lets every wait that is over end: those jobs are taken out, to be admitted anew.
+    pub fn due(&mut self, now: Moment) -> Vec<Job<D>> {
+        let mut due = Vec::new();
+        while let Some(&(at, key)) = self.until.first() {
+            if at > now {
+                break;
+            }
+            due.extend(self.take(key));
+        }
+        due
+    }
+
+    /// The first job whose turn is a `POST` and whose source server is free.
+    pub fn first_post(&mut self) -> Option<(Rank, Key)> {
+        self.first_free(Place::Post)
+    }
+
+    /// The first job whose turn is a look and whose source server is free.
+    pub fn first_look(&mut self) -> Option<(Rank, Key)> {
+        self.first_free(Place::Look)
+    }
+
+    /// The most urgent of the jobs that wait for a list.
+    pub fn first_swept(&self) -> Option<Rank> {
+        self.swept.first_key_value().map(|(rank, _)| *rank)
+    }
+
+    /// The jobs that wait for a list.
+    pub fn swept_keys(&self) -> impl Iterator<Item = Key> {
+        self.swept.values().copied()
+    }
+
+    /// Takes a job out that waits for a list; `None` if it is gone or waits for something else by now.
+    pub fn take_swept(&mut self, key: Key) -> Option<Job<D>> {
+        self.jobs.get(&key).filter(|entry| entry.place == Place::Swept)?;
+        self.take(key)
+    }
+
+    /// Moves every job whose turn is a look to the list.
+    pub fn sweep_looks(&mut self) {
+        let keys: Vec<Key> = self.looks.values().copied().collect();
+        for key in keys {
+            self.move_to(key, Place::Swept);
+        }
+    }
+
+    pub fn get(&self, key: Key) -> Option<&Job<D>> {
+        self.jobs.get(&key).map(|entry| &entry.job)
+    }
+
+    pub fn get_mut(&mut self, key: Key) -> Option<&mut Job<D>> {
+        self.jobs.get_mut(&key).map(|entry| &mut entry.job)
+    }
+
+    /// Takes a job out.
+    pub fn take(&mut self, key: Key) -> Option<Job<D>> {
+        self.exit(key);
+        let entry = self.jobs.remove(&key)?;
+        self.held.remove(&(entry.job.received, key));
+        if let Some(deadline) = entry.deadline {
+            self.deadlines.remove(&(deadline, key));
+        }
+        Some(entry.job)
+    }
+
+    /// From now on no other job for this source server starts.
+    pub fn occupy(&mut self, source: &str) {
+        self.busy.insert(source.into());
+    }
+
+    pub fn is_busy(&self, source: &str) -> bool {
+        self.busy.contains(source)
+    }
+
+    /// The source server is free again, and nobody waits for it.
+    pub fn vacate(&mut self, source: &str) {
+        self.busy.remove(source);
+    }
+
+    /// The source server is free again: the jobs that waited for it are taken out, to be admitted anew.
+    pub fn release(&mut self, source: &str) -> Vec<Job<D>> {
+        self.busy.remove(source);
+        let keys = self.copies.remove(source).unwrap_or_default();
+        keys.into_iter().filter_map(|key| self.take(key)).collect()
+    }
+
+    /// The job held longest.
+    pub fn oldest_held(&self) -> Option<(Moment, Key)> {
+        self.held.first().copied()
+    }
+
+    pub fn next_wait(&self) -> Option<Moment> {
+        self.until.first().map(|(at, _)| *at)
+    }
+
+    pub fn next_deadline(&self) -> Option<(Moment, Key)> {
+        self.deadlines.first().copied()
+    }
+
+    /// A deadline that has been dealt with: it must not come up again.
+    pub fn forget_deadline(&mut self, key: Key) {
+        if let Some(entry) = self.jobs.get_mut(&key)
+            && let Some(deadline) = entry.deadline.take()
+        {
+            self.deadlines.remove(&(deadline, key));
+        }
+    }
+
+    /// Takes everything out.
+    pub fn drain(&mut self) -> Vec<Job<D>> {
+        self.posts.clear();
+        self.looks.clear();
+        self.swept.clear();
+        self.until.clear();
+        self.copies.clear();
+        self.held.clear();
+        self.deadlines.clear();
+        self.jobs.drain().map(|(_, entry)| entry.job).collect()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&Job<D>, Place)> {
+        self.jobs.values().map(|entry| (&entry.job, entry.place))
+    }
+
+    fn first_free(&mut self, place: Place) -> Option<(Rank, Key)> {
+        loop {
+            let line = if place == Place::Post { &self.posts } else { &self.looks };
+            let (&rank, &key) = line.first_key_value()?;
+            let source = &self.jobs.get(&key)?.job.request.source_server_id;
+            if !self.busy.contains(source) {
+                return Some((rank, key));
+            }
+            self.move_to(key, Place::Copy);
+        }
+    }
+
+    fn enter(&mut self, key: Key, place: Place) {
+        let Some(entry) = self.jobs.get_mut(&key) else { return };
+        entry.place = place;
+        match place {
+            Place::Post => {
+                self.posts.insert(entry.rank, key);
+            }
+            Place::Look => {
+                self.looks.insert(entry.rank, key);
+            }
+            Place::Swept => {
+                self.swept.insert(entry.rank, key);
+            }
+            Place::Until(at) => {
+                self.until.insert((at, key));
+            }
+            Place::Copy => {
+                self.copies
+                    .entry(entry.job.request.source_server_id.clone())
+                    .or_default()
+                    .push(key);
+            }
+        }
+    }
+
+    fn exit(&mut self, key: Key) {
+        let Some(entry) = self.jobs.get(&key) else { return };
+        match entry.place {
+            Place::Post => {
+                self.posts.remove(&entry.rank);
+            }
+            Place::Look => {
+                self.looks.remove(&entry.rank);
+            }
+            Place::Swept => {
+                self.swept.remove(&entry.rank);
+            }
+            Place::Until(at) => {
+                self.until.remove(&(at, key));
+            }
+            Place::Copy => {
+                let source = &entry.job.request.source_server_id;
+                if let Some(keys) = self.copies.get_mut(source) {
+                    keys.retain(|other| *other != key);
+                    if keys.is_empty() {
+                        self.copies.remove(source);
+                    }
+                }
+            }
+        }
+    }
+}
