@@ -53,6 +53,9 @@ pub trait Source: Send {
         ending: Ending,
     ) -> impl Future<Output = (Job<Self::Delivery>, Ending, Settled)> + Send + 'static;
 
+    /// Acknowledges a delivery whose result has been published and confirmed before (it came again all the same).
+    fn acknowledge(&self, job: Job<Self::Delivery>) -> impl Future<Output = ()> + Send + 'static;
+
     /// Gives a delivery back unsettled; it comes again, here or at another worker.
     fn give_back(&self, job: Job<Self::Delivery>) -> impl Future<Output = ()> + Send + 'static;
 
