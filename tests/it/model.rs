@@ -1,1 +1,165 @@
-//! Tests of this area.
+//! Promises 1 and 2 by exhaustive search: every order of deliveries, looks, attempts, results and failures that a small
+//! world allows is tried, with the protocol of DESIGN.md ("In doubt"), before the code is trusted with it.
+//!
+//! What is assumed of the API, each a figure of [`protocol::World`] and a line of `docs/assumptions.md`:
+//! 1. A `POST` is applied, and to be seen by a look, within `api.look_again` of its start, or never (`applies_within`).
+//! 2. A look shows every task that was applied before it began.
+//! 3. An answer of SMS itself ends the attempt: nothing of it is applied later.
+//! 4. A worker that is cut off starts nothing more later than `overlap` after its successor became active, and
+//!    `overlap + applies_within < look_again`.
+//! 5. Only for two *different* requests for one source server, of which a crash hides the first from the second: the API
+//!    refuses a second live task (`refuses_second`). One request needs no such help, whatever happens to it.
+//!
+//! Every rule of the protocol, and every assumption, is also left out once: then the search must find the double or the
+//! loss, which shows that the rule is needed and that the search can see.
+
+mod paging;
+mod protocol;
+
+use protocol::{Protocol, Without, World};
+use stateright::{Checker, HasDiscoveries, Model};
+
+const TWICE: &str = "nothing is created twice";
+const LOST: &str = "nothing is acknowledged before its result is stored";
+
+/// One request, one worker, nothing ever fails. The API applies within one tick, a second look comes after two.
+const CALM: World = World {
+    requests: 1,
+    workers: 1,
+    applies_within: 1,
+    look_again: 2,
+    refuses_second: false,
+    overlap: 0,
+    lost_posts: 0,
+    crashes: 0,
+    lost_sessions: 0,
+    cuts: 0,
+    comebacks: 0,
+    give_backs: 0,
+};
+/// One request, and everything that can happen to one worker.
+const ROUGH: World = World {
+    lost_posts: 3,
+    crashes: 2,
+    lost_sessions: 2,
+    comebacks: 2,
+    give_backs: 2,
+    applies_within: 2,
+    look_again: 3,
+    ..CALM
+};
+/// Two requests for one source server at one worker.
+const COPIES: World =
+    World { requests: 2, lost_posts: 2, lost_sessions: 1, give_backs: 1, comebacks: 1, ..CALM };
+/// A worker that does not know for a tick that another has taken over.
+const FAILOVER: World = World {
+    workers: 2,
+    overlap: 1,
+    look_again: 3,
+    cuts: 2,
+    crashes: 1,
+    lost_posts: 2,
+    give_backs: 1,
+    ..CALM
+};
+
+#[track_caller]
+fn holds(world: World, without: Option<Without>) {
+    let checker = Protocol { world, without }.checker().spawn_bfs().join();
+    checker.assert_properties();
+}
+
+#[track_caller]
+fn breaks(property: &'static str, world: World, without: Option<Without>) {
+    let only = HasDiscoveries::AnyOf([property].into());
+    let checker = Protocol { world, without }.checker().finish_when(only).spawn_bfs().join();
+    checker.assert_any_discovery(property);
+}
+
+#[test]
+fn one_request_is_neither_lost_nor_created_twice_whatever_fails() {
+    holds(ROUGH, None);
+}
+
+#[test]
+fn copies_of_one_request_make_one_task_while_the_worker_lives() {
+    holds(COPIES, None);
+}
+
+#[test]
+fn copies_make_one_task_across_crashes_if_the_api_refuses_a_second_one() {
+    holds(World { crashes: 1, lost_posts: 1, refuses_second: true, ..COPIES }, None);
+}
+
+#[test]
+fn a_worker_that_is_cut_off_and_does_not_know_it_creates_nothing_twice() {
+    holds(FAILOVER, None);
+}
+
+#[test]
+fn copies_make_one_task_across_a_failover_if_the_api_refuses_a_second_one() {
+    holds(
+        World { requests: 2, crashes: 0, cuts: 1, lost_posts: 1, refuses_second: true, ..FAILOVER },
+        None,
+    );
+}
+
+#[test]
+fn what_is_remembered_saves_looks_but_is_not_needed_for_safety() {
+    holds(ROUGH, Some(Without::Memory));
+}
+
+#[test]
+fn without_look_ups_doubt_settles_as_unknown_and_nothing_is_created_twice() {
+    holds(ROUGH, Some(Without::LookUp));
+}
+
+#[test]
+fn a_second_look_that_comes_too_early_creates_twice() {
+    breaks(TWICE, World { look_again: 2, ..ROUGH }, None);
+}
+
+#[test]
+fn one_look_creates_twice() {
+    breaks(TWICE, ROUGH, Some(Without::SecondLook));
+}
+
+#[test]
+fn a_redelivery_that_is_not_looked_up_creates_twice() {
+    breaks(TWICE, ROUGH, Some(Without::LookAfterRedelivery));
+}
+
+#[test]
+fn an_acknowledgement_before_the_confirm_loses() {
+    breaks(LOST, ROUGH, Some(Without::ConfirmBeforeAck));
+}
+
+#[test]
+fn two_attempts_for_one_source_server_create_twice() {
+    breaks(TWICE, COPIES, Some(Without::OneAttemptASource));
+}
+
+#[test]
+fn doubt_of_one_job_that_does_not_hold_up_its_copy_creates_twice() {
+    breaks(TWICE, COPIES, Some(Without::DoubtOfTheSource));
+}
+
+#[test]
+fn a_successor_that_looks_twice_before_the_cut_off_worker_has_noticed_creates_twice() {
+    breaks(TWICE, World { look_again: 2, ..FAILOVER }, None);
+}
+
+#[test]
+fn a_give_back_that_is_trusted_after_the_session_creates_twice() {
+    breaks(TWICE, World { lost_sessions: 1, ..FAILOVER }, Some(Without::MarksEndWithTheSession));
+}
+
+#[test]
+fn a_standby_that_consumes_creates_twice() {
+    breaks(TWICE, World { requests: 2, ..FAILOVER }, Some(Without::OneActiveWorker));
+}
+
+#[test]
+fn a_fresh_copy_of_what_a_crash_left_behind_needs_the_apis_refusal() {
+    breaks(TWICE, World { crashes: 1, ..COPIES }, None);
+}

@@ -1,0 +1,576 @@
+//! What can happen to the requests for one source server? Broker, workers, network and API as one small state machine,
+//! every order of events included.
+//!
+//! Time is counted in ticks, and only what compares times has any: the age of a `POST` at the API, the time since a
+//! first look, and how long a worker that is cut off does not know it.
+
+use stateright::{Model, Property};
+
+/// The most requests and workers that a world holds.
+const MOST: usize = 2;
+
+/// What is assumed of the world outside, and how often it may fail. Each figure is a budget for one whole history.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct World {
+    /// Requests for the one source server (the second is a copy of the first).
+    pub(crate) requests: usize,
+    pub(crate) workers: usize,
+    /// The API applies a `POST` at most so many ticks after its start, or never.
+    pub(crate) applies_within: u8,
+    /// `api.look_again` in ticks.
+    pub(crate) look_again: u8,
+    /// The API refuses a second live task for a source server (SMS.7605, 6615, 6005).
+    pub(crate) refuses_second: bool,
+    /// How many ticks a worker may go on after its successor became active, not knowing that it is cut off.
+    pub(crate) overlap: u8,
+    /// `POST`s that vanish, answers that are lost, answers that say "try again".
+    pub(crate) lost_posts: u8,
+    pub(crate) crashes: u8,
+    /// Sessions lost while the process lives on.
+    pub(crate) lost_sessions: u8,
+    /// Sessions that the broker ends and the worker notices late.
+    pub(crate) cuts: u8,
+    /// Kills of a broker with classic queues: a message that was acknowledged is there again.
+    pub(crate) comebacks: u8,
+    /// Deliveries that a worker gives back unsettled (`window.max_hold`).
+    pub(crate) give_backs: u8,
+}
+
+/// One rule of the protocol left out, to show what it is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Without {
+    /// A redelivered request is sent like a fresh one.
+    LookAfterRedelivery,
+    /// One look that finds nothing is enough.
+    SecondLook,
+    /// Only the job whose attempt was ambiguous is in doubt, not the source server's other requests.
+    DoubtOfTheSource,
+    /// Two requests for one source server may be in flight at once.
+    OneAttemptASource,
+    /// The delivery is acknowledged as soon as the result is on its way.
+    ConfirmBeforeAck,
+    /// "This process gave it back itself" is believed of a delivery of a later session, too.
+    MarksEndWithTheSession,
+    /// A worker consumes without holding the exclusive queue.
+    OneActiveWorker,
+    /// What was settled lately is not remembered (no harm: the looks find it).
+    Memory,
+    /// `api.look_up = false`: what is in doubt settles as `unknown`.
+    LookUp,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Protocol {
+    pub(crate) world: World,
+    pub(crate) without: Option<Without>,
+}
+
+/// Where the broker has a message.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) enum At {
+    #[default]
+    Queue,
+    /// Delivered to this worker and not yet acknowledged.
+    Held(usize),
+    Gone,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Message {
+    pub(crate) at: At,
+    redelivered: bool,
+    /// A result of it has been stored by the broker.
+    pub(crate) result: bool,
+}
+
+/// How far a worker is with a delivery.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Stage {
+    #[default]
+    Absent,
+    /// In the window, or its attempt is out.
+    Waiting,
+    /// It is known what became of it.
+    Settling,
+    /// The result is on its way to the broker.
+    Sent,
+    Stored,
+    Confirmed,
+}
+
+/// What a worker does not know about the source server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+enum Doubt {
+    #[default]
+    None,
+    /// Two looks are due, or (after an answer of SMS itself) one.
+    Looks(u8),
+    /// The first look found nothing, so many ticks ago.
+    Again(u8),
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+enum Link {
+    #[default]
+    Down,
+    Up,
+    /// The broker has ended the session; the worker learns it within so many ticks.
+    Cut(u8),
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+struct Worker {
+    link: Link,
+    stages: [Stage; MOST],
+    doubt: Doubt,
+    /// The requests that brought the doubt (only looked at [`Without::DoubtOfTheSource`]).
+    doubted: [bool; MOST],
+    /// It knows of a task for the source server.
+    knows: bool,
+    /// Runs whose outcome it remembers.
+    remembered: [bool; MOST],
+    /// Deliveries that it gave back itself, not in doubt.
+    marked: [bool; MOST],
+}
+
+/// What the API did with a `POST`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Fate {
+    Pending,
+    Applied,
+    Refused,
+    Dropped,
+}
+
+/// A `POST` that somebody waits for, or that may still be applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+struct Post {
+    request: usize,
+    /// The worker that waits for the answer.
+    waiting: Option<usize>,
+    age: u8,
+    fate: Fate,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct State {
+    pub(crate) messages: [Message; MOST],
+    workers: [Worker; MOST],
+    posts: Vec<Post>,
+    /// Tasks of the source server, at most 2.
+    pub(crate) tasks: u8,
+    lost_posts: u8,
+    crashes: u8,
+    lost_sessions: u8,
+    cuts: u8,
+    comebacks: u8,
+    give_backs: u8,
+}
+
+/// First index: the worker, or the post. Second: the request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Action {
+    Attach(usize),
+    Deliver(usize, usize),
+    GiveBack(usize, usize),
+    Look(usize),
+    Start(usize, usize),
+    Apply(usize),
+    Drop(usize),
+    Answer(usize),
+    /// SMS itself answers "try again"; whatever happened has happened.
+    AnswerTransient(usize),
+    /// A timeout, a reset, a 5xx.
+    LoseAnswer(usize),
+    Send(usize, usize),
+    Store(usize, usize),
+    Confirm(usize, usize),
+    Ack(usize, usize),
+    Crash(usize),
+    LoseSession(usize),
+    Cut(usize),
+    Detect(usize),
+    ComeBack(usize),
+    Tick,
+}
+
+impl Protocol {
+    fn keeps(&self, rule: Without) -> bool {
+        self.without != Some(rule)
+    }
+
+    /// Somebody else holds the exclusive queue.
+    fn another_is_active(&self, state: &State, w: usize) -> bool {
+        self.keeps(Without::OneActiveWorker)
+            && (0..self.world.workers)
+                .any(|other| other != w && state.workers[other].link == Link::Up)
+    }
+
+    fn in_flight(&self, state: &State, w: usize, request: usize) -> bool {
+        state.posts.iter().any(|post| {
+            post.waiting == Some(w)
+                && (post.request == request || self.keeps(Without::OneAttemptASource))
+        })
+    }
+
+    /// Whether a request is in doubt is asked when it would be sent: a copy may have been created in the meantime.
+    fn in_doubt(&self, worker: &Worker, request: usize) -> bool {
+        let concerned = self.keeps(Without::DoubtOfTheSource) || worker.doubted[request];
+        worker.knows || (worker.doubt != Doubt::None && concerned)
+    }
+
+    fn look_is_due(&self, state: &State, w: usize) -> bool {
+        let worker = &state.workers[w];
+        let waiting = (0..self.world.requests).any(|r| {
+            worker.stages[r] == Stage::Waiting
+                && self.in_doubt(worker, r)
+                && !self.in_flight(state, w, r)
+        });
+        waiting && !matches!(worker.doubt, Doubt::Again(since) if since < self.world.look_again)
+    }
+
+    fn may_start(&self, state: &State, w: usize, request: usize) -> bool {
+        let worker = &state.workers[w];
+        worker.link != Link::Down
+            && worker.stages[request] == Stage::Waiting
+            && !self.in_doubt(worker, request)
+            && !self.in_flight(state, w, request)
+    }
+
+    /// Time goes on only while something that must end in time may still be late.
+    fn may_tick(&self, state: &State) -> bool {
+        let overdue = state
+            .posts
+            .iter()
+            .any(|p| p.fate == Fate::Pending && p.age == self.world.applies_within)
+            || state.workers.iter().any(|worker| worker.link == Link::Cut(0));
+        let aging = state.posts.iter().any(|post| post.fate == Fate::Pending)
+            || state.workers.iter().any(|worker| {
+                matches!(worker.link, Link::Cut(_))
+                    || matches!(worker.doubt, Doubt::Again(since) if since < self.world.look_again)
+            });
+        aging && !overdue
+    }
+
+    fn deliver(&self, state: &mut State, w: usize, request: usize) {
+        let message = &mut state.messages[request];
+        message.at = At::Held(w);
+        let worker = &mut state.workers[w];
+        let own = std::mem::take(&mut worker.marked[request]);
+        worker.stages[request] = Stage::Waiting;
+        if worker.remembered[request] {
+            worker.stages[request] = Stage::Settling;
+        } else if message.redelivered && !own && self.keeps(Without::LookAfterRedelivery) {
+            worker.doubt_arises(2, request);
+        }
+    }
+
+    fn look(&self, state: &mut State, w: usize) {
+        let worker = &mut state.workers[w];
+        let found = state.tasks > 0 || !self.keeps(Without::LookUp);
+        if found {
+            worker.knows |= state.tasks > 0;
+            worker.doubt = Doubt::None;
+            for r in 0..self.world.requests {
+                if worker.stages[r] == Stage::Waiting
+                    && (self.keeps(Without::DoubtOfTheSource) || worker.doubted[r] || worker.knows)
+                {
+                    self.settle(worker, r);
+                }
+            }
+            worker.doubted = [false; MOST];
+            return;
+        }
+        worker.doubt = match worker.doubt {
+            Doubt::Looks(2) if self.keeps(Without::SecondLook) => Doubt::Again(0),
+            _ => Doubt::None,
+        };
+        if worker.doubt == Doubt::None {
+            worker.doubted = [false; MOST];
+        }
+    }
+
+    fn settle(&self, worker: &mut Worker, request: usize) {
+        worker.remembered[request] |= self.keeps(Without::Memory);
+        if worker.stages[request] == Stage::Waiting {
+            worker.stages[request] = Stage::Settling;
+        }
+    }
+
+    /// The answer reaches whoever waits for it, if that process still lives. Its session need not.
+    fn answer(&self, state: &mut State, index: usize, looks: Option<u8>) {
+        let post = &mut state.posts[index];
+        let (request, fate) = (post.request, post.fate);
+        let Some(w) = post.waiting.take() else { return };
+        let worker = &mut state.workers[w];
+        match looks {
+            None if fate == Fate::Applied => {
+                worker.knows = true;
+                self.settle(worker, request);
+            }
+            // A conflict: another task is in the way, perhaps our own.
+            None => worker.doubt_arises(2, request),
+            Some(looks) => worker.doubt_arises(looks, request),
+        }
+    }
+
+    /// The broker ends the session of `w`: what it held is queued again.
+    fn requeue(state: &mut State, w: usize) {
+        for message in &mut state.messages {
+            if message.at == At::Held(w) {
+                *message = Message { at: At::Queue, redelivered: true, ..*message };
+            }
+        }
+    }
+
+    /// The worker knows that its session is lost: its deliveries are void. An attempt that is out stays out.
+    fn void(&self, worker: &mut Worker) {
+        worker.link = Link::Down;
+        worker.stages = [Stage::Absent; MOST];
+        if self.keeps(Without::MarksEndWithTheSession) {
+            worker.marked = [false; MOST];
+        }
+    }
+
+    fn tick(&self, state: &mut State) {
+        for post in &mut state.posts {
+            post.age += u8::from(post.fate == Fate::Pending);
+        }
+        for worker in &mut state.workers {
+            if let Link::Cut(left) = &mut worker.link {
+                *left -= 1;
+            }
+            if let Doubt::Again(since) = &mut worker.doubt {
+                *since = (*since + 1).min(self.world.look_again);
+            }
+        }
+    }
+
+    fn worker_actions(&self, state: &State, w: usize, actions: &mut Vec<Action>) {
+        let worker = &state.workers[w];
+        if worker.link == Link::Down && !self.another_is_active(state, w) {
+            actions.push(Action::Attach(w));
+        }
+        if worker.link == Link::Up {
+            actions.extend((state.lost_sessions > 0).then_some(Action::LoseSession(w)));
+            actions.extend((state.cuts > 0).then_some(Action::Cut(w)));
+        }
+        if matches!(worker.link, Link::Cut(_)) {
+            actions.push(Action::Detect(w));
+        }
+        let doing =
+            worker.link != Link::Down || state.posts.iter().any(|post| post.waiting == Some(w));
+        actions.extend((doing && state.crashes > 0).then_some(Action::Crash(w)));
+        actions.extend(self.look_is_due(state, w).then_some(Action::Look(w)));
+        for r in 0..self.world.requests {
+            actions.extend(self.may_start(state, w, r).then_some(Action::Start(w, r)));
+            if worker.link == Link::Up {
+                self.broker_actions(state, w, r, actions);
+            }
+        }
+    }
+
+    fn broker_actions(&self, state: &State, w: usize, r: usize, actions: &mut Vec<Action>) {
+        let worker = &state.workers[w];
+        let held = state.messages[r].at == At::Held(w);
+        if state.messages[r].at == At::Queue {
+            actions.push(Action::Deliver(w, r));
+        }
+        let idle = worker.stages[r] == Stage::Waiting && !self.in_flight(state, w, r);
+        actions.extend((idle && state.give_backs > 0).then_some(Action::GiveBack(w, r)));
+        match worker.stages[r] {
+            Stage::Settling => actions.push(Action::Send(w, r)),
+            Stage::Sent => actions.push(Action::Store(w, r)),
+            Stage::Stored => actions.push(Action::Confirm(w, r)),
+            Stage::Confirmed => actions.push(Action::Ack(w, r)),
+            Stage::Absent | Stage::Waiting => {}
+        }
+        if held && worker.stages[r] == Stage::Sent && !self.keeps(Without::ConfirmBeforeAck) {
+            actions.push(Action::Ack(w, r));
+        }
+    }
+
+    fn api_actions(state: &State, actions: &mut Vec<Action>) {
+        let faults = state.lost_posts > 0;
+        for (index, post) in state.posts.iter().enumerate() {
+            let waited = post.waiting.is_some();
+            if post.fate == Fate::Pending {
+                actions.push(Action::Apply(index));
+                // A process that died took its connection along: the POST may vanish without a fault of its own.
+                actions.extend((faults || !waited).then_some(Action::Drop(index)));
+            }
+            if waited {
+                if matches!(post.fate, Fate::Applied | Fate::Refused) {
+                    actions.push(Action::Answer(index));
+                }
+                let gone = post.fate == Fate::Dropped;
+                actions.extend((faults || gone).then_some(Action::LoseAnswer(index)));
+                actions.extend((faults && !gone).then_some(Action::AnswerTransient(index)));
+            }
+        }
+    }
+
+    fn act_on_post(&self, state: &mut State, action: Action) {
+        match action {
+            Action::Apply(i) => {
+                let refused = self.world.refuses_second && state.tasks > 0;
+                state.posts[i].fate = if refused { Fate::Refused } else { Fate::Applied };
+                state.tasks = (state.tasks + u8::from(!refused)).min(2);
+            }
+            Action::Drop(i) => {
+                state.lost_posts -= u8::from(state.posts[i].waiting.is_some());
+                state.posts[i].fate = Fate::Dropped;
+            }
+            Action::Answer(i) => self.answer(state, i, None),
+            Action::AnswerTransient(i) => {
+                state.lost_posts -= 1;
+                if state.posts[i].fate == Fate::Pending {
+                    state.posts[i].fate = Fate::Dropped;
+                }
+                self.answer(state, i, Some(1));
+            }
+            Action::LoseAnswer(i) => {
+                state.lost_posts -= u8::from(state.posts[i].fate != Fate::Dropped);
+                self.answer(state, i, Some(2));
+            }
+            _ => {}
+        }
+    }
+
+    fn act_on_session(&self, state: &mut State, action: Action) {
+        match action {
+            Action::Attach(w) => state.workers[w].link = Link::Up,
+            Action::Crash(w) => {
+                state.crashes -= 1;
+                Self::requeue(state, w);
+                state.workers[w] = Worker::default();
+                for post in state.posts.iter_mut().filter(|post| post.waiting == Some(w)) {
+                    post.waiting = None;
+                }
+            }
+            Action::LoseSession(w) => {
+                state.lost_sessions -= 1;
+                Self::requeue(state, w);
+                self.void(&mut state.workers[w]);
+            }
+            Action::Cut(w) => {
+                state.cuts -= 1;
+                Self::requeue(state, w);
+                state.workers[w].link = Link::Cut(self.world.overlap);
+            }
+            Action::Detect(w) => self.void(&mut state.workers[w]),
+            Action::ComeBack(r) => {
+                state.comebacks -= 1;
+                state.messages[r] =
+                    Message { at: At::Queue, redelivered: true, ..state.messages[r] };
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Worker {
+    /// Something ambiguous about the source server: whatever looks were made before do not count.
+    fn doubt_arises(&mut self, looks: u8, request: usize) {
+        self.doubted[request] = true;
+        let one_more_is_harmless = looks == 1 && self.doubt != Doubt::None;
+        if !one_more_is_harmless {
+            self.doubt = Doubt::Looks(looks);
+        }
+    }
+}
+
+impl Model for Protocol {
+    type State = State;
+    type Action = Action;
+
+    fn init_states(&self) -> Vec<State> {
+        let World { lost_posts, crashes, lost_sessions, cuts, comebacks, give_backs, .. } =
+            self.world;
+        vec![State {
+            messages: [Message::default(); MOST],
+            workers: [Worker::default(); MOST],
+            posts: Vec::new(),
+            tasks: 0,
+            lost_posts,
+            crashes,
+            lost_sessions,
+            cuts,
+            comebacks,
+            give_backs,
+        }]
+    }
+
+    fn actions(&self, state: &State, actions: &mut Vec<Action>) {
+        for w in 0..self.world.workers {
+            self.worker_actions(state, w, actions);
+        }
+        Self::api_actions(state, actions);
+        for r in 0..self.world.requests {
+            let gone = state.messages[r].at == At::Gone;
+            actions.extend((gone && state.comebacks > 0).then_some(Action::ComeBack(r)));
+        }
+        actions.extend(self.may_tick(state).then_some(Action::Tick));
+    }
+
+    fn next_state(&self, last: &State, action: Action) -> Option<State> {
+        let mut state = last.clone();
+        match action {
+            Action::Deliver(w, r) => self.deliver(&mut state, w, r),
+            Action::GiveBack(w, r) => {
+                state.give_backs -= 1;
+                state.messages[r] =
+                    Message { at: At::Queue, redelivered: true, ..state.messages[r] };
+                let worker = &mut state.workers[w];
+                worker.stages[r] = Stage::Absent;
+                // A doubt stays with the source server, so even what was in doubt needs no fresh one.
+                worker.marked[r] = true;
+            }
+            Action::Look(w) => self.look(&mut state, w),
+            Action::Start(w, request) => {
+                state.posts.push(Post { request, waiting: Some(w), age: 0, fate: Fate::Pending });
+            }
+            Action::Send(w, r) => state.workers[w].stages[r] = Stage::Sent,
+            Action::Store(w, r) => {
+                state.messages[r].result = true;
+                state.workers[w].stages[r] = Stage::Stored;
+            }
+            Action::Confirm(w, r) => state.workers[w].stages[r] = Stage::Confirmed,
+            Action::Ack(w, r) => {
+                state.messages[r].at = At::Gone;
+                if state.workers[w].stages[r] == Stage::Confirmed {
+                    state.workers[w].stages[r] = Stage::Absent;
+                }
+            }
+            Action::Tick => self.tick(&mut state),
+            action => {
+                self.act_on_post(&mut state, action);
+                self.act_on_session(&mut state, action);
+            }
+        }
+        state.posts.retain(|post| post.waiting.is_some() || post.fate == Fate::Pending);
+        state.posts.sort_unstable();
+        (state != *last).then_some(state)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        vec![
+            Property::always("nothing is created twice", |_, state: &State| state.tasks < 2),
+            Property::always(
+                "nothing is acknowledged before its result is stored",
+                |_, state: &State| {
+                    state.messages.iter().all(|message| message.at != At::Gone || message.result)
+                },
+            ),
+            Property::always("nothing is left over", |protocol: &Self, state: &State| {
+                let mut actions = Vec::new();
+                protocol.actions(state, &mut actions);
+                let settled = |message: &Message| message.at == At::Gone && message.result;
+                !actions.is_empty() || state.messages[..protocol.world.requests].iter().all(settled)
+            }),
+            Property::sometimes("a request is settled", |_, state: &State| {
+                state.messages[0].at == At::Gone
+            }),
+        ]
+    }
+}
