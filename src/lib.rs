@@ -19,3 +19,4 @@ pub mod metrics;
 pub mod results;
 pub mod sandbox;
 pub mod source;
+pub mod worker;

@@ -25,6 +25,8 @@ pub enum Event<D> {
     Invalid(Job<D>, Vec<Violation>),
     /// The session ended: its deliveries are void. The source opens a new one by itself.
     Lost { why: String },
+    /// A source that has an end (a plan) has no more requests.
+    Ended,
     /// Results can (`false`) or cannot (`true`) be published just now (`RabbitMQ`: `connection.blocked`).
     Blocked(bool),
 }

@@ -131,6 +131,8 @@ pub struct Core<D> {
     steps: VecDeque<Step<D>>,
     session: Option<u64>,
     stopping: bool,
+    /// The source has no more requests.
+    ended: bool,
     linger: Linger,
     shut: Option<Shut>,
     settling: usize,
@@ -162,6 +164,7 @@ impl<D> Core<D> {
             steps: VecDeque::new(),
             session: None,
             stopping: false,
+            ended: false,
             linger: Linger::Idle,
             shut: None,
             settling: 0,
@@ -342,6 +345,18 @@ impl<D> Core<D> {
         }
     }
 
+    /// A call for this job panicked: nobody knows what it did.
+    pub fn panicked(&mut self, now: Now, mut job: Job<D>, text: &str) {
+        self.calling -= 1;
+        self.gate.answered(now, Call::Look, now.at, Ok(()), 0);
+        self.learn(now.at, &job.request.source_server_id, false);
+        job.progress.attempts += 1;
+        let reason = format!(
+            "a bug in sluice ({text}): report it; find out whether the task exists, then replay or discard"
+        );
+        self.finish(now, job, Outcome::Unknown, reason);
+    }
+
     /// A page of the list of all tasks that was asked for at `started` has answered.
     pub fn listed(
         &mut self,
@@ -426,6 +441,17 @@ impl<D> Core<D> {
     /// Nothing new is started from now on; what is in flight ends.
     pub fn stop(&mut self) {
         self.stopping = true;
+    }
+
+    /// The source has an end, and this is it: what is held is all there is.
+    pub fn source_ended(&mut self) {
+        self.ended = true;
+        self.linger = Linger::Over;
+    }
+
+    /// Whether the source has ended and nothing of it is held any more.
+    pub fn is_done(&self) -> bool {
+        self.ended && self.window.is_empty()
     }
 
     /// Whether nothing is in flight any more.

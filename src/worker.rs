@@ -1,0 +1,339 @@
+//! Who carries the core's decisions out? The one loop: it owns the source, the core and everything that is under way.
+//!
+//! Only the `select!` waits. What takes time (a call, a settlement) is a future that comes back with what happened;
+//! handlers are plain functions. Between two waits the core is asked until it has nothing more to start.
+
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use tokio::sync::mpsc;
+
+use crate::clock::Clock;
+use crate::core::gate::Pause;
+use crate::core::request::Trace;
+use crate::core::{
+    Core, Ending, Fault, Job, Listing, Moment, Now, Query, Rate, Settings, Step, Verdict, judge,
+};
+use crate::source::{Delivery, Event, Settled, Source};
+
+/// The API as the worker uses it. Each call is one request on the wire, and says the generation of the token it used.
+pub trait Submit: Send + Sync + 'static {
+    /// `POST /v3/tasks` with these bytes.
+    fn post(
+        &self,
+        body: Bytes,
+        trace: Option<&Trace>,
+    ) -> impl Future<Output = (Verdict, u64)> + Send;
+
+    /// `GET /v3/tasks`.
+    fn list(
+        &self,
+        query: &Query,
+        trace: Option<&Trace>,
+    ) -> impl Future<Output = (Result<Listing, Verdict>, u64)> + Send;
+
+    /// Fetches a fresh token in place of this generation (`None`: of whichever is in use) and says its generation.
+    fn refresh(&self, generation: Option<u64>) -> impl Future<Output = Result<u64, Fault>> + Send;
+}
+
+/// What an operator wants of a running worker.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command {
+    Pause(Pause),
+    Resume,
+    Rates(Vec<Rate>),
+}
+
+/// What the loop tells those who watch: metrics, the log, the console. Called from the loop, so it must not wait.
+pub trait Watch<D>: Send {
+    /// An attempt has ended after `took`.
+    fn posted(&mut self, job: &Job<D>, verdict: &Verdict, took: std::time::Duration);
+    /// A look has ended; `found` is the word of its finding.
+    fn looked(&mut self, found: &'static str, took: std::time::Duration);
+    /// A request has been settled (or its session was lost under it).
+    fn settled(
+        &mut self,
+        job: &Job<D>,
+        ending: &Ending,
+        how: &Settled,
+        now: Now,
+        took: std::time::Duration,
+    );
+    /// A delivery came; `redelivered` as the source said.
+    fn arrived(&mut self, job: &Job<D>);
+    /// The source's session was opened or lost.
+    fn session(&mut self, event: SessionEvent<'_>);
+    /// All that could be started has been: the state until something happens.
+    fn state(&mut self, core: &Core<D>, now: Now);
+}
+
+/// What happened to the session.
+#[derive(Clone, Copy, Debug)]
+pub enum SessionEvent<'a> {
+    Opened(u64),
+    Lost(&'a str),
+    Blocked(bool),
+}
+
+/// How something that was under way has ended.
+enum Done<D> {
+    Posted { job: Job<D>, started: Now, outcome: Result<(Verdict, u64), Bug> },
+    Looked { job: Job<D>, started: Now, outcome: Result<(Result<Listing, Verdict>, u64), Bug> },
+    Listed { started: Now, result: Result<Listing, Verdict>, generation: u64 },
+    Refreshed(Result<u64, Fault>),
+    Settled { job: Job<D>, ending: Ending, how: Settled, started: Now },
+    Released,
+}
+
+/// What a panic said.
+struct Bug(String);
+
+/// The worker: one source, one API, one loop.
+pub struct Worker<S: Source, A, W> {
+    source: S,
+    api: Arc<A>,
+    watch: W,
+    core: Core<S::Delivery>,
+    clock: Clock,
+    under_way: FuturesUnordered<BoxFuture<'static, Done<S::Delivery>>>,
+}
+
+impl<S, A, W> Worker<S, A, W>
+where
+    S: Source,
+    A: Submit,
+    W: Watch<S::Delivery>,
+{
+    pub fn new(source: S, api: Arc<A>, watch: W, settings: Settings, clock: Clock) -> Self {
+        let core = Core::new(settings, clock.now());
+        Self { source, api, watch, core, clock, under_way: FuturesUnordered::new() }
+    }
+
+    /// Works until `stop` resolves; then starts nothing new, waits for what is in flight, gives the rest back and
+    /// leaves. A source that ends ([`Event::Ended`]) stops the worker once everything is settled.
+    pub async fn run(
+        mut self,
+        stop: impl Future<Output = ()> + Send,
+        mut commands: mpsc::Receiver<Command>,
+    ) {
+        let mut stop = std::pin::pin!(stop.fuse());
+        let mut stopping = false;
+        let mut commanded = true;
+        loop {
+            let wake = self.start_what_may();
+            if (stopping || self.core.is_done())
+                && self.core.is_quiet()
+                && self.under_way.is_empty()
+            {
+                break;
+            }
+            let clock = self.clock;
+            // In this order: what has ended makes room for what is chosen next, and new deliveries come last.
+            tokio::select! {
+                biased;
+                () = &mut stop, if !stopping => {
+                    stopping = true;
+                    self.core.stop();
+                    self.source.stop().await;
+                }
+                command = commands.recv(), if commanded => match command {
+                    Some(command) => self.command(command),
+                    None => commanded = false,
+                },
+                Some(done) = self.under_way.next() => self.done(done),
+                event = self.source.next() => self.event(event),
+                () = sleep_until(clock, wake), if wake.is_some() => {}
+            }
+            self.catch_up();
+        }
+        let held = self.core.drain();
+        self.source.leave(held).await;
+    }
+
+    /// Everything else that has happened by now, so that the next choice is made with all that can be known.
+    fn catch_up(&mut self) {
+        const AT_MOST: usize = 1024;
+        for _ in 0..AT_MOST {
+            if let Some(Some(done)) = self.under_way.next().now_or_never() {
+                self.done(done);
+            } else if let Some(event) = self.source.next().now_or_never() {
+                self.event(event);
+            } else {
+                break;
+            }
+        }
+    }
+
+    /// Asks the core until it has nothing more to start; says when to ask again.
+    fn start_what_may(&mut self) -> Option<Moment> {
+        loop {
+            let now = self.clock.now();
+            match self.core.next(now) {
+                Step::Post(job) => self.post(job, now),
+                Step::Look(job) => self.look(job, now),
+                Step::List { offset } => self.list(offset, now),
+                Step::Refresh { generation } => {
+                    let api = Arc::clone(&self.api);
+                    self.begin(async move { Done::Refreshed(api.refresh(generation).await) });
+                }
+                Step::Settle(job, ending) => self.settle(job, *ending, now),
+                Step::Acknowledge(job) => {
+                    let ends = self.source.acknowledge(job);
+                    self.begin(ends.map(|()| Done::Released));
+                }
+                Step::GiveBack(job) => {
+                    let ends = self.source.give_back(job);
+                    self.begin(ends.map(|()| Done::Released));
+                }
+                Step::Wait(until) => {
+                    self.watch.state(&self.core, now);
+                    return until;
+                }
+            }
+        }
+    }
+
+    fn begin(&mut self, future: impl Future<Output = Done<S::Delivery>> + Send + 'static) {
+        self.under_way.push(future.boxed());
+    }
+
+    fn post(&mut self, job: Job<S::Delivery>, started: Now) {
+        let api = Arc::clone(&self.api);
+        let body = job.delivery.body();
+        self.begin(async move {
+            let outcome = match body {
+                Ok(body) => caught(api.post(body, job.request.trace.as_deref())).await,
+                // Surely not sent, and surely tried again: the broker still has the message.
+                Err(error) => Ok((unreadable(&error), 0)),
+            };
+            Done::Posted { job, started, outcome }
+        });
+    }
+
+    fn look(&mut self, job: Job<S::Delivery>, started: Now) {
+        let api = Arc::clone(&self.api);
+        self.begin(async move {
+            let query = judge::query(&job.request);
+            let outcome = caught(api.list(&query, job.request.trace.as_deref())).await;
+            Done::Looked { job, started, outcome }
+        });
+    }
+
+    fn list(&mut self, offset: u32, started: Now) {
+        let api = Arc::clone(&self.api);
+        self.begin(async move {
+            let outcome = caught(api.list(&Query::All { offset }, None)).await;
+            let (result, generation) =
+                outcome.unwrap_or_else(|Bug(text)| (Err(bug_as_transient(&text)), 0));
+            Done::Listed { started, result, generation }
+        });
+    }
+
+    fn settle(&mut self, job: Job<S::Delivery>, ending: Ending, started: Now) {
+        let settles = self.source.settle(job, ending);
+        self.begin(settles.map(move |(job, ending, how)| Done::Settled {
+            job,
+            ending,
+            how,
+            started,
+        }));
+    }
+
+    fn done(&mut self, done: Done<S::Delivery>) {
+        let now = self.clock.now();
+        match done {
+            Done::Posted { job, started, outcome: Ok((verdict, generation)) } => {
+                self.watch.posted(&job, &verdict, now.at - started.at);
+                self.core.posted(now, started, job, verdict, generation);
+            }
+            Done::Looked { job, started, outcome: Ok((result, generation)) } => {
+                let found = self.core.looked(now, started, job, result, generation);
+                self.watch.looked(found, now.at - started.at);
+            }
+            Done::Posted { job, outcome: Err(Bug(text)), .. }
+            | Done::Looked { job, outcome: Err(Bug(text)), .. } => {
+                tracing::error!(request.id = %job.request.id, panic = %text, "a call panicked: this is a bug in sluice");
+                self.core.panicked(now, job, &text);
+            }
+            Done::Listed { started, result, generation } => {
+                let found = if result.is_ok() { "page" } else { "failed" };
+                self.watch.looked(found, now.at - started.at);
+                self.core.listed(now, started, result, generation);
+            }
+            Done::Refreshed(result) => self.core.refreshed(now, result.as_ref().copied()),
+            Done::Settled { job, ending, how, started } => {
+                self.watch.settled(&job, &ending, &how, now, now.at - started.at);
+                let done = matches!(how, Settled::Done);
+                self.core.settled(now, job, Box::new(ending), done);
+            }
+            Done::Released => {}
+        }
+    }
+
+    fn event(&mut self, event: Event<S::Delivery>) {
+        let now = self.clock.now();
+        match event {
+            Event::Opened { session } => {
+                self.watch.session(SessionEvent::Opened(session));
+                self.core.session_opened(now, session);
+            }
+            Event::Arrived(job) => {
+                self.watch.arrived(&job);
+                self.core.arrived(now, job);
+            }
+            Event::Invalid(job, violations) => {
+                self.watch.arrived(&job);
+                self.core.invalid(now, job, violations);
+            }
+            Event::Lost { why } => {
+                self.watch.session(SessionEvent::Lost(&why));
+                self.core.session_lost();
+            }
+            Event::Blocked(blocked) => {
+                self.watch.session(SessionEvent::Blocked(blocked));
+                self.core.blocked(blocked);
+            }
+            Event::Ended => self.core.source_ended(),
+        }
+    }
+
+    fn command(&mut self, command: Command) {
+        let now = self.clock.now();
+        match command {
+            Command::Pause(pause) => self.core.pause(pause),
+            Command::Resume => self.core.resume(now),
+            Command::Rates(rates) => self.core.set_rates(now, &rates),
+        }
+    }
+}
+
+async fn sleep_until(clock: Clock, moment: Option<Moment>) {
+    if let Some(moment) = moment {
+        tokio::time::sleep_until(clock.instant(moment)).await;
+    }
+}
+
+/// The one place where a panic is caught: whatever went wrong belongs to the request that was handled.
+async fn caught<T>(future: impl Future<Output = T>) -> Result<T, Bug> {
+    AssertUnwindSafe(future).catch_unwind().await.map_err(|panic| {
+        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        Bug(text
+            .or_else(|| panic.downcast_ref::<String>().cloned())
+            .unwrap_or_else(|| "no message".to_owned()))
+    })
+}
+
+fn unreadable(error: &std::io::Error) -> Verdict {
+    let error_msg = format!("its body could not be read back from the temporary file: {error}");
+    Verdict::Transient { fault: Fault { error_msg, ..Fault::default() }, answered: false }
+}
+
+fn bug_as_transient(text: &str) -> Verdict {
+    let error_msg = format!("a list of tasks panicked ({text}): this is a bug in sluice");
+    Verdict::Transient { fault: Fault { error_msg, ..Fault::default() }, answered: false }
+}
