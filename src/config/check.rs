@@ -28,7 +28,7 @@ pub(super) fn check(
     halt(&config.halt, &mut findings);
     http(&config.http, &mut findings);
     findings.problems_at("contract.max_body", contract(&config.contract));
-    findings.problems_at("log.level", level(&config.log.level));
+    findings.problems_at("log.level", crate::logging::filter(&config.log.level).map(drop));
     // A value that could not be read was replaced by its default: what follows from that is not the operator's doing.
     let known: Vec<_> =
         problems.iter().filter_map(|problem| problem.key().map(str::to_owned)).collect();
@@ -278,11 +278,4 @@ fn http(http: &sections::Http, findings: &mut Findings<'_>) {
             super::values::Secret::from_file(path).map(drop),
         );
     }
-}
-
-fn level(level: &str) -> Result<(), String> {
-    let filter: Result<tracing_subscriber::EnvFilter, _> = level.parse();
-    filter.map(drop).map_err(|_| {
-        format!("`{level}` is not a level: error, warn, info, debug, trace, or a filter")
-    })
 }

@@ -106,7 +106,8 @@ level = "info,,=x"
         "lane.toml:25:8: window.size: found integer `70000`, expected \"auto\" or a number from 1 to 65535",
         "lane.toml:27:10: http.listen: `localhost` is not an address and a port, such as 127.0.0.1:9464",
         "lane.toml:29:10: log.format: found `xml`, expected one of text, json",
-        "lane.toml:30:9: log.level: `info,,=x` is not a level: error, warn, info, debug, trace, or a filter",
+        "lane.toml:30:9: log.level: `info,,=x` is not a level: error, warn, info, debug, trace, or a filter such as \
+         info,lapin=warn",
         "api.auth.token: kind = \"token\" needs api.auth.token or token_file",
     ];
     assert_eq!(problems, expected, "{problems:#?}");

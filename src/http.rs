@@ -1,0 +1,150 @@
+//! What does the worker answer over HTTP?
+//!
+//! - `GET /metrics`: all lanes, in Prometheus' text format
+//! - `GET /healthz`: 200 while the process works
+//! - `GET /readyz`: 200 while every lane is attached to its broker, as the active worker or as a standby; 503 says why not
+//! - `GET /status`: every lane's [`Status`], as JSON
+//!
+//! The console's routes come on top of these. Whatever changes something needs the [`Operator`]'s token.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::config::sections;
+use crate::config::values::Secret;
+use crate::metrics::{self, Metrics};
+use crate::status::{Session, Status};
+
+/// Nobody has anything longer to say: a mended body is at most `contract.max_body`, and the default of that is 1 MiB.
+const BODY_LIMIT: usize = 2 * 1024 * 1024;
+/// Open event streams are not waited for any longer than this.
+const LEAVE: Duration = Duration::from_millis(500);
+
+/// What the server needs of one lane.
+#[derive(Clone, Debug)]
+pub struct Lane {
+    pub metrics: Arc<Metrics>,
+    pub status: watch::Receiver<Status>,
+}
+
+/// Who may change something: whoever sends the token as `Authorization: Bearer ...`. Without a token nobody may.
+#[derive(Clone, Debug, Default)]
+pub struct Operator(Option<[u8; 32]>);
+
+impl Operator {
+    /// # Errors
+    /// Says that the token's file cannot be read.
+    pub fn from_settings(http: &sections::Http) -> Result<Self, String> {
+        let token = match (&http.operator_token_file, &http.operator_token) {
+            (Some(file), _) => Some(Secret::from_file(file)?),
+            (None, token) => token.clone(),
+        };
+        Ok(Self::new(token.as_ref()))
+    }
+
+    pub fn new(token: Option<&Secret>) -> Self {
+        Self(token.map(|token| Sha256::digest(token.expose().as_bytes()).into()))
+    }
+
+    /// Digests are compared, so the time that it takes tells nothing about the token.
+    pub fn is_token(&self, given: &str) -> bool {
+        let given: [u8; 32] = Sha256::digest(given.as_bytes()).into();
+        self.0 == Some(given)
+    }
+
+    pub fn allows(&self, headers: &HeaderMap) -> bool {
+        let authorization =
+            headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        authorization
+            .and_then(|value| value.strip_prefix("Bearer "))
+            .is_some_and(|given| self.is_token(given.trim()))
+    }
+}
+
+/// The routes that every worker has.
+pub fn router(lanes: Vec<Lane>) -> Router {
+    Router::new()
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .route("/status", get(status))
+        .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .with_state(lanes.into())
+}
+
+/// Takes the port: before the worker starts, so that a port in use is a start that fails.
+///
+/// # Errors
+/// Names the address.
+pub async fn bind(listen: SocketAddr) -> Result<TcpListener, String> {
+    let hint = "set http.listen to another address, or to \"\" for none";
+    TcpListener::bind(listen).await.map_err(|e| format!("cannot listen on {listen}: {e}; {hint}"))
+}
+
+/// Serves until `stop` ends, and then no longer than it takes to finish what is being answered.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    stop: impl Future<Output = ()> + Send + 'static,
+) {
+    let (stopped, stopping) = tokio::sync::oneshot::channel();
+    let graceful = async move {
+        stop.await;
+        let _ = stopped.send(());
+    };
+    let server = axum::serve(listener, router).with_graceful_shutdown(graceful).into_future();
+    let patience = async {
+        let _ = stopping.await;
+        tokio::time::sleep(LEAVE).await;
+    };
+    tokio::select! {
+        result = server => if let Err(error) = result {
+            tracing::error!(%error, "the HTTP server ended");
+        },
+        () = patience => {}
+    }
+}
+
+async fn metrics(State(lanes): State<Arc<[Lane]>>) -> Response {
+    let text = metrics::render(lanes.iter().map(|lane| &*lane.metrics));
+    ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response()
+}
+
+async fn status(State(lanes): State<Arc<[Lane]>>) -> Json<Vec<Status>> {
+    Json(lanes.iter().map(|lane| lane.status.borrow().clone()).collect())
+}
+
+/// A gate that is shut does not make a worker unready: another one would do no better.
+async fn ready(State(lanes): State<Arc<[Lane]>>) -> Response {
+    let mut all = true;
+    let mut told = Vec::new();
+    for lane in lanes.iter() {
+        let status = lane.status.borrow().clone();
+        all &= status.is_ready();
+        let why = match &status.session {
+            _ if status.stopping => Some("stopping".to_owned()),
+            Session::Detached { why, .. } => Some(why.clone()),
+            Session::Standby { .. } | Session::Active { .. } => None,
+        };
+        told.push(json!({
+            "lane": status.lane,
+            "ready": status.is_ready(),
+            "why": why,
+            "session": status.session,
+            "gate": status.gate,
+        }));
+    }
+    let code = if all { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (code, Json(json!({ "ready": all, "lanes": told }))).into_response()
+}

@@ -1,0 +1,51 @@
+//! Where do log lines go, in which form, and from which level? To stderr, as `[log]` says; the level can be changed
+//! while the worker runs.
+
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
+use tracing_subscriber::{EnvFilter, Layer as _, Registry, fmt, reload};
+
+use crate::config::sections::{Log, LogFormat};
+
+/// Changes the level of a running worker.
+#[derive(Clone, Debug)]
+pub struct Level(reload::Handle<EnvFilter, Registry>);
+
+impl Level {
+    /// `level` is what `log.level` takes.
+    ///
+    /// # Errors
+    /// Says that it is no level.
+    pub fn set(&self, level: &str) -> Result<(), String> {
+        let filter = filter(level)?;
+        self.0.reload(filter).map_err(|e| e.to_string())
+    }
+}
+
+/// # Errors
+/// Says that it is no level, and what there is.
+pub fn filter(level: &str) -> Result<EnvFilter, String> {
+    let wrong = |_| {
+        format!(
+            "`{level}` is not a level: error, warn, info, debug, trace, or a filter such as info,lapin=warn"
+        )
+    };
+    level.parse().map_err(wrong)
+}
+
+/// Starts logging for the whole process, once.
+///
+/// # Errors
+/// The level is none, or logging has been started before.
+pub fn start(log: &Log) -> Result<Level, String> {
+    let (filter, handle) = reload::Layer::new(filter(&log.level)?);
+    let lines = fmt::layer().with_writer(std::io::stderr);
+    let lines = match log.format {
+        LogFormat::Text => lines.with_target(false).with_ansi(false).boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).boxed(),
+    };
+    let started: Result<(), TryInitError> =
+        tracing_subscriber::registry().with(filter).with(lines).try_init();
+    started.map_err(|e| e.to_string())?;
+    Ok(Level(handle))
+}

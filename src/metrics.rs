@@ -1,1 +1,0 @@
-//! What do dashboards see of the worker?

@@ -1,0 +1,326 @@
+//! What do dashboards see of the worker?
+//!
+//! One [`Metrics`] a lane, made once and shared; its methods are what happened, in the words of the design. Label values
+//! come from enumerations, never from requests: but for the ids of the open batches, which are few.
+
+mod catalogue;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use prometheus::proto::MetricFamily;
+use prometheus::{
+    Counter, Gauge, Histogram, IntCounter, IntGauge, IntGaugeVec, Registry, TextEncoder,
+    process_collector::ProcessCollector,
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::core::Outcome;
+use crate::core::gate::Reason;
+use catalogue::Catalogue;
+
+/// The words of [`crate::core::Verdict::as_str`].
+const VERDICTS: [&str; 7] =
+    ["created", "rejected", "ambiguous", "transient", "throttled", "unauthorized", "account"];
+/// What a look found; `failed` is a look without an answer.
+const FOUND: [&str; 6] = ["nothing", "created", "exists", "conflict", "unclear", "failed"];
+const STATES: [&str; 4] = ["ready", "waiting", "in_flight", "settling"];
+const QUEUES: [&str; 2] = ["requests", "dead-letters"];
+const BATCH_STATES: [&str; 3] = ["open", "done", "failed"];
+/// More open batches than this are not told apart.
+const BATCHES: usize = 20;
+
+/// An answer of the API takes from milliseconds to `api.timeout`.
+const API_SECONDS: [f64; 12] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+/// Enqueued to settled: seconds for an urgent one, a night for a plan.
+const WAY_SECONDS: [f64; 13] = [
+    1.0, 5.0, 15.0, 60.0, 180.0, 600.0, 1_800.0, 3_600.0, 7_200.0, 14_400.0, 28_800.0, 86_400.0,
+    259_200.0,
+];
+const CONFIRM_SECONDS: [f64; 10] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0];
+
+/// How many requests the window holds, by state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WindowCounts {
+    pub ready: usize,
+    pub waiting: usize,
+    pub in_flight: usize,
+    pub settling: usize,
+}
+
+/// How far one open batch has come.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BatchCounts {
+    pub batch: String,
+    pub open: u64,
+    pub done: u64,
+    pub failed: u64,
+}
+
+/// The metrics of one lane.
+#[derive(Debug)]
+pub struct Metrics {
+    catalogue: Catalogue,
+    series: Series,
+}
+
+#[derive(Debug)]
+struct Series {
+    requests: [IntCounter; Outcome::ALL.len()],
+    request_seconds: [Histogram; Outcome::ALL.len()],
+    attempts: [IntCounter; VERDICTS.len()],
+    attempt_seconds: Histogram,
+    window: [IntGauge; STATES.len()],
+    window_bytes: IntGauge,
+    oldest_held: Gauge,
+    queues: [IntGauge; QUEUES.len()],
+    gate_open: IntGauge,
+    gate_shut: [Counter; Reason::ALL.len()],
+    gate_rate: Gauge,
+    gate_limit: Gauge,
+    running: IntGauge,
+    look_ups: [IntCounter; FOUND.len()],
+    redeliveries: IntCounter,
+    confirm_seconds: Histogram,
+    connected: IntGauge,
+    active: IntGauge,
+    token_expiry: Gauge,
+    batches: IntGaugeVec,
+}
+
+impl Series {
+    fn register(c: &mut Catalogue) -> Result<Self, prometheus::Error> {
+        let outcomes = ("outcome", Outcome::ALL.map(Outcome::as_str));
+        Ok(Self {
+            requests: c.int_counters(
+                "sluice_requests_total",
+                "Requests settled, by how they ended.",
+                outcomes,
+            )?,
+            request_seconds: c.histograms(
+                "sluice_request_duration_seconds",
+                "From enqueued to settled.",
+                outcomes,
+                &WAY_SECONDS,
+            )?,
+            attempts: c.int_counters(
+                "sluice_attempts_total",
+                "POSTs to the API, by what the answer showed.",
+                ("verdict", VERDICTS),
+            )?,
+            attempt_seconds: c.histogram(
+                "sluice_attempt_duration_seconds",
+                "From the start of a POST to the end of its answer.",
+                &API_SECONDS,
+            )?,
+            window: c.int_gauges(
+                "sluice_window_requests",
+                "Requests held, by state.",
+                ("state", STATES),
+            )?,
+            window_bytes: c.int_gauge(
+                "sluice_window_bytes",
+                "Bodies held, in memory and in the spill file.",
+            )?,
+            oldest_held: c.gauge(
+                "sluice_oldest_held_seconds",
+                "How long the oldest delivery has been held; window.max_hold is its bound.",
+            )?,
+            queues: c.int_gauges(
+                "sluice_queue_messages",
+                "Messages ready in a queue.",
+                ("queue", QUEUES),
+            )?,
+            gate_open: c.int_gauge(
+                "sluice_gate_open",
+                "1 if the next request may go, or waits for its turn in the rate.",
+            )?,
+            gate_shut: c.counters(
+                "sluice_gate_shut_seconds_total",
+                "How long the gate was shut while requests were ready, by reason.",
+                ("reason", Reason::ALL.map(Reason::as_str)),
+            )?,
+            gate_rate: c.gauge(
+                "sluice_gate_rate_per_second",
+                "Calls to the API, averaged over the last minute.",
+            )?,
+            gate_limit: c.gauge(
+                "sluice_gate_limit_per_second",
+                "The tightest limit as it holds now, lowered by 429s; +Inf without limits.",
+            )?,
+            running: c.int_gauge(
+                "sluice_running_migrations",
+                "Migrations running in the account, as last looked.",
+            )?,
+            look_ups: c.int_counters(
+                "sluice_look_ups_total",
+                "Looks, by what they found.",
+                ("found", FOUND),
+            )?,
+            redeliveries: c.int_counter(
+                "sluice_redeliveries_total",
+                "Deliveries that the broker had given out before.",
+            )?,
+            confirm_seconds: c.histogram(
+                "sluice_confirm_duration_seconds",
+                "From a result's publish to the broker's confirm.",
+                &CONFIRM_SECONDS,
+            )?,
+            connected: c.int_gauge(
+                "sluice_broker_connected",
+                "1 while there is a session with the broker.",
+            )?,
+            active: c.int_gauge(
+                "sluice_consumer_active",
+                "1 while this worker is the active one, 0 as a standby.",
+            )?,
+            token_expiry: c.gauge(
+                "sluice_token_expiry_timestamp_seconds",
+                "When the API token ends; 0 if it has no known end.",
+            )?,
+            batches: c.open_gauges(
+                "sluice_batch_requests",
+                "Requests of the open batches (the latest 20), by state.",
+                &["batch", "state"],
+                ("batch`, `state", &BATCH_STATES),
+            )?,
+        })
+    }
+}
+
+impl Metrics {
+    /// `lane` becomes a label of every series: for a process that runs several.
+    ///
+    /// # Errors
+    /// None but of a bug: a name registered twice.
+    pub fn new(lane: Option<&str>) -> Result<Self, prometheus::Error> {
+        let label = lane.map(|lane| [("lane".to_owned(), lane.to_owned())].into_iter().collect());
+        let mut c = Catalogue::new(Registry::new_custom(None, label)?);
+        let series = Series::register(&mut c)?;
+        let info = c.open_gauges(
+            "sluice_build_info",
+            "1, with the version as label.",
+            &["version"],
+            ("version", &[]),
+        )?;
+        info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        Ok(Self { catalogue: c, series })
+    }
+
+    /// A request was settled. `age`: since it was enqueued, where that is known.
+    pub fn settled(&self, outcome: Outcome, age: Option<Duration>) {
+        let i = Outcome::ALL.iter().position(|known| *known == outcome).unwrap_or_default();
+        self.series.requests[i].inc();
+        if let Some(age) = age {
+            self.series.request_seconds[i].observe(age.as_secs_f64());
+        }
+    }
+
+    /// A POST was answered, or not; `verdict` is [`crate::core::Verdict::as_str`].
+    pub fn attempted(&self, verdict: &str, took: Duration) {
+        if let Some(i) = place(&VERDICTS, verdict) {
+            self.series.attempts[i].inc();
+        }
+        self.series.attempt_seconds.observe(took.as_secs_f64());
+    }
+
+    /// A look ended; `found` is what the judge says, or `failed`.
+    pub fn looked_up(&self, found: &str) {
+        if let Some(i) = place(&FOUND, found) {
+            self.series.look_ups[i].inc();
+        }
+    }
+
+    pub fn redelivered(&self) {
+        self.series.redeliveries.inc();
+    }
+
+    pub fn confirmed(&self, took: Duration) {
+        self.series.confirm_seconds.observe(took.as_secs_f64());
+    }
+
+    pub fn set_window(&self, counts: WindowCounts, bytes: u64, oldest: Option<Duration>) {
+        let values = [counts.ready, counts.waiting, counts.in_flight, counts.settling];
+        for (gauge, value) in self.series.window.iter().zip(values) {
+            gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        }
+        self.series.window_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        self.series.oldest_held.set(oldest.unwrap_or_default().as_secs_f64());
+    }
+
+    /// Messages ready in the request queue and in the dead-letter queue.
+    pub fn set_queues(&self, requests: u64, dead_letters: u64) {
+        for (gauge, value) in self.series.queues.iter().zip([requests, dead_letters]) {
+            gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        }
+    }
+
+    pub fn set_gate(&self, open: bool) {
+        self.series.gate_open.set(open.into());
+    }
+
+    /// The gate was shut for `time` more while requests were ready.
+    pub fn gate_was_shut(&self, reason: Reason, time: Duration) {
+        let i = Reason::ALL.iter().position(|known| *known == reason).unwrap_or_default();
+        self.series.gate_shut[i].inc_by(time.as_secs_f64());
+    }
+
+    /// Calls per second: made over the last minute, and allowed now (`None`: no limit).
+    pub fn set_rate(&self, made: f64, allowed: Option<f64>) {
+        self.series.gate_rate.set(made);
+        self.series.gate_limit.set(allowed.unwrap_or(f64::INFINITY));
+    }
+
+    pub fn set_running(&self, migrations: u32) {
+        self.series.running.set(migrations.into());
+    }
+
+    pub fn set_session(&self, connected: bool, active: bool) {
+        self.series.connected.set(connected.into());
+        self.series.active.set(active.into());
+    }
+
+    /// `None`: the token has no known end.
+    pub fn set_token_expiry(&self, at: Option<jiff::Timestamp>) {
+        self.series.token_expiry.set(at.map_or(0.0, |at| at.as_duration().as_secs_f64()));
+    }
+
+    /// Replaces the open batches; the latest come first, and only so many are told apart.
+    pub fn set_batches(&self, batches: &[BatchCounts]) {
+        self.series.batches.reset();
+        for batch in batches.iter().take(BATCHES) {
+            for (state, value) in BATCH_STATES.iter().zip([batch.open, batch.done, batch.failed]) {
+                let gauge = self.series.batches.with_label_values(&[batch.batch.as_str(), state]);
+                gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+            }
+        }
+    }
+
+    /// The page `docs/metrics.md`.
+    pub fn document(&self) -> String {
+        catalogue::document(&self.catalogue.entries)
+    }
+}
+
+fn place(words: &[&str], word: &str) -> Option<usize> {
+    let found = words.iter().position(|known| *known == word);
+    debug_assert!(found.is_some(), "no such label value: {word}");
+    found
+}
+
+/// The text of `GET /metrics`: all lanes, and the process's own.
+pub fn render<'a>(lanes: impl IntoIterator<Item = &'a Metrics>) -> String {
+    let mut families: BTreeMap<String, MetricFamily> = BTreeMap::new();
+    for family in lanes.into_iter().flat_map(|lane| lane.catalogue.registry.gather()) {
+        match families.get_mut(family.name()) {
+            Some(known) => known.mut_metric().extend_from_slice(family.get_metric()),
+            None => drop(families.insert(family.name().to_owned(), family)),
+        }
+    }
+    // Not in a registry with labels: the process is one, whatever its lanes.
+    let process = prometheus::core::Collector::collect(&ProcessCollector::for_self());
+    families.extend(process.into_iter().map(|family| (family.name().to_owned(), family)));
+    let families: Vec<_> = families.into_values().collect();
+    TextEncoder::new().encode_to_string(&families).unwrap_or_else(|e| format!("# {e}\n"))
+}

@@ -1,0 +1,135 @@
+//! How is the worker just now? One snapshot, written by the worker and read by everybody who asks: `/readyz`, `/status`,
+//! the console, `sluice gate status`.
+
+use std::borrow::Cow;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::core::gate::Reason;
+use crate::metrics::{BatchCounts, WindowCounts};
+
+/// One lane at one instant.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// The lane's name: its configuration file's, without the ending.
+    pub lane: String,
+    pub version: Cow<'static, str>,
+    /// The worker's name, as results carry it.
+    pub worker: String,
+    pub started_at: Timestamp,
+    /// When this snapshot was taken.
+    pub at: Timestamp,
+    pub session: Session,
+    pub gate: Gate,
+    pub window: WindowCounts,
+    /// Bytes of the bodies held.
+    pub window_bytes: u64,
+    /// Seconds since the oldest delivery held was received.
+    pub oldest_held_seconds: Option<f64>,
+    pub limits: Limits,
+    /// Migrations running in the account, where they are watched.
+    pub running: Option<Running>,
+    /// Messages ready in the request queue and in the dead-letter queue, as last looked.
+    pub queues: Option<Queues>,
+    pub batches: Vec<BatchCounts>,
+    pub settled: u64,
+    /// A signal came: nothing new is started.
+    pub stopping: bool,
+}
+
+/// What the worker is to the broker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum Session {
+    /// No session: why, and since when.
+    Detached { why: String, since: Timestamp },
+    /// Another worker of the same prefix is the active one.
+    Standby { since: Timestamp },
+    /// This worker consumes.
+    Active {
+        since: Timestamp,
+        /// RabbitMQ's version.
+        server: String,
+    },
+}
+
+/// Whether the next request may go.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gate {
+    pub open: bool,
+    /// Why it is shut.
+    pub reason: Option<Reason>,
+    /// For people: what the API said, who paused it and why.
+    pub detail: Option<String>,
+    pub since: Option<Timestamp>,
+    /// When it opens again, or is tried again, where that is known.
+    pub until: Option<Timestamp>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Limits {
+    /// As configured, or as an operator set them.
+    pub rates: Vec<String>,
+    /// Calls per second over the last minute.
+    pub made_per_second: f64,
+    /// Calls per second allowed now; `None`: no limit.
+    pub allowed_per_second: Option<f64>,
+    pub max_in_flight: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Running {
+    pub migrations: u32,
+    /// `limits.max_running`
+    pub most: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Queues {
+    pub requests: u64,
+    pub dead_letters: u64,
+}
+
+impl Status {
+    /// A worker that has just begun.
+    pub fn starting(lane: &str, worker: &str, now: Timestamp) -> Self {
+        Self {
+            lane: lane.to_owned(),
+            version: Cow::Borrowed(env!("CARGO_PKG_VERSION")),
+            worker: worker.to_owned(),
+            started_at: now,
+            at: now,
+            session: Session::Detached {
+                why: "connecting for the first time".to_owned(),
+                since: now,
+            },
+            gate: Gate {
+                open: false,
+                reason: Some(Reason::NoSession),
+                detail: None,
+                since: Some(now),
+                until: None,
+            },
+            window: WindowCounts::default(),
+            window_bytes: 0,
+            oldest_held_seconds: None,
+            limits: Limits {
+                rates: Vec::new(),
+                made_per_second: 0.0,
+                allowed_per_second: None,
+                max_in_flight: 0,
+            },
+            running: None,
+            queues: None,
+            batches: Vec::new(),
+            settled: 0,
+            stopping: false,
+        }
+    }
+
+    /// Whether the broker is attached: the active worker and its standbys are ready.
+    pub fn is_ready(&self) -> bool {
+        !matches!(self.session, Session::Detached { .. }) && !self.stopping
+    }
+}
