@@ -21,5 +21,5 @@ pub mod metrics;
 pub mod results;
 pub mod sandbox;
 pub mod source;
-pub mod worker;
 pub mod status;
+pub mod worker;
