@@ -8,6 +8,7 @@ mod browser;
 mod config;
 mod contract;
 mod http;
+mod doubt;
 mod limits;
 mod metrics;
 mod model;

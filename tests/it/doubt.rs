@@ -1,0 +1,661 @@
+//! When is a request looked up before it is sent, and what does a look mean? Each rule by name, on the pure core in
+//! virtual time.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use sluicegate::core::gate::{self, Reason};
+use sluicegate::core::{
+    Core, Ending, Fault, Job, Listing, Moment, Now, Outcome, Request, Run, Settings, Step, Task,
+    Verdict, retry,
+};
+
+const LOOK_AGAIN: Duration = Duration::from_secs(45);
+
+/// A core under a clock that is moved by hand, with session 1 open and the start's linger over.
+struct Bench {
+    core: Core<u64>,
+    now: Now,
+    deliveries: u64,
+}
+
+fn settings() -> Settings {
+    let gate = gate::Settings {
+        max_in_flight: 100,
+        retry: retry::Settings::default(),
+        ..gate::Settings::default()
+    };
+    Settings { gate, ..Settings::default() }
+}
+
+fn start() -> Timestamp {
+    "2026-11-23T12:00:00Z".parse().unwrap()
+}
+
+fn request(source: &str, name: &str) -> Request {
+    let id = format!("{name}@{source}");
+    Request {
+        run: Run::of(&id, &[7; 32], Some(start()), 0),
+        id: id.into(),
+        name: name.into(),
+        source_server_id: source.into(),
+        target_vm_id: Some("vm-1".into()),
+        project_id: "p".into(),
+        region_id: "r".into(),
+        batch: None,
+        row: None,
+        priority: 1,
+        enqueued_at: Some(start()),
+        not_before: None,
+        deadline: None,
+        replay: 0,
+        again: false,
+        starts: true,
+        trace: None,
+        bytes: 100,
+    }
+}
+
+fn task(source: &str, name: &str, state: &str, minutes: i64) -> Task {
+    Task {
+        id: format!("task-{source}-{name}"),
+        name: name.into(),
+        state: state.into(),
+        source_server_id: source.into(),
+        target_vm_id: Some("vm-1".into()),
+        create_date: Some(start() + SignedDuration::from_mins(minutes)),
+    }
+}
+
+fn listing(tasks: Vec<Task>) -> Listing {
+    let count = u32::try_from(tasks.len()).unwrap();
+    Listing { tasks, count, date: None }
+}
+
+fn fault(code: &str) -> Fault {
+    Fault {
+        status: Some(400),
+        error_code: Some(code.into()),
+        error_msg: "said".into(),
+        ..Fault::default()
+    }
+}
+
+fn timeout() -> Verdict {
+    Verdict::Ambiguous {
+        fault: Fault { error_msg: "timeout".into(), ..Fault::default() },
+        conflict: false,
+    }
+}
+
+fn conflict() -> Verdict {
+    Verdict::Ambiguous { fault: fault("SMS.7605"), conflict: true }
+}
+
+fn created(id: &str) -> Verdict {
+    Verdict::Created { task_id: id.into() }
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self::with(settings())
+    }
+
+    fn with(settings: Settings) -> Self {
+        let now = Now { at: Moment::from_nanos(1_000_000_000), wall: start() };
+        let mut core = Core::new(settings, now);
+        core.session_opened(now, 1);
+        let mut bench = Self { core, now, deliveries: 0 };
+        bench.wait(Duration::from_millis(300));
+        bench.expect_wait();
+        bench
+    }
+
+    fn wait(&mut self, time: Duration) {
+        self.now = Now { at: self.now.at + time, wall: self.now.wall + time };
+    }
+
+    fn deliver(&mut self, request: Request, redelivered: bool) {
+        self.deliver_in(1, request, redelivered);
+    }
+
+    fn deliver_in(&mut self, session: u64, request: Request, redelivered: bool) {
+        self.deliveries += 1;
+        let job = Job::new(request, self.deliveries, session, redelivered, self.now.at);
+        self.core.arrived(self.now, job);
+        self.wait(Duration::from_millis(10));
+    }
+
+    fn next(&mut self) -> Step<u64> {
+        self.core.next(self.now)
+    }
+
+    fn expect_post(&mut self) -> Job<u64> {
+        match self.next() {
+            Step::Post(job) => job,
+            other => panic!("expected a POST, not {other:?}; gate: {:?}", self.core.shut()),
+        }
+    }
+
+    fn expect_look(&mut self) -> Job<u64> {
+        match self.next() {
+            Step::Look(job) => job,
+            other => panic!("expected a look, not {other:?}; gate: {:?}", self.core.shut()),
+        }
+    }
+
+    /// Expects nothing to do, and says until when.
+    fn expect_wait(&mut self) -> Option<Moment> {
+        match self.next() {
+            Step::Wait(until) => until,
+            other => panic!("expected to wait, not {other:?}"),
+        }
+    }
+
+    fn expect_settled(&mut self) -> (Job<u64>, Ending) {
+        match self.next() {
+            Step::Settle(job, ending) => (job, *ending),
+            other => panic!("expected a settlement, not {other:?}"),
+        }
+    }
+
+    fn settle(&mut self) -> Ending {
+        let (job, ending) = self.expect_settled();
+        self.core.settled(self.now, job, Box::new(ending.clone()), true);
+        ending
+    }
+
+    fn post(&mut self, verdict: Verdict) {
+        let job = self.expect_post();
+        self.posted(job, verdict);
+    }
+
+    fn posted(&mut self, job: Job<u64>, verdict: Verdict) {
+        let started = self.now;
+        self.wait(Duration::from_millis(5));
+        self.core.posted(self.now, started, job, verdict, 1);
+    }
+
+    fn look(&mut self, tasks: Vec<Task>) {
+        let job = self.expect_look();
+        let started = self.now;
+        self.wait(Duration::from_millis(5));
+        self.core.looked(self.now, started, job, Ok(listing(tasks)), 1);
+    }
+
+    fn look_fails(&mut self, verdict: Verdict) {
+        let job = self.expect_look();
+        let started = self.now;
+        self.wait(Duration::from_millis(5));
+        self.core.looked(self.now, started, job, Err(verdict), 1);
+    }
+
+    fn two_empty_looks(&mut self) {
+        self.look(vec![]);
+        self.expect_wait();
+        self.wait(LOOK_AGAIN);
+        self.look(vec![]);
+    }
+}
+
+#[test]
+fn a_fresh_request_is_sent_without_a_look() {
+    let mut bench = Bench::new();
+    bench.deliver(request("s1", "a"), false);
+    bench.post(created("t1"));
+    let ending = bench.settle();
+    assert_eq!(
+        (ending.outcome, ending.task_id.as_deref(), ending.looks),
+        (Outcome::Created, Some("t1"), 0)
+    );
+}
+
+#[test]
+fn after_an_ambiguous_answer_two_empty_looks_a_look_again_apart_come_before_the_next_post() {
+    let mut bench = Bench::new();
+    bench.deliver(request("s1", "a"), false);
+    bench.post(timeout());
+    bench.look(vec![]);
+    let second = bench.expect_wait().expect("a second look");
+    assert!(second + Duration::from_millis(10) >= bench.now.at + LOOK_AGAIN);
+    bench.wait(LOOK_AGAIN.saturating_sub(Duration::from_secs(1)));
+    bench.expect_wait();
+    bench.wait(Duration::from_secs(1));
+    bench.look(vec![]);
+    bench.post(created("t1"));
+    let ending = bench.settle();
+    assert_eq!((ending.outcome, ending.attempts, ending.looks), (Outcome::Created, 2, 2));
+}
+
+#[test]
+fn a_task_that_appears_between_the_two_looks_is_found() {
+    let mut bench = Bench::new();
+    bench.deliver(request("s1", "a"), false);
+    bench.post(timeout());
+    bench.look(vec![]);
+    bench.wait(LOOK_AGAIN);
+    bench.look(vec![task("s1", "a", "READY", 0)]);
+    let ending = bench.settle();
+    assert_eq!((ending.outcome, ending.task_state.as_deref()), (Outcome::Created, Some("READY")));
+    bench.expect_wait();
+}
+
+#[test]
+fn a_redelivery_from_elsewhere_is_in_doubt() {
+    let mut bench = Bench::new();
+    bench.deliver(request("s1", "a"), true);
+    bench.two_empty_looks();
+    bench.post(created("t1"));
+    assert_eq!(bench.settle().outcome, Outcome::Created);
+}
+
+#[test]
+fn a_replay_is_in_doubt() {
+    let mut bench = Bench::new();
+    bench.deliver(Request { replay: 1, ..request("s1", "a") }, false);
+    bench.two_empty_looks();
+    bench.post(created("t1"));
+}
+
+#[test]
+fn what_this_worker_gave_back_itself_is_not_in_doubt() {
+    let mut bench = Bench::with(Settings { max_hold: Duration::from_secs(60), ..settings() });
+    bench.core.pause(gate::Pause { by: "me".into(), reason: "test".into() });
+    bench.deliver(request("s1", "a"), false);
+    bench.wait(Duration::from_secs(61));
+    assert!(matches!(bench.next(), Step::GiveBack(_)));
+    bench.deliver(request("s1", "a"), true);
+    bench.core.resume(bench.now);
+    bench.post(created("t1"));
+}
+
+#[test]
+fn a_doubt_survives_being_given_back() {
+    let mut bench = Bench::with(Settings { max_hold: Duration::from_secs(30), ..settings() });
+    bench.deliver(request("s1", "a"), false);
+    bench.post(timeout());
+    bench.look(vec![]);
+    bench.wait(Duration::from_secs(31));
+    assert!(matches!(bench.next(), Step::GiveBack(_)));
+    bench.deliver(request("s1", "a"), true);
+    bench.expect_wait();
+    bench.wait(Duration::from_secs(15));
+    assert!(matches!(bench.next(), Step::Look(_)), "never a POST");
+}
+
+#[test]
+fn what_was_given_back_is_in_doubt_after_a_lost_session() {
+    let mut bench = Bench::with(Settings { max_hold: Duration::from_secs(60), ..settings() });
+    bench.core.pause(gate::Pause { by: "me".into(), reason: "test".into() });
+    bench.deliver(request("s1", "a"), false);
+    bench.wait(Duration::from_secs(61));
+    assert!(matches!(bench.next(), Step::GiveBack(_)));
+    bench.core.session_lost();
+    bench.core.resume(bench.now);
+    bench.core.session_opened(bench.now, 2);
+    bench.deliver_in(2, request("s1", "a"), true);
+    bench.wait(Duration::from_secs(1));
+    bench.expect_look();
+}
+
+#[test]
+fn a_source_server_with_a_known_task_is_looked_up_first() {
+    let mut bench = Bench::new();
+    bench.deliver(request("s1", "a"), false);
+    bench.post(created("t1"));
+    bench.settle();
+    bench.deliver(request("s1", "b"), false);
+    bench.look(vec![task("s1", "a", "RUNNING", 0)]);
+    let ending = bench.settle();
+    assert_eq!((ending.outcome, ending.attempts), (Outcome::Conflict, 0));
+    assert!(ending.reason.contains("task-s1-a"), "{}", ending.reason);
+}
+
+#[test]
+fn one_empty_look_is_enough_where_the_known_task_is_gone() {
+    let mut bench = Bench::new();
+    bench.deliver(request("s1", "a"), false);
+    bench.post(created("t1"));
+    bench.settle();
+    bench.deliver(request("s1", "b"), false);
+    bench.look(vec![task("s1", "a", "ABORT", 0)]);
+    bench.post(created("t2"));
+}
+
+#[test]
+fn one_empty_look_is_enough_after_an_answered_transient_failure() {
+    let mut bench = Bench::new();
+    bench.deliver(request("s1", "a"), false);
+    bench.post(Verdict::Transient { fault: fault("SMS.6000"), answered: true });
+    bench.expect_wait();
+    bench.wait(Duration::from_secs(2));
+    bench.look(vec![]);
+    bench.post(created("t1"));
+}
+
+#[test]
+fn what_surely_was_not_sent_is_sent_again_without_a_look() {
+    let mut bench = Bench::new();
+    bench.deliver(request("s1", "a"), false);
+    bench.post(Verdict::Transient { fault: Fault::default(), answered: false });
+    bench.expect_wait();
+    bench.wait(Duration::from_secs(2));
+    bench.post(created("t1"));
+}
+
+#[test]
+fn a_copy_waits_for_the_verdict_and_finds_the_task() {
+    let mut bench = Bench::new();
+    bench.deliver(request("s1", "a"), false);
+    bench.deliver(Request { run: Run::of("copy", &[1; 32], None, 0), ..request("s1", "a") }, false);
+    let first = bench.expect_post();
+    bench.expect_wait();
+    bench.posted(first, created("t1"));
+    let (job, ending) = bench.expect_settled();
+    bench.expect_wait();
+    bench.core.settled(bench.now, job, Box::new(ending), true);
+    bench.look(vec![task("s1", "a", "RUNNING", 0)]);
+    assert_eq!(bench.settle().outcome, Outcome::Created);
+}
+
+#[test]
+fn a_copy_of_an_ambiguous_post_makes_two_looks_of_its_own() {
+    let mut bench = Bench::new();
+    bench.deliver(request("s1", "a"), false);
+    bench.deliver(
+        Request { run: Run::of("copy", &[1; 32], None, 0), priority: 0, ..request("s1", "a") },
+        false,
+    );
+    bench.post(timeout());
+    bench.look(vec![]);
+    bench.look(vec![]);
+    bench.expect_wait();
+}
+
+#[test]
+fn a_verdict_that_outlives_its_session_settles_the_redelivery_without_a_second_post() {
+    let mut bench = Bench::new();
+    bench.deliver(request("s1", "a"), false);
+    let out = bench.expect_post();
+    bench.core.session_lost();
+    bench.core.session_opened(bench.now, 2);
+    bench.deliver_in(2, request("s1", "a"), true);
+    bench.wait(Duration::from_secs(1));
+    bench.expect_wait();
+    bench.posted(out, created("t1"));
+    let ending = bench.settle();
+    assert_eq!((ending.outcome, ending.task_id.as_deref()), (Outcome::Created, Some("t1")));
+    bench.expect_wait();
+}
+
+#[test]
+fn a_settlement_that_lost_its_session_is_made_again() {
+    let mut bench = Bench::new();
+    bench.deliver(request("s1", "a"), false);
+    bench.post(created("t1"));
+    let (job, ending) = bench.expect_settled();
+    bench.core.session_lost();
+    bench.core.settled(bench.now, job, Box::new(ending), false);
+    bench.core.session_opened(bench.now, 2);
+    bench.deliver_in(2, request("s1", "a"), true);
+    assert_eq!(bench.settle().task_id.as_deref(), Some("t1"));
+}
+
+#[test]
+fn an_acked_message_that_comes_back_is_only_acknowledged() {
+    let mut bench = Bench::new();
+    bench.deliver(request("s1", "a"), false);
+    bench.post(created("t1"));
+    bench.settle();
+    bench.deliver(request("s1", "a"), true);
+    assert!(matches!(bench.next(), Step::Acknowledge(_)));
+}
+
+#[test]
+fn the_same_words_published_anew_are_a_new_request() {
+    let mut bench = Bench::new();
+    bench.deliver(request("s1", "a"), false);
+    bench.post(Verdict::Rejected(fault("SMS.6603")));
+    assert_eq!(bench.settle().outcome, Outcome::Rejected);
+    bench.deliver(request("s1", "a"), false);
+    bench.post(created("t1"));
+}
+
+#[test]
+fn rule_1_a_same_name_task_made_since_the_enqueueing_is_ours_whatever_its_state() {
+    let mut bench = Bench::new();
+    bench.deliver(request("s1", "a"), true);
+    bench.look(vec![task("s1", "a", "MIGRATE_FAIL", 1)]);
+    let ending = bench.settle();
+    assert_eq!(
+        (ending.outcome, ending.task_state.as_deref()),
+        (Outcome::Created, Some("MIGRATE_FAIL"))
+    );
+}
+
+#[test]
+fn rule_1_reaches_back_by_the_clock_slack_and_no_further() {
+    let mut bench = Bench::new();
+    bench.deliver(request("s1", "a"), true);
+    bench.look(vec![task("s1", "a", "MIGRATE_FAIL", -4)]);
+    assert_eq!(bench.settle().outcome, Outcome::Created);
+    bench.deliver(request("s2", "a"), true);
+    bench.look(vec![task("s2", "a", "MIGRATE_FAIL", -6)]);
+    bench.expect_wait();
+}
+
+#[test]
+fn rule_1_is_corrected_by_the_apis_clock() {
+    let mut bench = Bench::new();
+    bench.deliver(request("s1", "a"), true);
+    let job = bench.expect_look();
+    let date = Some(bench.now.wall - SignedDuration::from_hours(1));
+    let listing = Listing { date, ..listing(vec![task("s1", "a", "MIGRATE_FAIL", -60)]) };
+    bench.core.looked(bench.now, bench.now, job, Ok(listing), 1);
+    assert_eq!(bench.settle().outcome, Outcome::Created);
+}
+
+#[test]
+fn rule_2_a_live_task_of_the_same_name_exists_and_of_another_is_a_conflict() {
+    let mut bench = Bench::new();
+    bench.deliver(request("s1", "a"), true);
+    bench.look(vec![task("s1", "a", "RUNNING", -600)]);
+    assert_eq!(bench.settle().outcome, Outcome::Exists);
+    bench.deliver(request("s2", "a"), true);
+    bench.look(vec![task("s2", "other", "RUNNING", -600)]);
+    assert_eq!(bench.settle().outcome, Outcome::Conflict);
+}
+
+#[test]
+fn rule_2_an_unknown_state_counts_as_not_ended() {
+    let mut bench = Bench::new();
+    bench.deliver(request("s1", "a"), true);
+    bench.look(vec![task("s1", "other", "SOMETHING_NEW", -600)]);
+    assert_eq!(bench.settle().outcome, Outcome::Conflict);
+}
+
+#[test]
+fn rule_3_an_earlier_success_exists_unless_it_is_wanted_again() {
+    let mut bench = Bench::new();
+    bench.deliver(request("s1", "a"), true);
+    bench.look(vec![task("s1", "a", "MIGRATE_SUCCESS", -600)]);
+    assert_eq!(bench.settle().outcome, Outcome::Exists);
+    bench.deliver(Request { again: true, ..request("s2", "a") }, true);
+    bench.look(vec![task("s2", "a", "MIGRATE_SUCCESS", -600)]);
+    bench.wait(LOOK_AGAIN);
+    bench.look(vec![task("s2", "a", "MIGRATE_SUCCESS", -600)]);
+    bench.post(created("t2"));
+}
+
+#[test]
+fn rule_4_other_ended_tasks_are_nothing() {
+    let mut bench = Bench::new();
+    bench.deliver(request("s1", "a"), true);
+    let rows = || vec![task("s1", "a", "ABORT", -600), task("s1", "other", "MIGRATE_FAIL", 1)];
+    bench.look(rows());
+    bench.wait(LOOK_AGAIN);
+    bench.look(rows());
+    bench.post(created("t1"));
+}
+
+#[test]
+fn rows_of_other_source_servers_are_passed_over() {
+    let mut bench = Bench::new();
+    bench.deliver(request("s1", "a"), true);
+    bench.look(vec![task("s2", "a", "RUNNING", 1)]);
+    bench.wait(LOOK_AGAIN);
+    bench.look(vec![task("s2", "a", "RUNNING", 1)]);
+    bench.post(created("t1"));
+}
+
+#[test]
+fn without_an_enqueue_time_a_live_task_exists_and_an_ended_one_is_never_a_reason_to_send() {
+    let mut bench = Bench::new();
+    bench.deliver(Request { enqueued_at: None, ..request("s1", "a") }, true);
+    bench.look(vec![task("s1", "a", "RUNNING", 1)]);
+    assert_eq!(bench.settle().outcome, Outcome::Exists);
+    bench.deliver(Request { enqueued_at: None, ..request("s2", "a") }, true);
+    bench.look(vec![task("s2", "a", "MIGRATE_FAIL", 1)]);
+    assert_eq!(bench.settle().outcome, Outcome::Unknown);
+}
+
+#[test]
+fn a_conflict_answer_that_was_our_own_earlier_post_is_created() {
+    let mut bench = Bench::new();
+    bench.deliver(request("s1", "a"), false);
+    bench.post(conflict());
+    bench.look(vec![task("s1", "a", "RUNNING", 0)]);
+    assert_eq!(bench.settle().outcome, Outcome::Created);
+}
+
+/// Answers one page of the list of all tasks.
+fn list(bench: &mut Bench, tasks: Vec<Task>) {
+    let Step::List { offset: 0 } = bench.next() else { panic!("a list of all tasks") };
+    bench.core.listed(bench.now, bench.now, Ok(listing(tasks)), 1);
+}
+
+#[test]
+fn a_conflict_that_the_source_does_not_explain_is_sought_at_the_target_ended_tasks_included() {
+    let mut bench = Bench::new();
+    bench.deliver(request("s1", "a"), false);
+    bench.post(conflict());
+    bench.two_empty_looks();
+    list(&mut bench, vec![task("s9", "stale", "MIGRATE_FAIL", -600)]);
+    let ending = bench.settle();
+    assert_eq!(
+        (ending.outcome, ending.task_id.as_deref()),
+        (Outcome::Conflict, Some("task-s9-stale"))
+    );
+    assert!(
+        ending.reason.contains("stale") && ending.reason.contains("MIGRATE_FAIL"),
+        "{}",
+        ending.reason
+    );
+}
+
+#[test]
+fn a_conflict_that_nothing_explains_is_rejected_with_what_the_api_said() {
+    let mut bench = Bench::new();
+    bench.deliver(request("s1", "a"), false);
+    bench.post(conflict());
+    bench.two_empty_looks();
+    list(&mut bench, vec![]);
+    let ending = bench.settle();
+    assert_eq!(ending.outcome, Outcome::Rejected);
+    assert_eq!(ending.fault.unwrap().error_code.as_deref(), Some("SMS.7605"));
+}
+
+#[test]
+fn without_look_ups_doubt_is_unknown() {
+    let mut bench = Bench::with(Settings { look_up: false, ..settings() });
+    bench.deliver(request("s1", "a"), false);
+    bench.post(timeout());
+    let ending = bench.settle();
+    assert_eq!(ending.outcome, Outcome::Unknown);
+    assert!(ending.reason.contains("api.look_up"), "{}", ending.reason);
+}
+
+#[test]
+fn an_identity_that_may_create_but_not_list_settles_doubt_as_unknown() {
+    let mut bench = Bench::new();
+    bench.deliver(request("s1", "a"), true);
+    bench.look_fails(Verdict::Account { fault: fault("SMS.9004"), one_resource: true });
+    bench.expect_wait();
+    bench.deliver(request("s2", "b"), false);
+    bench.post(created("t2"));
+    bench.settle();
+    bench.wait(Duration::from_secs(2));
+    bench.look_fails(Verdict::Account { fault: fault("SMS.9004"), one_resource: true });
+    assert_eq!(bench.settle().outcome, Outcome::Unknown);
+}
+
+#[test]
+fn looks_refused_before_any_post_was_allowed_keep_the_work() {
+    let mut bench = Bench::new();
+    bench.deliver(request("s1", "a"), true);
+    for _ in 0..200 {
+        match bench.next() {
+            Step::Look(job) => {
+                let verdict = Verdict::Account { fault: fault("SMS.9004"), one_resource: true };
+                bench.core.looked(bench.now, bench.now, job, Err(verdict), 1);
+            }
+            Step::Wait(Some(_)) => bench.wait(Duration::from_secs(60)),
+            Step::GiveBack(_) => bench.deliver(request("s1", "a"), true),
+            other => panic!("nothing may be settled: {other:?}"),
+        }
+    }
+    assert_eq!(bench.core.shut().map(|shut| shut.reason), Some(Reason::Halted));
+}
+
+#[test]
+fn a_look_that_fails_is_made_again_and_never_creates() {
+    let mut bench = Bench::new();
+    bench.deliver(request("s1", "a"), true);
+    for _ in 0..5 {
+        bench.look_fails(timeout());
+        bench.expect_wait();
+        bench.wait(Duration::from_secs(60));
+    }
+    bench.look(vec![task("s1", "a", "RUNNING", 0)]);
+    assert_eq!(bench.settle().outcome, Outcome::Created);
+}
+
+#[test]
+fn many_in_doubt_are_answered_by_two_lists_and_what_is_fresh_goes_on() {
+    let mut bench = Bench::new();
+    for n in 0..50 {
+        bench.deliver(request(&format!("s{n}"), "a"), true);
+    }
+    bench.deliver(Request { priority: 0, ..request("fresh", "f") }, false);
+    let Step::List { offset: 0 } = bench.next() else { panic!("a list") };
+    let asked = bench.now;
+    bench.post(created("fresh"));
+    bench.settle();
+    bench.core.listed(bench.now, asked, Ok(listing(vec![task("s7", "a", "RUNNING", 0)])), 1);
+    let ending = bench.settle();
+    assert_eq!((ending.outcome, ending.task_id.as_deref()), (Outcome::Created, Some("task-s7-a")));
+    bench.expect_wait();
+    bench.wait(LOOK_AGAIN);
+    list(&mut bench, vec![task("s7", "a", "RUNNING", 0), task("s9", "a", "READY", 0)]);
+    assert_eq!(bench.settle().task_id.as_deref(), Some("task-s9-a"));
+    for _ in 0..48 {
+        bench.post(created("t"));
+        bench.settle();
+    }
+    bench.expect_wait();
+}
+
+#[test]
+fn the_last_attempt_of_a_request_is_looked_up_before_it_is_given_up() {
+    let retry = retry::Settings { attempts: 1, ..retry::Settings::default() };
+    let mut bench = Bench::with(Settings {
+        gate: gate::Settings { retry, ..gate::Settings::default() },
+        ..settings()
+    });
+    bench.deliver(request("s1", "a"), false);
+    bench.post(timeout());
+    bench.two_empty_looks();
+    let ending = bench.settle();
+    assert_eq!((ending.outcome, ending.attempts), (Outcome::Exhausted, 1));
+    assert_eq!(ending.history.len(), 1);
+}
