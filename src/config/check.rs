@@ -166,6 +166,8 @@ fn api(config: &Config, needed: bool, findings: &mut Findings<'_>) {
     findings.one_of("api.auth", "password");
     findings.one_of("api.auth", "access_key");
     findings.one_of("api.auth", "secret_key");
+    findings.one_of("api.auth", "security_token");
+    findings.one_of("api", "proxy");
     let needed = config.api.timeout + config.api.look_again();
     if config.window.max_hold <= needed {
         let (hold, needed) = (show_duration(config.window.max_hold), show_duration(needed));

@@ -175,16 +175,20 @@ fn sample(key: &str, file: &str) -> String {
         | "retry.attempts"
         | "halt.after" => "7",
         "window.linger" | "limits.margin" => "7ms",
-        "retry.initial" => "2s",
+        "retry.initial" | "api.connect_timeout" => "2s",
         "window.max_hold" | "retry.max" | "retry.max_age" | "halt.probe" | "api.timeout"
         | "api.clock_slack" => "7m",
         "api.look_again" => "8m",
+        "api.idle_timeout" => "3s",
+        "api.proxy" => "http://proxy.example:3128",
         key if key.ends_with("_file") => file,
         "api.auth.token"
         | "api.auth.user"
         | "api.auth.password"
         | "api.auth.domain"
         | "api.auth.project"
+        | "api.auth.project_id"
+        | "api.auth.security_token"
         | "api.auth.access_key"
         | "api.auth.secret_key"
         | "http.operator_token" => "text",
@@ -208,6 +212,8 @@ fn every_key_can_come_from_the_environment() {
         match key.as_str() {
             "broker.cert_file" => env.push(("SLUICE_BROKER__KEY_FILE", path)),
             "broker.key_file" => env.push(("SLUICE_BROKER__CERT_FILE", path)),
+            "api.cert_file" => env.push(("SLUICE_API__KEY_FILE", path)),
+            "api.key_file" => env.push(("SLUICE_API__CERT_FILE", path)),
             _ => {}
         }
         let loaded = load(&credentials, &env, &[])
@@ -305,6 +311,8 @@ fn no_secret_is_shown_by_show_or_debug_or_in_a_problem() {
         ("SLUICE_API__AUTH__PASSWORD", SECRET),
         ("SLUICE_API__AUTH__ACCESS_KEY", SECRET),
         ("SLUICE_API__AUTH__SECRET_KEY", SECRET),
+        ("SLUICE_API__AUTH__SECURITY_TOKEN", SECRET),
+        ("SLUICE_API__PROXY", "http://u:hunter2@proxy:3128"),
         ("SLUICE_HTTP__OPERATOR_TOKEN", SECRET),
     ];
     let loaded = load("", &secrets, &[]).unwrap();

@@ -1,0 +1,241 @@
+//! Which tasks are there, and what is a source server's state? The answers of `GET /v3/tasks` and
+//! `GET /v3/sources/{id}`, read for what we need of them.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+
+use crate::core::{Listing, Query, Task};
+
+/// Reads a page of tasks. Strict where a mistake would let a request be sent twice: a row without id or state makes
+/// the page unreadable, as "nothing found" would be a guess.
+pub(super) fn tasks(body: &[u8], query: &Query) -> Result<Listing, String> {
+    let page: Page =
+        serde_json::from_slice(body).map_err(|error| format!("not a list of tasks: {error}"))?;
+    let asked_for = match query {
+        Query::Source(id) => id.as_str(),
+        _ => "",
+    };
+    let tasks: Vec<Task> =
+        page.tasks.unwrap_or_default().into_iter().map(|row| row.into_task(asked_for)).collect();
+    let rows = u32::try_from(tasks.len()).unwrap_or(u32::MAX);
+    let count = page.count.unwrap_or(rows);
+    let is_look = matches!(query, Query::Source(_));
+    if is_look && count > rows && (rows == 0 || rows >= PAGE) {
+        return Err(format!(
+            "{rows} of {count} tasks of one source server: what is missing may be the one"
+        ));
+    }
+    Ok(Listing { tasks, count, date: None })
+}
+
+/// What the API knows of one source server: enough to say whether a task can be created for it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SourceServer {
+    pub id: String,
+    pub name: String,
+    /// Whether its agent is connected; `None` where the API does not say.
+    pub connected: Option<bool>,
+    /// `waiting` is ready for a task.
+    pub state: String,
+    pub current_task: Option<CurrentTask>,
+    /// What the check of the source server found, where it found a fault: error codes.
+    pub failed_checks: Vec<String>,
+}
+
+/// The task that a source server has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CurrentTask {
+    pub id: String,
+    pub name: String,
+    pub state: String,
+}
+
+pub(super) fn source(body: &[u8]) -> Result<SourceServer, String> {
+    let row: SourceRow =
+        serde_json::from_slice(body).map_err(|error| format!("not a source server: {error}"))?;
+    let failed = row.checks.into_iter().filter(|check| check.result.eq_ignore_ascii_case("ERROR"));
+    Ok(SourceServer {
+        id: row.id,
+        name: row.name,
+        connected: row.connected,
+        state: row.state,
+        current_task: row.current_task.filter(|task| !task.id.is_empty()).map(|task| CurrentTask {
+            id: task.id,
+            name: task.name,
+            state: task.state,
+        }),
+        failed_checks: failed
+            .map(|check| if check.error_code.is_empty() { check.name } else { check.error_code })
+            .collect(),
+    })
+}
+
+/// Rows a page, the most that the API gives.
+pub(super) const PAGE: u32 = 200;
+
+#[derive(Deserialize)]
+struct Page {
+    count: Option<u32>,
+    /// `null` is an empty page, absence is no page at all.
+    #[serde(deserialize_with = "Option::deserialize")]
+    tasks: Option<Vec<Row>>,
+}
+
+#[derive(Deserialize)]
+struct Row {
+    id: String,
+    #[serde(default, deserialize_with = "or_default")]
+    name: String,
+    state: String,
+    #[serde(default, deserialize_with = "or_default")]
+    source_server: Part,
+    #[serde(default, deserialize_with = "or_default")]
+    target_server: Part,
+    #[serde(default)]
+    create_date: Value,
+}
+
+#[derive(Default, Deserialize)]
+struct Part {
+    #[serde(default, deserialize_with = "or_default")]
+    id: String,
+    #[serde(default, deserialize_with = "or_default")]
+    vm_id: String,
+}
+
+#[derive(Deserialize)]
+struct SourceRow {
+    id: String,
+    #[serde(default, deserialize_with = "or_default")]
+    name: String,
+    #[serde(default)]
+    connected: Option<bool>,
+    #[serde(default, deserialize_with = "or_default")]
+    state: String,
+    #[serde(default)]
+    current_task: Option<TaskRow>,
+    #[serde(default, deserialize_with = "or_default")]
+    checks: Vec<Check>,
+}
+
+#[derive(Deserialize)]
+struct TaskRow {
+    #[serde(default, deserialize_with = "or_default")]
+    id: String,
+    #[serde(default, deserialize_with = "or_default")]
+    name: String,
+    #[serde(default, deserialize_with = "or_default")]
+    state: String,
+}
+
+#[derive(Default, Deserialize)]
+struct Check {
+    #[serde(default, deserialize_with = "or_default")]
+    name: String,
+    #[serde(default, deserialize_with = "or_default")]
+    result: String,
+    #[serde(default, deserialize_with = "or_default")]
+    error_code: String,
+}
+
+impl Row {
+    /// A row that hides its source server is one of `asked_for`: the API filtered by it.
+    fn into_task(self, asked_for: &str) -> Task {
+        let source = self.source_server.id;
+        Task {
+            id: self.id,
+            name: self.name,
+            state: self.state,
+            source_server_id: if source.is_empty() { asked_for.to_owned() } else { source },
+            target_vm_id: Some(self.target_server.vm_id).filter(|id| !id.is_empty()),
+            create_date: instant(&self.create_date),
+        }
+    }
+}
+
+/// `create_date` is in milliseconds since 1970, as a number or, as the API writes many numbers, as a string.
+fn instant(value: &Value) -> Option<Timestamp> {
+    let millis = value.as_i64().or_else(|| value.as_str()?.trim().parse().ok())?;
+    Timestamp::from_millisecond(millis).ok()
+}
+
+/// The API sends `null` for what it does not have.
+fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    Option::deserialize(deserializer).map(Option::unwrap_or_default)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn query() -> Query {
+        Query::Source("s1".to_owned())
+    }
+
+    #[test]
+    fn a_page_is_read_with_the_fields_that_decide() {
+        let body = br#"{"count": 7, "tasks": [{"id": "t1", "name": "n", "state": "RUNNING", "type": "MIGRATE_FILE",
+            "priority": 1, "create_date": 1764000000123, "source_server": {"id": "s1", "ip": "192.0.2.1"},
+            "target_server": {"vm_id": "v1", "name": "x"}, "error_json": ""}]}"#;
+        let page = tasks(body, &query()).unwrap();
+        assert_eq!(page.count, 7);
+        assert_eq!(
+            page.tasks,
+            [Task {
+                id: "t1".to_owned(),
+                name: "n".to_owned(),
+                state: "RUNNING".to_owned(),
+                source_server_id: "s1".to_owned(),
+                target_vm_id: Some("v1".to_owned()),
+                create_date: Some(Timestamp::from_millisecond(1_764_000_000_123).unwrap()),
+            }]
+        );
+    }
+
+    #[test]
+    fn nulls_and_numbers_as_strings_are_read() {
+        let body = br#"{"count": 1, "tasks": [{"id": "t1", "name": null, "state": "SKIPPING",
+            "create_date": "1764000000123", "source_server": null, "target_server": {"vm_id": null}}]}"#;
+        let page = tasks(body, &query()).unwrap();
+        assert_eq!(page.tasks[0].source_server_id, "s1", "the API filtered by it");
+        assert_eq!(page.tasks[0].target_vm_id, None);
+        assert_eq!(page.tasks[0].create_date.unwrap().as_millisecond(), 1_764_000_000_123);
+        let all = tasks(body, &Query::All { offset: 0 }).unwrap();
+        assert_eq!(all.tasks[0].source_server_id, "", "nobody's");
+        assert_eq!(tasks(br#"{"count": 0, "tasks": null}"#, &query()).unwrap(), Listing::default());
+    }
+
+    #[test]
+    fn what_is_no_page_is_never_an_empty_one() {
+        for body in [
+            "",
+            "{}",
+            "[]",
+            "null",
+            r#"{"count": 0}"#,
+            r#"{"count": 1, "tasks": []}"#,
+            r#"{"count": 1, "tasks": null}"#,
+            r#"{"tasks": [{"id": "t"}]}"#,
+            r#"{"tasks": [{"id": "#,
+        ] {
+            assert!(tasks(body.as_bytes(), &query()).is_err(), "{body}");
+        }
+    }
+
+    #[test]
+    fn a_source_server_is_read_with_its_task_and_its_failed_checks() {
+        let body = br#"{"id": "s1", "name": "web", "connected": true, "state": "waiting", "os_version": "x",
+            "current_task": {"id": "t1", "name": "n", "state": "READY"},
+            "checks": [{"name": "RAM", "result": "OK"}, {"name": "RSYNC", "result": "ERROR", "error_code": "SMS.6517"}]}"#;
+        let found = source(body).unwrap();
+        assert_eq!(found.connected, Some(true));
+        assert_eq!(found.state, "waiting");
+        assert_eq!(found.current_task.unwrap().id, "t1");
+        assert_eq!(found.failed_checks, ["SMS.6517"]);
+        let bare = source(br#"{"id": "s1", "current_task": null, "checks": null}"#).unwrap();
+        assert_eq!((bare.connected, bare.current_task), (None, None));
+    }
+}
