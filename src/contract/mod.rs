@@ -1,6 +1,6 @@
 //! The API's page as types: may this body be sent, and if not, what exactly is wrong with it?
 //!
-//! The page's table stands in [`page`]; [`read`] judges a body by it, [`schema`] gives it to others, [`fields`] and
+//! The page's table stands in [`page`]; [`read`] judges a body by it, [`schema()`] gives it to others, [`fields()`] and
 //! [`find`] answer questions about one field. Where the page and real use disagree, a rule gives a warning, and a
 //! violation if [`Rules::strict`]: unknown fields, Chinese characters in `name`, numbers as texts where the vendor's
 //! examples send them, `target_server` without `vm_id` or `name` where a template is named, other values of a disk's

@@ -35,7 +35,9 @@ impl Default for Settings {
 /// of it, at most `max`.
 pub fn delay(settings: &Settings, failures: u32) -> Duration {
     let exponent = i32::try_from(failures.saturating_sub(1)).unwrap_or(i32::MAX);
-    let grown = settings.initial.as_secs_f64() * settings.multiplier.powi(exponent);
+    // Finite, or a delay of nothing would become NaN, and that the longest one.
+    let growth = settings.multiplier.powi(exponent).min(f64::MAX);
+    let grown = settings.initial.as_secs_f64() * growth;
     let current = grown.min(settings.max.as_secs_f64());
     let mut calculator = ExponentialBackoff {
         current_interval: Duration::from_secs_f64(current),
