@@ -18,6 +18,7 @@ pub mod http;
 pub mod intake;
 pub mod logging;
 pub mod metrics;
+pub mod observe;
 pub mod results;
 pub mod sandbox;
 pub mod source;

@@ -6,6 +6,7 @@
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -52,18 +53,11 @@ pub enum Command {
 /// What the loop tells those who watch: metrics, the log, the console. Called from the loop, so it must not wait.
 pub trait Watch<D>: Send {
     /// An attempt has ended after `took`.
-    fn posted(&mut self, job: &Job<D>, verdict: &Verdict, took: std::time::Duration);
+    fn posted(&mut self, job: &Job<D>, verdict: &Verdict, took: Duration);
     /// A look has ended; `found` is the word of its finding.
-    fn looked(&mut self, found: &'static str, took: std::time::Duration);
+    fn looked(&mut self, found: &'static str, took: Duration);
     /// A request has been settled (or its session was lost under it).
-    fn settled(
-        &mut self,
-        job: &Job<D>,
-        ending: &Ending,
-        how: &Settled,
-        now: Now,
-        took: std::time::Duration,
-    );
+    fn settled(&mut self, job: &Job<D>, ending: &Ending, how: &Settled, now: Now, took: Duration);
     /// A delivery came; `redelivered` as the source said.
     fn arrived(&mut self, job: &Job<D>);
     /// The source's session was opened or lost.
@@ -147,7 +141,7 @@ where
                 },
                 Some(done) = self.under_way.next() => self.done(done),
                 event = self.source.next() => self.event(event),
-                () = sleep_until(clock, wake), if wake.is_some() => {}
+                () = sleep_until(clock, wake) => {}
             }
             self.catch_up();
         }
@@ -312,10 +306,11 @@ where
     }
 }
 
+/// Until the moment, but for a second at most: whoever watches wants to see time pass.
 async fn sleep_until(clock: Clock, moment: Option<Moment>) {
-    if let Some(moment) = moment {
-        tokio::time::sleep_until(clock.instant(moment)).await;
-    }
+    let a_second = clock.now().at + Duration::from_secs(1);
+    tokio::time::sleep_until(clock.instant(moment.map_or(a_second, |moment| moment.min(a_second))))
+        .await;
 }
 
 /// The one place where a panic is caught: whatever went wrong belongs to the request that was handled.

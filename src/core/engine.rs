@@ -15,7 +15,6 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use self::ending::explain;
 use super::gate::{self, Call, Gate, Pause, Reason, Shut};
 use super::judge;
 use super::memory::Memory;
@@ -291,7 +290,7 @@ impl<D> Core<D> {
             Verdict::Created { task_id } => self.created(now, job, task_id),
             Verdict::Rejected(fault) => {
                 self.posts_allowed = Some(now.at);
-                let reason = explain(&fault);
+                let reason = fault.to_string();
                 self.finish(now, job, Outcome::Rejected, reason);
             }
             Verdict::Ambiguous { fault, conflict } => {

@@ -452,6 +452,10 @@ impl Gate {
         self.halt.is_some() || self.breaker.is_some()
     }
 
+    pub fn max_in_flight(&self) -> usize {
+        self.settings.max_in_flight
+    }
+
     pub fn in_flight(&self) -> usize {
         self.in_flight
     }

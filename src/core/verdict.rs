@@ -75,6 +75,21 @@ pub struct Fault {
     pub request_id: Option<String>,
 }
 
+/// What was said, in one line.
+impl std::fmt::Display for Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} [{}", self.error_msg, self.error_code.as_deref().unwrap_or("no error code"))?;
+        if let Some(status) = self.status {
+            write!(f, ", status {status}")?;
+        }
+        f.write_str("]")?;
+        if !self.error_param.is_empty() {
+            write!(f, " ({})", self.error_param.join("; "))?;
+        }
+        Ok(())
+    }
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct FaultDetail {
     #[serde(default, skip_serializing_if = "Option::is_none")]

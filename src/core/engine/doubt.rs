@@ -1,6 +1,6 @@
 //! May there be a task already, and how is that found out?
 
-use super::ending::{explain, in_the_way};
+use super::ending::in_the_way;
 use super::{Core, Known};
 use crate::core::judge::{self, Clocks, Finding};
 use crate::core::memory::Memory;
@@ -97,7 +97,7 @@ impl<D> Core<D> {
                 self.back(now, job, now.at);
             }
             Some(fault) => {
-                let reason = explain(&fault);
+                let reason = fault.to_string();
                 self.finish(now, job, Outcome::Rejected, reason);
             }
             None => {
@@ -138,7 +138,7 @@ impl<D> Core<D> {
     }
 
     pub(super) fn cannot_tell(&mut self, now: Now, job: Job<D>) {
-        let said = job.progress.fault.as_deref().map(explain).unwrap_or_default();
+        let said = job.progress.fault.as_deref().map(ToString::to_string).unwrap_or_default();
         let reason = format!(
             "it may have been created already, and no look-up could tell ({said}): find out, then replay or discard it"
         );
@@ -152,7 +152,7 @@ impl<D> Core<D> {
         // Others may be let through: if it stays with this one, it is this one's trouble.
         self.count_failure(&mut job);
         if self.is_exhausted(now.at, &job) {
-            let reason = job.progress.fault.as_deref().map(explain).unwrap_or_default();
+            let reason = job.progress.fault.as_deref().map(ToString::to_string).unwrap_or_default();
             return self.finish(now, job, Outcome::Rejected, reason);
         }
         self.back_later(now, job);

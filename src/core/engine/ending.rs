@@ -4,7 +4,7 @@ use super::{Core, Step};
 use crate::core::outcome::{Ending, Outcome};
 use crate::core::request::Job;
 use crate::core::time::Now;
-use crate::core::verdict::{Fault, Task};
+use crate::core::verdict::Task;
 
 impl<D> Core<D> {
     pub(super) fn created(&mut self, now: Now, job: Job<D>, task_id: String) {
@@ -20,7 +20,7 @@ impl<D> Core<D> {
     }
 
     pub(super) fn exhausted(&mut self, now: Now, job: Job<D>) {
-        let said = job.progress.fault.as_deref().map(explain).unwrap_or_default();
+        let said = job.progress.fault.as_deref().map(ToString::to_string).unwrap_or_default();
         let reason =
             format!("given up after {} attempts; the last one: {said}", job.progress.attempts);
         self.finish(now, job, Outcome::Exhausted, reason);
@@ -68,18 +68,6 @@ impl<D> Core<D> {
         self.settling += 1;
         self.steps.push_back(Step::Settle(job, Box::new(ending)));
     }
-}
-
-/// What the API said, in one line.
-pub(super) fn explain(fault: &Fault) -> String {
-    let code = fault.error_code.as_deref().unwrap_or("no error code");
-    let status = fault.status.map(|status| format!(", status {status}")).unwrap_or_default();
-    let params = if fault.error_param.is_empty() {
-        String::new()
-    } else {
-        format!(" ({})", fault.error_param.join("; "))
-    };
-    format!("{} [{code}{status}]{params}", fault.error_msg)
 }
 
 pub(super) fn in_the_way(task: &Task) -> String {

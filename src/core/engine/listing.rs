@@ -1,6 +1,6 @@
 //! When is the list of all tasks read, and what does it say about the jobs that wait for it?
 
-use super::ending::{explain, in_the_way};
+use super::ending::in_the_way;
 use super::{Core, SWEEP_FROM};
 use crate::core::judge;
 use crate::core::outcome::Outcome;
@@ -58,7 +58,7 @@ impl<D> Core<D> {
     /// A conflict that the source server does not explain: is there a task at the target server?
     pub(super) fn found_target(&mut self, now: Now, job: Job<D>, fault: &Fault, rows: &[Task]) {
         let Some(task) = judge::by_target(&job.request, rows) else {
-            let reason = explain(fault);
+            let reason = fault.to_string();
             return self.finish(now, job, Outcome::Rejected, reason);
         };
         let reason = in_the_way(task);
@@ -74,7 +74,7 @@ impl<D> Core<D> {
         for key in &sweep.keys {
             let Some(job) = self.window.take_swept(*key) else { continue };
             if let Doubt::Target(fault) = &job.progress.doubt {
-                let reason = explain(fault);
+                let reason = fault.to_string();
                 self.finish(now, job, Outcome::Rejected, reason);
             } else {
                 self.back(now, job, now.at);
