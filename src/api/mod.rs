@@ -15,6 +15,7 @@ mod lockout;
 mod secret;
 pub mod settings;
 mod sign;
+mod submit;
 mod throttle;
 mod transport;
 
