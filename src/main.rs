@@ -1,3 +1,23 @@
 //! Arguments to command, result to exit code.
 
-fn main() {}
+use std::io::IsTerminal as _;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use sluicegate::commands::{Cli, World};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let world = World {
+        env: std::env::vars().collect(),
+        stdout_is_terminal: std::io::stdout().is_terminal(),
+        stderr_is_terminal: std::io::stderr().is_terminal(),
+    };
+    match cli.run(&world) {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            eprintln!("sluice: {failure}");
+            failure.exit.into()
+        }
+    }
+}

@@ -1,1 +1,62 @@
-//! One small file a command: wiring only.
+//! Which commands are there? One small file each: wiring only.
+
+mod completions;
+mod config;
+mod exit;
+mod lane;
+mod schema;
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+
+use clap::{Parser, Subcommand};
+
+pub use exit::{Exit, Failure};
+
+/// Submits migration tasks to the Server Migration Service: most urgent first, never over the quota.
+#[derive(Debug, Parser)]
+#[command(name = "sluice", version, max_term_width = 100, arg_required_else_help = true)]
+#[command(after_help = "\
+Exit codes: 0 done; 1 ran, but some requests did not end well; 2 usage or configuration;
+            3 the plan is invalid, nothing was sent; 4 broker or API out of reach.
+Example: sluice config check -c lane.toml && sluice run -c lane.toml")]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Check a configuration, or show what holds and where it comes from
+    Config(config::Args),
+    /// Print the JSON Schema of a request or a result
+    Schema(schema::Args),
+    /// Print a completion script for a shell, or write man pages
+    Completions(completions::Args),
+}
+
+/// What a command sees of the process. Handed in, so that tests need no environment of their own.
+#[derive(Clone, Debug, Default)]
+pub struct World {
+    pub env: BTreeMap<String, String>,
+    pub stdout_is_terminal: bool,
+    pub stderr_is_terminal: bool,
+}
+
+impl Cli {
+    /// # Errors
+    /// What stopped it, and the exit code that says so.
+    pub fn run(self, world: &World) -> Result<Exit, Failure> {
+        match self.command {
+            Command::Config(args) => config::run(&args, world),
+            Command::Schema(args) => Ok(schema::run(&args)),
+            Command::Completions(args) => completions::run(&args),
+        }
+    }
+}
+
+/// Prints to stdout; a reader that has gone away (`| head`) is no error.
+fn print(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}

@@ -5,6 +5,7 @@
 
 mod api;
 mod browser;
+mod commands;
 mod config;
 mod contract;
 mod doubt;

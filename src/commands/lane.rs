@@ -1,0 +1,51 @@
+//! Which configuration does a command use? The arguments that all of them share.
+
+use std::path::{Path, PathBuf};
+
+use super::{Failure, World};
+use crate::config::{self, Given, Loaded};
+
+/// The configuration of one lane.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(super) struct Args {
+    /// Configuration file (default: that of `SLUICE_CONFIG`, else only the built-in defaults)
+    #[arg(short, long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+    /// One key, above file and environment: limits.rates=5/s
+    #[arg(short = 'o', long = "override", value_name = "KEY=VALUE", value_parser = key_value)]
+    pub(super) overrides: Vec<(String, String)>,
+}
+
+impl Args {
+    /// `needs_api`: the command calls the API, so a credential must be configured.
+    ///
+    /// # Errors
+    /// All problems of the configuration.
+    pub(super) fn load(&self, world: &World, needs_api: bool) -> Result<Loaded, Failure> {
+        let from_env = world.env.get("SLUICE_CONFIG").filter(|path| !path.is_empty());
+        let file = self.config.as_deref().or(from_env.map(Path::new));
+        load(file, &self.overrides, world, needs_api)
+    }
+}
+
+/// # Errors
+/// All problems of the configuration.
+pub(super) fn load(
+    file: Option<&Path>,
+    overrides: &[(String, String)],
+    world: &World,
+    needs_api: bool,
+) -> Result<Loaded, Failure> {
+    let given = Given { file, env: &world.env, overrides, needs_api };
+    config::load(&given).map_err(|problems| {
+        let count = problems.all().len();
+        let what = if count == 1 { "problem" } else { "problems" };
+        Failure::usage(format!("the configuration has {count} {what}:\n{problems}"))
+    })
+}
+
+pub(super) fn key_value(text: &str) -> Result<(String, String), String> {
+    let wrong = || format!("`{text}` is not KEY=VALUE, such as limits.rates=5/s");
+    let (key, value) = text.split_once('=').ok_or_else(wrong)?;
+    if key.is_empty() { Err(wrong()) } else { Ok((key.trim().to_owned(), value.to_owned())) }
+}

@@ -1,0 +1,147 @@
+//! The command line: what each command says of itself, and how it ends.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use clap::CommandFactory as _;
+use sluicegate::commands::Cli;
+
+fn sluice(args: &[&str], env: &[(&str, &str)]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sluice"));
+    command.env_clear().args(args).envs(env.iter().copied());
+    command.output().unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// Every command and subcommand with its help, the deepest included.
+fn all_helps(command: &mut clap::Command, path: &str, helps: &mut Vec<(String, String)>) {
+    helps.push((path.to_owned(), command.render_long_help().to_string()));
+    let names: Vec<_> = command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
+    for name in names.iter().filter(|name| *name != "help") {
+        let sub = command.find_subcommand_mut(name).unwrap();
+        all_helps(sub, &format!("{path} {name}"), helps);
+    }
+}
+
+fn helps() -> Vec<(String, String)> {
+    let mut helps = Vec::new();
+    let mut command = Cli::command();
+    command.build();
+    all_helps(&mut command, "sluice", &mut helps);
+    helps
+}
+
+#[test]
+fn the_help_of_every_command_fits_a_screen_and_has_an_example() {
+    for (name, help) in helps() {
+        assert!(help.lines().count() <= 45, "{name} has {} lines:\n{help}", help.lines().count());
+        let longest = help.lines().map(|line| line.chars().count()).max().unwrap();
+        assert!(longest <= 100, "{name} has a line of {longest}:\n{help}");
+        // A command that only holds others leaves the examples to them.
+        let is_group = help.contains("<COMMAND>") && name != "sluice";
+        assert!(is_group || help.contains("Example"), "{name} has no example:\n{help}");
+    }
+}
+
+#[test]
+fn the_page_of_commands_is_of_this_code() {
+    let mut page = String::from(
+        "# Commands\n\nThis page is written from the code: run the tests with `UPDATE_DOCS=1` to write it anew.\n",
+    );
+    for (name, help) in helps() {
+        let help: Vec<_> = help.trim_end().lines().map(str::trim_end).collect();
+        let _ = write!(page, "\n## {name}\n\n```text\n{}\n```\n", help.join("\n"));
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/commands.md");
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(&path, &page).unwrap();
+    }
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), page, "run the tests with UPDATE_DOCS=1");
+}
+
+#[test]
+fn a_wrong_configuration_ends_with_2_and_every_problem_on_stderr() {
+    let file = tempfile::Builder::new().suffix(".toml").tempfile().unwrap();
+    std::fs::write(file.path(), "[limits]\nrates = [\"fast\"]\nmargin = 1\n").unwrap();
+    let path = file.path().to_str().unwrap();
+    let output = sluice(&["config", "check", "-c", path], &[("SLUICE_LOG__LEVEL", "loud=?")]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(output.stdout.is_empty());
+    let said = stderr(&output);
+    assert!(said.starts_with("sluice: the configuration has 4 problems:\n"), "{said}");
+    assert!(said.contains(&format!("{path}:2:10: limits.rates: `fast` is not a rate")), "{said}");
+    assert!(said.contains(&format!("{path}:3:10: limits.margin: ")), "{said}");
+    assert!(said.contains("SLUICE_LOG__LEVEL: log.level: "), "{said}");
+}
+
+#[test]
+fn config_check_is_content_with_a_credential_and_show_masks_it() {
+    let env = [("SLUICE_API__AUTH__TOKEN", "hunter2")];
+    assert_eq!(sluice(&["config", "check"], &env).status.code(), Some(0));
+    let output = sluice(&["config", "show", "-o", "limits.max_in_flight=3"], &env);
+    assert_eq!(output.status.code(), Some(0));
+    let shown = String::from_utf8(output.stdout).unwrap();
+    assert!(shown.contains("max_in_flight = 3  # --override limits.max_in_flight\n"), "{shown}");
+    assert!(shown.contains("token = \"***\"") && !shown.contains("hunter2"), "{shown}");
+    let default = sluice(&["config", "show", "--default"], &[]);
+    assert_eq!(String::from_utf8(default.stdout).unwrap(), sluicegate::config::DEFAULT);
+}
+
+#[test]
+fn the_file_can_be_named_by_the_environment() {
+    let output = sluice(&["config", "check"], &[("SLUICE_CONFIG", "/no/such.toml")]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        stderr(&output).contains("/no/such.toml: cannot read the configuration"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[test]
+fn usage_errors_end_with_2_and_say_what_there_is() {
+    for args in [
+        &["frobnicate"][..],
+        &["config"],
+        &["schema", "nothing"],
+        &["config", "show", "-o", "x"],
+        &[],
+    ] {
+        let output = sluice(args, &[]);
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        let said = stderr(&output);
+        assert!(said.contains("Usage") || said.contains("try '--help'"), "{args:?}: {said}");
+    }
+    assert_eq!(sluice(&["--version"], &[]).status.code(), Some(0));
+}
+
+#[test]
+fn schemas_completions_and_man_pages_are_written() {
+    for of in ["request", "result"] {
+        let output = sluice(&["schema", of], &[]);
+        let schema: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert!(schema["properties"].is_object(), "{of}: {schema}");
+    }
+    for shell in ["bash", "zsh", "fish"] {
+        let output = sluice(&["completions", shell], &[]);
+        assert!(String::from_utf8(output.stdout).unwrap().contains("config"), "{shell}");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    assert_eq!(
+        sluice(&["completions", "--man", dir.path().to_str().unwrap()], &[]).status.code(),
+        Some(0)
+    );
+    let page = std::fs::read_to_string(dir.path().join("sluice-config-check.1")).unwrap();
+    assert!(page.contains("Report all problems at once"), "{page}");
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_panic() {
+    let script = format!("{} config show --default | true", env!("CARGO_BIN_EXE_sluice"));
+    let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+    assert_eq!(stderr(&output), "");
+}
