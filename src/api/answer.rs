@@ -1,5 +1,7 @@
 //! What did the API say? From an answer's status, headers and bytes to a [`Verdict`] and its [`Fault`].
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
@@ -20,6 +22,8 @@ pub(super) struct Answer {
     pub(super) date: Option<Timestamp>,
     /// The token that IAM made.
     pub(super) subject_token: Option<Secret>,
+    /// Secrets that must not get into a fault.
+    pub(super) hidden: Vec<Secret>,
 }
 
 /// The body of an answer: all of it, or why there is not all of it.
@@ -32,20 +36,17 @@ pub(super) enum Body {
 /// Texts of an answer are for people: cut here, so that no answer fills a log, a header or a page.
 const TEXT: usize = 2000;
 const ENTRIES: usize = 20;
+/// A secret that is worth masking, in bytes.
+const SHORTEST: usize = 8;
 
 impl Answer {
     pub(super) fn is_success(&self) -> bool {
         (200..300).contains(&self.status)
     }
 
-    /// Takes a secret that the server repeats out of the answer's texts.
+    /// Keeps a secret that the server repeats out of the fault.
     pub(super) fn without(mut self, secret: &Secret) -> Self {
-        if let (Body::Whole(bytes), false) = (&self.body, self.is_success()) {
-            let text = String::from_utf8_lossy(bytes);
-            if text.contains(secret.expose()) {
-                self.body = Body::Whole(text.replace(secret.expose(), "***").into());
-            }
-        }
+        self.hidden.push(secret.clone());
         self
     }
 
@@ -118,12 +119,21 @@ impl Answer {
         };
         match &self.body {
             Body::Broken(why) => fault.error_msg.clone_from(why),
-            Body::Whole(bytes) => match serde_json::from_slice(bytes) {
+            Body::Whole(bytes) => match serde_json::from_str(&self.masked(bytes)) {
                 Ok(Value::Object(body)) => read_fault(&body, &mut fault),
-                _ => fault.error_msg = quote(bytes),
+                _ => fault.error_msg = quote(&self.masked(bytes)),
             },
         }
         fault
+    }
+
+    fn masked<'a>(&self, bytes: &'a [u8]) -> Cow<'a, str> {
+        // Of a short one there is not much to hide, and masking it would tear words apart.
+        let hidden =
+            self.hidden.iter().map(Secret::expose).filter(|secret| secret.len() >= SHORTEST);
+        hidden.fold(String::from_utf8_lossy(bytes), |text, secret| {
+            if text.contains(secret) { Cow::Owned(text.replace(secret, "***")) } else { text }
+        })
     }
 }
 
@@ -174,11 +184,8 @@ fn list<'a>(body: &'a Map<String, Value>, name: &str) -> impl Iterator<Item = &'
     body.get(name).and_then(Value::as_array).into_iter().flatten().take(ENTRIES)
 }
 
-fn quote(bytes: &[u8]) -> String {
-    if bytes.is_empty() {
-        return "an answer without a body".to_owned();
-    }
-    text(&String::from_utf8_lossy(&bytes[..bytes.len().min(4 * TEXT)]))
+fn quote(body: &str) -> String {
+    if body.is_empty() { "an answer without a body".to_owned() } else { text(body) }
 }
 
 /// Cuts a text and takes out what would move a terminal's cursor or break a log line.

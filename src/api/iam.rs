@@ -80,7 +80,7 @@ impl LogIn {
             .header(CONTENT_TYPE, "application/json;charset=utf8")
             .body(self.body(password));
         match transport::send(request, ROOM).await {
-            Ok(answer) => read(answer),
+            Ok(answer) => read(answer.without(password)),
             Err(Unanswered::NotSent(fault)) => Err(Failure::NotSent(named(fault))),
             Err(Unanswered::Unclear(fault)) => Err(Failure::Unclear(named(fault))),
         }
@@ -192,6 +192,7 @@ mod tests {
             retry_after: None,
             date: None,
             subject_token: token.map(Secret::new),
+            hidden: Vec::new(),
         }
     }
 

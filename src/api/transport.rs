@@ -111,6 +111,7 @@ pub(super) async fn send(request: RequestBuilder, room: usize) -> Result<Answer,
         retry_after: header(response.headers(), RETRY_AFTER.as_str()),
         date: header(response.headers(), DATE.as_str()).and_then(|date| http_date(&date)),
         subject_token: response.headers().get("x-subject-token").and_then(subject_token),
+        hidden: Vec::new(),
     };
     answer.body = read_body(response, room).await;
     Ok(answer)
