@@ -211,22 +211,6 @@ impl Client {
     }
 }
 
-impl crate::worker::Submit for Client {
-    async fn post(&self, body: Bytes, trace: Option<&Trace>) -> (Verdict, u64) {
-        let posted = Self::post(self, body, trace).await;
-        (posted.verdict, posted.generation)
-    }
-
-    async fn list(&self, query: &Query, trace: Option<&Trace>) -> (Result<Listing, Verdict>, u64) {
-        let got = Self::list(self, query, trace).await;
-        (got.result, got.generation)
-    }
-
-    async fn refresh(&self, generation: Option<u64>) -> Result<u64, Fault> {
-        Self::refresh(self, generation).await
-    }
-}
-
 /// What is not a header value was not written by a tracing system; it is left out.
 fn with_trace(
     mut request: reqwest::RequestBuilder,
