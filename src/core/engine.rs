@@ -193,8 +193,9 @@ impl<D> Core<D> {
     /// redelivery.
     pub fn session_lost(&mut self) {
         self.session = None;
+        // A page that is out still comes back; nobody waits for the list any more.
+        self.sweep = self.sweep.take().filter(|sweep| sweep.out);
         if let Some(sweep) = &mut self.sweep {
-            // A page that is out still comes back; nobody waits for the list any more.
             sweep.keys.clear();
         }
         let steps = std::mem::take(&mut self.steps);
@@ -521,7 +522,7 @@ impl<D> Core<D> {
             }
             Err(shut) => {
                 self.shut = shut;
-                let times = [shut.and_then(|shut| shut.until), climb, self.next_time()];
+                let times = [shut.and_then(|shut| shut.until), climb, self.next_time(now.at)];
                 Step::Wait(times.into_iter().flatten().filter(|at| *at > now.at).min())
             }
         }

@@ -139,10 +139,15 @@ impl<D> Core<D> {
         }
     }
 
-    pub(super) fn next_time(&self) -> Option<Moment> {
+    /// When something is due next, if nothing happens before; never a time that has passed.
+    pub(super) fn next_time(&self, now: Moment) -> Option<Moment> {
         let held = self.window.oldest_held().map(|(at, _)| at + self.settings.max_hold);
         let deadline = self.window.next_deadline().map(|(at, _)| at);
         let sweep = self.sweep.as_ref().filter(|sweep| !sweep.out).map(|sweep| sweep.until);
-        [self.window.next_wait(), held, deadline, sweep].into_iter().flatten().min()
+        [self.window.next_wait(), held, deadline, sweep]
+            .into_iter()
+            .flatten()
+            .filter(|at| *at > now)
+            .min()
     }
 }

@@ -13,6 +13,9 @@ use crate::core::window::{Key, Rank};
 impl<D> Core<D> {
     /// Begins a list if one is cheaper than the looks it replaces, or if a target server has to be found.
     pub(super) fn begin_sweep(&mut self, now: Moment) {
+        let waited_for = self.window.first_swept().is_some();
+        // All that waited for it may have been given back.
+        self.sweep = self.sweep.take().filter(|sweep| sweep.out || waited_for);
         if self.sweep.is_some() {
             return;
         }
@@ -36,7 +39,6 @@ impl<D> Core<D> {
         if sweep.out || sweep.until > now || sweep.keys.is_empty() {
             return None;
         }
-        // If all that waited is gone, the list is read to its end all the same: it is short.
         self.window.first_swept()
     }
 

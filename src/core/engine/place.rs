@@ -69,8 +69,19 @@ impl<D> Core<D> {
 
     pub(super) fn give_back(&mut self, now: Now, job: Job<D>) {
         if job.progress.doubt != Doubt::None {
-            // Copies must not be sent while the doubt is out of sight.
-            self.learn(now.at, &job.request.source_server_id, false);
+            // Copies must not be sent while the doubt is out of sight. But it is no new doubt: the looks that jobs for
+            // this source server have had still count, or a `max_hold` shorter than `look_again` would let none have
+            // its second one.
+            let source = &job.request.source_server_id;
+            let (first, once) = match job.progress.doubt {
+                Doubt::Look { first, once, .. } => (first, once),
+                Doubt::None | Doubt::Target(_) => (None, false),
+            };
+            match self.known.get(source).copied() {
+                Some(known) if !once && known.once => self.learn(known.at, source, false),
+                Some(_) => {}
+                None => self.learn(first.unwrap_or(now.at), source, once),
+            }
         }
         let progress = job.progress.clone();
         self.carried.insert(job.request.run, (progress, true));

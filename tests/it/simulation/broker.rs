@@ -1,0 +1,137 @@
+//! A broker as pure state: where each message is, and whether a delivery was settled, and settled once.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use sluicegate::core::{Outcome, Request};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum At {
+    Queue,
+    /// Delivered and not acknowledged: the delivery's tag.
+    Held(u64),
+    Gone,
+}
+
+#[derive(Debug)]
+pub(crate) struct Message {
+    pub(crate) request: Request,
+    pub(crate) at: At,
+    pub(crate) redelivered: bool,
+    pub(crate) results: Vec<Outcome>,
+}
+
+/// The deliveries of the present session that nobody has settled yet, by tag.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    live: HashMap<u64, usize>,
+    /// A delivery that was dropped unsettled while its session lived: it would stay unacknowledged for ever.
+    leaked: Option<usize>,
+}
+
+/// A delivery. It cannot be copied, and dropping it unsettled is noticed.
+#[derive(Debug)]
+pub(crate) struct Token {
+    pub(crate) message: usize,
+    tag: u64,
+    ledger: Rc<RefCell<Ledger>>,
+}
+
+impl Drop for Token {
+    fn drop(&mut self) {
+        let mut ledger = self.ledger.borrow_mut();
+        if ledger.live.remove(&self.tag).is_some() {
+            ledger.leaked = Some(self.message);
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Broker {
+    pub(crate) messages: Vec<Message>,
+    pub(crate) session: Option<u64>,
+    pub(crate) blocked: bool,
+    ledger: Rc<RefCell<Ledger>>,
+    tags: u64,
+}
+
+impl Broker {
+    pub(crate) fn new(requests: Vec<Request>) -> Self {
+        let queued =
+            |request| Message { request, at: At::Queue, redelivered: false, results: Vec::new() };
+        Self {
+            messages: requests.into_iter().map(queued).collect(),
+            session: None,
+            blocked: false,
+            ledger: Rc::default(),
+            tags: 0,
+        }
+    }
+
+    /// Deliveries that are held by the worker in the present session.
+    pub(crate) fn held(&self) -> usize {
+        self.ledger.borrow().live.len()
+    }
+
+    pub(crate) fn leaked(&self) -> Option<usize> {
+        self.ledger.borrow().leaked
+    }
+
+    pub(crate) fn waiting(&self) -> Vec<usize> {
+        let queued =
+            |(index, message): (usize, &Message)| (message.at == At::Queue).then_some(index);
+        self.messages.iter().enumerate().filter_map(queued).collect()
+    }
+
+    pub(crate) fn is_done(&self) -> bool {
+        self.messages.iter().all(|message| message.at == At::Gone)
+    }
+
+    pub(crate) fn deliver(&mut self, index: usize) -> Token {
+        self.tags += 1;
+        self.messages[index].at = At::Held(self.tags);
+        self.ledger.borrow_mut().live.insert(self.tags, index);
+        Token { message: index, tag: self.tags, ledger: Rc::clone(&self.ledger) }
+    }
+
+    /// The worker acknowledges. `false`: the delivery is void.
+    pub(crate) fn acknowledge(&mut self, token: &Token) -> bool {
+        let live = self.ledger.borrow_mut().live.remove(&token.tag).is_some();
+        if live {
+            self.messages[token.message].at = At::Gone;
+        }
+        live
+    }
+
+    /// The worker gives a delivery back. `false`: it is void.
+    pub(crate) fn give_back(&mut self, token: &Token) -> bool {
+        let live = self.ledger.borrow_mut().live.remove(&token.tag).is_some();
+        if live {
+            let message = &mut self.messages[token.message];
+            (message.at, message.redelivered) = (At::Queue, true);
+        }
+        live
+    }
+
+    /// The session ends, whoever ends it: what was held is queued again.
+    pub(crate) fn lose_session(&mut self) {
+        self.session = None;
+        self.ledger.borrow_mut().live.clear();
+        for message in &mut self.messages {
+            if matches!(message.at, At::Held(_)) {
+                (message.at, message.redelivered) = (At::Queue, true);
+            }
+        }
+    }
+
+    /// A broker with classic queues was killed: acknowledged messages are there again, and all are flagged.
+    pub(crate) fn bring_back(&mut self, mut which: impl FnMut() -> bool) {
+        for message in &mut self.messages {
+            message.redelivered = true;
+            if message.at == At::Gone && which() {
+                message.at = At::Queue;
+            }
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! What one history is made of: settings, requests and troubles, all from its seed.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use rand::RngExt as _;
+use rand::rngs::SmallRng;
+use sluicegate::core::{Rate, Request, Run, Settings, gate, retry};
+
+#[derive(Clone, Debug)]
+pub(crate) struct History {
+    pub(crate) settings: Settings,
+    pub(crate) requests: Vec<Request>,
+    /// Two requests for one source server are among them.
+    pub(crate) copies: bool,
+    /// Calls may fail.
+    pub(crate) rough: bool,
+    pub(crate) restarts: usize,
+    pub(crate) lost_sessions: usize,
+    /// The broker is killed, with classic queues.
+    pub(crate) kills: usize,
+    pub(crate) blocks: usize,
+    pub(crate) pauses: usize,
+    pub(crate) rate_changes: usize,
+    /// How long there are troubles.
+    pub(crate) troubles: Duration,
+}
+
+const EPOCH: i64 = 1_795_000_000;
+
+pub(crate) fn epoch() -> Timestamp {
+    Timestamp::from_second(EPOCH).unwrap()
+}
+
+pub(crate) fn rates(random: &mut SmallRng) -> Vec<Rate> {
+    let choices: [&[&str]; 6] =
+        [&[], &["2/s", "60/min"], &["10/s"], &["100/s"], &["5/2s", "20/min"], &["1/s"]];
+    choices[random.random_range(0..choices.len())]
+        .iter()
+        .map(|text| text.parse().unwrap())
+        .collect()
+}
+
+fn some(random: &mut SmallRng, most: usize) -> usize {
+    if random.random_ratio(1, 2) { 0 } else { random.random_range(1..=most) }
+}
+
+impl History {
+    pub(crate) fn new(random: &mut SmallRng) -> Self {
+        let count = random.random_range(1..=14);
+        let sources = random.random_range(1..=count);
+        let requests = (0..count).map(|index| request(random, index, sources)).collect::<Vec<_>>();
+        let copies = sources < count;
+        let troubles = Duration::from_secs(*[5, 60, 600].get(random.random_range(0..3)).unwrap());
+        Self {
+            settings: settings(random),
+            requests,
+            copies,
+            rough: random.random_ratio(4, 5),
+            restarts: some(random, 2),
+            lost_sessions: some(random, 3),
+            kills: some(random, 1),
+            blocks: some(random, 1),
+            pauses: some(random, 1),
+            rate_changes: some(random, 1),
+            troubles,
+        }
+    }
+
+    /// The same without any trouble: many requests, all waiting at the start.
+    pub(crate) fn calm(random: &mut SmallRng, count: usize, settings: Settings) -> Self {
+        let requests = (0..count)
+            .map(|index| {
+                let plain = request(random, index, usize::MAX);
+                Request { not_before: None, deadline: None, replay: 0, ..plain }
+            })
+            .collect();
+        Self {
+            settings,
+            requests,
+            copies: false,
+            rough: false,
+            restarts: 0,
+            lost_sessions: 0,
+            kills: 0,
+            blocks: 0,
+            pauses: 0,
+            rate_changes: 0,
+            troubles: Duration::ZERO,
+        }
+    }
+}
+
+fn settings(random: &mut SmallRng) -> Settings {
+    let retry = retry::Settings {
+        initial: Duration::from_millis(random.random_range(1..2_000)),
+        attempts: random.random_range(2..9),
+        ..retry::Settings::default()
+    };
+    let gate = gate::Settings {
+        rates: rates(random),
+        max_in_flight: *[1, 2, 16].get(random.random_range(0..3)).unwrap(),
+        retry,
+        ..gate::Settings::default()
+    };
+    Settings {
+        window: *[1, 4, 64].get(random.random_range(0..3)).unwrap(),
+        max_hold: Duration::from_secs(*[20, 90, 1200].get(random.random_range(0..3)).unwrap()),
+        look_up: !random.random_ratio(1, 12),
+        gate,
+        ..Settings::default()
+    }
+}
+
+fn request(random: &mut SmallRng, index: usize, sources: usize) -> Request {
+    let source = index % sources;
+    let millis =
+        |random: &mut SmallRng, range| SignedDuration::from_millis(random.random_range(range));
+    let enqueued_at = (!random.random_ratio(1, 10)).then(|| epoch() - millis(random, 0..60_000));
+    let id = format!("m{index}");
+    let replay = u32::from(random.random_ratio(1, 15));
+    // A copy has the name of the first request for its source server, or, rarely, one of its own.
+    let name = if random.random_ratio(1, 10) { index } else { source };
+    Request {
+        run: Run::of(&id, &[u8::try_from(source % 256).unwrap(); 32], enqueued_at, replay),
+        id: id.into(),
+        name: format!("n{name}").into(),
+        source_server_id: format!("s{source}").into(),
+        target_vm_id: random.random_ratio(1, 3).then(|| format!("v{source}").into()),
+        project_id: "p".into(),
+        region_id: "r".into(),
+        batch: None,
+        row: None,
+        priority: random.random_range(0..4) * 1_000,
+        enqueued_at,
+        not_before: random.random_ratio(1, 12).then(|| epoch() + millis(random, 0..90_000)),
+        deadline: random.random_ratio(1, 12).then(|| epoch() + millis(random, 0..90_000)),
+        replay,
+        again: false,
+        starts: true,
+        trace: None,
+        bytes: 1_000,
+    }
+}
