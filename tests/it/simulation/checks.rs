@@ -53,7 +53,7 @@ impl Checks {
 
 /// The order that was promised, for jobs that have an enqueue time.
 fn urgency(job: &Job<Token>) -> (Reverse<u16>, i64, u64) {
-    let enqueued = job.request.enqueued_at.map_or(i64::MIN, |at| at.as_millisecond());
+    let enqueued = job.request.enqueued_at.map_or(i64::MIN, jiff::Timestamp::as_millisecond);
     (Reverse(job.request.priority), enqueued, job.arrival)
 }
 

@@ -36,8 +36,8 @@ pub(super) struct Call {
     pub(super) what: What,
     started: Now,
     generation: u64,
-    /// What the API did with a `POST`: the task's id, or refused it.
-    applied: Option<Option<String>>,
+    /// The task that an applied `POST` has made.
+    task: Option<String>,
     listing: Option<Listing>,
 }
 
@@ -283,7 +283,7 @@ impl World {
             what,
             started: at(self.now),
             generation: self.generation,
-            applied: None,
+            task: None,
             listing: None,
         };
         self.calls.insert(self.serial, call);
@@ -335,7 +335,7 @@ impl World {
                 self.say(|| format!("applied for {source}: {task:?}"));
                 self.check_tasks(&source);
                 if let Some(call) = self.calls.get_mut(&call) {
-                    call.applied = Some(task);
+                    call.task = task;
                 }
             }
             Event::Read(call) => {
@@ -433,7 +433,7 @@ impl World {
 
     fn answer(&mut self, call: u64) {
         let now = at(self.now);
-        let Some(Call { what, started, generation, applied, listing }) = self.calls.remove(&call)
+        let Some(Call { what, started, generation, task, listing }) = self.calls.remove(&call)
         else {
             return;
         };
@@ -441,8 +441,8 @@ impl World {
         let read = trouble.map_or_else(|| Ok(listing.unwrap_or_default()), Err);
         match what {
             What::Post(job, fate) => {
-                let verdict = match (fate, applied) {
-                    (Fate::Answered, Some(Some(task_id))) => Verdict::Created { task_id },
+                let verdict = match (fate, task) {
+                    (Fate::Answered, Some(task_id)) => Verdict::Created { task_id },
                     (Fate::Answered, _) => api::conflict(),
                     (Fate::Lost { .. }, _) => api::silence(),
                     (Fate::Refused { verdict, .. }, _) => verdict,
