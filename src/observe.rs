@@ -67,6 +67,9 @@ impl<F: Fn() -> Around> Observer<F> {
         let limits = core.gate().limits();
         let (made, allowed) = (self.calls.per_second(now.at), limits.permitted_per_second());
         let gate = self.gate(core, now);
+        let running = core.running();
+        let taken = u32::try_from(running.taken()).unwrap_or(u32::MAX);
+        self.metrics.set_running(taken);
         self.metrics.set_window(window, around.window_bytes, oldest);
         self.metrics.set_gate(gate.open);
         self.metrics.set_rate(made, allowed);
@@ -90,6 +93,10 @@ impl<F: Fn() -> Around> Observer<F> {
             status.limits.allowed_per_second = allowed;
             status.limits.max_in_flight =
                 u32::try_from(core.gate().max_in_flight()).unwrap_or(u32::MAX);
+            status.running = running.is_watched().then(|| status::Running {
+                migrations: taken,
+                most: u32::try_from(running.most()).unwrap_or(u32::MAX),
+            });
             status.queues = around.queues;
             status.settled = settled;
             status.stopping = matches!(self.shut, Some((Reason::Stopping, _)));

@@ -79,6 +79,7 @@ enum Done<D> {
     Posted { job: Job<D>, started: Now, outcome: Result<(Verdict, u64), Bug> },
     Looked { job: Job<D>, started: Now, outcome: Result<(Result<Listing, Verdict>, u64), Bug> },
     Listed { started: Now, result: Result<Listing, Verdict>, generation: u64 },
+    Counted { started: Now, result: Result<Listing, Verdict>, generation: u64 },
     Refreshed(Result<u64, Fault>),
     Settled { job: Job<D>, ending: Ending, how: Settled, started: Now },
     Released,
@@ -171,6 +172,7 @@ where
                 Step::Post(job) => self.post(job, now),
                 Step::Look(job) => self.look(job, now),
                 Step::List { offset } => self.list(offset, now),
+                Step::Count { state } => self.count(state, now),
                 Step::Refresh { generation } => {
                     let api = Arc::clone(&self.api);
                     self.begin(async move { Done::Refreshed(api.refresh(generation).await) });
@@ -228,6 +230,16 @@ where
         });
     }
 
+    fn count(&mut self, state: &'static str, started: Now) {
+        let api = Arc::clone(&self.api);
+        self.begin(async move {
+            let outcome = caught(api.list(&Query::State(state.to_owned()), None)).await;
+            let (result, generation) =
+                outcome.unwrap_or_else(|Bug(text)| (Err(bug_as_transient(&text)), 0));
+            Done::Counted { started, result, generation }
+        });
+    }
+
     fn settle(&mut self, job: Job<S::Delivery>, ending: Ending, started: Now) {
         let settles = self.source.settle(job, ending);
         self.begin(settles.map(move |(job, ending, how)| Done::Settled {
@@ -258,6 +270,11 @@ where
                 let found = if result.is_ok() { "page" } else { "failed" };
                 self.watch.looked(found, now.at - started.at);
                 self.core.listed(now, started, result, generation);
+            }
+            Done::Counted { started, result, generation } => {
+                let found = if result.is_ok() { "count" } else { "failed" };
+                self.watch.looked(found, now.at - started.at);
+                self.core.counted(now, started, result, generation);
             }
             Done::Refreshed(result) => self.core.refreshed(now, result.as_ref().copied()),
             Done::Settled { job, ending, how, started } => {

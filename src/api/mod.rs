@@ -232,7 +232,9 @@ fn list_query(query: &Query) -> String {
             format!("limit={}&source_server_id={}", listing::PAGE, sign::encode(id))
         }
         Query::All { offset } => format!("limit={}&offset={offset}", listing::PAGE),
-        Query::State(state) => format!("limit=1&state={}", sign::encode(state)),
+        Query::State(state) => {
+            format!("limit={}&state={}", listing::PAGE, sign::encode(state))
+        }
     }
 }
 

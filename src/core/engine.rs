@@ -22,6 +22,8 @@ use super::outcome::{Ending, Outcome, Try};
 use super::rate::Rate;
 use super::request::{Doubt, Job, Progress, Run};
 use super::retry;
+use super::running::Running;
+use super::schedule::{self, Schedule};
 use super::sweep::{Page, Sweep};
 use super::time::{Moment, Now};
 use super::verdict::{Fault, Listing, Verdict};
@@ -51,6 +53,11 @@ pub struct Settings {
     pub look_up: bool,
     pub look_again: Duration,
     pub clock_slack: Duration,
+    pub schedule: Schedule,
+    /// `api.timeout`: nothing is started that cannot be answered before a schedule window ends.
+    pub answered_within: Duration,
+    /// `limits.max_running`; 0: not watched.
+    pub max_running: usize,
 }
 
 impl Default for Settings {
@@ -64,6 +71,9 @@ impl Default for Settings {
             look_up: true,
             look_again: Duration::from_secs(45),
             clock_slack: Duration::from_secs(300),
+            schedule: Schedule::default(),
+            answered_within: Duration::from_secs(30),
+            max_running: 0,
         }
     }
 }
@@ -77,6 +87,8 @@ pub enum Step<D> {
     Look(Job<D>),
     /// List a page of all tasks; report with [`Core::listed`].
     List { offset: u32 },
+    /// List the tasks in this state, for the running cap; report with [`Core::counted`].
+    Count { state: &'static str },
     /// Fetch a fresh token in place of this generation (`None`: of whatever is in use); report with [`Core::refreshed`].
     Refresh { generation: Option<u64> },
     /// Publish what became of it, then acknowledge; report with [`Core::settled`].
@@ -136,6 +148,8 @@ pub struct Core<D> {
     shut: Option<Shut>,
     settling: usize,
     calling: usize,
+    hours: schedule::Watch,
+    running: Running,
     sweep: Option<Sweep>,
     /// No list before this moment, after one that could not be read whole.
     no_sweep_until: Moment,
@@ -168,6 +182,8 @@ impl<D> Core<D> {
             shut: None,
             settling: 0,
             calling: 0,
+            hours: schedule::Watch::default(),
+            running: Running::new(settings.max_running, settings.look_again),
             sweep: None,
             no_sweep_until: Moment::START,
             known: Memory::new(memory),
@@ -287,6 +303,15 @@ impl<D> Core<D> {
         progress.first_attempt.get_or_insert(started.at);
         note(progress, started.wall, "post", &verdict);
         progress.fault = verdict.fault().cloned().map(Box::new);
+        let may_run = matches!(
+            verdict,
+            Verdict::Created { .. }
+                | Verdict::Ambiguous { .. }
+                | Verdict::Transient { answered: true, .. }
+        );
+        if !may_run {
+            self.running.gave_up(&job.request.source_server_id);
+        }
         match verdict {
             Verdict::Created { task_id } => self.created(now, job, task_id),
             Verdict::Rejected(fault) => {
@@ -403,6 +428,26 @@ impl<D> Core<D> {
         }
     }
 
+    /// A list for the running cap that was asked for at `started` has answered.
+    pub fn counted(
+        &mut self,
+        now: Now,
+        started: Now,
+        result: Result<Listing, Verdict>,
+        generation: u64,
+    ) {
+        self.calling -= 1;
+        self.gate.answered(now, Call::Look, started.at, result.as_ref().map(|_| ()), generation);
+        self.gate.settled();
+        match result {
+            Ok(listing) => {
+                self.heed_date(now, &listing);
+                self.running.answered(now, &listing, self.skew);
+            }
+            Err(_) => self.running.failed(now.at),
+        }
+    }
+
     /// A fresh token is there (its generation), or cannot be had.
     pub fn refreshed(&mut self, now: Now, result: Result<u64, &Fault>) {
         self.gate.refreshed(now, result);
@@ -484,6 +529,10 @@ impl<D> Core<D> {
 
     pub fn gate(&self) -> &Gate {
         &self.gate
+    }
+
+    pub fn running(&self) -> &Running {
+        &self.running
     }
 
     pub fn held(&self) -> impl Iterator<Item = (&Job<D>, Place)> {

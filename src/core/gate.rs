@@ -68,6 +68,10 @@ pub enum Reason {
     Throttled,
     /// An operator paused it.
     Paused,
+    /// Outside of the windows of `[schedule]`.
+    Schedule,
+    /// The account runs `limits.max_running` migrations, or it is not known how many.
+    Running,
     /// `limits.max_in_flight` requests are in flight.
     InFlight,
     /// `limits.rates`
@@ -75,7 +79,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::Stopping,
         Self::NoSession,
         Self::Linger,
@@ -85,6 +89,8 @@ impl Reason {
         Self::Breaker,
         Self::Throttled,
         Self::Paused,
+        Self::Schedule,
+        Self::Running,
         Self::InFlight,
         Self::Rate,
     ];
@@ -101,6 +107,8 @@ impl Reason {
             Self::Breaker => "breaker",
             Self::Throttled => "throttled",
             Self::Paused => "paused",
+            Self::Schedule => "schedule",
+            Self::Running => "running",
             Self::InFlight => "in_flight",
             Self::Rate => "rate",
         }

@@ -10,6 +10,7 @@ pub mod outcome;
 pub mod rate;
 pub mod request;
 pub mod retry;
+pub mod running;
 pub mod schedule;
 pub mod sweep;
 pub mod time;

@@ -9,6 +9,9 @@ use jiff::civil::{Date, Time, Weekday};
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan as _};
 
+use super::gate::{Reason, Shut};
+use super::time::Now;
+
 /// One window of the week. It begins on its days and may end on the day after.
 #[derive(Clone, PartialEq)]
 pub struct Window {
@@ -190,6 +193,48 @@ impl Schedule {
             },
             Hours::Shut(next) => Err(next),
         }
+    }
+}
+
+/// The schedule's latest word, asked anew only when it may have changed: time zones are costly to work out.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Watch(Option<Word>);
+
+#[derive(Clone, Copy, Debug)]
+struct Word {
+    said: Timestamp,
+    admits: Result<Option<Timestamp>, Option<Timestamp>>,
+}
+
+impl Watch {
+    /// Whether a call that is answered within `time` may start now.
+    pub fn check(&mut self, schedule: &Schedule, now: Now, time: Duration) -> Result<(), Shut> {
+        if schedule.windows.is_empty() {
+            return Ok(());
+        }
+        let word = match self.0 {
+            Some(word) if word.holds(now.wall, time) => word,
+            _ => Word { said: now.wall, admits: schedule.admits(now.wall, time) },
+        };
+        self.0 = Some(word);
+        let at = |next: Timestamp| {
+            now.at + Duration::try_from(next.duration_since(now.wall)).unwrap_or_default()
+        };
+        word.admits
+            .map(|_| ())
+            .map_err(|next| Shut { reason: Reason::Schedule, until: next.map(at) })
+    }
+}
+
+impl Word {
+    fn holds(self, now: Timestamp, time: Duration) -> bool {
+        self.said <= now
+            && match self.admits {
+                Ok(None) => true,
+                Ok(Some(end)) => now.saturating_add(time).is_ok_and(|answered| answered <= end),
+                Err(Some(next)) => now < next,
+                Err(None) => now.duration_since(self.said).as_hours() < 24,
+            }
     }
 }
 

@@ -105,7 +105,7 @@ pub enum Query {
     Source(String),
     /// A page of all tasks of the account, 200 at most.
     All { offset: u32 },
-    /// How many tasks are in this state: one row is asked for, the `count` is what matters.
+    /// The tasks in this state, 200 at most; the `count` says how many there are.
     State(String),
 }
 

@@ -60,6 +60,21 @@ struct Entry<D> {
     deadline: Option<Moment>,
 }
 
+/// Requests whose turn is a `POST` stand in one of two lines, because the running cap holds only one of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Line {
+    /// The migration starts by itself.
+    Starting,
+    /// `auto_start` is `false`: it takes no place in the account.
+    Still,
+}
+
+impl Line {
+    fn of(request: &Request) -> Self {
+        if request.starts { Self::Starting } else { Self::Still }
+    }
+}
+
 /// A job's name within the window: its arrival number.
 pub type Key = u64;
 
@@ -68,7 +83,8 @@ pub type Key = u64;
 pub struct Window<D> {
     aging: f64,
     jobs: HashMap<Key, Entry<D>>,
-    posts: BTreeMap<Rank, Key>,
+    starting: BTreeMap<Rank, Key>,
+    still: BTreeMap<Rank, Key>,
     looks: BTreeMap<Rank, Key>,
     swept: BTreeMap<Rank, Key>,
     until: BTreeSet<(Moment, Key)>,
@@ -85,7 +101,8 @@ impl<D> Window<D> {
         Self {
             aging,
             jobs: HashMap::new(),
-            posts: BTreeMap::new(),
+            starting: BTreeMap::new(),
+            still: BTreeMap::new(),
             looks: BTreeMap::new(),
             swept: BTreeMap::new(),
             until: BTreeSet::new(),
@@ -107,7 +124,7 @@ impl<D> Window<D> {
 
     /// How many jobs wait for their turn, and how many for something else.
     pub fn counts(&self) -> (usize, usize) {
-        let ready = self.posts.len() + self.looks.len();
+        let ready = self.starting.len() + self.still.len() + self.looks.len();
         (ready, self.jobs.len() - ready)
     }
 
@@ -160,14 +177,17 @@ impl<D> Window<D> {
         due
     }
 
-    /// The first job whose turn is a `POST` and whose source server is free.
-    pub fn first_post(&mut self) -> Option<(Rank, Key)> {
-        self.first_free(Place::Post)
+    /// The first job of this line whose source server is free.
+    pub fn first_post(&mut self, line: Line) -> Option<(Rank, Key)> {
+        self.first_free(|window| match line {
+            Line::Starting => &window.starting,
+            Line::Still => &window.still,
+        })
     }
 
     /// The first job whose turn is a look and whose source server is free.
     pub fn first_look(&mut self) -> Option<(Rank, Key)> {
-        self.first_free(Place::Look)
+        self.first_free(|window| &window.looks)
     }
 
     /// The most urgent of the jobs that wait for a list.
@@ -258,7 +278,8 @@ impl<D> Window<D> {
 
     /// Takes everything out.
     pub fn drain(&mut self) -> Vec<Job<D>> {
-        self.posts.clear();
+        self.starting.clear();
+        self.still.clear();
         self.looks.clear();
         self.swept.clear();
         self.until.clear();
@@ -272,10 +293,9 @@ impl<D> Window<D> {
         self.jobs.values().map(|entry| (&entry.job, entry.place))
     }
 
-    fn first_free(&mut self, place: Place) -> Option<(Rank, Key)> {
+    fn first_free(&mut self, line: impl Fn(&Self) -> &BTreeMap<Rank, Key>) -> Option<(Rank, Key)> {
         loop {
-            let line = if place == Place::Post { &self.posts } else { &self.looks };
-            let (&rank, &key) = line.first_key_value()?;
+            let (&rank, &key) = line(self).first_key_value()?;
             let source = &self.jobs.get(&key)?.job.request.source_server_id;
             if !self.busy.contains(source) {
                 return Some((rank, key));
@@ -289,7 +309,11 @@ impl<D> Window<D> {
         entry.place = place;
         match place {
             Place::Post => {
-                self.posts.insert(entry.rank, key);
+                let line = match Line::of(&entry.job.request) {
+                    Line::Starting => &mut self.starting,
+                    Line::Still => &mut self.still,
+                };
+                line.insert(entry.rank, key);
             }
             Place::Look => {
                 self.looks.insert(entry.rank, key);
@@ -313,7 +337,11 @@ impl<D> Window<D> {
         let Some(entry) = self.jobs.get(&key) else { return };
         match entry.place {
             Place::Post => {
-                self.posts.remove(&entry.rank);
+                let line = match Line::of(&entry.job.request) {
+                    Line::Starting => &mut self.starting,
+                    Line::Still => &mut self.still,
+                };
+                line.remove(&entry.rank);
             }
             Place::Look => {
                 self.looks.remove(&entry.rank);

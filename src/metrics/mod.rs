@@ -23,8 +23,9 @@ use catalogue::Catalogue;
 /// The words of [`crate::core::Verdict::as_str`].
 const VERDICTS: [&str; 7] =
     ["created", "rejected", "ambiguous", "transient", "throttled", "unauthorized", "account"];
-/// What a look found; `page` is one of the list of all tasks, `failed` a look without an answer.
-const FOUND: [&str; 7] = ["nothing", "created", "exists", "conflict", "unclear", "page", "failed"];
+/// What a look found; `page` is one of the list of all tasks, `count` one for the running cap, `failed` a look without an answer.
+const FOUND: [&str; 8] =
+    ["nothing", "created", "exists", "conflict", "unclear", "page", "count", "failed"];
 const STATES: [&str; 4] = ["ready", "waiting", "in_flight", "settling"];
 const QUEUES: [&str; 2] = ["requests", "dead-letters"];
 const BATCH_STATES: [&str; 3] = ["open", "done", "failed"];

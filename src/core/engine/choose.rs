@@ -5,7 +5,18 @@ use super::{Core, Linger, START_LINGER, START_QUIET, Step};
 use crate::core::gate::{Call, Reason, Shut};
 use crate::core::request::{Doubt, Job};
 use crate::core::time::{Moment, Now};
-use crate::core::window::{Key, Place, Rank};
+use crate::core::window::{Key, Line, Place, Rank};
+
+/// A call that could be made.
+#[derive(Clone, Copy)]
+enum Pick {
+    Post(Key),
+    Look(Key),
+    /// A page of the list of all tasks.
+    Page,
+    /// How many tasks are in this state.
+    Count(&'static str),
+}
 
 impl<D> Core<D> {
     /// The most urgent call that may go now; `Err`: why none may, `None` if there is none to make.
@@ -14,39 +25,64 @@ impl<D> Core<D> {
             return Err(Some(Shut { reason: Reason::Linger, until: Some(until) }));
         }
         self.begin_sweep(now.at);
-        let post = self.first_post();
+        let starting = self.first_post(Line::Starting);
+        let still = self.first_post(Line::Still);
         let look = self.first_look();
-        let list = self.next_page(now.at);
-        if post.is_none() && look.is_none() && list.is_none() {
+        let page = self.next_page(now.at);
+        if starting.is_none() && still.is_none() && look.is_none() && page.is_none() {
             // Being at a limit with nothing to send is not being shut.
             let idle = |shut: &Shut| matches!(shut.reason, Reason::Rate | Reason::InFlight);
             return Err(self.gate.check(now.at, Call::Post).err().filter(|shut| !idle(shut)));
         }
-        let posts = self.gate.check(now.at, Call::Post);
         self.gate.check(now.at, Call::Look).map_err(Some)?;
-        // A halt is probed with a POST if there is one: that one may look does not show that one may create.
-        let probes = self.gate.halted().is_some() && post.is_some();
-        let post = post.filter(|_| posts.is_ok());
-        let rivals =
-            [look.map(|(rank, _)| rank), list].into_iter().flatten().min().filter(|_| !probes);
-        match post {
-            Some((rank, key)) if rivals.is_none_or(|rival| rank < rival) => {
-                self.start_post(now, key)
-            }
-            _ => match (look, list) {
-                _ if probes => None,
-                (Some((rank, key)), list) if list.is_none_or(|list| rank < list) => {
-                    self.start_look(now, key)
-                }
-                (_, Some(_)) => self.start_page(now),
-                _ => None,
-            },
+        let (may_post, may_start) = self.may_post(now);
+        let post = [starting.filter(|_| may_start.is_ok()), still];
+        let post = post.into_iter().flatten().min().filter(|_| may_post.is_ok());
+        let count = starting.filter(|_| may_post.is_ok()).zip(self.running.wants(now.at));
+        // A count goes before the request that it is made for.
+        let calls = [
+            count.map(|((rank, _), state)| (rank, Pick::Count(state))),
+            post.map(|(rank, key)| (rank, Pick::Post(key))),
+            look.map(|(rank, key)| (rank, Pick::Look(key))),
+            page.map(|rank| (rank, Pick::Page)),
+        ];
+        // A halt is probed with a POST if one may go: that one may look does not show that one may create.
+        let probe = self.gate.halted().and(post).map(|(rank, key)| (rank, Pick::Post(key)));
+        let first = calls.into_iter().flatten().min_by_key(|(rank, _)| *rank);
+        match probe.or(first) {
+            Some((_, pick)) => self.start(now, pick).ok_or(None),
+            None => Err(may_post.err().or(may_start.err())),
         }
-        .ok_or(posts.err())
+    }
+
+    /// Whether a `POST` may go, and whether one may that starts a migration.
+    fn may_post(&mut self, now: Now) -> (Result<(), Shut>, Result<(), Shut>) {
+        let scheduled =
+            self.hours.check(&self.settings.schedule, now, self.settings.answered_within);
+        let may_post = self.gate.check(now.at, Call::Post).and(scheduled);
+        let room = self.running.admits(now.at);
+        (may_post, room.map_err(|until| Shut { reason: Reason::Running, until }))
+    }
+
+    fn start(&mut self, now: Now, pick: Pick) -> Option<Step<D>> {
+        match pick {
+            Pick::Post(key) => self.start_post(now, key),
+            Pick::Look(key) => self.start_look(now, key),
+            Pick::Page => self.start_page(now),
+            Pick::Count(state) => Some(self.start_count(now, state)),
+        }
+    }
+
+    fn start_count(&mut self, now: Now, state: &'static str) -> Step<D> {
+        self.running.asked(now.at);
+        self.gate.start(now.at);
+        self.calling += 1;
+        Step::Count { state }
     }
 
     pub(super) fn start_post(&mut self, now: Now, key: Key) -> Option<Step<D>> {
         let job = self.start_call(now, key)?;
+        self.running.started(now.at, &job.request.source_server_id, job.request.starts);
         Some(Step::Post(job))
     }
 
@@ -72,9 +108,9 @@ impl<D> Core<D> {
     }
 
     /// The first job that may be sent without a look, by all that is known now.
-    pub(super) fn first_post(&mut self) -> Option<(Rank, Key)> {
+    pub(super) fn first_post(&mut self, line: Line) -> Option<(Rank, Key)> {
         loop {
-            let (rank, key) = self.window.first_post()?;
+            let (rank, key) = self.window.first_post(line)?;
             let job = self.window.get_mut(key)?;
             raise(&self.known, job);
             match job.progress.doubt {

@@ -88,6 +88,7 @@ impl<D> Core<D> {
         };
         debug_assert!(enough);
         job.progress.cleared = started;
+        self.running.gave_up(&job.request.source_server_id);
         if self.known.get(&job.request.source_server_id).is_some_and(|known| known.at <= started) {
             self.known.remove(&job.request.source_server_id);
         }
