@@ -249,6 +249,7 @@ impl World {
                     self.say(|| format!("list from {offset}"));
                     self.start_read(What::List { offset });
                 }
+                Step::Count { .. } => unreachable!("the running cap is off"),
                 Step::Refresh { .. } => {
                     assert!(self.refreshing.is_none(), "two tokens are fetched at once");
                     self.serial += 1;
