@@ -8,6 +8,7 @@ mod browser;
 mod commands;
 mod config;
 mod contract;
+mod documents;
 mod doubt;
 mod http;
 mod limits;

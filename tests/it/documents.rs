@@ -1,0 +1,164 @@
+//! Do the documents tell the truth about each other and about what is here?
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use sluicegate::core::Outcome;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap_or_else(|e| panic!("{path}: {e}"))
+}
+
+/// Every page: those at the root and those in docs/.
+fn pages() -> Vec<PathBuf> {
+    let pages = [root().to_path_buf(), root().join("docs")]
+        .iter()
+        .flat_map(|dir| fs::read_dir(dir).unwrap())
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|ending| ending == "md"))
+        .collect::<Vec<_>>();
+    assert!(pages.len() > 4, "too few pages: {pages:?}");
+    pages
+}
+
+/// The anchors that a page's headings get, as GitHub makes them.
+fn anchors(page: &str) -> BTreeSet<String> {
+    let mut fenced = false;
+    page.lines()
+        .filter(|line| {
+            fenced ^= line.starts_with("```");
+            !fenced && line.starts_with('#')
+        })
+        .map(|line| {
+            let heading = line.trim_start_matches('#').trim().to_lowercase();
+            let kept = heading.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+            kept.collect::<String>().replace(' ', "-")
+        })
+        .collect()
+}
+
+/// The targets of `[text](target)` and `![text](target)` outside of code.
+fn links(page: &str) -> Vec<String> {
+    let mut fenced = false;
+    let mut links = Vec::new();
+    for line in page.lines() {
+        fenced ^= line.trim_start().starts_with("```");
+        if fenced {
+            continue;
+        }
+        for piece in line.split("](").skip(1) {
+            links.extend(piece.split_once(')').map(|(target, _)| target.to_owned()));
+        }
+    }
+    links
+}
+
+#[test]
+fn links_between_documents_lead_somewhere() {
+    let mut broken = Vec::new();
+    for path in pages() {
+        let page = fs::read_to_string(&path).unwrap();
+        for link in links(&page).iter().filter(|link| !link.contains("://")) {
+            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let target =
+                if file.is_empty() { path.clone() } else { path.parent().unwrap().join(file) };
+            let found = target.exists()
+                && (anchor.is_empty()
+                    || anchors(&fs::read_to_string(&target).unwrap()).contains(anchor));
+            if !found {
+                broken.push(format!("{}: {link}", path.display()));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{broken:#?}");
+}
+
+#[test]
+fn every_alert_and_every_outcome_has_its_entry_in_the_runbook() {
+    let runbook = read("docs/runbook.md");
+    let (alerts_part, outcomes_part) = runbook.split_once("\n## Outcomes").unwrap();
+    let entries = |part: &str| -> BTreeSet<String> {
+        part.lines().filter_map(|line| line.strip_prefix("### ")).map(str::to_owned).collect()
+    };
+    let rules = read("config/prometheus/sluicegate.rules.yml");
+    let mut alerts = BTreeSet::new();
+    let mut alert = "";
+    for line in rules.lines().map(str::trim) {
+        if let Some(name) = line.strip_prefix("- alert: ") {
+            alert = name;
+            alerts.insert(name.to_owned());
+        }
+        if let Some(url) = line.strip_prefix("runbook_url: ") {
+            assert_eq!(url, format!("docs/runbook.md#{}", alert.to_lowercase()));
+        }
+    }
+    assert!(alerts.len() > 10, "{alerts:?}");
+    assert_eq!(rules.matches("runbook_url:").count(), alerts.len());
+    assert_eq!(entries(alerts_part), alerts);
+    let outcomes = Outcome::ALL.iter().map(|outcome| outcome.as_str().to_owned()).collect();
+    assert_eq!(entries(outcomes_part), outcomes);
+}
+
+#[test]
+fn the_rules_and_dashboards_name_only_metrics_that_exist() {
+    let known = read("docs/metrics.md");
+    let mut sources = vec![read("config/prometheus/sluicegate.rules.yml")];
+    let dashboards = root().join("config/grafana");
+    if dashboards.exists() {
+        sources.extend(
+            fs::read_dir(dashboards)
+                .unwrap()
+                .map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap()),
+        );
+    }
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
+    for source in &sources {
+        for word in source.split(|c| !is_part(c)).filter(|word| word.starts_with("sluice_")) {
+            let metric = ["_bucket", "_count", "_sum"]
+                .iter()
+                .find_map(|ending| word.strip_suffix(ending))
+                .unwrap_or(word);
+            assert!(known.contains(&format!("`{metric}`")), "{word} is not in docs/metrics.md");
+        }
+    }
+}
+
+/// Names of tests in backticks: words of lower case joined by at least three underscores.
+fn named_tests(page: &str) -> BTreeSet<&str> {
+    let is_test = |word: &&str| {
+        word.matches('_').count() >= 3
+            && !word.contains("__")
+            && !word.starts_with("sluice_")
+            && word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+    };
+    page.split('`').skip(1).step_by(2).filter(is_test).collect()
+}
+
+fn rust_sources(dir: &Path, into: &mut String) {
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            rust_sources(&path, into);
+        } else if path.extension().is_some_and(|ending| ending == "rs") {
+            into.push_str(&fs::read_to_string(&path).unwrap());
+        }
+    }
+}
+
+#[test]
+fn every_test_that_a_document_names_exists() {
+    let mut code = String::new();
+    rust_sources(&root().join("tests"), &mut code);
+    rust_sources(&root().join("src"), &mut code);
+    for path in pages() {
+        let page = fs::read_to_string(&path).unwrap();
+        for test in named_tests(&page) {
+            assert!(code.contains(&format!("fn {test}(")), "{}: {test}", path.display());
+        }
+    }
+}
