@@ -30,7 +30,12 @@ pub fn filter(level: &str) -> Result<EnvFilter, String> {
             "`{level}` is not a level: error, warn, info, debug, trace, or a filter such as info,lapin=warn"
         )
     };
-    level.parse().map_err(wrong)
+    if level.contains("lapin") {
+        return level.parse().map_err(wrong);
+    }
+    // The AMQP client calls every refusal an error, also those that were expected (a standby is refused every second),
+    // and all that matters of them is logged where it is handled.
+    format!("{level},lapin=off").parse().map_err(wrong)
 }
 
 /// Starts logging for the whole process, once.

@@ -1,3 +1,43 @@
-//! See lib.rs.
+//! How does the worker talk to RabbitMQ? Everything that names `lapin` stands here.
+//!
+//! A [`Broker`] is the source of requests: its supervisor opens one session after another ([`session`]), each of two
+//! connections ([`connect`]); what was declared or is wrong is [`topology`]'s; one task owns each confirm channel
+//! ([`publisher`]); bodies wait in memory or in a [`spill`] file.
 
+mod connect;
+mod convert;
+mod delivery;
+mod link;
+mod publisher;
+mod session;
 pub mod settings;
+mod source;
+mod spill;
+mod status;
+pub mod topology;
+mod version;
+
+pub use delivery::Held;
+pub use link::SessionLost;
+pub use source::{Broker, Options};
+pub use status::{State, Status};
+pub use version::Version;
+
+use std::future::Future;
+use std::time::Duration;
+
+/// How long the broker may take to answer one method. Heartbeats find a dead peer in 20 s.
+const ANSWER: Duration = Duration::from_secs(15);
+
+/// Every await on the client library stands in here: several of them can hang for ever (an alarm, a silent network).
+async fn within<T>(
+    limit: Duration,
+    what: &str,
+    answer: impl Future<Output = lapin::Result<T>>,
+) -> Result<T, SessionLost> {
+    match tokio::time::timeout(limit, answer).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(SessionLost(format!("{what}: {error}"))),
+        Err(_) => Err(SessionLost(format!("{what}: the broker did not answer in {limit:?}"))),
+    }
+}

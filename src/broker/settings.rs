@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::config::values::{Secret, SecretUrls};
 
@@ -31,7 +31,8 @@ impl Broker {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+/// How the queues of requests and of dead letters are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum QueueType {
     Quorum,
@@ -48,4 +49,53 @@ pub struct Queues {
     /// RabbitMQ's own units, such as `30D`.
     pub results_retention: String,
     pub audit_retention: String,
+}
+
+impl QueueType {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Quorum => "quorum",
+            Self::Classic => "classic",
+        }
+    }
+}
+
+/// The names of everything on the broker.
+impl Queues {
+    pub fn requests(&self) -> String {
+        format!("{}.requests", self.prefix)
+    }
+
+    /// The exchange of results.
+    pub fn results(&self) -> String {
+        format!("{}.results", self.prefix)
+    }
+
+    /// The stream of results.
+    pub fn results_log(&self) -> String {
+        format!("{}.results.log", self.prefix)
+    }
+
+    /// The queue of dead letters, and the exchange in front of it.
+    pub fn dead_letters(&self) -> String {
+        format!("{}.dead-letters", self.prefix)
+    }
+
+    pub fn audit(&self) -> String {
+        format!("{}.audit", self.prefix)
+    }
+
+    pub fn control(&self) -> String {
+        format!("{}.control", self.prefix)
+    }
+
+    /// The lock of the active worker.
+    pub fn active(&self) -> String {
+        format!("{}.active", self.prefix)
+    }
+}
+
+/// Whether this is an AMQP url that can be connected to.
+pub fn is_amqp_url(text: &str) -> bool {
+    text.parse::<lapin::uri::AMQPUri>().is_ok()
 }

@@ -6,7 +6,7 @@ use super::problem::Problem;
 use super::tree::{self, Origin, Table};
 use super::values::show_duration;
 use super::{Config, sections};
-use crate::broker::settings::{Broker, Queues};
+use crate::broker::settings::{Broker, Queues, is_amqp_url};
 
 /// RabbitMQ takes back what a consumer holds for longer, unless its operator changed it.
 const CONSUMER_TIMEOUT: Duration = Duration::from_secs(30 * 60);
@@ -114,13 +114,10 @@ fn broker(broker: &Broker, findings: &mut Findings<'_>) {
 
 /// `masked` is what may be shown of it.
 fn amqp_url(masked: &str, url: &str) -> Result<(), String> {
-    let parsed: Result<lapin::uri::AMQPUri, String> = url.parse();
-    match parsed {
-        Ok(_) => Ok(()),
-        Err(_) => Err(format!(
-            "`{masked}` is not a broker's url, such as amqp://user:password@host:5672/%2f"
-        )),
+    if is_amqp_url(url) {
+        return Ok(());
     }
+    Err(format!("`{masked}` is not a broker's url, such as amqp://user:password@host:5672/%2f"))
 }
 
 fn queues(queues: &Queues, findings: &mut Findings<'_>) {

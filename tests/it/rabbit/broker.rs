@@ -1,1 +1,518 @@
-//! Tests of this area on a real RabbitMQ.
+//! The broker as a source: what is taken, settled, given back and lost, on a real RabbitMQ.
+
+use std::time::{Duration, Instant};
+
+use lapin::BasicProperties;
+use lapin::options::{ExchangeDeleteOptions, QueueDeclareOptions, QueueDeleteOptions};
+use lapin::types::{AMQPValue, FieldTable};
+use sluicegate::broker::State;
+use sluicegate::broker::settings::QueueType;
+use sluicegate::broker::topology;
+use sluicegate::core::Outcome;
+use sluicegate::source::{Delivery, Event, Settled, Source};
+
+use crate::support::rabbit::{
+    Lane, Node, OwnNode, SOON, arrived, ending, lost, next, opened, request_body,
+};
+
+const BOTH: [QueueType; 2] = [QueueType::Quorum, QueueType::Classic];
+
+#[tokio::test]
+async fn a_request_is_taken_published_confirmed_and_only_then_acknowledged() {
+    for kind in BOTH {
+        let lane = Lane::new(&Node::shared(), kind);
+        let mut broker = lane.start("w1");
+        let session = opened(&mut broker).await;
+        let client = lane.client().await;
+        client.publish_requests(&lane.queues.requests(), 17, 1).await;
+        let job = arrived(&mut broker).await;
+        assert_eq!((&*job.request.id, job.session, job.redelivered), ("17", session, false));
+        assert_eq!(&*job.request.name, "task-17");
+        assert_eq!(job.delivery.body().unwrap(), request_body(17));
+
+        let (job, ..) = match broker.settle(job, ending(Outcome::Created)).await {
+            (job, ending, Settled::Done) => (job, ending),
+            (_, _, Settled::SessionLost) => panic!("the session was lost"),
+        };
+        let results = lane.results(1).await;
+        assert_eq!(results.len(), 1);
+        assert_eq!(results[0].id, job.request.run.0.to_string());
+        assert_eq!(results[0].kind, "sluice.request.created");
+        assert_eq!(
+            (results[0].data.worker.as_str(), results[0].data.request_id.as_str()),
+            ("w1", "17")
+        );
+        broker.leave(Vec::new()).await;
+        client.wait_for_depth(&lane.queues.requests(), 0).await;
+        assert!(client.take(&lane.queues.dead_letters()).await.is_none());
+    }
+}
+
+#[tokio::test]
+async fn a_dead_letter_has_the_body_byte_for_byte_and_its_reason_in_headers() {
+    let lane = Lane::new(&Node::shared(), QueueType::Quorum);
+    let mut broker = lane.start("w1");
+    opened(&mut broker).await;
+    let client = lane.client().await;
+    let body = b"{ \"name\" : \"not valid\",\r\n\t\"x\":1e0, \"\xe4\xb8\xad\": null }".as_slice();
+    let mut headers = FieldTable::default();
+    headers.insert("x-sluice-batch".into(), AMQPValue::LongString("wave-1".into()));
+    headers.insert("planners-own".into(), AMQPValue::LongInt(7));
+    let properties = BasicProperties::default()
+        .with_message_id("row 3".into())
+        .with_headers(headers)
+        .with_expiration("600000".into())
+        .with_content_type("application/json".into());
+    client.publish(&lane.queues.requests(), body, properties).await;
+    let (job, violations) = match next(&mut broker).await {
+        Event::Invalid(job, violations) => (job, violations),
+        other => panic!("expected an invalid request, got {other:?}"),
+    };
+    assert!(!violations.is_empty());
+    let mut end = ending(Outcome::Invalid);
+    end.violations = violations;
+    let (job, _, settled) = broker.settle(job, end).await;
+    assert!(matches!(settled, Settled::Done));
+    broker.leave(Vec::new()).await;
+
+    let letter = client.take(&lane.queues.dead_letters()).await.unwrap();
+    assert_eq!(letter.body, body);
+    assert_eq!(letter.header("x-sluice-outcome").unwrap(), "invalid");
+    assert_eq!(letter.header("x-sluice-batch").unwrap(), "wave-1");
+    assert_eq!(letter.header("x-sluice-request-id").unwrap(), "row 3");
+    assert_eq!(letter.header("planners-own").unwrap(), "LongInt(7)");
+    assert!(letter.header("x-sluice-violations").unwrap().starts_with("[{\"pointer\""));
+    assert!(letter.properties.expiration().is_none(), "it must not expire before it is reviewed");
+    let results = lane.results(1).await;
+    assert_eq!(letter.id(), results[0].id, "the dead letter carries the id of its result");
+    assert_eq!(results[0].data.batch.as_deref(), Some("wave-1"));
+    assert_eq!(letter.id(), job.request.run.0.to_string());
+}
+
+#[tokio::test]
+async fn a_result_that_cannot_be_routed_ends_the_session_and_keeps_the_request() {
+    let lane = Lane::new(&Node::shared(), QueueType::Quorum);
+    let mut broker = lane.start("w1");
+    opened(&mut broker).await;
+    let client = lane.client().await;
+    client.publish_requests(&lane.queues.requests(), 1, 1).await;
+    let job = arrived(&mut broker).await;
+    client
+        .channel
+        .queue_delete(lane.queues.results_log().as_str().into(), QueueDeleteOptions::default())
+        .await
+        .unwrap();
+    let (_, _, settled) = broker.settle(job, ending(Outcome::Created)).await;
+    assert!(matches!(settled, Settled::SessionLost));
+    let why = lost(&mut broker).await;
+    assert!(why.contains("came back: 312"), "{why}");
+    // The next session has declared the stream again.
+    opened(&mut broker).await;
+    let job = arrived(&mut broker).await;
+    assert!(job.redelivered);
+    assert!(matches!(broker.settle(job, ending(Outcome::Created)).await.2, Settled::Done));
+    broker.leave(Vec::new()).await;
+    assert_eq!(lane.results(1).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_missing_exchange_ends_the_session_and_keeps_the_request() {
+    let lane = Lane::new(&Node::shared(), QueueType::Quorum);
+    let mut broker = lane.start("w1");
+    opened(&mut broker).await;
+    let client = lane.client().await;
+    client.publish_requests(&lane.queues.requests(), 1, 1).await;
+    let job = arrived(&mut broker).await;
+    let exchange = lane.queues.results();
+    client
+        .channel
+        .exchange_delete(exchange.as_str().into(), ExchangeDeleteOptions::default())
+        .await
+        .unwrap();
+    assert!(matches!(broker.settle(job, ending(Outcome::Created)).await.2, Settled::SessionLost));
+    let why = lost(&mut broker).await;
+    assert!(why.contains("NOT_FOUND"), "{why}");
+    opened(&mut broker).await;
+    assert!(arrived(&mut broker).await.redelivered);
+}
+
+#[tokio::test]
+async fn a_deleted_queue_of_requests_ends_the_session_and_is_declared_again() {
+    for kind in BOTH {
+        let lane = Lane::new(&Node::shared(), kind);
+        let mut broker = lane.start("w1");
+        let first = opened(&mut broker).await;
+        let client = lane.client().await;
+        let name = lane.queues.requests();
+        client
+            .channel
+            .queue_delete(name.as_str().into(), QueueDeleteOptions::default())
+            .await
+            .unwrap();
+        lost(&mut broker).await;
+        assert_eq!(opened(&mut broker).await, first + 1);
+        client.publish_requests(&name, 1, 1).await;
+        assert_eq!(&*arrived(&mut broker).await.request.id, "1");
+    }
+}
+
+#[tokio::test]
+async fn settlements_are_pipelined_and_each_has_its_own_result() {
+    for kind in BOTH {
+        let lane = Lane::new(&Node::shared(), kind);
+        let mut broker = lane.start("w1");
+        opened(&mut broker).await;
+        let client = lane.client().await;
+        client.publish_requests(&lane.queues.requests(), 0, 500).await;
+        let mut settling = Vec::new();
+        for number in 0..500 {
+            let job = arrived(&mut broker).await;
+            let outcome = if number % 3 == 0 { Outcome::Rejected } else { Outcome::Created };
+            settling.push(tokio::spawn(broker.settle(job, ending(outcome))));
+        }
+        for one in settling {
+            assert!(matches!(one.await.unwrap().2, Settled::Done));
+        }
+        broker.leave(Vec::new()).await;
+        client.wait_for_depth(&lane.queues.requests(), 0).await;
+        client.wait_for_depth(&lane.queues.dead_letters(), 167).await;
+        let mut ids: Vec<String> =
+            lane.results(500).await.into_iter().map(|result| result.data.request_id).collect();
+        ids.sort_by_key(|id| id.parse::<usize>().unwrap());
+        assert_eq!(ids, (0..500).map(|number| number.to_string()).collect::<Vec<_>>());
+    }
+}
+
+#[tokio::test]
+async fn a_worker_that_leaves_gives_back_what_it_holds_and_loses_no_acknowledgement() {
+    for kind in BOTH {
+        let lane = Lane::new(&Node::shared(), kind);
+        let mut broker = lane.start("w1");
+        opened(&mut broker).await;
+        let client = lane.client().await;
+        client.publish_requests(&lane.queues.requests(), 0, 300).await;
+        let mut held = Vec::new();
+        let mut settling = Vec::new();
+        for number in 0..250 {
+            let job = arrived(&mut broker).await;
+            if number % 2 == 0 {
+                settling.push(tokio::spawn(broker.settle(job, ending(Outcome::Created))));
+            } else {
+                held.push(job);
+            }
+        }
+        broker.stop().await;
+        for one in settling {
+            assert!(matches!(one.await.unwrap().2, Settled::Done));
+        }
+        broker.leave(held).await;
+        // The 125 that were held, and the 50 that were delivered and never looked at.
+        client.wait_for_depth(&lane.queues.requests(), 175).await;
+        assert_eq!(
+            client.depth(&lane.queues.dead_letters()).await,
+            0,
+            "giving back must not dead-letter"
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_is_given_back_comes_again_and_never_to_the_dead_letters() {
+    for kind in BOTH {
+        let lane = Lane::new(&Node::shared(), kind);
+        let mut broker = lane.start("w1");
+        opened(&mut broker).await;
+        let client = lane.client().await;
+        client.publish_requests(&lane.queues.requests(), 7, 1).await;
+        // More often than the default delivery limit of RabbitMQ 4.
+        for round in 0..30 {
+            let job = arrived(&mut broker).await;
+            assert_eq!((&*job.request.id, job.redelivered), ("7", round > 0));
+            broker.give_back(job).await;
+        }
+        let job = arrived(&mut broker).await;
+        broker.acknowledge(job).await;
+        broker.leave(Vec::new()).await;
+        client.wait_for_depth(&lane.queues.requests(), 0).await;
+        assert_eq!(client.depth(&lane.queues.dead_letters()).await, 0);
+    }
+}
+
+#[tokio::test]
+async fn thirty_sessions_with_a_held_window_dead_letter_nothing() {
+    let lane = Lane::new(&Node::shared(), QueueType::Quorum);
+    let client = lane.client().await;
+    topology::apply(&lane.settings, &lane.queues).await.unwrap();
+    client.publish_requests(&lane.queues.requests(), 0, 20).await;
+    for round in 0..30 {
+        let mut broker = lane.start("w1");
+        opened(&mut broker).await;
+        let mut held = Vec::new();
+        for _ in 0..20 {
+            held.push(arrived(&mut broker).await);
+        }
+        // By turns in good order and like a crash.
+        if round % 2 == 0 {
+            broker.leave(held).await;
+        } else {
+            drop(held);
+            drop(broker);
+        }
+    }
+    client.wait_for_depth(&lane.queues.requests(), 20).await;
+    assert_eq!(client.depth(&lane.queues.dead_letters()).await, 0);
+}
+
+#[tokio::test]
+async fn a_standby_knows_that_it_is_one_and_takes_over_within_three_seconds() {
+    for kind in BOTH {
+        let lane = Lane::new(&Node::shared(), kind);
+        let mut active = lane.start("w1");
+        opened(&mut active).await;
+        let mut standby = lane.start("w2");
+        let mut status = standby.status();
+        tokio::time::timeout(SOON, status.wait_for(|status| status.state == State::Standby))
+            .await
+            .unwrap()
+            .unwrap();
+        let client = lane.client().await;
+        client.publish_requests(&lane.queues.requests(), 0, 10).await;
+        let held = arrived(&mut active).await;
+        let left = Instant::now();
+        active.leave(vec![held]).await;
+        opened(&mut standby).await;
+        let took = left.elapsed();
+        assert!(took < Duration::from_secs(3), "{took:?}");
+        assert_eq!(status.borrow_and_update().state, State::Active { session: 1 });
+        let mut ids = Vec::new();
+        for _ in 0..10 {
+            ids.push(arrived(&mut standby).await.request.id.parse::<usize>().unwrap());
+        }
+        ids.sort_unstable();
+        assert_eq!(ids, (0..10).collect::<Vec<_>>());
+    }
+}
+
+#[tokio::test]
+async fn settling_on_a_lost_session_says_so_and_publishes_nothing() {
+    let own = OwnNode::start();
+    let lane = Lane::new(&own.node, QueueType::Quorum);
+    let mut broker = lane.start("w1");
+    opened(&mut broker).await;
+    lane.client().await.publish_requests(&lane.queues.requests(), 0, 2).await;
+    let (first, second) = (arrived(&mut broker).await, arrived(&mut broker).await);
+    own.node.script("ctl", &["close_all_connections", "cut by a test"]);
+    lost(&mut broker).await;
+    assert!(matches!(broker.settle(first, ending(Outcome::Created)).await.2, Settled::SessionLost));
+    broker.give_back(second).await;
+    opened(&mut broker).await;
+    for _ in 0..2 {
+        let job = arrived(&mut broker).await;
+        assert!(job.redelivered);
+        assert!(matches!(broker.settle(job, ending(Outcome::Created)).await.2, Settled::Done));
+    }
+    broker.leave(Vec::new()).await;
+    assert_eq!(lane.results(2).await.len(), 2);
+}
+
+#[tokio::test]
+async fn a_broker_that_restarts_or_is_killed_costs_a_session_and_no_request() {
+    let own = OwnNode::start();
+    for kind in BOTH {
+        let lane = Lane::new(&own.node, kind);
+        let mut broker = lane.start("w1");
+        opened(&mut broker).await;
+        lane.client().await.publish_requests(&lane.queues.requests(), 0, 50).await;
+        for _ in 0..10 {
+            let job = arrived(&mut broker).await;
+            assert!(matches!(broker.settle(job, ending(Outcome::Created)).await.2, Settled::Done));
+        }
+        // A quorum queue needs a moment to survive a kill on a single node; see the facts of the broker.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        own.node.script(if kind == QueueType::Quorum { "kill" } else { "stop" }, &[]);
+        lost(&mut broker).await;
+        let dir = own.node.dir.clone();
+        let (node, version) = (own.node.clone(), own.node.version.clone());
+        let process = std::process::id().to_string();
+        tokio::task::spawn_blocking(move || {
+            node.script("start", &["--version", &version, "--no-management", "--with", &process]);
+        })
+        .await
+        .unwrap();
+        assert!(dir.join("env").exists());
+        opened(&mut broker).await;
+        let mut settled = std::collections::BTreeSet::new();
+        while settled.len() < 40 {
+            let job = arrived(&mut broker).await;
+            let number: usize = job.request.id.parse().unwrap();
+            assert!(matches!(broker.settle(job, ending(Outcome::Created)).await.2, Settled::Done));
+            if number >= 10 {
+                settled.insert(number);
+            }
+        }
+        broker.leave(Vec::new()).await;
+        lane.client().await.wait_for_depth(&lane.queues.requests(), 0).await;
+    }
+}
+
+#[tokio::test]
+async fn an_alarm_blocks_results_and_not_the_session() {
+    let own = OwnNode::start();
+    let lane = Lane::new(&own.node, QueueType::Quorum);
+    let mut broker = lane.start("w1");
+    opened(&mut broker).await;
+    lane.client().await.publish_requests(&lane.queues.requests(), 0, 3).await;
+    let mut jobs = Vec::new();
+    for _ in 0..3 {
+        jobs.push(arrived(&mut broker).await);
+    }
+    own.node.script("ctl", &["set_vm_memory_high_watermark", "0.000001"]);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let settling: Vec<_> = jobs
+        .into_iter()
+        .map(|job| tokio::spawn(broker.settle(job, ending(Outcome::Created))))
+        .collect();
+    assert!(matches!(next(&mut broker).await, Event::Blocked(true)));
+    assert!(broker.status().borrow().blocked);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(
+        settling.iter().all(|one| !one.is_finished()),
+        "nothing is acknowledged before it is confirmed"
+    );
+    own.node.script("ctl", &["set_vm_memory_high_watermark", "0.4"]);
+    assert!(matches!(next(&mut broker).await, Event::Blocked(false)));
+    for one in settling {
+        assert!(matches!(one.await.unwrap().2, Settled::Done));
+    }
+    broker.leave(Vec::new()).await;
+    assert_eq!(lane.results(3).await.len(), 3);
+}
+
+#[tokio::test]
+async fn bodies_beyond_the_bound_wait_in_a_file_and_come_back_unchanged() {
+    let lane = Lane::new(&Node::shared(), QueueType::Quorum);
+    let mut options = lane.options("w1");
+    options.max_bytes = 10_000;
+    let mut broker = sluicegate::broker::Broker::start(options);
+    let spill = broker.spill();
+    opened(&mut broker).await;
+    lane.client().await.publish_requests(&lane.queues.requests(), 0, 100).await;
+    let mut jobs = Vec::new();
+    for _ in 0..100 {
+        jobs.push(arrived(&mut broker).await);
+    }
+    let (in_memory, spilled) = spill.held();
+    assert!(in_memory <= 10_000 && spilled > 50_000, "{in_memory} {spilled}");
+    for job in &jobs {
+        assert_eq!(job.delivery.body().unwrap(), request_body(job.request.id.parse().unwrap()));
+    }
+    drop(jobs);
+    assert_eq!(spill.held(), (0, 0));
+}
+
+#[tokio::test]
+async fn a_different_queue_is_named_with_what_is_and_what_should_be_and_nothing_is_consumed() {
+    let node = Node::shared();
+    let lane = Lane::new(&node, QueueType::Quorum);
+    let client = lane.client().await;
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+    let durable = QueueDeclareOptions { durable: true, ..Default::default() };
+    let name = lane.queues.requests();
+    client.channel.queue_declare(name.as_str().into(), durable, arguments).await.unwrap();
+    client.publish_requests(&name, 0, 1).await;
+
+    let error = topology::apply(&lane.settings, &lane.queues).await.unwrap_err().to_string();
+    assert!(
+        error
+            .contains(&format!("queue {name}: x-single-active-consumer is absent, should be true")),
+        "{error}"
+    );
+    assert!(error.contains(&format!(
+        "x-dead-letter-exchange is absent, should be {}",
+        lane.queues.dead_letters()
+    )));
+    let limited = error.contains("x-delivery-limit is absent, should be -1");
+    assert_eq!(limited, node.version != "3.10", "{error}");
+
+    let broker = lane.start("w1");
+    let mut status = broker.status();
+    let told = status.wait_for(
+        |status| matches!(&status.state, State::Lost { why } if why.contains("x-single-active")),
+    );
+    tokio::time::timeout(SOON, told).await.unwrap().unwrap();
+    client.wait_for_depth(&name, 1).await;
+}
+
+#[tokio::test]
+async fn a_topology_that_was_applied_is_found_right_and_applied_again() {
+    for kind in BOTH {
+        let mut lane = Lane::new(&Node::shared(), kind);
+        let missing = topology::check(&lane.settings, &lane.queues).await.unwrap();
+        assert!(missing.mismatches.iter().all(|mismatch| mismatch.is == "missing"));
+        assert_eq!(missing.mismatches.len(), 7);
+        topology::apply(&lane.settings, &lane.queues).await.unwrap();
+        // How long a stream is kept is the operator's business, by policy or by argument.
+        lane.queues.results_retention = "7D".into();
+        topology::apply(&lane.settings, &lane.queues).await.unwrap();
+        let report = topology::check(&lane.settings, &lane.queues).await.unwrap();
+        assert_eq!(report.mismatches, Vec::new());
+    }
+}
+
+#[tokio::test]
+async fn a_worker_that_may_not_declare_checks_and_says_what_is_missing() {
+    let mut lane = Lane::new(&Node::shared(), QueueType::Quorum);
+    lane.queues.declare = false;
+    let mut broker = lane.start("w1");
+    let mut status = broker.status();
+    let told = status.wait_for(
+        |status| matches!(&status.state, State::Lost { why } if why.contains("is missing")),
+    );
+    tokio::time::timeout(SOON, told).await.unwrap().unwrap();
+    topology::apply(&lane.settings, &lane.queues).await.unwrap();
+    opened(&mut broker).await;
+    broker.leave(Vec::new()).await;
+}
+
+#[tokio::test]
+async fn the_first_of_several_addresses_that_answers_is_used() {
+    let node = Node::shared();
+    let mut lane = Lane::new(&node, QueueType::Quorum);
+    let nobody = "amqp://guest:guest@127.0.0.1:1/%2f";
+    lane.settings.url =
+        Some(sluicegate::config::values::SecretUrls::new([nobody, node.url.as_str()]));
+    let mut broker = lane.start("w1");
+    opened(&mut broker).await;
+    let version = broker.status().borrow().server.unwrap().to_string();
+    assert!(version.starts_with(&node.version), "{version}");
+    broker.leave(Vec::new()).await;
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_told_without_it() {
+    let mut lane = Lane::new(&Node::shared(), QueueType::Quorum);
+    let url = Node::shared().url.replace("guest:guest", "guest:hunter2");
+    lane.settings.url = Some(sluicegate::config::values::SecretUrls::new([url.as_str()]));
+    let broker = lane.start("w1");
+    let mut status = broker.status();
+    let told = status.wait_for(|status| matches!(status.state, State::Lost { .. }));
+    let status = tokio::time::timeout(SOON, told).await.unwrap().unwrap().clone();
+    let shown = format!("{status:?} {broker:?}");
+    assert!(shown.contains("ACCESS_REFUSED") && !shown.contains("hunter2"), "{shown}");
+}
+
+#[tokio::test]
+async fn lengths_of_queues_are_known() {
+    let lane = Lane::new(&Node::shared(), QueueType::Quorum);
+    topology::apply(&lane.settings, &lane.queues).await.unwrap();
+    let client = lane.client().await;
+    client.publish(&lane.queues.dead_letters(), b"{}", BasicProperties::default()).await;
+    let mut broker = lane.start("w1");
+    opened(&mut broker).await;
+    let mut status = broker.status();
+    let told =
+        status.wait_for(|status| status.dead_letters == Some(1) && status.requests == Some(0));
+    tokio::time::timeout(SOON, told).await.unwrap().unwrap();
+    broker.leave(Vec::new()).await;
+}

@@ -1,0 +1,292 @@
+//! How does an AMQP message become one of ours, and back? Properties and headers, nothing else.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use lapin::BasicProperties;
+use lapin::types::{AMQPValue, FieldTable, LongString, ShortString};
+
+use super::publisher::Outgoing;
+use super::settings::Queues;
+use crate::core::{Ending, Request};
+use crate::intake::{Message, header};
+use crate::results;
+
+/// The header in which a dead letter keeps the request's message id: its own message id is the result's.
+pub(crate) const REQUEST_ID: &str = "x-sluice-request-id";
+
+/// Headers that the broker acts upon or writes itself: a message that is published again must not carry them.
+const BROKERS_OWN: [&str; 5] = ["CC", "BCC", "x-death", "x-delivery-count", "x-acquired-count"];
+
+/// How many bytes of the planner's own headers a dead letter keeps. All headers must fit one frame (128 KiB), and the
+/// reason comes first.
+const MOST_HEADERS: usize = 48 * 1024;
+
+/// Text as the protocol's short string, which holds 255 bytes: cut at a character.
+pub(crate) fn short(text: &str) -> ShortString {
+    let mut end = text.len().min(255);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    ShortString::try_new(&text[..end]).unwrap_or_default()
+}
+
+/// A header's value as text; none for what has no plain text (tables, lists, bytes that are not UTF-8).
+pub(crate) fn text_of(value: &AMQPValue) -> Option<String> {
+    Some(match value {
+        AMQPValue::LongString(text) => std::str::from_utf8(text.as_bytes()).ok()?.to_owned(),
+        AMQPValue::ByteArray(bytes) => std::str::from_utf8(bytes.as_slice()).ok()?.to_owned(),
+        AMQPValue::ShortString(text) => text.to_string(),
+        AMQPValue::Boolean(value) => value.to_string(),
+        AMQPValue::ShortShortInt(value) => value.to_string(),
+        AMQPValue::ShortShortUInt(value) => value.to_string(),
+        AMQPValue::ShortInt(value) => value.to_string(),
+        AMQPValue::ShortUInt(value) => value.to_string(),
+        AMQPValue::LongInt(value) => value.to_string(),
+        AMQPValue::LongUInt(value) => value.to_string(),
+        AMQPValue::LongLongInt(value) => value.to_string(),
+        AMQPValue::Float(value) => value.to_string(),
+        AMQPValue::Double(value) => value.to_string(),
+        AMQPValue::Timestamp(seconds) => timestamp(*seconds)?.to_string(),
+        AMQPValue::DecimalValue(_)
+        | AMQPValue::FieldArray(_)
+        | AMQPValue::FieldTable(_)
+        | AMQPValue::Void => {
+            return None;
+        }
+    })
+}
+
+/// Out of range (some clients send milliseconds) is as good as none: only ever a hint.
+fn timestamp(seconds: u64) -> Option<Timestamp> {
+    i64::try_from(seconds).ok().and_then(|seconds| Timestamp::from_second(seconds).ok())
+}
+
+/// The message without its protocol.
+pub(crate) fn message(properties: &BasicProperties, body: Bytes) -> Message {
+    let ours = |name: &str| {
+        name.starts_with(header::PREFIX) || matches!(name, header::TRACEPARENT | header::TRACESTATE)
+    };
+    let headers = properties.headers().iter().flatten();
+    Message {
+        message_id: properties.message_id().as_ref().map(ToString::to_string),
+        timestamp: properties.timestamp().and_then(timestamp),
+        priority: *properties.priority(),
+        headers: headers
+            .filter(|(name, _)| ours(name.as_str()))
+            // What has no text is kept as a text that no header allows, so that it is named as a violation.
+            .map(|(name, value)| {
+                (
+                    name.to_string(),
+                    text_of(value).unwrap_or_else(|| format!("a {}", value.get_type())),
+                )
+            })
+            .collect(),
+        body,
+    }
+}
+
+/// A persistent message of ours.
+pub(crate) fn properties(message_id: &str, kind: &str, at: Timestamp) -> BasicProperties {
+    BasicProperties::default()
+        .with_delivery_mode(2)
+        .with_message_id(short(message_id))
+        .with_type(short(kind))
+        .with_app_id("sluicegate".into())
+        .with_timestamp(u64::try_from(at.as_second()).unwrap_or(0))
+}
+
+/// The result of a request, for the topic exchange.
+pub(crate) fn result(
+    request: &Request,
+    ending: &Ending,
+    queues: &Queues,
+    worker: &str,
+) -> Outgoing {
+    let event = results::result(request, ending, &queues.prefix, worker);
+    Outgoing {
+        exchange: short(&queues.results()),
+        key: short(&results::routing_key(ending.outcome, request.batch.as_deref())),
+        body: event.to_json().into(),
+        properties: properties(&event.id, &event.kind, ending.settled_at)
+            .with_content_type(results::CONTENT_TYPE.into()),
+    }
+}
+
+/// The dead letter of a request: its body untouched, its properties, and the reason in headers.
+pub(crate) fn dead_letter(
+    request: &Request,
+    ending: &Ending,
+    original: &BasicProperties,
+    body: Bytes,
+    queues: &Queues,
+) -> Outgoing {
+    let mut headers = kept_headers(original);
+    headers.insert(short(REQUEST_ID), long(&request.id));
+    for (name, text) in results::dead_letter_headers(ending) {
+        headers.insert(short(name), long(&text));
+    }
+    Outgoing {
+        exchange: short(&queues.dead_letters()),
+        key: short(ending.outcome.as_str()),
+        body,
+        properties: republished(original)
+            .with_headers(headers.into())
+            .with_message_id(short(&request.run.0.to_string())),
+    }
+}
+
+/// What of a message's properties may be published again. Not `expiration` (it would vanish), `user_id` (it must be
+/// the publisher's), or `priority` (of the queue that it came from).
+pub(crate) fn republished(original: &BasicProperties) -> BasicProperties {
+    let mut kept = BasicProperties::default().with_delivery_mode(2);
+    if let Some(value) = original.content_type() {
+        kept = kept.with_content_type(value.clone());
+    }
+    if let Some(value) = original.content_encoding() {
+        kept = kept.with_content_encoding(value.clone());
+    }
+    if let Some(value) = original.correlation_id() {
+        kept = kept.with_correlation_id(value.clone());
+    }
+    if let Some(value) = original.reply_to() {
+        kept = kept.with_reply_to(value.clone());
+    }
+    if let Some(value) = original.timestamp() {
+        kept = kept.with_timestamp(*value);
+    }
+    if let Some(value) = original.kind() {
+        kept = kept.with_type(value.clone());
+    }
+    if let Some(value) = original.app_id() {
+        kept = kept.with_app_id(value.clone());
+    }
+    kept
+}
+
+/// The headers that may be published again: ours first, then the planner's own as far as they fit.
+pub(crate) fn kept_headers(original: &BasicProperties) -> BTreeMap<ShortString, AMQPValue> {
+    let all = || {
+        let headers = original.headers().iter().flat_map(FieldTable::inner);
+        headers.filter(|(name, _)| !is_brokers_own(name.as_str()))
+    };
+    let (ours, others): (Vec<_>, Vec<_>) =
+        all().partition(|(name, _)| name.as_str().starts_with(header::PREFIX));
+    let mut kept = BTreeMap::new();
+    let mut bytes = 0;
+    for (name, value) in ours.into_iter().chain(others) {
+        bytes += name.as_str().len() + size_of(value);
+        if bytes <= MOST_HEADERS {
+            kept.insert(name.clone(), value.clone());
+        }
+    }
+    kept
+}
+
+fn is_brokers_own(name: &str) -> bool {
+    BROKERS_OWN.contains(&name)
+        || name.starts_with("x-first-death-")
+        || name.starts_with("x-last-death-")
+}
+
+/// About how many bytes a value takes in a frame, never fewer.
+fn size_of(value: &AMQPValue) -> usize {
+    match value {
+        AMQPValue::LongString(text) => 5 + text.len(),
+        AMQPValue::ByteArray(bytes) => 5 + bytes.as_slice().len(),
+        AMQPValue::ShortString(text) => 5 + text.as_str().len(),
+        AMQPValue::FieldArray(values) => 5 + values.as_slice().iter().map(size_of).sum::<usize>(),
+        AMQPValue::FieldTable(table) => {
+            5 + table
+                .inner()
+                .iter()
+                .map(|(name, value)| 1 + name.as_str().len() + size_of(value))
+                .sum::<usize>()
+        }
+        _ => 9,
+    }
+}
+
+pub(crate) fn long(text: &str) -> AMQPValue {
+    AMQPValue::LongString(LongString::from(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with_headers(headers: &[(&str, AMQPValue)]) -> BasicProperties {
+        let table: BTreeMap<_, _> =
+            headers.iter().map(|(name, value)| (short(name), value.clone())).collect();
+        BasicProperties::default().with_headers(table.into())
+    }
+
+    #[test]
+    fn headers_of_every_plain_type_are_texts() {
+        let message = message(
+            &with_headers(&[
+                ("x-sluice-row", AMQPValue::LongInt(7)),
+                ("x-sluice-again", AMQPValue::Boolean(true)),
+                ("x-sluice-priority", long("9")),
+                ("x-sluice-not-before", AMQPValue::Timestamp(0)),
+                ("x-sluice-replay", AMQPValue::FieldTable(FieldTable::default())),
+                ("other", long("never read")),
+                ("traceparent", long("00")),
+            ]),
+            Bytes::new(),
+        );
+        let shown: Vec<_> =
+            message.headers.iter().map(|(name, text)| format!("{name}={text}")).collect();
+        assert_eq!(
+            shown,
+            [
+                "traceparent=00",
+                "x-sluice-again=true",
+                "x-sluice-not-before=1970-01-01T00:00:00Z",
+                "x-sluice-priority=9",
+                "x-sluice-replay=a FieldTable",
+                "x-sluice-row=7",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_timestamp_in_milliseconds_is_as_good_as_none() {
+        let properties = BasicProperties::default().with_timestamp(1_769_860_800_000);
+        assert_eq!(message(&properties, Bytes::new()).timestamp, None);
+        let properties = BasicProperties::default().with_timestamp(u64::MAX);
+        assert_eq!(message(&properties, Bytes::new()).timestamp, None);
+    }
+
+    #[test]
+    fn what_the_broker_would_act_upon_is_not_published_again() {
+        let original = with_headers(&[
+            ("CC", AMQPValue::FieldArray(vec![long("elsewhere")].into())),
+            ("x-death", long("x")),
+            ("x-first-death-queue", long("x")),
+            ("x-sluice-batch", long("b")),
+            ("planner", long("kept")),
+        ])
+        .with_expiration("1000".into())
+        .with_user_id("somebody".into())
+        .with_content_type("application/json".into());
+        let kept: Vec<_> = kept_headers(&original).keys().map(ToString::to_string).collect();
+        assert_eq!(kept, ["planner", "x-sluice-batch"]);
+        let again = republished(&original);
+        assert!(again.expiration().is_none() && again.user_id().is_none());
+        assert_eq!(again.content_type().as_ref().unwrap().as_str(), "application/json");
+    }
+
+    #[test]
+    fn headers_that_fill_a_frame_leave_room_for_the_reason() {
+        let big = long(&"x".repeat(100_000));
+        let kept = kept_headers(&with_headers(&[("planner", big), ("x-sluice-batch", long("b"))]));
+        assert_eq!(kept.keys().map(ToString::to_string).collect::<Vec<_>>(), ["x-sluice-batch"]);
+    }
+
+    #[test]
+    fn a_text_too_long_for_a_short_string_is_cut_at_a_character() {
+        assert_eq!(short(&"ü".repeat(200)).as_str().len(), 254);
+    }
+}

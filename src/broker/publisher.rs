@@ -1,0 +1,165 @@
+//! Has the broker taken it? One task owns the confirm channel of a session: two tasks on one channel swap their
+//! confirms, and a message counts as lost then that was reported as taken.
+//!
+//! Confirms are pipelined. A return can be attached to the wrong confirm of a pipeline, so any return, any nack and
+//! any confirm that does not come ends the session, and nothing that was in flight with it counts as published.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::future::{FutureExt as _, try_join_all};
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use lapin::options::BasicPublishOptions;
+use lapin::types::ShortString;
+use lapin::{BasicProperties, Channel, Confirmation};
+use tokio::sync::{mpsc, oneshot};
+
+use super::link::{Link, SessionLost};
+
+/// How long a confirm may take while the broker is not in an alarm.
+const CONFIRM: Duration = Duration::from_secs(30);
+
+/// One message to publish.
+#[derive(Clone, Debug)]
+pub(crate) struct Outgoing {
+    /// Empty: the default exchange, where the key is the queue.
+    pub(crate) exchange: ShortString,
+    pub(crate) key: ShortString,
+    pub(crate) body: Bytes,
+    pub(crate) properties: BasicProperties,
+}
+
+/// The one way to the confirm channel of a session.
+#[derive(Clone, Debug)]
+pub(crate) struct Publisher {
+    orders: mpsc::UnboundedSender<Order>,
+    link: Arc<Link>,
+}
+
+/// Messages that are confirmed together: all or none.
+#[derive(Debug)]
+struct Order {
+    messages: Vec<Outgoing>,
+    reply: oneshot::Sender<Duration>,
+}
+
+impl Publisher {
+    /// `channel` is in confirm mode and nobody else's.
+    pub(crate) fn start(channel: Channel, link: Arc<Link>) -> Self {
+        // Unbounded, because whoever publishes waits for the confirm: what is in flight is bounded by them.
+        let (orders, inbox) = mpsc::unbounded_channel();
+        tokio::spawn(own(channel, inbox, Arc::clone(&link)));
+        Self { orders, link }
+    }
+
+    /// Publishes all of `messages`, and resolves when the broker has confirmed all of them: how long that took.
+    pub(crate) async fn publish(&self, messages: Vec<Outgoing>) -> Result<Duration, SessionLost> {
+        let (reply, answer) = oneshot::channel();
+        if self.link.is_lost() || self.orders.send(Order { messages, reply }).is_err() {
+            return Err(SessionLost(self.link.lost().await.to_string()));
+        }
+        match answer.await {
+            Ok(took) => Ok(took),
+            Err(_) => Err(SessionLost(self.link.lost().await.to_string())),
+        }
+    }
+}
+
+type Confirmed = (oneshot::Sender<Duration>, Result<Duration, SessionLost>);
+
+async fn own(channel: Channel, mut inbox: mpsc::UnboundedReceiver<Order>, link: Arc<Link>) {
+    let mut pending = FuturesUnordered::new();
+    let mut open = true;
+    let lost = link.lost();
+    tokio::pin!(lost);
+    while open || !pending.is_empty() {
+        tokio::select! {
+            _ = &mut lost => break,
+            order = inbox.recv(), if open => match order {
+                Some(order) => pending.push(confirmed(&channel, order, &link)),
+                None => open = false,
+            },
+            Some(first) = pending.next(), if !pending.is_empty() => {
+                // All that is known by now, before anybody is told: a stray return stands before the confirm that
+                // it should have been attached to.
+                let mut known = vec![first];
+                while let Some(Some(next)) = pending.next().now_or_never() {
+                    known.push(next);
+                }
+                if let Err(lost) = tell(known) {
+                    link.lose(&lost.0);
+                    break;
+                }
+            }
+        }
+    }
+    // Dropped orders tell their owners that the session is lost, so it must be.
+    link.lose("the publisher ended");
+}
+
+fn tell(known: Vec<Confirmed>) -> Result<(), SessionLost> {
+    if let Some((_, Err(lost))) = known.iter().find(|(_, result)| result.is_err()) {
+        return Err(lost.clone());
+    }
+    for (reply, result) in known {
+        // Nobody waits any more where a settlement was given up: the confirm then matters to nobody.
+        let _ = reply.send(result.unwrap_or_default());
+    }
+    Ok(())
+}
+
+async fn confirmed(channel: &Channel, order: Order, link: &Link) -> Confirmed {
+    let started = Instant::now();
+    let all = order.messages.iter().map(|message| publish(channel, message, link));
+    let result = try_join_all(all).await.map(|_| started.elapsed());
+    (order.reply, result)
+}
+
+async fn publish(channel: &Channel, message: &Outgoing, link: &Link) -> Result<(), SessionLost> {
+    let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
+    let answer = async {
+        let (exchange, key) = (message.exchange.clone(), message.key.clone());
+        channel
+            .basic_publish(exchange, key, options, &message.body, message.properties.clone())
+            .await?
+            .await
+    };
+    let place = || match message.exchange.as_str() {
+        "" => format!("queue {}", message.key),
+        exchange => format!("exchange {exchange} with key {}", message.key),
+    };
+    match patiently(link, answer).await {
+        Some(Ok(Confirmation::Ack(None))) => Ok(()),
+        Some(Ok(Confirmation::Ack(Some(back)) | Confirmation::Nack(Some(back)))) => {
+            Err(SessionLost(format!(
+                "a message to exchange {:?} with key {} came back: {} {}; something deleted a queue or a binding",
+                back.exchange.as_str(),
+                back.routing_key,
+                back.reply_code,
+                back.reply_text
+            )))
+        }
+        Some(Ok(Confirmation::Nack(None))) => Err(SessionLost(format!(
+            "the broker refused a message to {} (is the queue full?)",
+            place()
+        ))),
+        Some(Ok(Confirmation::NotRequested)) => {
+            Err(SessionLost("the channel is not in confirm mode".into()))
+        }
+        Some(Err(error)) => Err(SessionLost(format!("publishing to {}: {error}", place()))),
+        None => Err(SessionLost(format!("no confirm from {} in {CONFIRM:?}", place()))),
+    }
+}
+
+/// The answer, or none if it does not come in [`CONFIRM`]; the time of an alarm does not count.
+async fn patiently<T>(link: &Link, answer: impl Future<Output = T>) -> Option<T> {
+    tokio::pin!(answer);
+    loop {
+        match tokio::time::timeout(CONFIRM, &mut answer).await {
+            Ok(value) => return Some(value),
+            Err(_) if link.blocked_within(CONFIRM) => {}
+            Err(_) => return None,
+        }
+    }
+}

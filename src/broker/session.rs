@@ -1,0 +1,325 @@
+//! How does a session begin, run and end? Two connections to one broker, the lock of the active worker, and the
+//! stream of deliveries. Any failure of any part ends the whole session; a new one starts from nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::FutureExt as _;
+use futures_util::stream::{BoxStream, StreamExt as _};
+use lapin::message::Delivery;
+use lapin::options::{
+    BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions,
+    ConfirmSelectOptions, QueueDeclareOptions,
+};
+use lapin::types::FieldTable;
+use lapin::{Channel, Connection, Consumer, ErrorKind};
+
+use super::connect::{self, Address};
+use super::convert::{long, short};
+use super::link::{Consuming, Link, SessionLost};
+use super::publisher::Publisher;
+use super::settings::Queues;
+use super::topology;
+use super::version::Version;
+use super::{ANSWER, within};
+
+/// How often a standby tries to become the active worker.
+const STANDBY: Duration = Duration::from_secs(1);
+
+/// How long a quorum queue's client takes to hand on settlements after the channel has read them.
+const FLUSH: Duration = Duration::from_millis(500);
+
+/// How long closing may take. What was to be said has been said by then.
+const CLOSE: Duration = Duration::from_secs(2);
+
+/// The two connections of a session, before it is the active one.
+pub(super) struct Connections {
+    consume: Connection,
+    publish: Connection,
+    pub(super) version: Version,
+    events: BoxStream<'static, (Side, lapin::Event)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Side {
+    Consume,
+    Publish,
+}
+
+impl Connections {
+    /// Connects both. `worker` shows in the management pages.
+    pub(super) async fn open(address: &Address, worker: &str) -> Result<Self, SessionLost> {
+        let version = connect::server_version(address).await?;
+        let consume = connect::open(address, &format!("sluice {worker} consume")).await?;
+        let publish = connect::open(address, &format!("sluice {worker} publish")).await?;
+        let events = futures_util::stream::select(
+            consume.events_listener().map(|event| (Side::Consume, event)),
+            publish.events_listener().map(|event| (Side::Publish, event)),
+        )
+        .boxed();
+        Ok(Self { consume, publish, version, events })
+    }
+
+    /// The client library tells errors of single channels, such as the refused lock, in the same words as those of
+    /// the connection.
+    fn is_up(&self, side: Side) -> bool {
+        let connection = match side {
+            Side::Consume => &self.consume,
+            Side::Publish => &self.publish,
+        };
+        connection.status().connected()
+    }
+
+    /// Declares the topology, or checks it where that is left to others.
+    pub(super) async fn prepare(
+        &mut self,
+        queues: &Queues,
+    ) -> Result<topology::Report, topology::TopologyError> {
+        if queues.declare {
+            return topology::declare(&self.consume, queues, self.version).await;
+        }
+        let report = topology::compare(&self.consume, queues, self.version).await?;
+        if report.mismatches.is_empty() {
+            Ok(report)
+        } else {
+            Err(topology::TopologyError::Mismatch(report.mismatches))
+        }
+    }
+
+    /// Waits until this worker is the active one; `standby` is told when another one is.
+    pub(super) async fn activate(
+        mut self,
+        queues: &Queues,
+        prefetch: u16,
+        standby: impl Fn(),
+    ) -> Result<Session, SessionLost> {
+        let lock = loop {
+            match self.take_lock(&queues.active()).await? {
+                Some(lock) => break lock,
+                None => standby(),
+            }
+            tokio::select! {
+                () = tokio::time::sleep(STANDBY) => {}
+                Some((side, lapin::Event::Error(error))) = self.events.next() => {
+                    if !self.is_up(side) {
+                        return Err(SessionLost(format!("the connection to {}: {error}", side.what())));
+                    }
+                }
+            }
+        };
+        Session::start(self, lock, queues, prefetch).await
+    }
+
+    /// The exclusive queue of the active worker: it belongs to the connection, not to the channel.
+    async fn take_lock(&mut self, name: &str) -> Result<Option<Channel>, SessionLost> {
+        let channel = within(ANSWER, "opening a channel", self.consume.create_channel()).await?;
+        let options = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
+        // The type is named, because a virtual host can make quorum the default, which cannot be exclusive.
+        let mut arguments = FieldTable::default();
+        arguments.insert("x-queue-type".into(), long("classic"));
+        let declared =
+            tokio::time::timeout(ANSWER, channel.queue_declare(short(name), options, arguments))
+                .await;
+        match declared {
+            Ok(Ok(_)) => Ok(Some(channel)),
+            Ok(Err(error)) => match error.kind() {
+                ErrorKind::ProtocolError(refused) if refused.get_id() == 405 => Ok(None),
+                _ => Err(SessionLost(format!("declaring {name}: {error}"))),
+            },
+            Err(_) => Err(SessionLost(format!(
+                "declaring {name}: the broker did not answer in {ANSWER:?}"
+            ))),
+        }
+    }
+}
+
+/// What a session has to say.
+pub(super) enum Said {
+    Delivery(Box<Delivery>),
+    Blocked(bool),
+    Lost(Arc<str>),
+}
+
+/// The session of the active worker.
+pub(super) struct Session {
+    connections: Connections,
+    /// Kept open for questions, such as how long a queue is.
+    lock: Channel,
+    publishing: Channel,
+    consumer: Consumer,
+    cancelled: bool,
+    ended: bool,
+    pub(super) on: Consuming,
+    /// How many requests were waiting when it began.
+    pub(super) waiting: u32,
+}
+
+impl Session {
+    async fn start(
+        connections: Connections,
+        lock: Channel,
+        queues: &Queues,
+        prefetch: u16,
+    ) -> Result<Self, SessionLost> {
+        let link = Link::new();
+        let publishing =
+            within(ANSWER, "opening a channel", connections.publish.create_channel()).await?;
+        let confirms = publishing.confirm_select(ConfirmSelectOptions::default());
+        within(ANSWER, "asking for confirms", confirms).await?;
+        let channel =
+            within(ANSWER, "opening a channel", connections.consume.create_channel()).await?;
+        let waiting = depth(&lock, &queues.requests()).await?;
+        // 0 would mean 2,000 on a quorum queue.
+        let qos = channel.basic_qos(prefetch.max(1), BasicQosOptions::default());
+        within(ANSWER, "setting the prefetch", qos).await?;
+        // An empty tag is a fresh one: a tag that was used before can cost the connection.
+        let consume = channel.basic_consume(
+            short(&queues.requests()),
+            "".into(),
+            BasicConsumeOptions::default(),
+            FieldTable::default(),
+        );
+        let consumer = within(ANSWER, &format!("consuming {}", queues.requests()), consume).await?;
+        let publisher = Publisher::start(publishing.clone(), Arc::clone(&link));
+        let on = Consuming { channel, link, publisher, version: connections.version };
+        Ok(Self {
+            connections,
+            lock,
+            publishing,
+            consumer,
+            cancelled: false,
+            ended: false,
+            on,
+            waiting,
+        })
+    }
+
+    /// The next thing that happens. Cancel safe.
+    pub(super) async fn next(&mut self) -> Said {
+        loop {
+            let said = tokio::select! {
+                biased;
+                why = self.on.link.lost() => Some(Said::Lost(why)),
+                Some((side, event)) = self.connections.events.next() => self.heard(side, event),
+                item = self.consumer.next(), if !self.ended => self.delivered(item),
+            };
+            if let Some(said) = said {
+                return said;
+            }
+        }
+    }
+
+    fn heard(&self, side: Side, event: lapin::Event) -> Option<Said> {
+        match (side, event) {
+            (Side::Publish, lapin::Event::ConnectionBlocked(_)) => {
+                self.on.link.set_blocked(true);
+                Some(Said::Blocked(true))
+            }
+            (Side::Publish, lapin::Event::ConnectionUnblocked) => {
+                self.on.link.set_blocked(false);
+                Some(Said::Blocked(false))
+            }
+            (side, lapin::Event::Error(error)) if !self.connections.is_up(side) => {
+                Some(self.lose(&format!("the connection to {}: {error}", side.what())))
+            }
+            _ => None,
+        }
+    }
+
+    /// The end of the stream, of whatever kind, is the end of the session, unless it was asked for.
+    fn delivered(&mut self, item: Option<lapin::Result<Delivery>>) -> Option<Said> {
+        match item {
+            Some(Ok(delivery)) => Some(Said::Delivery(Box::new(delivery))),
+            None if self.cancelled => {
+                self.ended = true;
+                None
+            }
+            Some(Err(error)) => Some(self.lose(&format!("the stream of deliveries: {error}"))),
+            None => Some(
+                self.lose("the broker ended the stream of deliveries (was the queue deleted?)"),
+            ),
+        }
+    }
+
+    fn lose(&self, why: &str) -> Said {
+        self.on.link.lose(why);
+        Said::Lost(why.into())
+    }
+
+    /// Wants no more deliveries, where the broker survives being told so.
+    pub(super) async fn stop(&mut self, queues: &Queues) {
+        if self.cancelled || !self.on.version.may_cancel(queues.kind) {
+            return;
+        }
+        let cancel =
+            self.on.channel.basic_cancel(self.consumer.tag(), BasicCancelOptions::default());
+        match within(ANSWER, "cancelling the consumer", cancel).await {
+            Ok(()) => self.cancelled = true,
+            Err(lost) => self.on.link.lose(&lost.0),
+        }
+    }
+
+    /// Leaves in good order: what is held is given back, the broker has read every settlement, and everything is
+    /// closed. `held` are the tags of the deliveries that are not settled.
+    pub(super) async fn leave(mut self, held: Vec<u64>) {
+        let mut held = held;
+        while !self.ended
+            && let Some(Some(Ok(delivery))) = self.consumer.next().now_or_never()
+        {
+            held.push(delivery.delivery_tag);
+        }
+        if !self.on.link.is_lost()
+            && let Err(lost) = self.give_back(&held).await
+        {
+            tracing::warn!(why = %lost, "the broker did not read the last settlements; it will deliver them again");
+        }
+        self.close("left").await;
+    }
+
+    async fn give_back(&mut self, held: &[u64]) -> Result<(), SessionLost> {
+        if self.on.version.nacks_are_free() {
+            for tag in held {
+                let options = BasicNackOptions { requeue: true, ..BasicNackOptions::default() };
+                within(ANSWER, "giving back", self.on.channel.basic_nack(*tag, options)).await?;
+            }
+        }
+        // An answer to anything on this channel says that all before it was read.
+        let question = self.on.channel.basic_qos(1, BasicQosOptions::default());
+        within(ANSWER, "the last question", question).await?;
+        tokio::time::sleep(FLUSH).await;
+        Ok(())
+    }
+
+    /// Closes channels before connections: a connection that loses its channels while it closes reports errors.
+    pub(super) async fn close(self, why: &str) {
+        self.on.link.lose(why);
+        let reason = || short(why);
+        for channel in [&self.on.channel, &self.lock, &self.publishing] {
+            let _ = within(CLOSE, "closing", channel.close(200, reason())).await;
+        }
+        for connection in [&self.connections.consume, &self.connections.publish] {
+            let _ = within(CLOSE, "closing", connection.close(200, reason())).await;
+        }
+    }
+
+    /// A channel for questions, and nothing else.
+    pub(super) fn questions(&self) -> Channel {
+        self.lock.clone()
+    }
+}
+
+impl Side {
+    fn what(self) -> &'static str {
+        match self {
+            Self::Consume => "consume",
+            Self::Publish => "publish",
+        }
+    }
+}
+
+/// How many messages wait in a queue. A missing queue costs `channel` its life.
+pub(super) async fn depth(channel: &Channel, queue: &str) -> Result<u32, SessionLost> {
+    let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+    let declare = channel.queue_declare(short(queue), options, FieldTable::default());
+    within(ANSWER, &format!("looking at {queue}"), declare).await.map(|queue| queue.message_count())
+}

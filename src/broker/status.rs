@@ -1,0 +1,33 @@
+//! How is the broker doing? What `/readyz` and the metrics say of it.
+
+use super::version::Version;
+
+/// Where the worker stands with its broker.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Status {
+    pub state: State,
+    /// The broker is in an alarm and takes nothing that is published.
+    pub blocked: bool,
+    pub server: Option<Version>,
+    /// Host and port of the broker that is or was connected to.
+    pub address: String,
+    /// Messages that wait in the queue of requests (those held not counted), as of the last look at it.
+    pub requests: Option<u32>,
+    /// Messages that wait in the queue of dead letters.
+    pub dead_letters: Option<u32>,
+}
+
+/// What a worker is to its queue.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum State {
+    #[default]
+    Connecting,
+    /// Connected; another worker is the active one.
+    Standby,
+    /// The one that consumes.
+    Active { session: u64 },
+    /// Not connected, and why; a new session is being opened.
+    Lost { why: String },
+    /// Left for good.
+    Left,
+}
