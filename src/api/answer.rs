@@ -197,3 +197,106 @@ pub(super) fn text(text: &str) -> String {
     }
     cut
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn answer(status: u16, body: &[u8]) -> Answer {
+        Answer {
+            status,
+            body: Body::Whole(Bytes::copy_from_slice(body)),
+            request_id: None,
+            retry_after: None,
+            date: None,
+            subject_token: None,
+            hidden: vec![Secret::new("a-secret-token")],
+        }
+    }
+
+    fn word(verdict: &Verdict) -> &'static str {
+        match verdict {
+            Verdict::Ambiguous { conflict: true, .. } => "conflict",
+            Verdict::Account { one_resource: true, .. } => "one_resource",
+            Verdict::Transient { answered: false, .. } => "never from an answer",
+            verdict => verdict.as_str(),
+        }
+    }
+
+    #[test]
+    fn every_row_of_the_table_becomes_its_verdict() {
+        let lines = include_str!("codes.tsv").lines().filter(|line| !line.starts_with('#'));
+        let mut rows = 0;
+        for line in lines {
+            let columns: Vec<&str> = line.split('\t').collect();
+            let [code, status, class, _] = columns[..] else { panic!("{line}") };
+            let status = match status {
+                "*" if code == "*" => 700,
+                "*" => 400,
+                class => class.replace("xx", "99").parse().unwrap(),
+            };
+            let body = match code {
+                "-" => "{}".to_owned(),
+                "*" => r#"{"error_code": "UNHEARD.1"}"#.to_owned(),
+                code => format!(
+                    r#"{{"error_code": "{}", "error_msg": "m"}}"#,
+                    code.replace('*', "0042")
+                ),
+            };
+            assert_eq!(word(&answer(status, body.as_bytes()).verdict()), class, "{line}");
+            rows += 1;
+        }
+        assert!(rows > 400, "{rows}");
+    }
+
+    /// What the API's documents say of the codes that a create can answer, apart from the table.
+    #[test]
+    fn the_codes_that_matter_have_their_documented_class() {
+        let cases: [(&str, &[u16]); 4] = [
+            ("account", &[204, 6407, 6522, 6523, 6524, 6525, 6526, 6528, 6529, 6542, 6560, 9003]),
+            ("transient", &[6000, 6301, 6304, 6404, 6502, 6604, 6618, 7705, 8104, 8105]),
+            ("conflict", &[6005, 6615, 7605]),
+            (
+                "rejected",
+                &[
+                    6010, 6011, 6012, 6013, 6014, 6030, 6031, 6032, 6033, 6034, 6102, 6103, 6104,
+                    6105, 6303, 6504, 6505, 6508, 6509, 6516, 6517, 6520, 6535, 6537, 6541, 6561,
+                    6562, 6601, 6602, 6603, 6605, 6610, 6617, 7101, 7602, 7711, 7712, 7724, 7725,
+                    8103, 8106, 8109, 9001, 9005,
+                ],
+            ),
+        ];
+        for (class, codes) in cases {
+            for code in codes {
+                let body = format!(r#"{{"error_code": "SMS.{code:04}", "error_msg": "m"}}"#);
+                assert_eq!(word(&answer(400, body.as_bytes()).verdict()), class, "SMS.{code:04}");
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_answer_makes_it_panic_or_says_created_without_an_id(status in 100u16..1000, body: Vec<u8>) {
+            let verdict = answer(status, &body).verdict();
+            prop_assert!(verdict.as_str() != "created");
+        }
+
+        #[test]
+        fn a_secret_is_never_in_a_fault(
+            status in 400u16..600,
+            before in ".{0,20}",
+            quoted: bool,
+        ) {
+            let text = format!("{before}a-secret-token{before}");
+            let body = if quoted {
+                serde_json::json!({"error_code": text, "error_msg": text, "error_param": [text]}).to_string()
+            } else {
+                text
+            };
+            let shown = format!("{:?}", answer(status, body.as_bytes()).verdict());
+            prop_assert!(!shown.contains("a-secret-token"), "{}", shown);
+        }
+    }
+}

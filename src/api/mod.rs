@@ -16,6 +16,7 @@ mod secret;
 pub mod settings;
 mod sign;
 mod submit;
+pub mod survey;
 mod throttle;
 mod transport;
 

@@ -126,4 +126,15 @@ mod tests {
             assert_eq!(retry_after(header, now), seconds.map(Duration::from_secs), "{header}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_makes_it_panic_or_wait_too_long(text: String, header: String, calls: u64, count: u64, unit in "[a-z]{0,8}") {
+            let _ = quota(&text);
+            let named = quota(&format!("{text}limit:{calls},time:{count} {unit}{text}"));
+            proptest::prop_assert!(wait_for(named).is_none_or(|wait| wait <= LONGEST));
+            let wait = retry_after(&header, Timestamp::UNIX_EPOCH);
+            proptest::prop_assert!(wait.is_none_or(|wait| wait <= LONGEST));
+        }
+    }
 }

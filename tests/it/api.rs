@@ -5,6 +5,7 @@ mod credentials;
 mod failures;
 mod log_in;
 mod server;
+mod survey;
 mod tls;
 
 use std::collections::BTreeMap;
