@@ -10,6 +10,7 @@ mod config;
 mod contract;
 mod documents;
 mod doubt;
+mod gate;
 mod http;
 mod limits;
 mod metrics;

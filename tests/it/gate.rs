@@ -1,0 +1,586 @@
+//! When does the whole gate wait, and for how long? Throttling, halts, the breaker, pauses, schedule and the running cap,
+//! on the pure core in virtual time.
+
+use std::time::Duration;
+
+use sluicegate::core::gate::{self, BREAKER_AFTER, Pause, Reason};
+use sluicegate::core::schedule::Schedule;
+use sluicegate::core::{Core, Fault, Outcome, Request, Run, Settings, Step, Verdict, retry};
+
+use crate::support::bench::{
+    Bench, conflict, created, fault, listing, request, settings, task, timeout,
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+
+fn many(bench: &mut Bench, count: u16) {
+    for n in 0..count {
+        bench.deliver(Request { priority: 1000 - n, ..request(&format!("s{n}"), "a") }, false);
+    }
+}
+
+fn throttled(wait: Option<Duration>, limit: Option<(u32, Duration)>) -> Verdict {
+    Verdict::Throttled { fault: fault("APIGW.0308"), wait, limit }
+}
+
+fn account(code: &str, one_resource: bool) -> Verdict {
+    Verdict::Account { fault: fault(code), one_resource }
+}
+
+fn refused_connection() -> Verdict {
+    Verdict::Transient {
+        fault: Fault { error_msg: "refused".into(), ..Fault::default() },
+        answered: false,
+    }
+}
+
+fn reason(bench: &Bench) -> Option<Reason> {
+    bench.core.shut().map(|shut| shut.reason)
+}
+
+/// Runs the core for `time`, every `POST` being answered at once with `verdict`; says how many there were.
+fn answer_for(bench: &mut Bench, time: Duration, verdict: &Verdict) -> u32 {
+    let end = bench.now.at + time;
+    let mut posts = 0;
+    loop {
+        match bench.next() {
+            Step::Post(job) => {
+                posts += 1;
+                bench.posted(job, verdict.clone());
+            }
+            Step::Wait(Some(at)) if at < end => {
+                let step = at - bench.now.at;
+                bench.wait(step);
+            }
+            Step::Wait(_) => return posts,
+            other => panic!("not a POST: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_429_holds_the_whole_gate_for_its_retry_after_and_costs_no_attempt() {
+    let mut bench = Bench::new();
+    many(&mut bench, 2);
+    bench.post(throttled(Some(30 * SECOND), None));
+    bench.expect_wait();
+    assert_eq!(reason(&bench), Some(Reason::Throttled));
+    bench.wait(29 * SECOND);
+    bench.expect_wait();
+    bench.wait(SECOND);
+    bench.post(created("t"));
+    let ending = bench.settle();
+    assert_eq!((ending.outcome, ending.attempts), (Outcome::Created, 2));
+}
+
+#[test]
+fn a_429_that_names_its_window_holds_the_gate_for_it() {
+    let mut bench = Bench::new();
+    many(&mut bench, 1);
+    bench.post(throttled(None, Some((60, MINUTE))));
+    bench.expect_wait();
+    bench.wait(59 * SECOND);
+    bench.expect_wait();
+    bench.wait(SECOND);
+    bench.expect_post();
+}
+
+#[test]
+fn a_429_that_says_nothing_holds_the_gate_longer_each_time() {
+    let mut bench = Bench::new();
+    many(&mut bench, 1);
+    let mut held = Vec::new();
+    for _ in 0..6 {
+        bench.post(throttled(None, None));
+        let until = bench.expect_wait().expect("it opens again");
+        held.push((until - bench.now.at).as_secs_f64());
+        bench.wait(until - bench.now.at);
+    }
+    assert!(held[0] <= 1.5 && held[5] >= 8.0, "{held:?}");
+}
+
+#[test]
+fn an_account_wide_error_halts_the_gate_and_keeps_the_work() {
+    let mut bench = Bench::new();
+    many(&mut bench, 50);
+    bench.post(account("SMS.6529", false));
+    bench.expect_wait();
+    assert_eq!(reason(&bench), Some(Reason::Halted));
+    assert_eq!(
+        bench.core.gate().halted().expect("halted").fault.error_code.as_deref(),
+        Some("SMS.6529")
+    );
+    assert_eq!(bench.core.counts().ready, 50, "nothing is dead-lettered");
+}
+
+#[test]
+fn a_halt_is_probed_once_at_a_time_and_ever_more_seldom() {
+    let mut bench = Bench::new();
+    many(&mut bench, 50);
+    bench.post(account("SMS.6529", false));
+    let mut waits = Vec::new();
+    for _ in 0..6 {
+        let until = bench.expect_wait().expect("a probe");
+        waits.push((until - bench.now.at).as_secs());
+        bench.wait(until - bench.now.at);
+        let probe = bench.expect_post();
+        bench.expect_wait();
+        bench.posted(probe, account("SMS.6529", false));
+    }
+    // The clock has moved on by the milliseconds that the answer took.
+    assert_eq!(
+        waits.iter().map(|wait| (wait + 1) / 60 * 60).collect::<Vec<_>>(),
+        [60, 120, 240, 480, 960, 960]
+    );
+}
+
+#[test]
+fn a_probe_that_succeeds_resumes_without_anyones_hand() {
+    let mut bench = Bench::new();
+    many(&mut bench, 20);
+    bench.post(account("SMS.6529", false));
+    bench.wait(MINUTE);
+    bench.post(created("t"));
+    bench.settle();
+    for _ in 0..19 {
+        bench.post(created("t"));
+        assert_eq!(bench.settle().outcome, Outcome::Created);
+    }
+}
+
+#[test]
+fn an_operator_resumes_a_halt() {
+    let mut bench = Bench::new();
+    many(&mut bench, 1);
+    bench.post(account("SMS.6529", false));
+    bench.expect_wait();
+    bench.core.resume(bench.now);
+    bench.expect_post();
+}
+
+#[test]
+fn a_permission_that_names_a_resource_halts_only_after_several_in_a_row() {
+    let mut bench = Bench::new();
+    many(&mut bench, 10);
+    bench.post(account("SMS.9004", true));
+    bench.post(account("SMS.9004", true));
+    assert!(bench.core.gate().halted().is_none());
+    bench.post(created("t"));
+    bench.settle();
+    bench.post(account("SMS.9004", true));
+    bench.post(account("SMS.9004", true));
+    assert!(bench.core.gate().halted().is_none(), "a success in between starts the row anew");
+    bench.post(account("SMS.9004", true));
+    assert!(bench.core.gate().halted().is_some());
+}
+
+#[test]
+fn an_account_without_permission_costs_few_calls_and_no_request() {
+    let mut bench = Bench::with(Settings {
+        gate: gate::Settings { max_in_flight: 16, ..gate::Settings::default() },
+        ..settings()
+    });
+    many(&mut bench, 500);
+    let mut posts = 0;
+    let mut out = Vec::new();
+    let hour = bench.now.at + 60 * MINUTE;
+    while bench.now.at < hour {
+        match bench.next() {
+            Step::Post(job) => out.push(job),
+            Step::Wait(until) => {
+                if let Some(job) = out.pop() {
+                    posts += 1;
+                    bench.posted(job, account("SMS.9004", true));
+                } else {
+                    let until = until.expect("a probe");
+                    bench.wait(until - bench.now.at);
+                }
+            }
+            Step::GiveBack(job) => bench.deliver(job.request, true),
+            other => panic!("nothing may be settled: {other:?}"),
+        }
+    }
+    // halt.after, what was in flight, and the probes of an hour at 1, 2, 4, 8, 16, 16 ... minutes
+    assert!(posts <= 3 + 16 + 7, "{posts} calls");
+    bench.core.resume(bench.now);
+    let mut created_tasks = 0;
+    while created_tasks < 500 {
+        match bench.next() {
+            Step::Post(job) => bench.posted(job, created("t")),
+            Step::Settle(job, ending) => {
+                assert_eq!(ending.outcome, Outcome::Created);
+                created_tasks += 1;
+                bench.core.settled(bench.now, job, ending, true);
+            }
+            Step::Wait(until) => {
+                let until = until.expect("more to come");
+                bench.wait(until - bench.now.at);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_refused_token_is_replaced_once_and_then_halts() {
+    let mut bench = Bench::new();
+    many(&mut bench, 3);
+    bench.post(Verdict::Unauthorized(fault("APIGW.0301")));
+    let Step::Refresh { generation: Some(1) } = bench.next() else { panic!("a fresh token") };
+    bench.expect_wait();
+    assert_eq!(reason(&bench), Some(Reason::Token));
+    bench.core.refreshed(bench.now, Ok(2));
+    let job = bench.expect_post();
+    bench.core.posted(bench.now, bench.now, job, Verdict::Unauthorized(fault("APIGW.0301")), 2);
+    bench.expect_wait();
+    assert_eq!(reason(&bench), Some(Reason::Halted));
+    assert_eq!(bench.core.counts().ready, 3, "no request has failed");
+}
+
+#[test]
+fn a_refused_token_costs_one_log_in_however_many_calls_were_out() {
+    let mut bench = Bench::new();
+    many(&mut bench, 10);
+    let out: Vec<_> = (0..10).map(|_| bench.expect_post()).collect();
+    let mut late = Vec::new();
+    for (n, job) in out.into_iter().enumerate() {
+        if n < 5 {
+            bench.posted(job, Verdict::Unauthorized(fault("APIGW.0307")))
+        } else {
+            late.push(job)
+        }
+    }
+    let Step::Refresh { generation: Some(1) } = bench.next() else { panic!("a fresh token") };
+    bench.core.refreshed(bench.now, Ok(2));
+    for job in late {
+        bench.posted(job, Verdict::Unauthorized(fault("APIGW.0307")));
+    }
+    for _ in 0..10 {
+        let job = bench.expect_post();
+        bench.core.posted(bench.now, bench.now, job, created("t"), 2);
+        assert_eq!(bench.settle().outcome, Outcome::Created);
+    }
+    bench.expect_wait();
+}
+
+#[test]
+fn a_token_that_cannot_be_had_halts_and_a_probe_begins_with_another_try() {
+    let mut bench = Bench::new();
+    many(&mut bench, 1);
+    bench.post(Verdict::Unauthorized(fault("APIGW.0301")));
+    assert!(matches!(bench.next(), Step::Refresh { .. }));
+    bench
+        .core
+        .refreshed(bench.now, Err(&Fault { error_msg: "IAM is down".into(), ..Fault::default() }));
+    let until = bench.expect_wait().expect("a probe");
+    assert_eq!(reason(&bench), Some(Reason::Halted));
+    bench.wait(until - bench.now.at);
+    let Step::Refresh { generation: None } = bench.next() else { panic!("a fresh token") };
+    bench.core.refreshed(bench.now, Ok(3));
+    let job = bench.expect_post();
+    bench.core.posted(bench.now, bench.now, job, created("t"), 3);
+    assert!(bench.core.gate().halted().is_none());
+}
+
+#[test]
+fn the_breaker_shuts_the_gate_after_many_transient_failures_and_lets_one_canary_go_at_a_time() {
+    let mut bench = Bench::new();
+    many(&mut bench, 100);
+    for _ in 0..BREAKER_AFTER {
+        bench.post(refused_connection());
+    }
+    bench.expect_wait();
+    let shut = bench.core.shut().expect("shut");
+    assert_eq!(shut.reason, Reason::Breaker);
+    let until = shut.until.expect("a canary");
+    bench.wait(until - bench.now.at);
+    let canary = bench.expect_post();
+    bench.expect_wait();
+    bench.posted(canary, created("t"));
+    bench.settle();
+    bench.expect_post();
+    bench.expect_post();
+}
+
+#[test]
+fn behind_the_breaker_attempts_do_not_count_so_an_outage_of_hours_exhausts_nothing() {
+    let mut bench = Bench::new();
+    many(&mut bench, 20);
+    let posts = answer_for(&mut bench, 6 * 60 * MINUTE, &refused_connection());
+    assert!((300..=800).contains(&posts), "{posts} canaries in six hours");
+    let counts = bench.core.counts();
+    assert_eq!(counts.ready + counts.waiting, 20);
+}
+
+#[test]
+fn a_request_that_fails_alone_is_given_up_and_costs_the_others_nothing() {
+    let mut bench = Bench::new();
+    bench.deliver(request("bad", "a"), false);
+    let mut healthy = 0;
+    for n in 0.. {
+        bench.deliver(Request { priority: 0, ..request(&format!("s{n}"), "a") }, false);
+        match bench.next() {
+            Step::Post(job) if &*job.request.source_server_id == "bad" => {
+                bench.posted(job, refused_connection())
+            }
+            Step::Post(job) => {
+                healthy += 1;
+                bench.posted(job, created("t"));
+                assert_eq!(bench.settle().outcome, Outcome::Created);
+            }
+            Step::Settle(job, ending) => {
+                assert_eq!(
+                    (&*job.request.source_server_id, ending.outcome),
+                    ("bad", Outcome::Exhausted)
+                );
+                assert_eq!(ending.attempts, retry::Settings::default().attempts);
+                break;
+            }
+            Step::Wait(until) => {
+                let until = until.expect("more to come");
+                bench.wait((until - bench.now.at).min(SECOND));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(healthy > 20, "others went on: {healthy}");
+}
+
+#[test]
+fn a_permanent_answer_ends_the_request_at_once_with_what_the_api_said() {
+    let mut bench = Bench::new();
+    many(&mut bench, 1);
+    bench.post(Verdict::Rejected(Fault { error_param: vec!["disk".into()], ..fault("SMS.6103") }));
+    let ending = bench.settle();
+    assert_eq!((ending.outcome, ending.attempts), (Outcome::Rejected, 1));
+    let said = ending.fault.expect("what the API said");
+    assert_eq!(
+        (said.error_code.as_deref(), said.error_param),
+        (Some("SMS.6103"), vec!["disk".to_owned()])
+    );
+}
+
+#[test]
+fn a_pause_holds_posts_and_lets_looks_go_on() {
+    let mut bench = Bench::new();
+    many(&mut bench, 2);
+    bench.post(timeout());
+    bench.core.pause(Pause { by: "ops".into(), reason: "change freeze".into() });
+    bench.look(vec![]);
+    bench.expect_wait();
+    assert_eq!(reason(&bench), Some(Reason::Paused));
+    bench.core.resume(bench.now);
+    bench.expect_post();
+}
+
+#[test]
+fn a_broker_that_takes_no_results_stops_submissions() {
+    let mut bench = Bench::with(Settings {
+        gate: gate::Settings { max_in_flight: 4, ..gate::Settings::default() },
+        ..settings()
+    });
+    many(&mut bench, 10);
+    for _ in 0..4 {
+        bench.post(created("t"));
+        assert!(matches!(bench.next(), Step::Settle(..)), "settlements that never end");
+    }
+    bench.expect_wait();
+    assert_eq!(reason(&bench), Some(Reason::InFlight));
+}
+
+#[test]
+fn the_most_urgent_goes_first_and_equal_ones_by_age() {
+    let mut bench = Bench::new();
+    bench.core.pause(Pause { by: "test".into(), reason: "gather".into() });
+    let old = request("x", "a").enqueued_at.map(|at| at - SECOND);
+    for (source, priority, enqueued_at) in [
+        ("low", 1, None),
+        ("zero", 0, old),
+        ("top", 65_535, None),
+        ("old", 5, old),
+        ("new", 5, request("x", "a").enqueued_at),
+    ] {
+        let fresh = request(source, "a");
+        let enqueued_at = enqueued_at.or(fresh.enqueued_at);
+        bench.deliver(
+            Request {
+                priority,
+                enqueued_at,
+                run: Run::of(source, &[0; 32], enqueued_at, 0),
+                ..fresh
+            },
+            false,
+        );
+    }
+    bench.core.resume(bench.now);
+    let order: Vec<String> =
+        (0..5).map(|_| bench.expect_post().request.source_server_id.to_string()).collect();
+    assert_eq!(order, ["top", "old", "new", "low", "zero"]);
+}
+
+#[test]
+fn aging_lets_the_old_overtake_the_urgent_in_the_time_it_promises() {
+    let mut bench = Bench::with(Settings { aging: 10.0, ..settings() });
+    bench.core.pause(Pause { by: "test".into(), reason: "gather".into() });
+    let hours =
+        |hours: u64| request("x", "a").enqueued_at.map(|at| at - Duration::from_secs(hours * 3600));
+    for (source, priority, waited) in
+        [("fresh", 100, 0), ("nine hours", 1, 9), ("ten hours", 1, 10)]
+    {
+        bench.deliver(
+            Request { priority, enqueued_at: hours(waited), ..request(source, "a") },
+            false,
+        );
+    }
+    let order = |bench: &mut Bench| -> Vec<String> {
+        bench.core.resume(bench.now);
+        (0..3).map(|_| bench.expect_post().request.source_server_id.to_string()).collect()
+    };
+    // 1 + 10 * 10 = 101 is more than 100, and 1 + 9 * 10 = 91 is not.
+    assert_eq!(order(&mut bench), ["ten hours", "fresh", "nine hours"]);
+}
+
+#[test]
+fn outside_of_the_schedule_only_looks_are_made() {
+    // The bench begins on Monday at 12:00 UTC.
+    let schedule = Schedule::new(vec!["Mon 13:00-14:00 UTC".parse().unwrap()]);
+    let mut bench = Bench::with(Settings { schedule, ..settings() });
+    bench.deliver(request("s1", "a"), true);
+    bench.deliver(request("s2", "a"), false);
+    bench.look(vec![task("s1", "a", "RUNNING", 0)]);
+    bench.settle();
+    let until = bench.expect_wait().expect("the window");
+    assert_eq!(reason(&bench), Some(Reason::Schedule));
+    assert!((until - bench.now.at).as_secs() / 60 == 59, "{:?}", until - bench.now.at);
+    bench.wait(60 * MINUTE);
+    bench.expect_post();
+}
+
+#[test]
+fn nothing_is_started_that_cannot_be_answered_before_the_window_ends() {
+    let schedule = Schedule::new(vec!["Mon 11:00-12:30 UTC".parse().unwrap()]);
+    let mut bench = Bench::with(Settings { schedule, answered_within: 30 * SECOND, ..settings() });
+    many(&mut bench, 2);
+    bench.post(created("t"));
+    bench.settle();
+    bench.wait(29 * MINUTE + 31 * SECOND);
+    bench.expect_wait();
+    assert_eq!(reason(&bench), Some(Reason::Schedule));
+}
+
+#[test]
+fn a_request_waits_for_its_time_and_expires_at_its_deadline() {
+    let mut bench = Bench::new();
+    let at = |minutes: u64| {
+        request("x", "a").enqueued_at.map(|at| at + Duration::from_secs(minutes * 60))
+    };
+    bench.deliver(Request { not_before: at(10), ..request("later", "a") }, false);
+    bench.deliver(Request { not_before: at(10), deadline: at(5), ..request("never", "a") }, false);
+    bench.expect_wait();
+    bench.wait(5 * MINUTE);
+    let ending = bench.settle();
+    assert_eq!((ending.outcome, ending.attempts), (Outcome::Expired, 0));
+    bench.expect_wait();
+    bench.wait(5 * MINUTE);
+    assert_eq!(&*bench.expect_post().request.source_server_id, "later");
+}
+
+#[test]
+fn a_deadline_that_passes_in_doubt_is_looked_up_first() {
+    let mut bench = Bench::new();
+    let deadline = request("x", "a").enqueued_at.map(|at| at + 10 * SECOND);
+    bench.deliver(Request { deadline, ..request("s1", "a") }, false);
+    bench.post(timeout());
+    bench.look(vec![]);
+    bench.wait(MINUTE);
+    bench.look(vec![task("s1", "a", "RUNNING", 0)]);
+    assert_eq!(bench.settle().outcome, Outcome::Created);
+}
+
+/// Answers one whole count: no tasks, but for these in RUNNING.
+fn count(bench: &mut Bench, running: &[&str]) {
+    for state in ["READY", "RUNNING", "SYNCING"] {
+        match bench.next() {
+            Step::Count { state: asked } => assert_eq!(asked, state),
+            other => panic!("expected a count of {state}, not {other:?}"),
+        }
+        let of = if state == "RUNNING" { running } else { &[] };
+        let tasks = of.iter().map(|source| task(source, "a", state, -60)).collect();
+        bench.core.counted(bench.now, bench.now, Ok(listing(tasks)), 1);
+    }
+}
+
+#[test]
+fn a_full_account_holds_what_starts_and_a_freed_place_goes_to_the_most_urgent_by_then() {
+    let mut bench = Bench::with(Settings { max_running: 2, ..settings() });
+    bench.deliver(request("low", "a"), false);
+    count(&mut bench, &["f1", "f2"]);
+    bench.expect_wait();
+    assert_eq!(reason(&bench), Some(Reason::Running));
+    bench.deliver(Request { starts: false, priority: 0, ..request("still", "a") }, false);
+    assert_eq!(&*bench.expect_post().request.source_server_id, "still");
+    bench.deliver(Request { priority: 9, ..request("urgent", "a") }, false);
+    bench.wait(MINUTE);
+    count(&mut bench, &["f1"]);
+    assert_eq!(&*bench.expect_post().request.source_server_id, "urgent");
+    bench.expect_wait();
+    assert_eq!(reason(&bench), Some(Reason::Running));
+}
+
+#[test]
+fn an_unreachable_count_shuts_the_gate_rather_than_guess() {
+    let mut bench = Bench::with(Settings { max_running: 2, ..settings() });
+    bench.deliver(request("s1", "a"), false);
+    assert!(matches!(bench.next(), Step::Count { .. }));
+    bench.core.counted(bench.now, bench.now, Err(timeout()), 1);
+    bench.expect_wait();
+    assert_eq!(reason(&bench), Some(Reason::Running));
+}
+
+#[test]
+fn a_place_is_given_back_by_a_refusal_and_kept_through_doubt() {
+    let mut bench = Bench::with(Settings { max_running: 1, ..settings() });
+    bench.deliver(Request { priority: 9, ..request("refused", "a") }, false);
+    bench.deliver(Request { priority: 8, ..request("unclear", "a") }, false);
+    bench.deliver(request("last", "a"), false);
+    count(&mut bench, &[]);
+    bench.post(Verdict::Rejected(fault("SMS.6103")));
+    bench.settle();
+    bench.post(timeout());
+    bench.look(vec![]);
+    bench.expect_wait();
+    assert_eq!(reason(&bench), Some(Reason::Running), "it may have been created");
+}
+
+#[test]
+fn a_conflict_is_an_answer_of_a_healthy_api() {
+    let mut bench = Bench::new();
+    many(&mut bench, u16::try_from(BREAKER_AFTER).unwrap() + 5);
+    for _ in 0..BREAKER_AFTER + 5 {
+        let job = loop {
+            match bench.next() {
+                Step::Post(job) => break job,
+                Step::Look(_) | Step::List { .. } => {}
+                other => panic!("{other:?}"),
+            }
+        };
+        bench.posted(job, conflict());
+    }
+    assert_ne!(reason(&bench), Some(Reason::Breaker));
+}
+
+#[test]
+fn a_stopping_core_starts_nothing_and_ends_what_it_has() {
+    let mut bench = Bench::new();
+    many(&mut bench, 3);
+    let out = bench.expect_post();
+    bench.core.stop();
+    bench.expect_wait();
+    assert!(!bench.core.is_quiet());
+    bench.posted(out, created("t"));
+    bench.settle();
+    assert!(bench.core.is_quiet());
+    assert_eq!(bench.core.drain().len(), 2);
+    let _: &Core<u64> = &bench.core;
+}

@@ -1,0 +1,200 @@
+//! A bench for the pure core: events by hand, expectations of its next step, and a clock that is moved by hand.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use sluicegate::core::gate;
+use sluicegate::core::{
+    Core, Ending, Fault, Job, Listing, Moment, Now, Request, Run, Settings, Step, Task, Verdict,
+    retry,
+};
+
+pub(crate) const LOOK_AGAIN: Duration = Duration::from_secs(45);
+
+/// A core under a clock that is moved by hand, with session 1 open and the start's linger over.
+pub(crate) struct Bench {
+    pub(crate) core: Core<u64>,
+    pub(crate) now: Now,
+    deliveries: u64,
+}
+
+pub(crate) fn settings() -> Settings {
+    let gate = gate::Settings {
+        max_in_flight: 100,
+        retry: retry::Settings::default(),
+        ..gate::Settings::default()
+    };
+    // Held as long as a test likes.
+    let max_hold = Duration::from_secs(30 * 24 * 3600);
+    Settings { gate, max_hold, ..Settings::default() }
+}
+
+pub(crate) fn start() -> Timestamp {
+    "2026-11-23T12:00:00Z".parse().unwrap()
+}
+
+pub(crate) fn request(source: &str, name: &str) -> Request {
+    let id = format!("{name}@{source}");
+    Request {
+        run: Run::of(&id, &[7; 32], Some(start()), 0),
+        id: id.into(),
+        name: name.into(),
+        source_server_id: source.into(),
+        target_vm_id: Some("vm-1".into()),
+        project_id: "p".into(),
+        region_id: "r".into(),
+        batch: None,
+        row: None,
+        priority: 1,
+        enqueued_at: Some(start()),
+        not_before: None,
+        deadline: None,
+        replay: 0,
+        again: false,
+        starts: true,
+        trace: None,
+        bytes: 100,
+    }
+}
+
+pub(crate) fn task(source: &str, name: &str, state: &str, minutes: i64) -> Task {
+    Task {
+        id: format!("task-{source}-{name}"),
+        name: name.into(),
+        state: state.into(),
+        source_server_id: source.into(),
+        target_vm_id: Some("vm-1".into()),
+        create_date: Some(start() + SignedDuration::from_mins(minutes)),
+    }
+}
+
+pub(crate) fn listing(tasks: Vec<Task>) -> Listing {
+    let count = u32::try_from(tasks.len()).unwrap();
+    Listing { tasks, count, date: None }
+}
+
+pub(crate) fn fault(code: &str) -> Fault {
+    Fault {
+        status: Some(400),
+        error_code: Some(code.into()),
+        error_msg: "said".into(),
+        ..Fault::default()
+    }
+}
+
+pub(crate) fn timeout() -> Verdict {
+    Verdict::Ambiguous {
+        fault: Fault { error_msg: "timeout".into(), ..Fault::default() },
+        conflict: false,
+    }
+}
+
+pub(crate) fn conflict() -> Verdict {
+    Verdict::Ambiguous { fault: fault("SMS.7605"), conflict: true }
+}
+
+pub(crate) fn created(id: &str) -> Verdict {
+    Verdict::Created { task_id: id.into() }
+}
+
+impl Bench {
+    pub(crate) fn new() -> Self {
+        Self::with(settings())
+    }
+
+    pub(crate) fn with(settings: Settings) -> Self {
+        let now = Now { at: Moment::from_nanos(1_000_000_000), wall: start() };
+        let mut core = Core::new(settings, now);
+        core.session_opened(now, 1);
+        let mut bench = Self { core, now, deliveries: 0 };
+        bench.wait(Duration::from_millis(300));
+        bench.expect_wait();
+        bench
+    }
+
+    pub(crate) fn wait(&mut self, time: Duration) {
+        self.now = Now { at: self.now.at + time, wall: self.now.wall + time };
+    }
+
+    pub(crate) fn deliver(&mut self, request: Request, redelivered: bool) {
+        self.deliver_in(1, request, redelivered);
+    }
+
+    pub(crate) fn deliver_in(&mut self, session: u64, request: Request, redelivered: bool) {
+        self.deliveries += 1;
+        let job = Job::new(request, self.deliveries, session, redelivered, self.now.at);
+        self.core.arrived(self.now, job);
+        self.wait(Duration::from_millis(10));
+    }
+
+    pub(crate) fn next(&mut self) -> Step<u64> {
+        self.core.next(self.now)
+    }
+
+    pub(crate) fn expect_post(&mut self) -> Job<u64> {
+        match self.next() {
+            Step::Post(job) => job,
+            other => panic!("expected a POST, not {other:?}; gate: {:?}", self.core.shut()),
+        }
+    }
+
+    pub(crate) fn expect_look(&mut self) -> Job<u64> {
+        match self.next() {
+            Step::Look(job) => job,
+            other => panic!("expected a look, not {other:?}; gate: {:?}", self.core.shut()),
+        }
+    }
+
+    /// Expects nothing to do, and says until when.
+    pub(crate) fn expect_wait(&mut self) -> Option<Moment> {
+        match self.next() {
+            Step::Wait(until) => until,
+            other => panic!("expected to wait, not {other:?}"),
+        }
+    }
+
+    pub(crate) fn expect_settled(&mut self) -> (Job<u64>, Ending) {
+        match self.next() {
+            Step::Settle(job, ending) => (job, *ending),
+            other => panic!("expected a settlement, not {other:?}"),
+        }
+    }
+
+    pub(crate) fn settle(&mut self) -> Ending {
+        let (job, ending) = self.expect_settled();
+        self.core.settled(self.now, job, Box::new(ending.clone()), true);
+        ending
+    }
+
+    pub(crate) fn post(&mut self, verdict: Verdict) {
+        let job = self.expect_post();
+        self.posted(job, verdict);
+    }
+
+    pub(crate) fn posted(&mut self, job: Job<u64>, verdict: Verdict) {
+        let started = self.now;
+        self.wait(Duration::from_millis(5));
+        self.core.posted(self.now, started, job, verdict, 1);
+    }
+
+    pub(crate) fn look(&mut self, tasks: Vec<Task>) {
+        let job = self.expect_look();
+        let started = self.now;
+        self.wait(Duration::from_millis(5));
+        self.core.looked(self.now, started, job, Ok(listing(tasks)), 1);
+    }
+
+    pub(crate) fn look_fails(&mut self, verdict: Verdict) {
+        let job = self.expect_look();
+        let started = self.now;
+        self.wait(Duration::from_millis(5));
+        self.core.looked(self.now, started, job, Err(verdict), 1);
+    }
+
+    pub(crate) fn two_empty_looks(&mut self) {
+        self.look(vec![]);
+        self.expect_wait();
+        self.wait(LOOK_AGAIN);
+        self.look(vec![]);
+    }
+}
