@@ -246,9 +246,9 @@ fn a_refused_token_costs_one_log_in_however_many_calls_were_out() {
     let mut late = Vec::new();
     for (n, job) in out.into_iter().enumerate() {
         if n < 5 {
-            bench.posted(job, Verdict::Unauthorized(fault("APIGW.0307")))
+            bench.posted(job, Verdict::Unauthorized(fault("APIGW.0307")));
         } else {
-            late.push(job)
+            late.push(job);
         }
     }
     let Step::Refresh { generation: Some(1) } = bench.next() else { panic!("a fresh token") };
@@ -322,7 +322,7 @@ fn a_request_that_fails_alone_is_given_up_and_costs_the_others_nothing() {
         bench.deliver(Request { priority: 0, ..request(&format!("s{n}"), "a") }, false);
         match bench.next() {
             Step::Post(job) if &*job.request.source_server_id == "bad" => {
-                bench.posted(job, refused_connection())
+                bench.posted(job, refused_connection());
             }
             Step::Post(job) => {
                 healthy += 1;

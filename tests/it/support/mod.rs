@@ -1,4 +1,4 @@
 //! What tests share.
 
-pub(crate) mod rabbit;
 pub(crate) mod bench;
+pub(crate) mod rabbit;
