@@ -19,6 +19,7 @@ pub mod intake;
 pub mod logging;
 pub mod metrics;
 pub mod observe;
+pub mod plan;
 pub mod results;
 pub mod sandbox;
 pub mod source;

@@ -88,18 +88,22 @@ fn plain(name: &str) -> Vec<u8> {
         .collect()
 }
 
-/// The Levenshtein distance.
+/// How many letters differ: replaced, left out, added, or two swapped (optimal string alignment).
 fn distance(left: &[u8], right: &[u8]) -> usize {
-    let mut row: Vec<usize> = (0..=right.len()).collect();
+    let mut rows: Vec<Vec<usize>> = vec![(0..=right.len()).collect()];
     for (i, a) in left.iter().enumerate() {
-        let mut corner = std::mem::replace(&mut row[0], i + 1);
+        let mut row = vec![i + 1];
         for (j, b) in right.iter().enumerate() {
-            let replaced = corner + usize::from(a != b);
-            corner = row[j + 1];
-            row[j + 1] = replaced.min(corner + 1).min(row[j] + 1);
+            let replaced = rows[i][j] + usize::from(a != b);
+            let mut least = replaced.min(rows[i][j + 1] + 1).min(row[j] + 1);
+            if i > 0 && j > 0 && *a == right[j - 1] && left[i - 1] == *b {
+                least = least.min(rows[i - 1][j - 1] + 1);
+            }
+            row.push(least);
         }
+        rows.push(row);
     }
-    row[right.len()]
+    rows[left.len()][right.len()]
 }
 
 impl Rule {
@@ -135,7 +139,7 @@ impl Rule {
 }
 
 impl Kind {
-    pub(super) fn in_words(&self) -> String {
+    pub(crate) fn in_words(&self) -> String {
         match *self {
             Self::Text { min: 0, max, .. } => format!("text of at most {max} characters"),
             Self::Text { min, max, letters: Letters::Any } => {
@@ -202,6 +206,7 @@ mod tests {
     fn a_slip_of_the_pen_gets_a_hint_and_another_word_does_not() {
         let names = || TASK.rules.iter().map(|rule| rule.name);
         assert_eq!(nearest("prority", names()), Some("priority"));
+        assert_eq!(nearest("nmae", names()), Some("name"));
         assert_eq!(nearest("sourceServer", names()), Some("source_server"));
         assert_eq!(nearest("owner", names()), None);
     }

@@ -98,10 +98,7 @@ impl Reader {
         for name in std::mem::take(&mut self.left_out) {
             self.report.path.push(Step::Known(name));
             let what = || {
-                (
-                    "absent or null".to_owned(),
-                    "required, unless vm_template_id names a template".to_owned(),
-                )
+                ("absent".to_owned(), "required, unless vm_template_id names a template".to_owned())
             };
             if template {
                 self.report.question(what);

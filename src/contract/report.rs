@@ -122,7 +122,7 @@ fn escape(name: &str, pointer: &mut String) {
 }
 
 /// A text as it is shown to people: quoted, without control characters or other tricks, shortened.
-pub(super) fn shown(text: &str) -> String {
+pub fn shown(text: &str) -> String {
     let mut shown = String::with_capacity(MAX_SHOWN + 8);
     shown.push('"');
     let mut chars = text.chars();

@@ -1,0 +1,196 @@
+//! What does a row say beside the request? The columns `x-sluice-*` of a plan, named like the headers that they become.
+
+use jiff::civil::{Date, DateTime};
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, ZonedDateTime};
+use serde::Serialize;
+
+use super::cell::{Cell, Refused, boolean};
+use crate::intake::header;
+
+/// What a planner can say of one request that the API is not told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Settings {
+    /// Not to be submitted before.
+    #[serde(rename = "x-sluice-not-before", skip_serializing_if = "Option::is_none")]
+    pub not_before: Option<Timestamp>,
+    /// Not to be submitted after; it ends as `expired`.
+    #[serde(rename = "x-sluice-deadline", skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Timestamp>,
+    /// Orders the request in place of the body's `priority`.
+    #[serde(rename = "x-sluice-priority", skip_serializing_if = "Option::is_none")]
+    pub priority: Option<u16>,
+    /// A finished migration is wanted again.
+    #[serde(rename = "x-sluice-again", skip_serializing_if = "Option::is_none")]
+    pub again: Option<bool>,
+}
+
+/// One of the columns, for templates and explanations: its name, what is allowed, what it means.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting {
+    pub name: &'static str,
+    pub allowed: &'static str,
+    pub about: &'static str,
+}
+
+const TIME: &str = "a time such as 2026-11-28 22:00 or 2026-11-28T22:00:00+08:00";
+
+/// All settings that a plan can have.
+pub const SETTINGS: [Setting; 4] = [
+    Setting {
+        name: header::NOT_BEFORE,
+        allowed: TIME,
+        about: "Not submitted before. Without an offset it is the time of this machine; a date alone is its first moment.",
+    },
+    Setting {
+        name: header::DEADLINE,
+        allowed: TIME,
+        about: "Not submitted after: the request then ends as expired. Without an offset it is the time of this machine.",
+    },
+    Setting {
+        name: header::PRIORITY,
+        allowed: "a whole number from 0 to 65535",
+        about: "Orders the request in place of its priority, which the API still gets as it is.",
+    },
+    Setting {
+        name: header::AGAIN,
+        allowed: "true or false",
+        about: "Whether a migration of this server that has succeeded before is wanted again.",
+    },
+];
+
+impl Settings {
+    /// Takes a setting by its name; an empty cell says nothing.
+    pub(super) fn put(&mut self, name: &str, cell: &Cell, zone: &TimeZone) -> Result<(), Refused> {
+        if matches!(cell, Cell::Empty | Cell::Blank) {
+            return Ok(());
+        }
+        let fits = match name {
+            header::NOT_BEFORE => time(cell, zone).map(|at| self.not_before = Some(at)),
+            header::DEADLINE => time(cell, zone).map(|at| self.deadline = Some(at)),
+            header::PRIORITY => priority(cell).map(|priority| self.priority = Some(priority)),
+            header::AGAIN => again(cell).map(|again| self.again = Some(again)),
+            _ => None,
+        };
+        fits.ok_or_else(|| {
+            let setting = SETTINGS.iter().find(|setting| setting.name == name);
+            let allowed = setting.map_or_else(
+                || format!("one of {}", SETTINGS.map(|setting| setting.name).join(", ")),
+                |setting| setting.allowed.to_owned(),
+            );
+            Refused { found: cell.shown(), allowed, advice: "" }
+        })
+    }
+
+    /// A deadline that comes before the first moment can never be met.
+    pub(super) fn check(&self) -> Result<(), Refused> {
+        match (self.not_before, self.deadline) {
+            (Some(not_before), Some(deadline)) if deadline <= not_before => Err(Refused {
+                found: deadline.to_string(),
+                allowed: format!("a time after {} ({not_before})", header::NOT_BEFORE),
+                advice: "",
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn is_known(name: &str) -> bool {
+        SETTINGS.iter().any(|setting| setting.name == name)
+    }
+}
+
+fn time(cell: &Cell, zone: &TimeZone) -> Option<Timestamp> {
+    let local = |at: DateTime| zone.to_timestamp(at).ok();
+    match cell {
+        Cell::Text(text) => {
+            let instant = text.parse::<Timestamp>().ok();
+            let instant = instant
+                .or_else(|| text.parse::<ZonedDateTime>().ok().map(|zoned| zoned.timestamp()));
+            let instant = instant.or_else(|| local(text.parse().ok()?));
+            instant.or_else(|| {
+                local(text.parse::<Date>().ok()?.to_datetime(jiff::civil::Time::midnight()))
+            })
+        }
+        &Cell::Date(year, month, day, hour, minute, second) => {
+            let small = |number: u8| i8::try_from(number).ok();
+            let year = i16::try_from(year).ok()?;
+            let (month, day, hour) = (small(month)?, small(day)?, small(hour)?);
+            local(DateTime::new(year, month, day, hour, small(minute)?, small(second)?, 0).ok()?)
+        }
+        _ => None,
+    }
+}
+
+fn priority(cell: &Cell) -> Option<u16> {
+    match cell {
+        Cell::Text(text) => text.parse().ok(),
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // checked before
+        Cell::Number(number) if number.fract() == 0.0 && (0.0..=65_535.0).contains(number) => {
+            Some(*number as u16)
+        }
+        _ => None,
+    }
+}
+
+fn again(cell: &Cell) -> Option<bool> {
+    match cell {
+        Cell::Boolean(again) => Some(*again),
+        Cell::Text(text) => boolean(text),
+        Cell::Number(number) => boolean(&number.to_string()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_in_every_way_that_people_write_them() {
+        let zone = TimeZone::fixed(jiff::tz::offset(8));
+        let at = |text: &str| time(&Cell::typed(text), &zone).map(|at| at.to_string());
+        for text in [
+            "2026-11-28T14:00:00Z",
+            "2026-11-28T22:00:00+08:00",
+            "2026-11-28T22:00:00",
+            "2026-11-28 22:00",
+            "2026-11-28T23:00[Asia/Tokyo]",
+        ] {
+            assert_eq!(at(text).as_deref(), Some("2026-11-28T14:00:00Z"), "{text}");
+        }
+        assert_eq!(at("2026-11-28").as_deref(), Some("2026-11-27T16:00:00Z"));
+        assert_eq!(
+            time(&Cell::Date(2026, 11, 28, 22, 0, 0), &zone).unwrap().to_string(),
+            "2026-11-28T14:00:00Z"
+        );
+        for text in ["", "tomorrow", "22:00", "28.11.2026", "2026-13-01"] {
+            assert_eq!(at(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn settings_say_what_is_wrong_with_them() {
+        let mut settings = Settings::default();
+        let zone = TimeZone::UTC;
+        settings.put(header::PRIORITY, &Cell::Number(7.0), &zone).unwrap();
+        settings.put(header::AGAIN, &Cell::typed("TRUE"), &zone).unwrap();
+        settings.put(header::DEADLINE, &Cell::Empty, &zone).unwrap();
+        assert_eq!(
+            (settings.priority, settings.again, settings.deadline),
+            (Some(7), Some(true), None)
+        );
+        let refused = settings.put(header::PRIORITY, &Cell::Number(65_536.0), &zone).unwrap_err();
+        assert_eq!(refused.allowed, "a whole number from 0 to 65535");
+        assert!(
+            settings
+                .put("x-sluice-prio", &Cell::typed("1"), &zone)
+                .unwrap_err()
+                .allowed
+                .contains(header::PRIORITY)
+        );
+
+        settings.put(header::NOT_BEFORE, &Cell::typed("2026-11-28"), &zone).unwrap();
+        settings.put(header::DEADLINE, &Cell::typed("2026-11-28"), &zone).unwrap();
+        assert!(settings.check().is_err());
+    }
+}

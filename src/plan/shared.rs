@@ -1,0 +1,135 @@
+//! What do all rows of a plan share? The defaults file and the `--set` values, read and typed once.
+
+use std::path::Path;
+
+use jiff::tz::TimeZone;
+
+use super::cell::{Cell, Refused};
+use super::settings::Settings;
+use super::tree::Node;
+use super::{Options, PlanError};
+use crate::contract::{Kind, Part, Rule, fields, find, nearest, parts};
+use crate::intake::header;
+
+/// What is filled into every row.
+#[derive(Default)]
+pub(super) struct Shared {
+    /// Fields that rows may leave out.
+    pub(super) defaults: Option<Node>,
+    pub(super) default_settings: Settings,
+    /// (path, value): over whatever the row says.
+    pub(super) set: Vec<(String, Node)>,
+    /// (name, value): over the row's settings.
+    pub(super) set_settings: Vec<(String, Cell)>,
+}
+
+impl Shared {
+    /// All that is wrong with the options at once.
+    pub(super) fn read(options: &Options) -> Result<Self, PlanError> {
+        let mut shared = Self::default();
+        let mut problems = Vec::new();
+        if let Some(file) = &options.defaults
+            && let Err(problem) = shared.read_defaults(file, &options.zone)
+        {
+            problems.push(format!("{}: {problem}", file.display()));
+        }
+        for text in &options.set {
+            if let Err(problem) = shared.read_set(text, &options.zone) {
+                problems.push(format!("--set {text}: {problem}"));
+            }
+        }
+        if problems.is_empty() { Ok(shared) } else { Err(PlanError::Shared(problems)) }
+    }
+
+    /// Whether a JSON row stays as it is.
+    pub(super) fn is_empty(&self) -> bool {
+        self.defaults.is_none() && self.set.is_empty()
+    }
+
+    fn read_defaults(&mut self, file: &Path, zone: &TimeZone) -> Result<(), String> {
+        let text =
+            std::fs::read_to_string(file).map_err(|error| format!("cannot be read: {error}"))?;
+        let toml = file.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("toml"));
+        let mut node = if toml {
+            let value: serde_json::Value =
+                toml::from_str(&text).map_err(|error| error.to_string())?;
+            Node::parse(&value.to_string())
+        } else {
+            Node::parse(text.trim_start_matches('\u{feff}'))
+        }
+        .map_err(|error| format!("is no valid JSON: {error}"))?;
+        node.open_all();
+        if !matches!(node, Node::Object(_)) {
+            return Err("must hold one JSON object: the fields of a request".to_owned());
+        }
+        for (name, value) in node.take(header::PREFIX) {
+            put_setting(&mut self.default_settings, &name, &value, zone)
+                .map_err(|refused| in_words(&name, &refused))?;
+        }
+        self.defaults = Some(node);
+        Ok(())
+    }
+
+    fn read_set(&mut self, text: &str, zone: &TimeZone) -> Result<(), String> {
+        let Some((name, value)) = text.split_once('=') else {
+            return Err("write it as field=value".to_owned());
+        };
+        let name = name.trim();
+        // nobody sets a field to say nothing: the empty value is the empty text
+        let cell = if value.is_empty() { Cell::Blank } else { Cell::typed(value) };
+        if name.starts_with(header::PREFIX) {
+            Settings::default()
+                .put(name, &cell, zone)
+                .map_err(|refused| in_words(name, &refused))?;
+            self.set_settings.push((name.to_owned(), cell));
+            return Ok(());
+        }
+        let rule = known(name)?;
+        let Some(node) =
+            cell.to_json(rule.kind, false).map_err(|refused| in_words(name, &refused))?
+        else {
+            return Err(format!("needs a value: {}", rule.allowed()));
+        };
+        self.set.push((name.to_owned(), node));
+        Ok(())
+    }
+}
+
+/// The rule of a field that `--set` names.
+fn known(name: &str) -> Result<&'static Rule, String> {
+    match find(name) {
+        Some(_) if parts(name).any(|part| part == Part::Each) => {
+            Err(format!("name the element, from 0 on: {}", name.replacen("[]", ".0", 1)))
+        }
+        Some(rule) if !matches!(rule.kind, Kind::Object(_)) => Ok(rule),
+        _ => {
+            let paths: Vec<String> = fields().into_iter().map(|field| field.path).collect();
+            let hint = nearest(name, paths.iter().map(String::as_str));
+            let hint = hint.map_or_else(String::new, |meant| format!("; did you mean {meant}?"));
+            Err(format!("{name:?} is no field of the contract{hint}"))
+        }
+    }
+}
+
+fn in_words(name: &str, refused: &Refused) -> String {
+    format!("{name}: found {}; allowed: {}", refused.found, refused.allowed)
+}
+
+/// Puts a setting that stands in JSON.
+pub(super) fn put_setting(
+    settings: &mut Settings,
+    name: &str,
+    value: &Node,
+    zone: &TimeZone,
+) -> Result<(), Refused> {
+    let json = value.to_bytes();
+    let cell = match serde_json::from_slice(&json) {
+        Ok(serde_json::Value::Null) => Cell::Empty,
+        Ok(serde_json::Value::Bool(value)) => Cell::Boolean(value),
+        Ok(serde_json::Value::Number(number)) => Cell::Number(number.as_f64().unwrap_or(f64::NAN)),
+        Ok(serde_json::Value::String(text)) => Cell::typed(&text),
+        // an object or an array is no setting: it is refused as the text it is
+        _ => Cell::Error(String::from_utf8_lossy(&json).into_owned()),
+    };
+    settings.put(name, &cell, zone)
+}
