@@ -4,6 +4,7 @@ mod completions;
 mod config;
 mod exit;
 mod lane;
+mod sandbox;
 mod schema;
 
 use std::collections::BTreeMap;
@@ -29,6 +30,8 @@ pub struct Cli {
 enum Command {
     /// Check a configuration, or show what holds and where it comes from
     Config(config::Args),
+    /// Stand in for the API on this machine: limits, faults, statistics; to rehearse a plan
+    Sandbox(sandbox::Args),
     /// Print the JSON Schema of a request or a result
     Schema(schema::Args),
     /// Print a completion script for a shell, or write man pages
@@ -49,6 +52,7 @@ impl Cli {
     pub fn run(self, world: &World) -> Result<Exit, Failure> {
         match self.command {
             Command::Config(args) => config::run(&args, world),
+            Command::Sandbox(args) => sandbox::run(&args),
             Command::Schema(args) => Ok(schema::run(&args)),
             Command::Completions(args) => completions::run(&args),
         }
