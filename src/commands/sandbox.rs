@@ -18,18 +18,20 @@ use crate::sandbox::{Latency, Options, Sandbox, Stats, TOKEN, USER};
     after_help = "Example: sluice sandbox --quota 2/s --quota 60/min --running 30m --time-scale 60"
 )]
 pub(super) struct Args {
-    /// Where to listen; port 0 takes a free one
-    #[arg(long, default_value = "127.0.0.1:9465", value_name = "ADDRESS")]
+    /// Where to listen (default 127.0.0.1:9465; port 0 takes a free one)
+    #[arg(
+        long,
+        default_value = "127.0.0.1:9465",
+        hide_default_value = true,
+        value_name = "ADDRESS"
+    )]
     listen: SocketAddr,
-    /// All options, as JSON; the flags below override it
+    /// All options, as JSON (docs/sandbox.md); the flags below override it
     #[arg(long, value_name = "FILE")]
     options: Option<PathBuf>,
     /// A limit on calls, as 20/s or 300/min; may be given several times, all hold
     #[arg(long, value_name = "RATE")]
     quota: Vec<Rate>,
-    /// Send Retry-After with a 429
-    #[arg(long)]
-    retry_after: bool,
     /// From a task's creation until it runs
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     ready: Option<Duration>,
@@ -51,12 +53,6 @@ pub(super) struct Args {
     /// A fault script: a JSON array of rules (docs/sandbox.md)
     #[arg(long, value_name = "FILE")]
     faults: Option<PathBuf>,
-    /// The registered source servers, a JSON array; without it any id is registered
-    #[arg(long, value_name = "FILE")]
-    sources: Option<PathBuf>,
-    /// Accept any token
-    #[arg(long)]
-    any_token: bool,
     /// The same seed gives the same faults
     #[arg(long, value_name = "NUMBER")]
     seed: Option<u64>,
@@ -100,8 +96,6 @@ impl Args {
         if !self.quota.is_empty() {
             options.quota.limits.clone_from(&self.quota);
         }
-        options.quota.retry_after |= self.retry_after;
-        options.auth.any_token |= self.any_token;
         set(&mut options.tasks.ready, self.ready);
         set(&mut options.tasks.running, self.running);
         set(&mut options.tasks.fail_probability, self.fail);
@@ -111,9 +105,6 @@ impl Args {
         set(&mut options.seed, self.seed);
         if let Some(path) = &self.faults {
             options.faults = read(path)?;
-        }
-        if let Some(path) = &self.sources {
-            options.sources = Some(read(path)?);
         }
         options.check().map(|()| options)
     }

@@ -270,13 +270,11 @@ fn trickle(body: Bytes, bytes_per_second: u32) -> Body {
 fn half(mut body: Bytes) -> Body {
     let sent = body.split_to(body.len() / 2);
     Body::from_stream(stream::unfold(Some(sent), move |sent| async move {
-        match sent {
-            Some(sent) => Some((Ok(sent), None)),
-            None => {
-                // The server sends what it has when there is nothing more for the moment.
-                tokio::task::yield_now().await;
-                Some((Err(io::Error::from(io::ErrorKind::ConnectionAborted)), None))
-            }
+        if let Some(sent) = sent {
+            return Some((Ok(sent), None));
         }
+        // The server sends what it has when there is nothing more for the moment.
+        tokio::task::yield_now().await;
+        Some((Err(io::Error::from(io::ErrorKind::ConnectionAborted)), None))
     }))
 }
