@@ -40,6 +40,18 @@ const ENTRIES: usize = 20;
 const SHORTEST: usize = 8;
 
 impl Answer {
+    pub(super) fn new(status: u16, body: Body) -> Self {
+        Self {
+            status,
+            body,
+            request_id: None,
+            retry_after: None,
+            date: None,
+            subject_token: None,
+            hidden: Vec::new(),
+        }
+    }
+
     pub(super) fn is_success(&self) -> bool {
         (200..300).contains(&self.status)
     }
@@ -205,15 +217,8 @@ mod tests {
     use super::*;
 
     fn answer(status: u16, body: &[u8]) -> Answer {
-        Answer {
-            status,
-            body: Body::Whole(Bytes::copy_from_slice(body)),
-            request_id: None,
-            retry_after: None,
-            date: None,
-            subject_token: None,
-            hidden: vec![Secret::new("a-secret-token")],
-        }
+        Answer::new(status, Body::Whole(Bytes::copy_from_slice(body)))
+            .without(&Secret::new("a-secret-token"))
     }
 
     fn word(verdict: &Verdict) -> &'static str {

@@ -123,12 +123,25 @@ impl Credentials {
 
     /// Sees to a credential that is newer than the one of generation `used`, which was refused. `Err` says why there
     /// is none: the account is to be halted. Any number of callers may ask, as often as they like.
+    ///
+    /// `None` asks for the probe of a halted account: a newer one if it can be had, else the one that there is, because
+    /// what was wrong with it may have been mended elsewhere (a permission, a clock).
     pub(super) async fn refresh(
         &self,
         http: &reqwest::Client,
         used: Option<u64>,
     ) -> Result<u64, Fault> {
-        let used = used.unwrap_or_else(|| self.held().generation);
+        if let Some(used) = used {
+            return self.newer(http, used).await;
+        }
+        let used = self.held().generation;
+        let newer = self.newer(http, used).await;
+        newer.or_else(|fault| {
+            self.current().map(|credential| credential.generation).map_err(|_| fault)
+        })
+    }
+
+    async fn newer(&self, http: &reqwest::Client, used: u64) -> Result<u64, Fault> {
         match &self.origin {
             Origin::LogIn(log_in) => self.log_in(log_in, http, used).await,
             Origin::Token(_) | Origin::Keys(_) => {

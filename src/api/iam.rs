@@ -185,15 +185,7 @@ mod tests {
 
     fn answer(status: u16, body: &str, token: Option<&str>) -> Answer {
         let body = answer::Body::Whole(Bytes::copy_from_slice(body.as_bytes()));
-        Answer {
-            status,
-            body,
-            request_id: None,
-            retry_after: None,
-            date: None,
-            subject_token: token.map(Secret::new),
-            hidden: Vec::new(),
-        }
+        Answer { subject_token: token.map(Secret::new), ..Answer::new(status, body) }
     }
 
     #[test]

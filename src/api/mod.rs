@@ -75,6 +75,15 @@ const ROOM: usize = 256 * 1024;
 /// 200 tasks, each with its servers and disks.
 const LIST_ROOM: usize = 32 * 1024 * 1024;
 
+/// What an answer to `POST /v3/tasks` means: the client's reading of it, without a client.
+pub fn verdict_of(status: u16, retry_after: Option<&str>, body: Bytes) -> Verdict {
+    let answer = Answer {
+        retry_after: retry_after.map(str::to_owned),
+        ..Answer::new(status, Body::Whole(body))
+    };
+    answer.verdict()
+}
+
 impl Client {
     /// Reads certificates and secrets, connects to nothing.
     pub fn new(settings: &Settings) -> Result<Self, ApiConfigError> {
@@ -123,9 +132,10 @@ impl Client {
         got
     }
 
-    /// Sees to a credential that is newer than the one of generation `used`, which was refused (`None`: whichever is in
-    /// use), and says its generation; one log-in at a time, and no sooner than the account's lock allows. `Err` says why
-    /// there is none: the account is to be halted.
+    /// Sees to a credential that is newer than the one of generation `used`, which was refused, and says its
+    /// generation; one log-in at a time, and no sooner than the account's lock allows. `Err` says why there is none:
+    /// the account is to be halted. `None` asks for the probe of a halted account: a newer one if it can be had, else
+    /// the one that there is.
     pub async fn refresh(&self, used: Option<u64>) -> Result<u64, Fault> {
         self.0.credentials.refresh(&self.0.http, used).await
     }

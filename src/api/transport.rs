@@ -104,14 +104,13 @@ fn proxy(settings: &Settings) -> Result<Option<Proxy>, ApiConfigError> {
 /// Sends one request and reads at most `room` bytes of its answer.
 pub(super) async fn send(request: RequestBuilder, room: usize) -> Result<Answer, Unanswered> {
     let response = request.send().await.map_err(|error| unanswered(&error))?;
+    let headers = response.headers();
     let mut answer = Answer {
-        status: response.status().as_u16(),
-        body: Body::Whole(Bytes::new()),
-        request_id: header(response.headers(), "x-request-id"),
-        retry_after: header(response.headers(), RETRY_AFTER.as_str()),
-        date: header(response.headers(), DATE.as_str()).and_then(|date| http_date(&date)),
-        subject_token: response.headers().get("x-subject-token").and_then(subject_token),
-        hidden: Vec::new(),
+        request_id: header(headers, "x-request-id"),
+        retry_after: header(headers, RETRY_AFTER.as_str()),
+        date: header(headers, DATE.as_str()).and_then(|date| http_date(&date)),
+        subject_token: headers.get("x-subject-token").and_then(subject_token),
+        ..Answer::new(response.status().as_u16(), Body::Whole(Bytes::new()))
     };
     answer.body = read_body(response, room).await;
     Ok(answer)

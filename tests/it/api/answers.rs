@@ -209,7 +209,7 @@ async fn a_look_asks_for_one_source_server() {
         [
             "GET /v3/tasks?limit=200&source_server_id=a%20b%26c HTTP/1.1",
             "GET /v3/tasks?limit=200&offset=400 HTTP/1.1",
-            "GET /v3/tasks?limit=1&state=RUNNING HTTP/1.1",
+            "GET /v3/tasks?limit=200&state=RUNNING HTTP/1.1",
         ]
     );
     assert_eq!(
