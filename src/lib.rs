@@ -18,6 +18,7 @@ pub mod http;
 pub mod intake;
 pub mod logging;
 pub mod metrics;
+pub mod notify;
 pub mod observe;
 pub mod plan;
 pub mod results;
