@@ -8,7 +8,9 @@ mod connect;
 mod convert;
 mod delivery;
 mod link;
+mod planner;
 mod publisher;
+mod reader;
 mod session;
 pub mod settings;
 mod source;
@@ -19,6 +21,8 @@ mod version;
 
 pub use delivery::Held;
 pub use link::SessionLost;
+pub use planner::{Enqueue, Planner, PlannerError, coarse, requests_waiting};
+pub use reader::{From, Reader};
 pub use source::{Broker, Options};
 pub use status::{State, Status};
 pub use version::Version;

@@ -4,8 +4,11 @@ mod completions;
 mod config;
 mod exit;
 mod lane;
+mod run;
 mod sandbox;
 mod schema;
+mod signals;
+mod topology;
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -28,6 +31,10 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Submit what is in the queue: the worker
+    Run(run::Args),
+    /// Declare, compare or print the exchanges and queues on the broker
+    Topology(topology::Args),
     /// Check a configuration, or show what holds and where it comes from
     Config(config::Args),
     /// Stand in for the API on this machine: limits, faults, statistics; to rehearse a plan
@@ -51,12 +58,20 @@ impl Cli {
     /// What stopped it, and the exit code that says so.
     pub fn run(self, world: &World) -> Result<Exit, Failure> {
         match self.command {
+            Command::Run(args) => run::run(&args, world),
+            Command::Topology(args) => topology::run(&args, world),
             Command::Config(args) => config::run(&args, world),
             Command::Sandbox(args) => sandbox::run(&args),
             Command::Schema(args) => Ok(schema::run(&args)),
             Command::Completions(args) => completions::run(&args),
         }
     }
+}
+
+/// The runtime of the commands that wait for something.
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    let built = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    built.map_err(|e| Failure::usage(format!("cannot start the runtime: {e}")))
 }
 
 /// Prints to stdout; a reader that has gone away (`| head`) is no error.

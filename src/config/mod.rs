@@ -6,6 +6,7 @@
 //! How values are written: [`values`].
 
 mod check;
+mod core;
 mod problem;
 mod read;
 pub mod sections;

@@ -9,6 +9,7 @@ use serde::de::{self, Deserializer};
 
 use super::values::{self, Secret};
 use crate::core::rate::Rate;
+use crate::core::schedule;
 
 #[derive(Clone, Debug, Deserialize)]
 pub struct Contract {
@@ -82,7 +83,8 @@ impl Limits {
 
 #[derive(Clone, Debug, Deserialize)]
 pub struct Schedule {
-    pub windows: Vec<String>,
+    #[serde(deserialize_with = "windows")]
+    pub windows: Vec<schedule::Window>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -124,6 +126,22 @@ pub struct Log {
 pub enum LogFormat {
     Text,
     Json,
+}
+
+/// Times of the week.
+fn windows<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<schedule::Window>, D::Error> {
+    /// Read one by one, so that an error is found at its place in the list.
+    struct Item(schedule::Window);
+
+    impl<'de> Deserialize<'de> for Item {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            let text = String::deserialize(deserializer)?;
+            text.parse().map(Self).map_err(de::Error::custom)
+        }
+    }
+
+    let items = Vec::<Item>::deserialize(deserializer)?;
+    Ok(items.into_iter().map(|item| item.0).collect())
 }
 
 /// `"auto"` or a number of deliveries that a prefetch can hold.

@@ -16,6 +16,7 @@ mod limits;
 mod metrics;
 mod model;
 mod plan;
+mod progress;
 mod rabbit;
 mod sandbox;
 mod simulation;

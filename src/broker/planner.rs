@@ -1,0 +1,266 @@
+//! What does a planner's machine need of the broker? To publish requests and announcements with confirms, and to know
+//! how much is waiting. No worker, no topology of its own.
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use lapin::options::{ConfirmSelectOptions, QueueDeclareOptions};
+use lapin::types::{AMQPValue, FieldTable, ShortString};
+use lapin::{Connection, ErrorKind};
+
+use super::convert::{long, properties, short};
+use super::link::{Link, SessionLost};
+use super::publisher::{Outgoing, Publisher};
+use super::settings::{Broker as Settings, Queues};
+use super::{ANSWER, connect, within};
+use crate::intake::header;
+use crate::results::{self, CloudEvent, Enqueued, Opened};
+
+/// One request as it is enqueued.
+#[derive(Clone, Debug)]
+pub struct Enqueue {
+    pub message_id: String,
+    pub body: Bytes,
+    pub batch: String,
+    pub row: u64,
+    pub enqueued_at: Timestamp,
+    /// What orders the request, for the broker's coarse pre-sort.
+    pub priority: u16,
+    /// The planner's settings as headers: name and text.
+    pub settings: Vec<(&'static str, String)>,
+}
+
+/// Why a planner cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum PlannerError {
+    #[error("{0}")]
+    Settings(String),
+    #[error("the broker is out of reach: {0}; check broker.url and that it runs")]
+    OutOfReach(SessionLost),
+    #[error(
+        "there is no {what} on the broker: start the worker once, or run `sluice topology apply`; or is queues.prefix another one there?"
+    )]
+    Missing { what: String },
+    #[error("the broker refused: {0}")]
+    Refused(SessionLost),
+}
+
+/// A connection of a planner.
+#[derive(Debug)]
+pub struct Planner {
+    connection: Connection,
+    publisher: Publisher,
+    queues: Queues,
+    /// The queue's highest priority.
+    levels: u8,
+    waiting: u32,
+}
+
+impl Planner {
+    /// Connects to the first broker that answers, and makes sure that the queue and the exchange are there.
+    ///
+    /// # Errors
+    /// Says what is missing and what to do.
+    pub async fn open(settings: &Settings, queues: &Queues) -> Result<Self, PlannerError> {
+        let connection = connection(settings, "sluice enqueue").await?;
+        let waiting = waiting(&connection, &queues.requests()).await?;
+        waiting_exchange(&connection, &queues.results()).await?;
+        let lost = |error| PlannerError::Refused(SessionLost(error));
+        let channel = within(ANSWER, "opening a channel", connection.create_channel()).await;
+        let channel = channel.map_err(PlannerError::Refused)?;
+        let confirms = channel.confirm_select(ConfirmSelectOptions::default());
+        within(ANSWER, "asking for confirms", confirms).await.map_err(|e| lost(e.0))?;
+        let publisher = Publisher::start(channel, Link::new());
+        Ok(Self {
+            connection,
+            publisher,
+            queues: queues.clone(),
+            levels: queues.max_priority,
+            waiting,
+        })
+    }
+
+    /// Messages that wait in the queue of requests, as of the start; those that a worker holds are not among them.
+    pub fn waiting(&self) -> u32 {
+        self.waiting
+    }
+
+    /// Publishes requests; resolves when the broker has confirmed all of them. Several calls may be under way at once.
+    ///
+    /// # Errors
+    /// The broker refused or lost one; some of the others may have been taken.
+    pub async fn enqueue(&self, requests: Vec<Enqueue>) -> Result<(), PlannerError> {
+        let queue = short(&self.queues.requests());
+        let messages = requests.into_iter().map(|request| self.message(&queue, request)).collect();
+        self.publisher.publish(messages).await.map(drop).map_err(PlannerError::Refused)
+    }
+
+    fn message(&self, queue: &ShortString, request: Enqueue) -> Outgoing {
+        let mut headers = FieldTable::default();
+        let mut put = |name: &str, value: AMQPValue| {
+            headers.insert(short(name), value);
+        };
+        put(header::BATCH, long(&request.batch));
+        put(header::ENQUEUED_AT, long(&format!("{:.3}", request.enqueued_at)));
+        put(header::ROW, long(&request.row.to_string()));
+        for (name, text) in &request.settings {
+            put(name, long(text));
+        }
+        let properties = properties(&request.message_id, "sluice.request", request.enqueued_at)
+            .with_content_type("application/json".into())
+            .with_priority(coarse(request.priority, self.levels))
+            .with_headers(headers);
+        Outgoing {
+            exchange: ShortString::default(),
+            key: queue.clone(),
+            body: request.body,
+            properties,
+        }
+    }
+
+    /// Says on the results exchange that a batch begins.
+    ///
+    /// # Errors
+    /// The broker refused it.
+    pub async fn announce_opened(&self, opened: Opened, at: Timestamp) -> Result<(), PlannerError> {
+        let batch = opened.batch.clone();
+        self.announce(&results::opened(opened, &self.queues.prefix, at), &batch).await
+    }
+
+    /// Says on the results exchange that a batch is complete in the queue.
+    ///
+    /// # Errors
+    /// The broker refused it.
+    pub async fn announce_enqueued(
+        &self,
+        enqueued: Enqueued,
+        at: Timestamp,
+    ) -> Result<(), PlannerError> {
+        let batch = enqueued.batch.clone();
+        self.announce(&results::enqueued(enqueued, &self.queues.prefix, at), &batch).await
+    }
+
+    async fn announce<T: serde::Serialize>(
+        &self,
+        event: &CloudEvent<T>,
+        batch: &str,
+    ) -> Result<(), PlannerError> {
+        let message = Outgoing {
+            exchange: short(&self.queues.results()),
+            key: short(&results::batch_routing_key(batch)),
+            body: event.to_json().into(),
+            properties: properties(&event.id, &event.kind, event.time)
+                .with_content_type(results::CONTENT_TYPE.into()),
+        };
+        self.publisher.publish(vec![message]).await.map(drop).map_err(PlannerError::Refused)
+    }
+
+    /// Everything was confirmed, so nothing depends on how this ends.
+    pub async fn close(self) {
+        let _ = within(ANSWER, "closing", self.connection.close(200, "done".into())).await;
+    }
+}
+
+/// How many messages wait in the queue of requests.
+///
+/// # Errors
+/// The broker is out of reach, or has no such queue.
+pub async fn requests_waiting(settings: &Settings, queues: &Queues) -> Result<u32, PlannerError> {
+    let connection = connection(settings, "sluice check").await?;
+    let found = waiting(&connection, &queues.requests()).await;
+    let _ = within(ANSWER, "closing", connection.close(200, "done".into())).await;
+    found
+}
+
+/// Connects to the first of the brokers that answers.
+pub(super) async fn connection(
+    settings: &Settings,
+    name: &str,
+) -> Result<Connection, PlannerError> {
+    let addresses = connect::addresses(settings).map_err(PlannerError::Settings)?;
+    let mut why = SessionLost("broker.url is empty".to_owned());
+    for address in &addresses {
+        match connect::open(address, name).await {
+            Ok(connection) => return Ok(connection),
+            Err(lost) => why = lost,
+        }
+    }
+    Err(PlannerError::OutOfReach(why))
+}
+
+/// Asks on a scratch channel, which a missing queue costs its life.
+pub(super) async fn waiting(connection: &Connection, queue: &str) -> Result<u32, PlannerError> {
+    let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+    let asked = async {
+        let channel = connection.create_channel().await?;
+        let found = channel.queue_declare(short(queue), options, FieldTable::default()).await?;
+        channel.close(200, "done".into()).await?;
+        Ok(found.message_count())
+    };
+    passive(asked, &format!("queue {queue}")).await
+}
+
+async fn waiting_exchange(connection: &Connection, exchange: &str) -> Result<(), PlannerError> {
+    let options = lapin::options::ExchangeDeclareOptions { passive: true, ..Default::default() };
+    let asked = async {
+        let channel = connection.create_channel().await?;
+        let kind = lapin::ExchangeKind::Topic;
+        channel.exchange_declare(short(exchange), kind, options, FieldTable::default()).await?;
+        channel.close(200, "done".into()).await
+    };
+    passive(asked, &format!("exchange {exchange}")).await
+}
+
+/// 404 is a thing that is missing; anything else is the broker's refusal.
+async fn passive<T>(
+    asked: impl Future<Output = lapin::Result<T>>,
+    what: &str,
+) -> Result<T, PlannerError> {
+    match tokio::time::timeout(ANSWER, asked).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) if is_not_found(&error) => {
+            Err(PlannerError::Missing { what: what.to_owned() })
+        }
+        Ok(Err(error)) => {
+            Err(PlannerError::Refused(SessionLost(format!("looking at {what}: {error}"))))
+        }
+        Err(_) => Err(PlannerError::Refused(SessionLost(format!(
+            "looking at {what}: no answer in {ANSWER:?}"
+        )))),
+    }
+}
+
+fn is_not_found(error: &lapin::Error) -> bool {
+    const NOT_FOUND: u16 = 404;
+    matches!(error.kind(), ErrorKind::ProtocolError(amqp) if amqp.get_id() == NOT_FOUND)
+}
+
+/// The broker's level for a priority: 0 to 3 keep levels of their own, the rest spread evenly over those that the
+/// queue has.
+pub fn coarse(priority: u16, highest: u8) -> u8 {
+    const OWN: u16 = 4;
+    if priority < OWN || highest < 4 {
+        return u8::try_from(priority).unwrap_or(u8::MAX).min(highest);
+    }
+    let levels = u32::from(highest) - 3;
+    let above = u32::from(priority - OWN) * levels / (u32::from(u16::MAX - OWN) + 1);
+    u8::try_from(above + u32::from(OWN)).unwrap_or(highest).min(highest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn coarse_levels_keep_the_order_and_use_all_that_the_queue_has() {
+        for highest in [1, 3, 4, 10, 31, 255] {
+            let levels: Vec<u8> =
+                (0..=u16::MAX).map(|priority| coarse(priority, highest)).collect();
+            assert!(levels.is_sorted(), "{highest}");
+            assert_eq!((levels[0], levels[65_535]), (0, highest), "{highest}");
+            let mut used = levels.clone();
+            used.dedup();
+            assert_eq!(used.len(), usize::from(highest) + 1, "{highest}");
+        }
+        assert_eq!([0, 1, 2, 3, 4].map(|priority| coarse(priority, 10)), [0, 1, 2, 3, 4]);
+    }
+}

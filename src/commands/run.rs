@@ -1,0 +1,245 @@
+//! `sluice run`: the worker, a lane for each configuration file.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures_util::future::join_all;
+use jiff::Timestamp;
+use tokio::sync::{mpsc, watch};
+
+use super::{Exit, Failure, World, lane, signals::Signals};
+use crate::api::Client;
+use crate::broker::{self, Broker, topology};
+use crate::clock::Clock;
+use crate::config::{Config, Loaded};
+use crate::http::{self, Operator};
+use crate::logging;
+use crate::metrics::Metrics;
+use crate::observe::{Around, Observer};
+use crate::status::{self, Status};
+use crate::worker::{Command, Worker};
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+SIGTERM or SIGINT stops it gracefully: what is in flight ends, the rest stays in the queue.
+A second one stops it at once.
+GET /readyz on http.listen says whether it is attached, and why not.
+Example: sluice run -c singapore.toml -c bangkok.toml")]
+pub(super) struct Args {
+    /// Configuration file of a lane; several run several lanes
+    #[arg(short, long, value_name = "FILE")]
+    config: Vec<PathBuf>,
+    /// One key, above file and environment: limits.rates=5/s
+    #[arg(short = 'o', long = "override", value_name = "KEY=VALUE", value_parser = lane::key_value)]
+    overrides: Vec<(String, String)>,
+}
+
+pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
+    let lanes = load(args, world)?;
+    // One process has one log and one port: those of the first lane.
+    let first = &lanes[0].1.config;
+    let _level = logging::start(&first.log).map_err(Failure::usage)?;
+    for (name, loaded) in &lanes {
+        for warning in &loaded.warnings {
+            tracing::warn!(lane = %name, "{warning}");
+        }
+    }
+    super::runtime()?.block_on(serve(lanes, world))
+}
+
+fn load(args: &Args, world: &World) -> Result<Vec<(String, Loaded)>, Failure> {
+    let from_env = world.env.get("SLUICE_CONFIG").filter(|path| !path.is_empty());
+    let files: Vec<Option<&Path>> = match (&args.config[..], from_env) {
+        ([], file) => vec![file.map(Path::new)],
+        (files, _) => files.iter().map(|file| Some(file.as_path())).collect(),
+    };
+    let mut lanes: Vec<(String, Loaded)> = Vec::new();
+    let mut failures = Vec::new();
+    for file in files {
+        match lane::load(file, &args.overrides, world, true) {
+            Ok(loaded) => lanes.push((lane_name(file), loaded)),
+            Err(failure) => failures.push(failure.message),
+        }
+    }
+    if !failures.is_empty() {
+        return Err(Failure::usage(failures.join("\n")));
+    }
+    for (i, (name, _)) in lanes.iter().enumerate() {
+        if lanes[..i].iter().any(|(other, _)| other == name) {
+            let advice = "lanes are named after their files; rename one of them";
+            return Err(Failure::usage(format!("two lanes are named {name}: {advice}")));
+        }
+    }
+    Ok(lanes)
+}
+
+fn lane_name(file: Option<&Path>) -> String {
+    let stem = file.and_then(Path::file_stem).map(|stem| stem.to_string_lossy().into_owned());
+    stem.unwrap_or_else(|| "default".to_owned())
+}
+
+/// A lane that is ready to run.
+struct Lane {
+    name: String,
+    config: Config,
+    client: Client,
+    metrics: Arc<Metrics>,
+    status: watch::Sender<Status>,
+}
+
+async fn serve(loaded: Vec<(String, Loaded)>, world: &World) -> Result<Exit, Failure> {
+    let mut signals = Signals::listen().map_err(Failure::usage)?;
+    let worker = worker_name(world);
+    let several = loaded.len() > 1;
+    let mut lanes = Vec::new();
+    for (name, loaded) in loaded {
+        lanes.push(prepare(name, loaded.config, &worker, several).await?);
+    }
+    let (stop, stopping) = watch::channel(false);
+    let listening = listen(&lanes, stopping.clone()).await?;
+    let workers = lanes.into_iter().map(|lane| work(lane, worker.clone(), stopping.clone()));
+    let workers = join_all(workers);
+    let stopper = async {
+        let signal = signals.next().await;
+        tracing::info!(signal, "stopping: what is in flight ends, the rest stays in the queue");
+        let _ = stop.send(true);
+        signals.give_up().await
+    };
+    tokio::select! {
+        _ = workers => {}
+        _ = stopper => {}
+    }
+    if let Some(listening) = listening {
+        let _ = listening.await;
+    }
+    tracing::info!("stopped");
+    Ok(Exit::Done)
+}
+
+/// Everything that can fail for good fails here. A broker that is away comes back: the worker waits for it.
+async fn prepare(
+    name: String,
+    config: Config,
+    worker: &str,
+    several: bool,
+) -> Result<Lane, Failure> {
+    let client = Client::new(&config.api).map_err(Failure::usage)?;
+    let objects = if config.queues.declare {
+        topology::apply(&config.broker, &config.queues).await.map(drop)
+    } else {
+        super::topology::compare(&config).await
+    };
+    match objects {
+        Ok(()) => {}
+        Err(topology::TopologyError::Unreachable(why)) => {
+            tracing::warn!(lane = %name, %why, "the broker is out of reach; trying on");
+        }
+        Err(error) => return Err(Failure::usage(format!("lane {name}: {error}"))),
+    }
+    let metrics = Metrics::new(several.then_some(&*name)).map_err(Failure::usage)?;
+    let status = Status::starting(&name, worker, Timestamp::now());
+    Ok(Lane {
+        name,
+        config,
+        client,
+        metrics: Arc::new(metrics),
+        status: watch::Sender::new(status),
+    })
+}
+
+type Listening = tokio::task::JoinHandle<()>;
+
+async fn listen(
+    lanes: &[Lane],
+    stopping: watch::Receiver<bool>,
+) -> Result<Option<Listening>, Failure> {
+    let http = &lanes[0].config.http;
+    let Some(address) = http.listen else { return Ok(None) };
+    let _operator = Operator::from_settings(http).map_err(Failure::usage)?;
+    let listener = http::bind(address).await.map_err(Failure::usage)?;
+    let told = lanes.iter().map(|lane| http::Lane {
+        metrics: Arc::clone(&lane.metrics),
+        status: lane.status.subscribe(),
+    });
+    let router = http::router(told.collect());
+    tracing::info!(%address, "listening");
+    Ok(Some(tokio::spawn(http::serve(listener, router, told_to_stop(stopping)))))
+}
+
+/// Runs one lane until it is told to stop, and has left the broker.
+async fn work(lane: Lane, worker: String, stopping: watch::Receiver<bool>) {
+    let Lane { name, config, client, metrics, status } = lane;
+    let clock = Clock::start();
+    let confirmed = Arc::clone(&metrics);
+    let source = Broker::start(broker::Options {
+        settings: config.broker.clone(),
+        queues: config.queues.clone(),
+        rules: config.contract.rules(),
+        window: config.deliveries(),
+        max_bytes: config.window.max_bytes,
+        worker,
+        clock,
+        on_confirm: Arc::new(move |took| confirmed.confirmed(took)),
+    });
+    let around = around(&source, client.clone());
+    let observer = Observer::new(metrics, status, around);
+    let refresher = client.clone();
+    let renewal = tokio::spawn(async move { refresher.keep_fresh().await });
+    // Commands come from the operators' routes and from the control exchange.
+    let (_commands, inbox) = mpsc::channel::<Command>(16);
+    tracing::info!(lane = %name, "the worker begins");
+    let worker = Worker::new(source, Arc::new(client), observer, config.core(), clock);
+    worker.run(told_to_stop(stopping), inbox).await;
+    renewal.abort();
+}
+
+async fn told_to_stop(mut stopping: watch::Receiver<bool>) {
+    // A sender that is gone means that the process ends.
+    let _ = stopping.wait_for(|stop| *stop).await;
+}
+
+/// What the observer asks for with each snapshot.
+fn around(source: &Broker, client: Client) -> impl Fn() -> Around + Send + use<> {
+    let (status, spill) = (source.status(), source.spill());
+    let latest = Mutex::new((broker::State::default(), Timestamp::now()));
+    move || {
+        let now = status.borrow().clone();
+        let mut latest = latest.lock().unwrap_or_else(PoisonError::into_inner);
+        if latest.0 != now.state {
+            *latest = (now.state.clone(), Timestamp::now());
+        }
+        let (in_memory, in_file) = spill.held();
+        let queues = now.requests.zip(now.dead_letters);
+        Around {
+            session: session(&now, latest.1),
+            queues: queues.map(|(requests, dead_letters)| status::Queues {
+                requests: requests.into(),
+                dead_letters: dead_letters.into(),
+            }),
+            window_bytes: in_memory + in_file,
+            token_expiry: client.token_expiry(),
+        }
+    }
+}
+
+fn session(broker: &broker::Status, since: Timestamp) -> status::Session {
+    let detached = |why: &str| status::Session::Detached { why: why.to_owned(), since };
+    match &broker.state {
+        broker::State::Connecting => detached("connecting"),
+        broker::State::Standby => status::Session::Standby { since },
+        broker::State::Active { .. } => {
+            let server = broker.server.map(|version| version.to_string()).unwrap_or_default();
+            status::Session::Active { since, server }
+        }
+        broker::State::Lost { why } => detached(why),
+        broker::State::Left => detached("left"),
+    }
+}
+
+/// Host and process: the name in results, on connections and in the audit trail.
+fn worker_name(world: &World) -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+    let host = host.or_else(|| world.env.get("HOSTNAME").cloned()).unwrap_or_default();
+    let host = if host.trim().is_empty() { "sluice" } else { host.trim() };
+    format!("{host}-{}", std::process::id())
+}

@@ -1,0 +1,134 @@
+//! What is made of the results stream, whatever order and repeats it comes in.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use sluicegate::core::Outcome;
+use sluicegate::progress::{Batches, Change, Progress, failure_line};
+use sluicegate::results::{self, CloudEvent, Enqueued, Event, Opened, Outcomes};
+use uuid::Uuid;
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_800_000_000 + second).unwrap()
+}
+
+fn opened(batch: &str, total: u64) -> Event {
+    let opened = Opened { batch: batch.into(), total, plan: "plan.csv".into(), by: "mei".into() };
+    Event::Opened(results::opened(opened, "sluice", at(0)))
+}
+
+fn enqueued(batch: &str, total: u64) -> Event {
+    Event::Enqueued(results::enqueued(Enqueued { batch: batch.into(), total }, "sluice", at(1)))
+}
+
+fn result(batch: &str, id: u32, replay: u32, outcome: Outcome, second: i64) -> Event {
+    let data = Outcomes {
+        request_id: format!("r{id}"),
+        run: Uuid::from_u128(u128::from(id) << 32 | u128::from(replay)),
+        batch: Some(batch.into()),
+        row: Some(id.into()),
+        name: format!("task-{id}"),
+        source_server_id: format!("src-{id}"),
+        project_id: String::new(),
+        region_id: String::new(),
+        priority: 1,
+        outcome,
+        task_id: None,
+        task_state: None,
+        error: None,
+        violations: Vec::new(),
+        reason: "the API said no".into(),
+        attempts: 1,
+        looked_up: 0,
+        replay,
+        enqueued_at: None,
+        first_attempt_at: None,
+        settled_at: at(second),
+        worker: "w".into(),
+    };
+    Event::Result(Box::new(CloudEvent {
+        specversion: "1.0".into(),
+        id: data.run.to_string(),
+        source: "/sluicegate/sluice".into(),
+        kind: format!("sluice.request.{}", outcome.as_str()),
+        subject: None,
+        time: data.settled_at,
+        datacontenttype: "application/json".into(),
+        traceparent: None,
+        tracestate: None,
+        data,
+    }))
+}
+
+#[test]
+fn a_batch_is_done_when_every_announced_request_has_ended() {
+    let mut progress = Progress::new("b");
+    assert!(!progress.is_known());
+    progress.take(&opened("b", 2));
+    progress.take(&enqueued("b", 2));
+    progress.take(&result("other", 1, 0, Outcome::Created, 2));
+    assert_eq!((progress.settled(), progress.is_done()), (0, false));
+    progress.take(&result("b", 1, 0, Outcome::Created, 3));
+    assert!(!progress.is_done());
+    progress.take(&result("b", 2, 0, Outcome::Rejected, 4));
+    assert!(progress.is_done() && progress.enqueued);
+    assert_eq!(progress.failed(), 1);
+}
+
+#[test]
+fn repeats_count_once_and_a_success_stands() {
+    let mut progress = Progress::new("b");
+    let events = [
+        result("b", 1, 0, Outcome::Created, 3),
+        result("b", 1, 0, Outcome::Created, 3),
+        result("b", 1, 0, Outcome::Exists, 5),
+        result("b", 2, 0, Outcome::Rejected, 4),
+        result("b", 2, 1, Outcome::Created, 9),
+        result("b", 2, 0, Outcome::Rejected, 4),
+        result("b", 3, 0, Outcome::Rejected, 4),
+        result("b", 3, 1, Outcome::Conflict, 8),
+        result("b", 3, 0, Outcome::Rejected, 4),
+    ];
+    let changes = events.map(|event| progress.take(&event) == Change::Settled);
+    assert_eq!(changes, [true, false, false, true, true, false, true, true, false]);
+    assert_eq!(progress.settled(), 3);
+    assert_eq!(progress.count(Outcome::Created), 2);
+    assert_eq!(progress.count(Outcome::Conflict), 1);
+    assert_eq!(progress.count(Outcome::Rejected), 0);
+    let rows: Vec<_> =
+        progress.results().iter().map(|result| (result.row.unwrap(), result.outcome)).collect();
+    assert_eq!(rows, [(1, Outcome::Created), (2, Outcome::Created), (3, Outcome::Conflict)]);
+}
+
+#[test]
+fn rate_and_end_come_from_the_latest_settlements() {
+    let mut progress = Progress::new("b");
+    progress.take(&opened("b", 1_000));
+    assert_eq!(progress.per_second(at(0)), None);
+    for i in 0..100 {
+        progress.take(&result("b", i, 0, Outcome::Created, i64::from(i) / 2));
+    }
+    let rate = progress.per_second(at(50)).unwrap();
+    assert!((rate - 2.0).abs() < 0.05, "{rate}");
+    let left = progress.remaining(at(50)).unwrap();
+    assert!(left.abs_diff(Duration::from_secs(450)) < Duration::from_secs(10), "{left:?}");
+    assert_eq!(progress.per_second(at(10_000)), None, "what was long ago says nothing of now");
+}
+
+#[test]
+fn batches_of_other_clients_have_counts_only_and_the_latest_comes_first() {
+    let mut batches = Batches::default();
+    batches.take(&result("nightly", 1, 0, Outcome::Created, 50));
+    batches.take(&opened("b", 1));
+    batches.take(&result("b", 1, 0, Outcome::Rejected, 10));
+    let summaries = batches.summaries();
+    assert_eq!(summaries.iter().map(|s| &*s.batch).collect::<Vec<_>>(), ["nightly", "b"]);
+    assert_eq!((summaries[0].total, summaries[0].done), (None, false));
+    assert_eq!((summaries[1].total, summaries[1].done, summaries[1].failed), (Some(1), true, 1));
+}
+
+#[test]
+fn a_failure_is_told_in_one_line() {
+    let Event::Result(event) = result("b", 7, 0, Outcome::Rejected, 1) else { unreachable!() };
+    assert_eq!(failure_line(&event.data), "row 7: task-7 (src-7): rejected: the API said no");
+}
