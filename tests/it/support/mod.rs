@@ -1,4 +1,5 @@
 //! What tests share.
 
 pub(crate) mod bench;
+pub(crate) mod proxy;
 pub(crate) mod rabbit;
