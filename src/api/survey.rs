@@ -56,12 +56,14 @@ pub struct Row {
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Standing {
-    /// Registered, connected, and without a task that has not ended.
+    /// Registered, connected, ready, and without a task.
     Free,
     /// It has a task that has not ended.
     HasTask,
     /// Its agent is not connected.
     NotConnected,
+    /// Its last task has ended. Another one may be created, perhaps only after that one has been deleted (SMS.7605).
+    HadTask,
     /// Its state, or a check of it that failed, stands in the way.
     NotReady,
     /// No source server of this account has this id.
@@ -216,11 +218,13 @@ async fn ask(client: &Client, clock: Clock, question: Question) -> Answered {
 
 fn row(source_server_id: String, server: Option<SourceServer>) -> Row {
     let Some(server) = server else { return blank(source_server_id, Standing::Unknown) };
-    let busy = server.current_task.as_ref().is_some_and(|task| !judge::is_ended(&task.state));
-    let standing = if busy {
+    let ended = server.current_task.as_ref().map(|task| judge::is_ended(&task.state));
+    let standing = if ended == Some(false) {
         Standing::HasTask
     } else if server.connected == Some(false) {
         Standing::NotConnected
+    } else if ended == Some(true) {
+        Standing::HadTask
     } else if !server.failed_checks.is_empty() || !is_ready(&server.state) {
         Standing::NotReady
     } else {
@@ -295,7 +299,7 @@ mod tests {
             ),
             (Some(with_task("READY")), Standing::HasTask),
             (Some(with_task("UNHEARD_OF")), Standing::HasTask),
-            (Some(with_task("MIGRATE_FAIL")), Standing::Free),
+            (Some(with_task("MIGRATE_FAIL")), Standing::HadTask),
             (Some(SourceServer { state: "initialize".to_owned(), ..server() }), Standing::NotReady),
             (
                 Some(SourceServer { failed_checks: vec!["SMS.6517".to_owned()], ..server() }),

@@ -7,6 +7,7 @@ mod log_in;
 mod server;
 mod survey;
 mod tls;
+mod whole;
 
 use std::collections::BTreeMap;
 
