@@ -7,8 +7,9 @@ use crate::config::{self, Given, Loaded};
 
 /// The configuration of one lane.
 #[derive(Clone, Debug, Default, clap::Args)]
+#[group(skip)]
 pub(super) struct Args {
-    /// Configuration file (default: that of `SLUICE_CONFIG`, else only the built-in defaults)
+    /// Configuration file (default: `SLUICE_CONFIG`, else all built-in)
     #[arg(short, long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
     /// One key, above file and environment: limits.rates=5/s

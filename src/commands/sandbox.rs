@@ -29,7 +29,7 @@ pub(super) struct Args {
     /// All options, as JSON (docs/sandbox.md); the flags below override it
     #[arg(long, value_name = "FILE")]
     options: Option<PathBuf>,
-    /// A limit on calls, as 20/s or 300/min; may be given several times, all hold
+    /// A limit on calls, as 20/s or 300/min; give several: all hold
     #[arg(long, value_name = "RATE")]
     quota: Vec<Rate>,
     /// From a task's creation until it runs

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde::Serialize;
 
-use super::{Finding, Plan, PlanError, Row};
+use super::{Finding, Load, Plan, PlanError, Row};
 
 /// As many findings, and as many warnings, are kept; the rest is counted.
 const MAX_FINDINGS: usize = 10_000;
@@ -25,11 +25,19 @@ pub struct Report {
     pub by_region: BTreeMap<String, u64>,
     pub by_type: BTreeMap<String, u64>,
     pub by_priority: BTreeMap<u16, u64>,
+    /// Of each valid row.
+    #[serde(skip)]
+    loads: Vec<Load>,
 }
 
 impl Report {
     pub fn is_valid(&self) -> bool {
         self.findings.is_empty() && self.rows > 0
+    }
+
+    /// The valid rows as a forecast needs them.
+    pub fn loads(&self) -> &[Load] {
+        &self.loads
     }
 }
 
@@ -55,6 +63,8 @@ impl Check {
         match &row.read {
             Ok(view) => {
                 report.valid += 1;
+                let starts = view.auto_start != Some(false);
+                report.loads.push(Load { not_before: row.settings.not_before, starts });
                 report.bytes += row.body.len() as u64;
                 *report.by_region.entry(view.region_id.clone()).or_default() += 1;
                 *report.by_type.entry(view.task_type.clone()).or_default() += 1;

@@ -19,7 +19,10 @@ fn stderr(output: &Output) -> String {
 
 /// Every command and subcommand with its help, the deepest included.
 fn all_helps(command: &mut clap::Command, path: &str, helps: &mut Vec<(String, String)>) {
-    helps.push((path.to_owned(), command.render_long_help().to_string()));
+    // what `--help` prints: clap takes the long form only where there is something long to say
+    let words = path.split(' ').chain(["--help"]);
+    let help = Cli::command().try_get_matches_from(words).unwrap_err().render().to_string();
+    helps.push((path.to_owned(), help));
     let names: Vec<_> = command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
     for name in names.iter().filter(|name| *name != "help") {
         let sub = command.find_subcommand_mut(name).unwrap();

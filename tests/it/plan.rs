@@ -686,3 +686,67 @@ fn a_hundred_thousand_rows_stream_in_bounded_memory() {
     // the files were written by this process, so the peak before is that of writing them
     assert!(peak() <= before + 32 * 1024, "{} KiB, {before} KiB before", peak());
 }
+
+fn sluice(args: &[&str]) -> (Option<i32>, String, String) {
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_sluice"))
+        .env_clear()
+        .args(args)
+        .output()
+        .unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn sluice_check_tells_people_and_programs_all_of_it() {
+    let desk = Desk::new();
+    let good = desk.file("good.csv", csv((1..=600).map(cells)));
+    let (code, out, err) =
+        sluice(&["check", good.to_str().unwrap(), "-o", "limits.rates=2/s", "--waiting", "100"]);
+    assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");
+    for part in [
+        "600 requests, 600 valid\n",
+        "by region: ap-southeast-3 (600)",
+        "by priority: 0 (200), 1 (200), 2 (200)",
+        "behind 100 that wait already; bound by limits.rates (2/s)",
+    ] {
+        assert!(out.contains(part), "{out} should say {part}");
+    }
+
+    let mut wrong = cells(1);
+    wrong[1] = "FILE".into();
+    let bad = desk.file("bad.csv", csv([wrong, cells(2)]));
+    let (code, out, err) = sluice(&["check", bad.to_str().unwrap()]);
+    assert_eq!(code, Some(3));
+    assert_eq!(
+        err,
+        "row 2, column B, /type: found \"FILE\"; allowed: one of MIGRATE_FILE, MIGRATE_BLOCK\n"
+    );
+    assert!(out.contains("2 requests, 1 valid, 1 wrong"), "{out}");
+    let (code, out, _) =
+        sluice(&["check", bad.to_str().unwrap(), "--json", "--set", "type=MIGRATE_BLOCK"]);
+    let json: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, json["report"]["valid"].clone()), (Some(0), json!(2)));
+    assert!(json["forecast"]["seconds"].as_f64().unwrap() > 0.0, "{json:#}");
+
+    let (code, _, err) = sluice(&["check", "nowhere.csv"]);
+    assert_eq!(code, Some(2));
+    assert!(err.starts_with("sluice: nowhere.csv: cannot be read: No such file"), "{err}");
+    assert_eq!(sluice(&["check", desk.file("empty.csv", "").to_str().unwrap()]).0, Some(3));
+    assert!(
+        sluice(&["check", "--explain", "priority"]).1.contains("a whole number from 0 to 65535")
+    );
+    assert_eq!(sluice(&["check", "--explain", "priorities"]).0, Some(2));
+}
+
+#[test]
+fn sluice_plan_template_writes_a_file_once() {
+    let desk = Desk::new();
+    let path = desk.0.path().join("plan.xlsx");
+    let args = ["plan", "template", "--format", "xlsx", "--output", path.to_str().unwrap()];
+    assert_eq!(sluice(&args).0, Some(0));
+    assert!(fs::read(&path).unwrap().starts_with(b"PK"));
+    let (code, _, err) = sluice(&args);
+    assert!(code == Some(2) && err.contains("cannot be written: File exists"), "{err}");
+    assert!(sluice(&["plan", "template"]).1.starts_with("\u{feff}#,name,type,"));
+}

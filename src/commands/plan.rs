@@ -1,0 +1,48 @@
+//! `sluice plan template`: how does a planner start?
+
+use std::io::Write as _;
+use std::path::PathBuf;
+
+use clap::Subcommand;
+
+use super::{Exit, Failure};
+use crate::plan::{self, Format};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Write an empty plan with every field, its limits and an example row
+    #[command(after_help = "Example: sluice plan template --format xlsx --output plan.xlsx")]
+    Template(Template),
+}
+
+#[derive(Debug, clap::Args)]
+struct Template {
+    #[arg(long, value_enum, default_value = "csv")]
+    format: Format,
+    /// Where to write it (default: stdout); a file that is there is left alone
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
+    let Command::Template(template) = &args.command;
+    let bytes = plan::template(template.format).map_err(Failure::usage)?;
+    let Some(path) = &template.output else {
+        let mut out = std::io::stdout().lock();
+        // a reader that has gone away (`| head`) is no error
+        let _ = out.write_all(&bytes).and_then(|()| out.flush());
+        return Ok(Exit::Done);
+    };
+    let written = std::fs::File::create_new(path).and_then(|mut file| file.write_all(&bytes));
+    written.map_err(|error| {
+        Failure::usage(format!("{}: cannot be written: {error}", path.display()))
+    })?;
+    eprintln!("{} is written: fill it in, then: sluice check {0}", path.display());
+    Ok(Exit::Done)
+}
