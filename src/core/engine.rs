@@ -202,6 +202,7 @@ impl<D> Core<D> {
     /// This worker is the active one: deliveries of this session follow.
     pub fn session_opened(&mut self, now: Now, session: u64) {
         self.session = Some(session);
+        self.gate.take_over(now.at);
         self.linger = Linger::Start { since: now.at, latest: now.at };
     }
 

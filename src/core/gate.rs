@@ -215,6 +215,11 @@ impl Gate {
         }
     }
 
+    /// This worker is the active one from now on; until now another one may have used the account's quota.
+    pub fn take_over(&mut self, now: Moment) {
+        self.limits.restart(now);
+    }
+
     /// Lets a lowered rate climb; answers when it climbs next.
     pub fn tick(&mut self, now: Moment) -> Option<Moment> {
         self.limits.tick(now)

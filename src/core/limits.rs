@@ -91,6 +91,12 @@ impl Limits {
         *self = Self::new(rates, self.margin, now);
     }
 
+    /// Spent from now on: somebody else may have used the same quota until now. What was learned is kept.
+    pub fn restart(&mut self, now: Moment) {
+        self.last = cmp::max(self.last, now);
+        self.rebuild();
+    }
+
     /// The earliest moment, not before `now`, at which one call may go.
     pub fn ready_at(&self, now: Moment) -> Moment {
         self.cells.iter().map(|cell| cell.ready).fold(now, cmp::max)

@@ -104,10 +104,11 @@ proptest! {
         for _ in 0..30 {
             let count = random.random_range(1..60);
             arrivals.extend(calls(&mut limits, &mut now, count, timing, random));
-            match random.random_range(0..4) {
+            match random.random_range(0..5) {
                 0 => limits = Limits::new(&rates, timing.1, now),
                 1 => limits.set_rates(&rates, now),
                 2 => _ = limits.lower(now, None, now, now),
+                3 => limits.restart(now),
                 _ => _ = limits.tick(now),
             }
         }

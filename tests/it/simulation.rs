@@ -1,6 +1,6 @@
 //! The real core in virtual time, between a broker and an API that are pure state: thousands of random histories with
-//! lost answers, late tasks, lost sessions, killed brokers, restarts, pauses and blocked results. The promises are asked
-//! after every step.
+//! lost answers, late tasks, outages, lost sessions, workers that are cut off and do not know it, killed brokers, restarts,
+//! pauses and blocked results. The promises are asked after every step.
 //!
 //! Each history comes from its seed. A failure prints it; `SLUICE_SEED=n` runs that one alone and tells what happens,
 //! `SLUICE_HISTORIES=n` runs more of them.
@@ -9,7 +9,10 @@ mod api;
 mod broker;
 mod checks;
 mod history;
+mod worker;
 mod world;
+
+use std::collections::BTreeMap;
 
 use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
@@ -33,24 +36,65 @@ fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok().and_then(|text| text.parse().ok())
 }
 
-fn run(seed: u64, trace: bool) {
+fn run(seed: u64, trace: bool) -> BTreeMap<&'static str, usize> {
     let _seed = Seed(seed);
     let history = History::new(&mut SmallRng::seed_from_u64(seed));
     if trace {
         println!("{history:#?}");
     }
-    World::new(seed, history, trace).run();
+    let mut world = World::new(seed, history, trace);
+    world.run();
+    world.checks.tally
 }
 
 #[test]
 fn the_promises_hold_in_ten_thousand_random_histories() {
     if let Some(seed) = number("SLUICE_SEED") {
-        return run(seed, true);
+        run(seed, true);
+        return;
     }
+    let mut tally = BTreeMap::new();
     for seed in 0..number("SLUICE_HISTORIES").unwrap_or(10_000) {
-        run(seed, false);
+        for (what, times) in run(seed, false) {
+            *tally.entry(what).or_insert(0) += times;
+        }
+    }
+    println!("{tally:#?}");
+    for what in EXPECTED {
+        let times = tally.get(what).copied().unwrap_or(0);
+        assert!(times >= 100, "{what:?} happened {times} times only");
     }
 }
+
+/// What the histories must be full of, for their silence to mean something.
+const EXPECTED: [&str; 26] = [
+    "a POST answered",
+    "a POST that vanished",
+    "a POST whose answer was lost",
+    "a POST applied late",
+    "a POST applied and refused",
+    "a POST refused",
+    "a task made after its worker stopped waiting",
+    "a task made by somebody else",
+    "a redelivery",
+    "a broker killed",
+    "a worker cut off",
+    "a delivery given back",
+    "a blocked result",
+    "a settlement whose session was lost",
+    "an acknowledgement of what was settled before",
+    "a fresh token",
+    "a page of all tasks",
+    "nothing",
+    "failed",
+    "created",
+    "exists",
+    "conflict",
+    "rejected",
+    "exhausted",
+    "expired",
+    "unknown",
+];
 
 #[test]
 fn a_thousand_waiting_requests_go_in_order_and_within_the_rate() {

@@ -56,7 +56,9 @@ impl<D> Core<D> {
                 (Outcome::Unknown, task, reason)
             }
             Finding::Nothing => {
-                self.found_nothing(now, started, job);
+                let source = &*job.request.source_server_id;
+                let bare = rows.iter().all(|task| task.source_server_id != *source);
+                self.found_nothing(now, started, job, bare);
                 return finding.as_str();
             }
         };
@@ -71,7 +73,9 @@ impl<D> Core<D> {
         finding.as_str()
     }
 
-    pub(super) fn found_nothing(&mut self, now: Now, started: Moment, mut job: Job<D>) {
+    /// Nothing stands in this request's way. `bare`: there is no task for its source server at all; an ended one of
+    /// another name may be what a copy has asked for.
+    pub(super) fn found_nothing(&mut self, now: Now, started: Moment, mut job: Job<D>, bare: bool) {
         job.progress.failures = 0;
         let (conflict, enough) = match &mut job.progress.doubt {
             Doubt::None | Doubt::Target(_) => (None, true),
@@ -89,8 +93,13 @@ impl<D> Core<D> {
         debug_assert!(enough);
         job.progress.cleared = started;
         self.running.gave_up(&job.request.source_server_id);
-        if self.known.get(&job.request.source_server_id).is_some_and(|known| known.at <= started) {
-            self.known.remove(&job.request.source_server_id);
+        let source = &job.request.source_server_id;
+        match self.known.get(source).copied() {
+            Some(known) if known.at <= started && bare => {
+                self.known.remove(source);
+            }
+            Some(known) if known.at <= started => self.learn(known.at, source, true),
+            _ => {}
         }
         match conflict {
             Some(fault) if job.request.target_vm_id.as_deref().is_some_and(|id| !id.is_empty()) => {

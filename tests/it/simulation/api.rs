@@ -17,80 +17,140 @@ pub(crate) enum Fate {
     Refused { verdict: Verdict, applied: bool },
 }
 
+impl Fate {
+    pub(crate) fn as_str(&self) -> &'static str {
+        match self {
+            Self::Answered => "a POST answered",
+            Self::Lost { applied: None } => "a POST that vanished",
+            Self::Lost { applied: Some(Duration::ZERO) } => "a POST whose answer was lost",
+            Self::Lost { .. } => "a POST applied late",
+            Self::Refused { applied: true, .. } => "a POST applied and refused",
+            Self::Refused { .. } => "a POST refused",
+        }
+    }
+}
+
+/// Every call comes to the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outage {
+    Unreachable,
+    Token,
+    Account,
+    Throttled,
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Api {
-    /// In the order of the list.
-    pub(crate) tasks: Vec<Task>,
-    /// The source server of each task that a worker has created.
-    pub(crate) created: Vec<String>,
+    /// In the order of the list, and whether the migration starts by itself. States are as of their creation.
+    pub(crate) tasks: Vec<(Task, bool)>,
+    /// Name and source server of each task that a worker has created.
+    pub(crate) created: Vec<(String, String)>,
     /// A second live task for a source server is refused.
     pub(crate) refuses_second: bool,
     pub(crate) newest_first: bool,
     pub(crate) page: usize,
+    /// How long a migration takes; `None`: for ever.
+    pub(crate) lasts: Option<Duration>,
+    pub(crate) outage: Option<Outage>,
 }
 
 impl Api {
     /// A `POST` is applied: the id of its task, or `None` if another one is in the way.
-    pub(crate) fn apply(&mut self, now: Now, name: &str, source: &str) -> Option<String> {
-        if self.refuses_second && self.tasks.iter().any(|task| task.source_server_id == source) {
+    pub(crate) fn apply(
+        &mut self,
+        now: Now,
+        name: &str,
+        source: &str,
+        starts: bool,
+    ) -> Option<String> {
+        if self.refuses_second && self.knows(source) {
             return None;
         }
-        self.created.push(source.to_owned());
-        Some(self.add(now, name, source))
+        self.created.push((name.to_owned(), source.to_owned()));
+        Some(self.add(now, name, source, starts))
     }
 
-    /// A task appears that no worker has made.
-    pub(crate) fn add(&mut self, now: Now, name: &str, source: &str) -> String {
+    /// A task appears, whoever has made it.
+    pub(crate) fn add(&mut self, now: Now, name: &str, source: &str, starts: bool) -> String {
         let id = format!("t{}", self.tasks.len());
         let task = Task {
             id: id.clone(),
             name: name.to_owned(),
-            state: "RUNNING".to_owned(),
+            state: "READY".to_owned(),
             source_server_id: source.to_owned(),
             target_vm_id: None,
             create_date: Some(now.wall),
         };
         let at = if self.newest_first { 0 } else { self.tasks.len() };
-        self.tasks.insert(at, task);
+        self.tasks.insert(at, (task, starts));
         id
     }
 
-    /// How many tasks workers have created for a source server.
-    pub(crate) fn created_for(&self, source: &str) -> usize {
-        self.created.iter().filter(|created| *created == source).count()
+    pub(crate) fn knows(&self, source: &str) -> bool {
+        self.tasks.iter().any(|(task, _)| task.source_server_id == source)
     }
 
-    pub(crate) fn knows(&self, source: &str) -> bool {
-        self.tasks.iter().any(|task| task.source_server_id == source)
+    /// Migrations that run or are about to.
+    pub(crate) fn running(&self, now: Now) -> usize {
+        self.tasks
+            .iter()
+            .filter(|(task, starts)| *starts && self.state(task, *starts, now) != DONE)
+            .count()
+    }
+
+    fn state(&self, task: &Task, starts: bool, now: Now) -> &'static str {
+        let age = task.create_date.map(|at| now.wall.duration_since(at)).unwrap_or_default();
+        let age = Duration::try_from(age).unwrap_or_default();
+        match self.lasts {
+            _ if !starts || age < Duration::from_secs(5) => "READY",
+            Some(lasts) if age >= lasts => DONE,
+            _ => "RUNNING",
+        }
+    }
+
+    fn rows(&self, now: Now) -> impl Iterator<Item = Task> {
+        self.tasks.iter().map(move |(task, starts)| Task {
+            state: self.state(task, *starts, now).to_owned(),
+            ..task.clone()
+        })
     }
 
     pub(crate) fn look(&self, now: Now, source: &str) -> Listing {
-        let tasks: Vec<Task> =
-            self.tasks.iter().filter(|task| task.source_server_id == source).cloned().collect();
-        let count = u32::try_from(tasks.len()).unwrap();
-        Listing { tasks, count, date: Some(now.wall) }
+        let tasks = self.rows(now).filter(|task| task.source_server_id == source).collect();
+        listing(now, tasks, None)
     }
 
     pub(crate) fn list(&self, now: Now, offset: u32) -> Listing {
-        let tasks = self.tasks.iter().skip(offset as usize).take(self.page).cloned().collect();
-        let count = u32::try_from(self.tasks.len()).unwrap();
-        Listing { tasks, count, date: Some(now.wall) }
+        let tasks = self.rows(now).skip(offset as usize).take(self.page).collect();
+        listing(now, tasks, Some(self.tasks.len()))
     }
+
+    pub(crate) fn in_state(&self, now: Now, state: &str) -> Listing {
+        listing(now, self.rows(now).filter(|task| task.state == state).collect(), None)
+    }
+}
+
+/// The state of a migration that has ended.
+const DONE: &str = "MIGRATE_SUCCESS";
+
+fn listing(now: Now, tasks: Vec<Task>, count: Option<usize>) -> Listing {
+    let count = u32::try_from(count.unwrap_or(tasks.len())).unwrap();
+    Listing { tasks, count, date: Some(now.wall) }
 }
 
 fn fault(code: &str) -> Fault {
     Fault { error_code: Some(code.to_owned()), error_msg: "said so".to_owned(), ..Fault::default() }
 }
 
-/// What a `POST` comes to in a rough world. `look_again`: nothing is applied later than that after its start.
-pub(crate) fn post_fate(random: &mut SmallRng, look_again: Duration) -> Fate {
+/// What a `POST` comes to in a rough world; it is applied within that time of its start or never.
+pub(crate) fn post_fate(random: &mut SmallRng, applies_within: Duration) -> Fate {
     let refused = |verdict| Fate::Refused { verdict, applied: false };
     match random.random_range(0..100) {
         0..8 => Fate::Lost { applied: Some(Duration::ZERO) },
         8..14 => Fate::Lost { applied: None },
         14..20 => {
-            let latest = u64::try_from(look_again.as_millis()).unwrap() - 1;
-            Fate::Lost { applied: Some(Duration::from_millis(random.random_range(0..latest))) }
+            let applied = applies_within.mul_f64(random.random());
+            Fate::Lost { applied: Some(applied + Duration::from_nanos(1)) }
         }
         20..26 => refused(Verdict::Transient { fault: fault("none"), answered: false }),
         26..32 => Fate::Refused {
@@ -130,6 +190,17 @@ fn call_trouble(random: &mut SmallRng) -> Verdict {
             wait: Some(Duration::from_secs(3)),
             limit: None,
         },
+    }
+}
+
+pub(crate) fn outage(kind: Outage) -> Verdict {
+    match kind {
+        Outage::Unreachable => Verdict::Transient { fault: fault("none"), answered: false },
+        Outage::Token => Verdict::Unauthorized(fault("SMS.6521")),
+        Outage::Account => Verdict::Account { fault: fault("SMS.6529"), one_resource: false },
+        Outage::Throttled => {
+            Verdict::Throttled { fault: fault("APIGW.0308"), wait: None, limit: None }
+        }
     }
 }
 

@@ -1,30 +1,38 @@
 //! The promises, asked after every step.
 
 use std::cmp::Reverse;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use sluicegate::core::window::Place;
-use sluicegate::core::{Job, Moment, Outcome, Rate, Settings, Step};
+use sluicegate::core::{Doubt, Job, Moment, Outcome, Rate, Request, Step};
 
 use super::api::busiest;
 use super::broker::Token;
-use super::world::{What, World, is_clear};
+use super::history::History;
+use super::world::{World, at};
 
-/// When calls arrived at the API, by the rates that held then.
 pub(crate) struct Checks {
     rates: Vec<Rate>,
+    /// When calls arrived at the API since those rates hold.
     arrivals: Vec<Moment>,
     /// Everything is remembered in maps of this size.
     memory: usize,
+    /// What has happened, and how often: a history without troubles would prove little.
+    pub(crate) tally: BTreeMap<&'static str, usize>,
 }
 
 impl Checks {
-    pub(crate) fn new(settings: &Settings) -> Self {
+    pub(crate) fn new(history: &History) -> Self {
         Self {
-            rates: settings.gate.rates.clone(),
+            rates: history.settings.gate.rates.clone(),
             arrivals: Vec::new(),
-            memory: settings.window.max(1024),
+            memory: history.settings.window.max(1024),
+            tally: BTreeMap::new(),
         }
+    }
+
+    pub(crate) fn count(&mut self, what: &'static str) {
+        *self.tally.entry(what).or_default() += 1;
     }
 
     pub(crate) fn arrived(&mut self, at: Moment) {
@@ -38,12 +46,11 @@ impl Checks {
     }
 
     pub(crate) fn rates_changed(&mut self, rates: Vec<Rate>) {
-        self.check_rates();
         self.rates = rates;
         self.arrivals.clear();
     }
 
-    pub(crate) fn check_rates(&self) {
+    fn check_rates(&self) {
         for rate in &self.rates {
             let most = busiest(rate.window(), &self.arrivals);
             assert!(most <= rate.count() as usize, "{most} calls in a window of {rate}");
@@ -58,53 +65,50 @@ fn urgency(job: &Job<Token>) -> (Reverse<u16>, i64, u64) {
 }
 
 impl World {
-    pub(super) fn check_step(&self, step: &Step<Token>) {
+    pub(super) fn check_step(&self, w: usize, step: &Step<Token>) {
+        let worker = &self.workers[w];
         if let Step::Post(job) = step {
-            assert!(is_clear(job), "{} is sent while in doubt", job.request.id);
-            self.check_alone(job);
-            if self.core.gate().halted().is_none() {
-                self.check_most_urgent(job);
+            assert!(job.progress.doubt == Doubt::None, "{} is sent in doubt", job.request.id);
+            assert!(worker.session.is_some(), "{} is sent without a session", job.request.id);
+            if worker.core.gate().halted().is_none() {
+                self.check_most_urgent(w, job);
             }
         }
+        if let Step::Post(job) | Step::Look(job) = step {
+            let source = &job.request.source_server_id;
+            let mut jobs = worker.calls.values().filter_map(|call| call.what.job());
+            let alone = jobs.all(|other| other.request.source_server_id != *source);
+            assert!(alone, "two calls for {source} are in flight");
+        }
         if let Step::Settle(job, _) | Step::Acknowledge(job) | Step::GiveBack(job) = step {
-            assert_eq!(Some(job.session), self.broker.session, "a void delivery is settled");
+            assert_eq!(Some(job.session), worker.session, "a void delivery is settled");
         }
         let most = self.history.settings.gate.max_in_flight;
-        assert!(self.core.gate().in_flight() <= most, "more in flight than {most}");
+        assert!(worker.core.gate().in_flight() <= most, "more in flight than {most}");
     }
 
-    fn check_alone(&self, job: &Job<Token>) {
-        let source = &job.request.source_server_id;
-        let same = self.calls.values().any(|call| match &call.what {
-            What::Post(other, _) | What::Look(other) => other.request.source_server_id == *source,
-            What::List { .. } => false,
-        });
-        assert!(!same, "two calls for {source} are in flight");
+    /// Source servers with a request in flight: in a call, or settled after one.
+    fn busy(&self, w: usize) -> HashSet<&str> {
+        let worker = &self.workers[w];
+        let called = worker.calls.values().filter_map(|call| call.what.job());
+        let settled = worker.settlements.values().map(|(job, _)| job).filter(|job| job.in_flight);
+        called.chain(settled).map(|job| &*job.request.source_server_id).collect()
     }
 
-    fn check_most_urgent(&self, job: &Job<Token>) {
-        let busy: HashSet<&str> = self
-            .calls
-            .values()
-            .filter_map(|call| match &call.what {
-                What::Post(job, _) | What::Look(job) => Some(&*job.request.source_server_id),
-                What::List { .. } => None,
-            })
-            .chain(
-                self.settlements
-                    .values()
-                    .filter(|(job, _)| job.in_flight)
-                    .map(|(job, _)| &*job.request.source_server_id),
-            )
-            .chain([&*job.request.source_server_id])
-            .collect();
-        for (other, place) in self.core.held() {
+    fn check_most_urgent(&self, w: usize, job: &Job<Token>) {
+        let mut busy = self.busy(w);
+        busy.insert(&job.request.source_server_id);
+        // With the running cap reached, what starts no migration may overtake what does.
+        let room = self.history.settings.max_running == 0;
+        for (other, place) in self.workers[w].core.held() {
+            let comparable = other.request.enqueued_at.is_some()
+                && job.request.enqueued_at.is_some()
+                || other.request.priority != job.request.priority;
             let startable = matches!(place, Place::Post | Place::Look)
-                && !busy.contains(&*other.request.source_server_id)
-                && (other.request.enqueued_at.is_some() && job.request.enqueued_at.is_some()
-                    || other.request.priority != job.request.priority);
+                && (room || other.request.starts == job.request.starts)
+                && !busy.contains(&*other.request.source_server_id);
             assert!(
-                !startable || urgency(job) < urgency(other),
+                !startable || !comparable || urgency(job) < urgency(other),
                 "{} goes before {} ({place:?})",
                 job.request.id,
                 other.request.id
@@ -112,39 +116,53 @@ impl World {
         }
     }
 
-    /// The core waits: each delivery is in one place, and what is remembered is bounded.
-    pub(super) fn check_quiet(&self) {
+    /// The core waits: each delivery is in one place, nobody waits in vain, and what is remembered is bounded.
+    pub(super) fn check_waiting(&self, w: usize) {
+        let worker = &self.workers[w];
         assert_eq!(self.broker.leaked(), None, "a delivery was dropped unsettled");
-        let live = |job: &Job<Token>| Some(job.session) == self.broker.session;
-        let out = self
-            .calls
-            .values()
-            .filter(|call| match &call.what {
-                What::Post(job, _) | What::Look(job) => live(job),
-                What::List { .. } => false,
-            })
-            .count();
-        let settling = self.settlements.values().filter(|(job, _)| live(job)).count();
-        assert_eq!(
-            self.core.held().count() + out + settling,
-            self.broker.held(),
-            "a delivery is in no place, or in two"
-        );
-        let counts = self.core.counts();
-        assert_eq!(
-            (counts.in_flight, counts.settling),
-            (self.calls.len(), self.settlements.len()),
-            "calls and settlements are counted wrong"
-        );
-        assert!(self.core.remembered() <= 5 * self.checks.memory, "too much is remembered");
+        if self.active == Some(w) {
+            let live = |job: &&Job<Token>| Some(job.session) == self.broker.session;
+            let called = worker.calls.values().filter_map(|call| call.what.job());
+            let settled = worker.settlements.values().map(|(job, _)| job);
+            let held = worker.core.held().map(|(job, _)| job);
+            let places = called.chain(settled).chain(held).filter(live).count();
+            assert_eq!(places, self.broker.held(), "a delivery is in no place, or in two");
+        }
+        let busy = self.busy(w);
+        for (job, place) in worker.core.held() {
+            let in_vain = place == Place::Copy && !busy.contains(&*job.request.source_server_id);
+            assert!(!in_vain, "{} waits for nobody", job.request.id);
+        }
+        let counts = worker.core.counts();
+        let out = (worker.calls.len(), worker.settlements.len());
+        assert_eq!((counts.in_flight, counts.settling), out, "what is out is counted wrong");
+        assert!(worker.core.remembered() <= 5 * self.checks.memory, "too much is remembered");
     }
 
-    pub(super) fn check_tasks(&self, source: &str) {
-        assert!(self.api.created_for(source) < 2, "two tasks were created for {source}");
+    /// A task has been created.
+    pub(super) fn check_tasks(&self, request: &Request) {
+        let Request { name, source_server_id: source, .. } = request;
+        // After a migration has ended another name may ask for another one.
+        let ends = self.history.lasts.is_some();
+        let same = |(task, server): &&(String, String)| {
+            **server == **source && (!ends || **task == **name)
+        };
+        let created = self.api.created.iter().filter(same).count();
+        assert!(created < 2, "two tasks were created for {source}");
+        let most = self.history.settings.max_running;
+        let alone = !self.history.forgets()
+            && !self.checks.tally.contains_key("a task made by somebody else");
+        if most > 0 && alone {
+            let running = self.api.running(at(self.now));
+            assert!(running <= most, "{running} migrations run, and {most} may");
+        }
     }
 
     pub(super) fn check_end(&self) {
-        self.checks.check_rates();
+        // Two workers that both believe to be the active one keep the rate each for itself.
+        if self.history.cuts == 0 {
+            self.checks.check_rates();
+        }
         for message in &self.broker.messages {
             let (id, source) = (&message.request.id, &message.request.source_server_id);
             assert!(!message.results.is_empty(), "{id} has left the queue without a result");
@@ -152,6 +170,9 @@ impl World {
             let says = message.results.iter().any(says_there_is);
             assert!(!says || self.api.knows(source), "{id}: there is no task for {source}");
         }
-        assert_eq!(self.core.gate().in_flight(), 0, "a place in flight is never given back");
+        for worker in &self.workers {
+            let left = worker.core.gate().in_flight();
+            assert_eq!(left, worker.calls.len(), "a place in flight is never given back");
+        }
     }
 }

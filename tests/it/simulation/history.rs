@@ -7,6 +7,8 @@ use rand::RngExt as _;
 use rand::rngs::SmallRng;
 use sluicegate::core::{Rate, Request, Run, Settings, gate, retry};
 
+use super::api::Outage;
+
 #[derive(Clone, Debug)]
 pub(crate) struct History {
     pub(crate) settings: Settings,
@@ -16,7 +18,16 @@ pub(crate) struct History {
     /// Calls may fail.
     pub(crate) rough: bool,
     pub(crate) restarts: usize,
+    pub(crate) workers: usize,
     pub(crate) lost_sessions: usize,
+    /// Sessions that the broker ends, the worker not knowing it for at most `overlap`.
+    pub(crate) cuts: usize,
+    pub(crate) overlap: Duration,
+    /// The API applies a `POST` so soon after its start, or never.
+    pub(crate) applies_within: Duration,
+    /// How long a migration takes; `None`: for ever.
+    pub(crate) lasts: Option<Duration>,
+    pub(crate) outages: Vec<Outage>,
     /// The broker is killed, with classic queues.
     pub(crate) kills: usize,
     pub(crate) blocks: usize,
@@ -50,24 +61,45 @@ impl History {
         let count = random.random_range(1..=14);
         let sources = random.random_range(1..=count);
         let requests = (0..count).map(|index| request(random, index, sources)).collect::<Vec<_>>();
-        let copies = sources < count;
         let troubles = Duration::from_secs(*[5, 60, 600].get(random.random_range(0..3)).unwrap());
-        Self {
-            settings: settings(random),
+        let workers = random.random_range(1..=2);
+        let cuts = if workers == 2 { some(random, 2) } else { 0 };
+        let settings = settings(random);
+        let overlap = Duration::from_secs(if cuts > 0 { 20 } else { 0 });
+        let mut history = Self {
             requests,
-            copies,
+            copies: sources < count,
             rough: random.random_ratio(4, 5),
             restarts: some(random, 2),
+            workers,
             lost_sessions: some(random, 3),
+            cuts,
+            overlap,
+            // The assumptions that `docs/assumptions.md` names, to the last millisecond.
+            applies_within: settings.look_again.saturating_sub(overlap + Duration::from_millis(1)),
+            lasts: None,
+            outages: outages(random),
             kills: some(random, 1),
             blocks: some(random, 1),
             pauses: some(random, 1),
             rate_changes: some(random, 1),
             troubles,
+            settings,
+        };
+        // A copy of a request whose task has ended, at a worker that does not know it, is a new request.
+        if !(history.copies && history.forgets()) && random.random_ratio(1, 2) {
+            history.lasts = Some(Duration::from_secs(random.random_range(10..100)));
+            history.settings.max_running = random.random_range(0..4);
         }
+        history
     }
 
-    /// The same without any trouble: many requests, all waiting at the start.
+    /// A worker may not know what another, or an earlier one, has sent.
+    pub(crate) fn forgets(&self) -> bool {
+        self.restarts > 0 || self.workers > 1
+    }
+
+    /// No trouble: many requests, all waiting at the start.
     pub(crate) fn calm(random: &mut SmallRng, count: usize, settings: Settings) -> Self {
         let requests = (0..count)
             .map(|index| {
@@ -81,7 +113,13 @@ impl History {
             copies: false,
             rough: false,
             restarts: 0,
+            workers: 1,
             lost_sessions: 0,
+            cuts: 0,
+            overlap: Duration::ZERO,
+            applies_within: Duration::ZERO,
+            lasts: None,
+            outages: Vec::new(),
             kills: 0,
             blocks: 0,
             pauses: 0,
@@ -91,10 +129,15 @@ impl History {
     }
 }
 
+fn outages(random: &mut SmallRng) -> Vec<Outage> {
+    let kinds = [Outage::Unreachable, Outage::Token, Outage::Account, Outage::Throttled];
+    (0..some(random, 2)).map(|_| kinds[random.random_range(0..kinds.len())]).collect()
+}
+
 fn settings(random: &mut SmallRng) -> Settings {
     let retry = retry::Settings {
         initial: Duration::from_millis(random.random_range(1..2_000)),
-        attempts: random.random_range(2..9),
+        attempts: random.random_range(1..9),
         ..retry::Settings::default()
     };
     let gate = gate::Settings {
@@ -137,7 +180,7 @@ fn request(random: &mut SmallRng, index: usize, sources: usize) -> Request {
         deadline: random.random_ratio(1, 12).then(|| epoch() + millis(random, 0..90_000)),
         replay,
         again: false,
-        starts: true,
+        starts: !random.random_ratio(1, 8),
         trace: None,
         bytes: 1_000,
     }

@@ -1,0 +1,277 @@
+//! One worker process: a core, and what it has out. Carries out what the core decides.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use rand::RngExt as _;
+use sluicegate::core::{Core, Ending, Fault, Job, Listing, Moment, Now, Settings, Step, Verdict};
+
+use super::api::{self, Fate};
+use super::broker::Token;
+use super::world::{Event, World, at};
+
+/// What every call needs at least to reach the API.
+const WAY: Duration = Duration::from_millis(20);
+/// What the client waits for an answer.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+#[derive(Debug)]
+pub(super) enum What {
+    Post(Job<Token>, Fate),
+    Look(Job<Token>),
+    List { offset: u32 },
+    Count { state: &'static str },
+}
+
+impl What {
+    pub(super) fn job(&self) -> Option<&Job<Token>> {
+        match self {
+            Self::Post(job, _) | Self::Look(job) => Some(job),
+            Self::List { .. } | Self::Count { .. } => None,
+        }
+    }
+}
+
+/// A call that is out.
+#[derive(Debug)]
+pub(super) struct Call {
+    pub(super) what: What,
+    started: Now,
+    generation: u64,
+    /// The task that an applied `POST` has made.
+    task: Option<String>,
+    listing: Option<Listing>,
+}
+
+pub(super) struct Worker {
+    pub(super) core: Core<Token>,
+    pub(super) calls: BTreeMap<u64, Call>,
+    pub(super) settlements: BTreeMap<u64, (Job<Token>, Box<Ending>)>,
+    refreshing: Option<u64>,
+    pub(super) wake: Option<Moment>,
+    /// The session that the worker believes in.
+    pub(super) session: Option<u64>,
+}
+
+impl Worker {
+    pub(super) fn new(settings: &Settings, now: Moment) -> Self {
+        Self {
+            core: Core::new(settings.clone(), at(now)),
+            calls: BTreeMap::new(),
+            settlements: BTreeMap::new(),
+            refreshing: None,
+            wake: None,
+            session: None,
+        }
+    }
+}
+
+impl World {
+    /// Carries out what the core decides, until it waits.
+    pub(super) fn pump(&mut self, w: usize) {
+        for _ in 0..10_000 {
+            let step = self.workers[w].core.next(at(self.now));
+            self.check_step(w, &step);
+            match step {
+                Step::Wait(wake) => {
+                    assert!(wake.is_none_or(|wake| wake > self.now), "a wake in the past");
+                    self.workers[w].wake = wake;
+                    return self.check_waiting(w);
+                }
+                Step::Post(job) => self.start_post(w, job),
+                Step::Look(job) => self.start_read(w, What::Look(job)),
+                Step::List { offset } => self.start_read(w, What::List { offset }),
+                Step::Count { state } => self.start_read(w, What::Count { state }),
+                Step::Refresh { .. } => self.start_refresh(w),
+                Step::Settle(job, ending) => self.start_settlement(w, job, ending),
+                Step::Acknowledge(job) => {
+                    self.say(|| format!("acknowledge {}", job.request.id));
+                    self.checks.count("an acknowledgement of what was settled before");
+                    self.acknowledge(&job);
+                }
+                Step::GiveBack(job) => {
+                    self.say(|| format!("give back {}", job.request.id));
+                    self.checks.count("a delivery given back");
+                    self.broker.give_back(&job.delivery);
+                }
+            }
+        }
+        panic!("the core never waits");
+    }
+
+    fn call(&mut self, w: usize, what: What) -> u64 {
+        self.serial += 1;
+        let (started, generation) = (at(self.now), self.generation);
+        let call = Call { what, started, generation, task: None, listing: None };
+        self.workers[w].calls.insert(self.serial, call);
+        let margin = self.history.settings.gate.margin;
+        let way = WAY + margin.mul_f64(self.random.random());
+        self.checks.arrived(self.now + way);
+        self.serial
+    }
+
+    fn start_post(&mut self, worker: usize, job: Job<Token>) {
+        let message = job.delivery.message;
+        let fate = match self.api.outage {
+            Some(outage) => Fate::Refused { verdict: api::outage(outage), applied: false },
+            None if self.rough => api::post_fate(&mut self.random, self.history.applies_within),
+            None => Fate::Answered,
+        };
+        self.say(|| format!("worker {worker} posts {}: {fate:?}", job.request.id));
+        self.checks.count(fate.as_str());
+        let way = self.millis(20..=30);
+        let answer = way + self.millis(1..=400);
+        let (applied, answered) = match &fate {
+            Fate::Answered | Fate::Refused { applied: true, .. } => (Some(way), answer),
+            Fate::Refused { applied: false, .. } => (None, answer),
+            Fate::Lost { applied } if self.random.random_ratio(1, 2) => (*applied, answer),
+            Fate::Lost { applied } => (*applied, TIMEOUT),
+        };
+        let call = self.call(worker, What::Post(job, fate));
+        if let Some(wait) = applied {
+            self.after(wait, Event::Apply { worker, call, message });
+        }
+        self.after(answered, Event::Answer(worker, call));
+    }
+
+    fn start_read(&mut self, w: usize, what: What) {
+        match &what {
+            What::Look(job) => self.say(|| format!("worker {w} looks {}", job.request.id)),
+            what => self.say(|| format!("worker {w} asks for {what:?}")),
+        }
+        let way = self.millis(20..=30);
+        let answered = way + self.millis(1..=100);
+        let call = self.call(w, what);
+        self.after(way, Event::Read(w, call));
+        self.after(answered, Event::Answer(w, call));
+    }
+
+    fn start_refresh(&mut self, w: usize) {
+        assert!(self.workers[w].refreshing.is_none(), "two tokens are fetched at once");
+        self.checks.count("a fresh token");
+        self.serial += 1;
+        let serial = self.serial;
+        self.workers[w].refreshing = Some(serial);
+        let wait = self.millis(1..=500);
+        self.after(wait, Event::Refreshed(w, serial));
+    }
+
+    fn start_settlement(&mut self, w: usize, job: Job<Token>, ending: Box<Ending>) {
+        self.say(|| format!("worker {w} settles {} as {:?}", job.request.id, ending.outcome));
+        self.checks.count(ending.outcome.as_str());
+        self.serial += 1;
+        let serial = self.serial;
+        self.workers[w].settlements.insert(serial, (job, ending));
+        let wait = self.millis(1..=20);
+        self.after(wait, Event::Publish(w, serial));
+    }
+
+    /// A `POST` is applied, now or never, whether or not its worker still lives.
+    pub(super) fn apply(&mut self, w: usize, call: u64, message: usize) {
+        let request = self.broker.messages[message].request.clone();
+        let source = &request.source_server_id;
+        let task = self.api.apply(at(self.now), &request.name, source, request.starts);
+        self.say(|| format!("applied for {source}: {task:?}"));
+        self.check_tasks(&request);
+        match self.workers[w].calls.get_mut(&call) {
+            Some(call) => call.task = task,
+            None => self.checks.count("a task made after its worker stopped waiting"),
+        }
+    }
+
+    pub(super) fn read(&mut self, w: usize, call: u64) {
+        let now = at(self.now);
+        let Some(call) = self.workers[w].calls.get_mut(&call) else { return };
+        call.listing = match &call.what {
+            What::Look(job) => Some(self.api.look(now, &job.request.source_server_id)),
+            What::List { offset } => Some(self.api.list(now, *offset)),
+            What::Count { state } => Some(self.api.in_state(now, state)),
+            What::Post(..) => None,
+        };
+    }
+
+    pub(super) fn answer(&mut self, w: usize, call: u64) {
+        let now = at(self.now);
+        let Some(call) = self.workers[w].calls.remove(&call) else { return };
+        let Call { what, started, generation, task, listing } = call;
+        let trouble = match self.api.outage {
+            Some(outage) => Some(api::outage(outage)),
+            None if self.rough => api::look_trouble(&mut self.random),
+            None => None,
+        };
+        let read = trouble.map_or_else(|| Ok(listing.unwrap_or_default()), Err);
+        let core = &mut self.workers[w].core;
+        match what {
+            What::Post(job, fate) => {
+                let verdict = match (fate, task) {
+                    (Fate::Answered, Some(task_id)) => Verdict::Created { task_id },
+                    (Fate::Answered, _) => api::conflict(),
+                    (Fate::Lost { .. }, _) => api::silence(),
+                    (Fate::Refused { verdict, .. }, _) => verdict,
+                };
+                core.posted(now, started, job, verdict, generation);
+            }
+            What::Look(job) => {
+                let id = job.request.id.clone();
+                let found = core.looked(now, started, job, read, generation);
+                self.checks.count(found);
+                self.say(|| format!("worker {w} looked {id}: {found}"));
+            }
+            What::List { .. } => {
+                self.checks.count("a page of all tasks");
+                core.listed(now, started, read, generation);
+            }
+            What::Count { .. } => core.counted(now, started, read, generation),
+        }
+    }
+
+    pub(super) fn refreshed(&mut self, w: usize, serial: u64) {
+        let worker = &mut self.workers[w];
+        if worker.refreshing != Some(serial) {
+            return;
+        }
+        worker.refreshing = None;
+        if self.rough && self.random.random_ratio(1, 4) {
+            worker.core.refreshed(at(self.now), Err(&Fault::default()));
+        } else {
+            self.generation += 1;
+            worker.core.refreshed(at(self.now), Ok(self.generation));
+        }
+    }
+
+    pub(super) fn publish(&mut self, w: usize, settlement: u64) {
+        let Some((job, ending)) = self.workers[w].settlements.get(&settlement) else { return };
+        let mut wait = Duration::from_millis(self.random.random_range(1..20));
+        if self.broker.session == Some(job.session) {
+            if self.broker.blocked {
+                self.checks.count("a blocked result");
+                return self.after(Duration::from_secs(2), Event::Publish(w, settlement));
+            }
+            self.broker.messages[job.delivery.message].results.push(ending.outcome);
+        } else {
+            // How long it takes to notice: the redelivery may be here before.
+            wait = Duration::from_millis(self.random.random_range(1..5_000));
+        }
+        self.after(wait, Event::Settled(w, settlement));
+    }
+
+    pub(super) fn settled(&mut self, w: usize, settlement: u64) {
+        let Some((job, ending)) = self.workers[w].settlements.remove(&settlement) else { return };
+        let alive = self.broker.session == Some(job.session);
+        if alive {
+            self.acknowledge(&job);
+        } else {
+            self.checks.count("a settlement whose session was lost");
+        }
+        self.workers[w].core.settled(at(self.now), job, ending, alive);
+    }
+
+    /// A delivery of a session that is lost cannot be acknowledged; nothing happens.
+    fn acknowledge(&mut self, job: &Job<Token>) {
+        let published = !self.broker.messages[job.delivery.message].results.is_empty();
+        assert!(published, "{} is acknowledged before a result of it is published", job.request.id);
+        let live = self.broker.acknowledge(&job.delivery);
+        let void = self.broker.session != Some(job.session);
+        assert!(live || void, "{} is settled twice", job.request.id);
+    }
+}
