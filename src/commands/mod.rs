@@ -5,12 +5,9 @@ mod completions;
 mod config;
 mod exit;
 mod lane;
-<<<<<<< Updated upstream
-mod run;
-=======
 mod plan;
 mod plan_file;
->>>>>>> Stashed changes
+mod run;
 mod sandbox;
 mod schema;
 mod signals;
@@ -37,17 +34,14 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-<<<<<<< Updated upstream
     /// Submit what is in the queue: the worker
     Run(run::Args),
     /// Declare, compare or print the exchanges and queues on the broker
     Topology(topology::Args),
-=======
     /// Check a plan: all that is wrong with any row, and when it will be through
     Check(check::Args),
     /// Start a plan: a template with every field
     Plan(plan::Args),
->>>>>>> Stashed changes
     /// Check a configuration, or show what holds and where it comes from
     Config(config::Args),
     /// Stand in for the API on this machine: limits, faults, statistics; to rehearse a plan
@@ -71,13 +65,10 @@ impl Cli {
     /// What stopped it, and the exit code that says so.
     pub fn run(self, world: &World) -> Result<Exit, Failure> {
         match self.command {
-<<<<<<< Updated upstream
             Command::Run(args) => run::run(&args, world),
             Command::Topology(args) => topology::run(&args, world),
-=======
             Command::Check(args) => check::run(&args, world),
             Command::Plan(args) => plan::run(&args),
->>>>>>> Stashed changes
             Command::Config(args) => config::run(&args, world),
             Command::Sandbox(args) => sandbox::run(&args),
             Command::Schema(args) => Ok(schema::run(&args)),
