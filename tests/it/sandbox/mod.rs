@@ -4,6 +4,7 @@ mod answers;
 mod auth;
 mod faults;
 mod measures;
+mod page;
 mod states;
 
 use std::fmt::Write as _;
