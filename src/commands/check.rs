@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{Exit, Failure, World, lane, plan_file, print};
 use crate::config::{Config, values};
-use crate::core::schedule::{Schedule, Window};
+use crate::core::schedule::Schedule;
 use crate::plan::{self, Forecast, Hold, Pace, Report};
 
 #[derive(Debug, clap::Args)]
@@ -73,14 +73,12 @@ pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
 
 impl Args {
     fn pace(&self, config: &Config) -> Result<Pace, Failure> {
-        let windows = config.schedule.windows.iter().map(|text| text.parse::<Window>());
-        let windows = windows.collect::<Result<Vec<_>, _>>().map_err(Failure::usage)?;
         Ok(Pace {
             rates: config.limits.rates.clone(),
             margin: config.limits.margin,
             max_in_flight: config.limits.max_in_flight,
             max_running: config.limits.max_running,
-            schedule: Schedule::new(windows),
+            schedule: Schedule::new(config.schedule.windows.clone()),
             timeout: config.api.timeout,
             answer: self.answer,
             migration: self.migration,
