@@ -24,6 +24,7 @@ pub mod observe;
 pub mod plan;
 pub mod progress;
 pub mod results;
+pub mod review;
 pub mod sandbox;
 pub mod source;
 pub mod status;

@@ -12,9 +12,7 @@ use super::settings::Queues;
 use crate::core::{Ending, Request};
 use crate::intake::{Message, header};
 use crate::results;
-
-/// The header in which a dead letter keeps the request's message id: its own message id is the result's.
-pub(crate) const REQUEST_ID: &str = "x-sluice-request-id";
+use crate::review::REQUEST_ID;
 
 /// Headers that the broker acts upon or writes itself: a message that is published again must not carry them.
 const BROKERS_OWN: [&str; 5] = ["CC", "BCC", "x-death", "x-delivery-count", "x-acquired-count"];

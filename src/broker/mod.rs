@@ -4,10 +4,14 @@
 //! connections ([`connect`]); what was declared or is wrong is [`topology`]'s; one task owns each confirm channel
 //! ([`publisher`]); bodies wait in memory or in a [`spill`] file.
 
+mod audit;
 mod connect;
 mod convert;
+pub mod dead_letters;
 mod delivery;
 mod link;
+mod parcels;
+mod pass;
 mod planner;
 mod publisher;
 mod reader;
@@ -16,6 +20,7 @@ pub mod settings;
 mod source;
 mod spill;
 mod status;
+mod tool;
 pub mod topology;
 mod version;
 
@@ -25,6 +30,7 @@ pub use planner::{Enqueue, Planner, PlannerError, coarse, requests_waiting};
 pub use reader::{From, Reader};
 pub use source::{Broker, Options};
 pub use status::{State, Status};
+pub use tool::Tool;
 pub use version::Version;
 
 use std::future::Future;

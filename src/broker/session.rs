@@ -234,7 +234,7 @@ impl Session {
                 self.ended = true;
                 None
             }
-            Some(Err(error)) => Some(self.lose(&format!("the stream of deliveries: {error}"))),
+            Some(Err(error)) => Some(self.lose(&stream_error(&error))),
             None => Some(
                 self.lose("the broker ended the stream of deliveries (was the queue deleted?)"),
             ),
@@ -319,7 +319,24 @@ impl Side {
 
 /// How many messages wait in a queue. A missing queue costs `channel` its life.
 pub(super) async fn depth(channel: &Channel, queue: &str) -> Result<u32, SessionLost> {
+    look_at(channel, queue).await.map(|queue| queue.message_count())
+}
+
+/// What a queue says of itself.
+pub(super) async fn look_at(channel: &Channel, queue: &str) -> Result<lapin::Queue, SessionLost> {
     let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
     let declare = channel.queue_declare(short(queue), options, FieldTable::default());
-    within(ANSWER, &format!("looking at {queue}"), declare).await.map(|queue| queue.message_count())
+    within(ANSWER, &format!("looking at {queue}"), declare).await
+}
+
+/// A message that the client library cannot read ends every session that it is delivered to, so say how to get rid
+/// of it.
+fn stream_error(error: &lapin::Error) -> String {
+    let cure = match error.kind() {
+        ErrorKind::ParsingError(_) => {
+            "; a message in the queue has properties or header names that are not UTF-8: take it out with the management page (Get messages, reject without requeue) and mend its publisher"
+        }
+        _ => "",
+    };
+    format!("the stream of deliveries: {error}{cure}")
 }

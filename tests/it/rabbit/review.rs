@@ -1,1 +1,455 @@
-//! Tests of this area on a real RabbitMQ.
+//! The review of dead letters: every action on a real queue, while nothing is lost.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt;
+use lapin::BasicProperties;
+use lapin::options::{BasicConsumeOptions, BasicQosOptions, BasicRejectOptions};
+use lapin::types::{AMQPValue, FieldTable};
+use sluicegate::broker::dead_letters::{Order, PAST, Progress, Review, ReviewError};
+use sluicegate::broker::settings::QueueType;
+use sluicegate::broker::topology;
+use sluicegate::contract::{Rules, Violation};
+use sluicegate::core::{Fault, Outcome};
+use sluicegate::review::Filter;
+use sluicegate::review::audit::{Action, By};
+use sluicegate::review::edit::{Change, Edit};
+use sluicegate::source::{Event, Settled, Source};
+
+use crate::support::rabbit::{Client, Lane, Node, arrived, ending, next, opened, request_body};
+
+const BOTH: [QueueType; 2] = [QueueType::Quorum, QueueType::Classic];
+
+fn review(lane: &Lane) -> Review {
+    Review {
+        settings: lane.settings.clone(),
+        queues: lane.queues.clone(),
+        rules: Rules::default(),
+        max_bytes: 1 << 20,
+        patience: Duration::from_secs(20),
+    }
+}
+
+fn by(who: &str) -> By {
+    By { who: who.into(), why: Some("a test".into()) }
+}
+
+/// Lets it run to its end.
+fn on(_: Progress) -> bool {
+    true
+}
+
+/// Publishes `count` requests and lets them die of `cause`s by turns.
+async fn die(lane: &Lane, count: usize, causes: usize) -> Client {
+    let mut broker = lane.start("w1");
+    opened(&mut broker).await;
+    let client = lane.client().await;
+    client.publish_requests(&lane.queues.requests(), 0, count).await;
+    let mut settling = Vec::new();
+    for _ in 0..count {
+        let job = arrived(&mut broker).await;
+        let number: usize = job.request.id.parse().unwrap();
+        let mut end = ending(Outcome::Rejected);
+        end.fault = Some(Fault {
+            status: Some(400),
+            error_code: Some(format!("SMS.{:04}", number % causes)),
+            error_msg: format!("server {number} is not known"),
+            ..Fault::default()
+        });
+        settling.push(tokio::spawn(broker.settle(job, end)));
+    }
+    for one in settling {
+        assert!(matches!(one.await.unwrap().2, Settled::Done));
+    }
+    broker.leave(Vec::new()).await;
+    client.wait_for_depth(&lane.queues.dead_letters(), u32::try_from(count).unwrap()).await;
+    client
+}
+
+#[tokio::test]
+async fn letters_are_listed_by_cause_and_all_of_them_are_there_afterwards() {
+    for kind in BOTH {
+        let lane = Lane::new(&Node::shared(), kind);
+        let client = die(&lane, 120, 12).await;
+        for _ in 0..25 {
+            let snapshot = review(&lane).list().await.unwrap();
+            assert_eq!((snapshot.letters.len(), snapshot.left), (120, 0));
+            let groups = snapshot.groups(&Filter::default());
+            assert_eq!(groups.len(), 12);
+            assert!(groups.iter().all(|group| group.count == 10));
+            assert!(groups.iter().all(|group| group.cause.message == "server # is not known"));
+        }
+        // Looked at more often than a delivery limit allows, and nothing is gone.
+        assert_eq!(client.depth(&lane.queues.dead_letters()).await, 120);
+    }
+}
+
+#[tokio::test]
+async fn what_is_replayed_arrives_unchanged_as_a_new_run_with_its_past() {
+    for kind in BOTH {
+        let lane = Lane::new(&Node::shared(), kind);
+        let client = die(&lane, 30, 3).await;
+        let filter = Filter { cause: Some("SMS.0001".into()), ..Filter::default() };
+        let mut seen = Vec::new();
+        let mut watch = |progress: Progress| {
+            seen.push(progress.moved);
+            true
+        };
+        let done =
+            review(&lane).act(&filter, &Order::Replay, &by("ada"), &mut watch).await.unwrap();
+        assert_eq!(done, Progress { moved: 10, of: 10 });
+        assert_eq!(seen, (1..=10).collect::<Vec<_>>());
+        client.wait_for_depth(&lane.queues.dead_letters(), 20).await;
+        client.wait_for_depth(&lane.queues.requests(), 10).await;
+
+        let mut broker = lane.start("w2");
+        opened(&mut broker).await;
+        for _ in 0..10 {
+            let job = arrived(&mut broker).await;
+            let number: usize = job.request.id.parse().unwrap();
+            assert_eq!((number % 3, job.request.replay), (1, 1));
+            assert_eq!(
+                sluicegate::source::Delivery::body(&job.delivery).unwrap(),
+                request_body(number)
+            );
+            // Dies again: the letter knows its past.
+            assert!(matches!(broker.settle(job, ending(Outcome::Conflict)).await.2, Settled::Done));
+        }
+        broker.leave(Vec::new()).await;
+        client.wait_for_depth(&lane.queues.dead_letters(), 30).await;
+        let snapshot = review(&lane).list().await.unwrap();
+        let again = Filter { cause: Some("conflict".into()), ..Filter::default() };
+        let found: Vec<_> = snapshot.select(&again).collect();
+        assert_eq!(found.len(), 10);
+        for found in found {
+            assert_eq!(found.letter.replay, 1);
+            let past = found.parcel().unwrap().header(PAST).unwrap();
+            assert!(past.contains("rejected SMS.0001 (400): server # is not known"), "{past}");
+        }
+        let acts = review(&lane).acts(|act| act.action == Action::Replay).await.unwrap();
+        assert_eq!(acts.len(), 10);
+        assert!(acts.iter().all(|act| act.who == "ada" && act.why.as_deref() == Some("a test")));
+    }
+}
+
+#[tokio::test]
+async fn a_group_is_mended_in_one_step_after_all_of_it_was_tried() {
+    let lane = Lane::new(&Node::shared(), QueueType::Quorum);
+    let client = die(&lane, 10, 2).await;
+    let filter = Filter { cause: Some("SMS.0000".into()), ..Filter::default() };
+    let set = |text: &str| Edit::Fields(vec![Change::parse(text).unwrap()]);
+
+    let snapshot = review(&lane).list().await.unwrap();
+    let bad = set("name=!");
+    let previews = snapshot.preview(&filter, &bad, &Rules::default()).unwrap();
+    assert_eq!(previews.len(), 5);
+    assert!(previews.iter().all(|preview| preview.differences[0].pointer == "/name"));
+    assert!(previews.iter().all(|preview| !preview.violations.is_empty()));
+    let refused = review(&lane).act(&filter, &Order::Edit(bad), &by("ada"), &mut on).await;
+    assert!(
+        matches!(&refused, Err(ReviewError::Invalid(previews)) if previews.len() == 5),
+        "{refused:?}"
+    );
+    assert_eq!(client.depth(&lane.queues.dead_letters()).await, 10);
+    assert_eq!(client.depth(&lane.queues.requests()).await, 0);
+
+    let good = Order::Edit(set("name=mended"));
+    let done = review(&lane).act(&filter, &good, &by("ada"), &mut on).await.unwrap();
+    assert_eq!(done.moved, 5);
+    client.wait_for_depth(&lane.queues.dead_letters(), 5).await;
+    let mut broker = lane.start("w2");
+    opened(&mut broker).await;
+    for _ in 0..5 {
+        let job = arrived(&mut broker).await;
+        assert_eq!((&*job.request.name, job.request.replay), ("mended", 1));
+        let number: usize = job.request.id.parse().unwrap();
+        let body = sluicegate::source::Delivery::body(&job.delivery).unwrap();
+        let expected = String::from_utf8(request_body(number).to_vec()).unwrap();
+        let expected = expected.replace(&format!("\"task-{number}\""), "\"mended\"");
+        assert_eq!(body, expected.as_bytes(), "only the name's bytes changed");
+        broker.acknowledge(job).await;
+    }
+    broker.leave(Vec::new()).await;
+}
+
+#[tokio::test]
+async fn a_discard_and_an_edit_can_be_undone_once() {
+    for kind in BOTH {
+        let lane = Lane::new(&Node::shared(), kind);
+        let client = die(&lane, 6, 6).await;
+        let before = review(&lane).list().await.unwrap();
+        let one = |cause: &str| Filter { cause: Some(cause.into()), ..Filter::default() };
+        let discarded = before.select(&one("SMS.0003")).next().unwrap().clone();
+        review(&lane).act(&one("SMS.0003"), &Order::Discard, &by("ada"), &mut on).await.unwrap();
+        let edit = Order::Edit(Edit::Fields(vec![Change::parse("name=x").unwrap()]));
+        review(&lane).act(&one("SMS.0004"), &edit, &by("ada"), &mut on).await.unwrap();
+        client.wait_for_depth(&lane.queues.dead_letters(), 4).await;
+
+        let id = discarded.letter.id.to_string();
+        let undone = review(&lane).restore(std::slice::from_ref(&id), &by("grace")).await.unwrap();
+        assert_eq!(undone.len(), 1);
+        client.wait_for_depth(&lane.queues.dead_letters(), 5).await;
+        let after = review(&lane).list().await.unwrap();
+        let back = after.select(&one("SMS.0003")).next().unwrap().clone();
+        assert_eq!(back.parcel().unwrap(), discarded.parcel().unwrap(), "it is back as it was");
+        let twice = review(&lane).restore(&[id], &by("grace")).await;
+        assert!(matches!(twice, Err(ReviewError::Nothing(_))), "{twice:?}");
+
+        let acts = review(&lane).acts(|act| act.action == Action::Edit).await.unwrap();
+        let (act, name) = (&acts[0], |body: &[u8]| {
+            serde_json::from_slice::<serde_json::Value>(body).unwrap()["name"].clone()
+        });
+        assert_eq!(name(&act.before.as_ref().unwrap().body), "task-4");
+        assert_eq!(name(&act.after.as_ref().unwrap().body), "x");
+        review(&lane).restore(&[act.id.to_string()], &by("grace")).await.unwrap();
+        client.wait_for_depth(&lane.queues.dead_letters(), 6).await;
+    }
+}
+
+#[tokio::test]
+async fn repeats_of_one_run_are_one_letter_and_move_together() {
+    let lane = Lane::new(&Node::shared(), QueueType::Quorum);
+    let client = die(&lane, 3, 1).await;
+    let letter = client.take(&lane.queues.dead_letters()).await.unwrap();
+    for _ in 0..3 {
+        let properties = letter.properties.clone();
+        client.publish(&lane.queues.dead_letters(), &letter.body, properties).await;
+    }
+    let snapshot = review(&lane).list().await.unwrap();
+    let mut copies: Vec<u32> = snapshot.letters.iter().map(|found| found.letter.copies).collect();
+    copies.sort_unstable();
+    assert_eq!(copies, [1, 1, 3]);
+    let ids = Filter::ids([letter.id().to_owned()]);
+    let done = review(&lane).act(&ids, &Order::Replay, &by("ada"), &mut on).await.unwrap();
+    assert_eq!(done, Progress { moved: 1, of: 1 });
+    client.wait_for_depth(&lane.queues.dead_letters(), 2).await;
+    client.wait_for_depth(&lane.queues.requests(), 1).await;
+}
+
+#[tokio::test]
+async fn what_the_broker_dead_lettered_is_shown_with_its_reason() {
+    for kind in BOTH {
+        let lane = Lane::new(&Node::shared(), kind);
+        topology::apply(&lane.settings, &lane.queues).await.unwrap();
+        let client = lane.client().await;
+        client.publish_requests(&lane.queues.requests(), 5, 1).await;
+        let mut headers = FieldTable::default();
+        headers.insert("x-sluice-batch".into(), AMQPValue::LongString("wave".into()));
+        let expiring = BasicProperties::default()
+            .with_message_id("6".into())
+            .with_headers(headers)
+            .with_expiration("1".into());
+        client.publish(&lane.queues.requests(), &request_body(6), expiring).await;
+        // A careless consumer rejects the first; the second then stands at the head and expires.
+        let channel = client.connection.create_channel().await.unwrap();
+        channel.basic_qos(1, BasicQosOptions::default()).await.unwrap();
+        let queue = lane.queues.requests();
+        let mut careless = channel
+            .basic_consume(
+                queue.as_str().into(),
+                "".into(),
+                BasicConsumeOptions::default(),
+                FieldTable::default(),
+            )
+            .await
+            .unwrap();
+        let first = careless.next().await.unwrap().unwrap();
+        first.acker.reject(BasicRejectOptions { requeue: false }).await.unwrap();
+        client.wait_for_depth(&lane.queues.dead_letters(), 2).await;
+        let snapshot = review(&lane).list().await.unwrap();
+        let told: BTreeSet<(String, String, Option<String>)> = snapshot
+            .letters
+            .iter()
+            .map(|found| {
+                let letter = &found.letter;
+                (letter.request_id.clone(), letter.cause.message.clone(), letter.batch.clone())
+            })
+            .collect();
+        let expected = [
+            ("5".to_owned(), format!("rejected in {queue}"), None),
+            ("6".to_owned(), format!("expired in {queue}"), Some("wave".to_owned())),
+        ];
+        assert_eq!(told, BTreeSet::from(expected));
+        drop(careless);
+        let done = review(&lane)
+            .act(&Filter::default(), &Order::Replay, &by("ada"), &mut on)
+            .await
+            .unwrap();
+        assert_eq!(done.moved, 2);
+        client.wait_for_depth(&lane.queues.requests(), 2).await;
+    }
+}
+
+#[tokio::test]
+async fn a_second_reviewer_waits_and_is_told_why_and_sees_the_whole_queue() {
+    for kind in BOTH {
+        let lane = Lane::new(&Node::shared(), kind);
+        die(&lane, 40, 4).await;
+        let mut reviewing = Vec::new();
+        for _ in 0..6 {
+            let review = review(&lane);
+            reviewing.push(tokio::spawn(async move { review.list().await.unwrap().letters.len() }));
+        }
+        for one in reviewing {
+            assert_eq!(one.await.unwrap(), 40);
+        }
+        // Somebody's own consumer on the queue.
+        let client = lane.client().await;
+        let queue = lane.queues.dead_letters();
+        let _other = client
+            .channel
+            .basic_consume(
+                queue.as_str().into(),
+                "".into(),
+                BasicConsumeOptions::default(),
+                FieldTable::default(),
+            )
+            .await
+            .unwrap();
+        let mut impatient = review(&lane);
+        impatient.patience = Duration::from_millis(500);
+        let told = impatient.list().await.unwrap_err().to_string();
+        assert!(told.contains("somebody else is reviewing"), "{told}");
+    }
+}
+
+#[tokio::test]
+async fn new_letters_that_arrive_during_a_review_are_not_lost() {
+    let lane = Lane::new(&Node::shared(), QueueType::Quorum);
+    let client = die(&lane, 50, 5).await;
+    let letter = client.take(&lane.queues.dead_letters()).await.unwrap();
+    let arriving = {
+        let (lane, letter) = (lane.clone(), letter.clone());
+        tokio::spawn(async move {
+            let client = lane.client().await;
+            for number in 0..100 {
+                let properties = letter
+                    .properties
+                    .clone()
+                    .with_message_id(uuid::Uuid::new_v4().to_string().into());
+                client
+                    .publish(&lane.queues.dead_letters(), &request_body(number), properties)
+                    .await;
+            }
+        })
+    };
+    let mut moved = 0;
+    let code = Filter { cause: Some("SMS.0002".into()), ..Filter::default() };
+    for _ in 0..4 {
+        moved +=
+            review(&lane).act(&code, &Order::Discard, &by("ada"), &mut on).await.unwrap().moved;
+    }
+    arriving.await.unwrap();
+    moved += review(&lane).act(&code, &Order::Discard, &by("ada"), &mut on).await.unwrap().moved;
+    let left = 149 - u32::try_from(moved).unwrap();
+    client.wait_for_depth(&lane.queues.dead_letters(), left).await;
+}
+
+#[tokio::test]
+async fn an_order_can_be_stopped_and_says_what_has_moved() {
+    for kind in BOTH {
+        let lane = Lane::new(&Node::shared(), kind);
+        let client = die(&lane, 300, 1).await;
+        let mut stop_at_ten = |progress: Progress| progress.moved < 10;
+        let done = review(&lane)
+            .act(&Filter::default(), &Order::Replay, &by("ada"), &mut stop_at_ten)
+            .await
+            .unwrap();
+        assert!(done.moved >= 10 && done.moved < 150 && done.of == 300, "{done:?}");
+        let moved = u32::try_from(done.moved).unwrap();
+        client.wait_for_depth(&lane.queues.dead_letters(), 300 - moved).await;
+        client.wait_for_depth(&lane.queues.requests(), moved).await;
+        assert_eq!(review(&lane).acts(|_| true).await.unwrap().len(), done.moved);
+    }
+}
+
+#[tokio::test]
+async fn exported_letters_can_be_imported_again() {
+    let lane = Lane::new(&Node::shared(), QueueType::Quorum);
+    let client = die(&lane, 5, 5).await;
+    let hostile = b"\xff<script>\x00".to_vec();
+    client.publish(&lane.queues.dead_letters(), &hostile, BasicProperties::default()).await;
+    let snapshot = review(&lane).list().await.unwrap();
+    let parcels: Vec<_> = snapshot.letters.iter().map(|found| found.parcel().unwrap()).collect();
+    let lines: Vec<String> =
+        parcels.iter().map(|parcel| serde_json::to_string(parcel).unwrap()).collect();
+    review(&lane).act(&Filter::default(), &Order::Discard, &by("ada"), &mut on).await.unwrap();
+    client.wait_for_depth(&lane.queues.dead_letters(), 0).await;
+    let read: Vec<_> = lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(read, parcels);
+    assert_eq!(review(&lane).import(&read, &by("ada"), &mut on).await.unwrap().moved, 6);
+    let again = review(&lane).list().await.unwrap();
+    let again: Vec<_> = again.letters.iter().map(|found| found.parcel().unwrap()).collect();
+    assert_eq!(again, parcels);
+}
+
+#[tokio::test]
+async fn notes_stand_in_the_audit() {
+    let lane = Lane::new(&Node::shared(), QueueType::Quorum);
+    topology::apply(&lane.settings, &lane.queues).await.unwrap();
+    let letter = uuid::Uuid::new_v4();
+    let note = review(&lane).note(letter, &by("ada")).await.unwrap();
+    assert_eq!(review(&lane).acts(|act| act.letter == Some(letter)).await.unwrap(), [note]);
+}
+
+#[tokio::test]
+async fn violations_make_the_cause_of_invalid_letters() {
+    let lane = Lane::new(&Node::shared(), QueueType::Quorum);
+    let mut broker = lane.start("w1");
+    opened(&mut broker).await;
+    let client = lane.client().await;
+    client.publish(&lane.queues.requests(), b"not json", BasicProperties::default()).await;
+    let Event::Invalid(job, violations) = next(&mut broker).await else {
+        panic!("expected an invalid request")
+    };
+    let mut end = ending(Outcome::Invalid);
+    end.violations = violations;
+    end.violations.push(Violation {
+        pointer: "/disks/3/name".into(),
+        found: "?".into(),
+        allowed: "!".into(),
+    });
+    broker.settle(job, end).await;
+    broker.leave(Vec::new()).await;
+    let snapshot = review(&lane).list().await.unwrap();
+    assert!(snapshot.letters[0].letter.cause.message.contains("/disks/*/name"));
+    assert_eq!(snapshot.letters[0].body().unwrap(), b"not json".as_slice());
+}
+
+#[tokio::test]
+async fn twenty_thousand_letters_are_listed_by_cause_with_few_of_their_bodies_in_memory() {
+    let lane = Lane::new(&Node::shared(), QueueType::Quorum);
+    let client = die(&lane, 12, 12).await;
+    let mut letters = Vec::new();
+    for _ in 0..12 {
+        letters.push(client.take(&lane.queues.dead_letters()).await.unwrap());
+    }
+    let options = lapin::options::BasicPublishOptions { mandatory: true, ..Default::default() };
+    let mut confirms = Vec::new();
+    for number in 0..20_000 {
+        let letter = &letters[number % 12];
+        let properties =
+            letter.properties.clone().with_message_id(uuid::Uuid::new_v4().to_string().into());
+        let queue = lane.queues.dead_letters();
+        let publish = client.channel.basic_publish(
+            "".into(),
+            queue.as_str().into(),
+            options,
+            &letter.body,
+            properties,
+        );
+        confirms.push(publish.await.unwrap());
+    }
+    for confirm in confirms {
+        confirm.await.unwrap();
+    }
+    let began = Instant::now();
+    let snapshot = review(&lane).list().await.unwrap();
+    let groups = snapshot.groups(&Filter::default());
+    let took = began.elapsed();
+    println!("20,000 dead letters listed in {took:?}");
+    assert_eq!((snapshot.letters.len(), groups.len()), (20_000, 12));
+    assert!(took < Duration::from_secs(20), "{took:?} in a debug build");
+    client.wait_for_depth(&lane.queues.dead_letters(), 20_000).await;
+}

@@ -1,0 +1,149 @@
+//! Who did what to a dead letter or to the gate? Every act is an event in the audit stream, with what was before.
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::parcel::Parcel;
+
+/// What was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// Sent again as it was.
+    Replay,
+    /// Mended and sent again.
+    Edit,
+    /// Taken out of the queue.
+    Discard,
+    /// Put back as it was before a discard or an edit.
+    Restore,
+    /// Put into the queue from a file.
+    Import,
+    /// Something was written down about it.
+    Note,
+    /// The gate was shut, opened, or given other rates.
+    Pause,
+    Resume,
+    Rate,
+    /// A waiting request was given another priority.
+    Priority,
+}
+
+impl Action {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Replay => "replay",
+            Self::Edit => "edit",
+            Self::Discard => "discard",
+            Self::Restore => "restore",
+            Self::Import => "import",
+            Self::Note => "note",
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+            Self::Rate => "rate",
+            Self::Priority => "priority",
+        }
+    }
+}
+
+/// One act, as the audit stream keeps it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Act {
+    pub id: Uuid,
+    pub at: Timestamp,
+    pub action: Action,
+    /// Who did it.
+    pub who: String,
+    /// The reason that they gave.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// The dead letter that it was done to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub letter: Option<Uuid>,
+    /// The cause of that letter, in one line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
+    /// The act that a restore undid.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undoes: Option<Uuid>,
+    /// The message before, whole: enough to put it back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Parcel>,
+    /// The message after, where it is another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<Parcel>,
+    /// What the gate was told, as JSON.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gate: Option<serde_json::Value>,
+}
+
+/// Who acts, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct By {
+    pub who: String,
+    pub why: Option<String>,
+}
+
+impl Act {
+    /// A new act with nothing but its frame.
+    pub fn new(action: Action, by: &By, at: Timestamp) -> Self {
+        Self {
+            id: Uuid::now_v7(),
+            at,
+            action,
+            who: by.who.clone(),
+            why: by.why.clone(),
+            letter: None,
+            cause: None,
+            undoes: None,
+            before: None,
+            after: None,
+            gate: None,
+        }
+    }
+
+    /// Whether this act can be undone: what it took away is kept in it.
+    pub fn can_be_undone(&self) -> bool {
+        matches!(self.action, Action::Discard | Action::Edit) && self.before.is_some()
+    }
+}
+
+/// The acts that can be undone and were not, newest first.
+pub fn undoable(acts: &[Act]) -> Vec<&Act> {
+    let undone: std::collections::HashSet<Uuid> =
+        acts.iter().filter_map(|act| act.undoes).collect();
+    acts.iter().rev().filter(|act| act.can_be_undone() && !undone.contains(&act.id)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_undone_is_not_undone_again() {
+        let by = By { who: "me".into(), why: None };
+        let act = |action, undoes| Act {
+            undoes,
+            before: Some(Parcel::default()),
+            ..Act::new(action, &by, Timestamp::UNIX_EPOCH)
+        };
+        let (discard, edit, replay) =
+            (act(Action::Discard, None), act(Action::Edit, None), act(Action::Replay, None));
+        let restore = act(Action::Restore, Some(discard.id));
+        let acts = [discard, edit.clone(), replay, restore];
+        assert_eq!(undoable(&acts).iter().map(|act| act.id).collect::<Vec<_>>(), [edit.id]);
+    }
+
+    #[test]
+    fn an_act_reads_back() {
+        let by = By { who: "me".into(), why: Some("because".into()) };
+        let act = Act {
+            before: Some(Parcel { body: b"\xff".as_slice().into(), ..Parcel::default() }),
+            ..Act::new(Action::Discard, &by, "2026-01-31T12:00:00Z".parse().unwrap())
+        };
+        let json = serde_json::to_string(&act).unwrap();
+        assert_eq!(serde_json::from_str::<Act>(&json).unwrap(), act);
+    }
+}

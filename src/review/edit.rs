@@ -1,0 +1,341 @@
+//! How is a body mended without touching the rest of it? Only the bytes of what changes are replaced.
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+/// How bodies are to be changed.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Edit {
+    /// The whole body, of one letter.
+    Body(Bytes),
+    /// Fields, of every letter that is selected.
+    Fields(Vec<Change>),
+}
+
+/// One field to set or to remove.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// `target_server`, `disks`, `0`, `name`
+    pub path: Vec<String>,
+    pub to: To,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum To {
+    /// As typed by a person: a text where a text stands, otherwise JSON if it is JSON, otherwise a text.
+    Typed(String),
+    Removed,
+}
+
+/// Why a body cannot be changed so.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EditError {
+    #[error("the body is not JSON, so no field of it can be set; edit it as a whole")]
+    NotJson,
+    #[error("{0}: there is no such place in this body")]
+    NoPlace(String),
+    #[error(
+        "{0:?} is no change: write field=value, such as target_server.name=web-1, or field! to remove it"
+    )]
+    NoChange(String),
+}
+
+/// One difference between two bodies.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Difference {
+    /// JSON pointer; empty where the bodies cannot be compared as JSON.
+    pub pointer: String,
+    pub before: Option<String>,
+    pub after: Option<String>,
+}
+
+impl Change {
+    /// Reads `field=value` and `field!`.
+    ///
+    /// # Errors
+    /// It is neither.
+    pub fn parse(text: &str) -> Result<Self, EditError> {
+        let (field, to) = match (text.split_once('='), text.strip_suffix('!')) {
+            (Some((field, value)), _) => (field, To::Typed(value.to_owned())),
+            (None, Some(field)) => (field, To::Removed),
+            (None, None) => return Err(EditError::NoChange(text.to_owned())),
+        };
+        let path: Vec<String> = field.trim().split('.').map(str::to_owned).collect();
+        if path.iter().any(String::is_empty) {
+            return Err(EditError::NoChange(text.to_owned()));
+        }
+        Ok(Self { path, to })
+    }
+}
+
+impl Edit {
+    /// The changed body.
+    ///
+    /// # Errors
+    /// The body is not JSON, or has no such place.
+    pub fn apply(&self, body: &Bytes) -> Result<Bytes, EditError> {
+        match self {
+            Self::Body(new) => Ok(new.clone()),
+            Self::Fields(changes) => {
+                let mut text = String::from_utf8(body.to_vec()).map_err(|_| EditError::NotJson)?;
+                for change in changes {
+                    text = change_at(&text, &change.path, &change.to)
+                        .map_err(|error| error.named(&change.path.join(".")))?;
+                }
+                Ok(text.into())
+            }
+        }
+    }
+}
+
+impl EditError {
+    fn named(self, field: &str) -> Self {
+        match self {
+            Self::NoPlace(_) => Self::NoPlace(field.to_owned()),
+            other => other,
+        }
+    }
+}
+
+/// An object as its keys and the texts of its values, in order.
+struct Entries<'a>(Vec<(String, &'a RawValue)>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Entries<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Map;
+        impl<'de> Visitor<'de> for Map {
+            type Value = Entries<'de>;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries<'de>, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(entry) = map.next_entry::<String, &'de RawValue>()? {
+                    entries.push(entry);
+                }
+                Ok(Entries(entries))
+            }
+        }
+        deserializer.deserialize_map(Map)
+    }
+}
+
+/// The text with the value at `path` changed.
+fn change_at(text: &str, path: &[String], to: &To) -> Result<String, EditError> {
+    let Some((step, rest)) = path.split_first() else {
+        return match to {
+            To::Typed(typed) => Ok(value_of(typed, Some(text))),
+            To::Removed => Err(EditError::NoPlace(String::new())),
+        };
+    };
+    match text.trim_start().chars().next() {
+        Some('{') => in_object(text, step, rest, to),
+        Some('[') => in_array(text, step, rest, to),
+        Some(_) => Err(EditError::NoPlace(step.clone())),
+        None => Err(EditError::NotJson),
+    }
+}
+
+fn in_object(text: &str, key: &str, rest: &[String], to: &To) -> Result<String, EditError> {
+    let Entries(entries) = serde_json::from_str(text).map_err(|_| EditError::NotJson)?;
+    let removes = rest.is_empty() && *to == To::Removed;
+    match entries.iter().find(|(name, _)| name == key) {
+        Some(_) if removes => {
+            let kept = entries.iter().filter(|(name, _)| name != key);
+            let members: Vec<String> =
+                kept.map(|(name, value)| format!("{}:{}", json_text(name), value.get())).collect();
+            Ok(format!("{{{}}}", members.join(",")))
+        }
+        Some((_, value)) => splice(text, value.get(), &change_at(value.get(), rest, to)?),
+        None if *to == To::Removed => Err(EditError::NoPlace(key.to_owned())),
+        None => {
+            let value = if rest.is_empty() { new_value(to)? } else { change_at("{}", rest, to)? };
+            let open = text.trim_end().strip_suffix('}').ok_or(EditError::NotJson)?.trim_end();
+            let comma = if entries.is_empty() { "" } else { "," };
+            Ok(format!("{open}{comma}{}:{value}}}", json_text(key)))
+        }
+    }
+}
+
+fn in_array(text: &str, index: &str, rest: &[String], to: &To) -> Result<String, EditError> {
+    let items: Vec<&RawValue> = serde_json::from_str(text).map_err(|_| EditError::NotJson)?;
+    let at: usize = index.parse().map_err(|_| EditError::NoPlace(index.to_owned()))?;
+    let removes = rest.is_empty() && *to == To::Removed;
+    match items.get(at) {
+        Some(_) if removes => {
+            let kept = items.iter().enumerate().filter(|(position, _)| *position != at);
+            let kept: Vec<&str> = kept.map(|(_, value)| value.get()).collect();
+            Ok(format!("[{}]", kept.join(",")))
+        }
+        Some(value) => splice(text, value.get(), &change_at(value.get(), rest, to)?),
+        None if at == items.len() && *to != To::Removed => {
+            let value = if rest.is_empty() { new_value(to)? } else { change_at("{}", rest, to)? };
+            let open = text.trim_end().strip_suffix(']').ok_or(EditError::NotJson)?.trim_end();
+            let comma = if items.is_empty() { "" } else { "," };
+            Ok(format!("{open}{comma}{value}]"))
+        }
+        None => Err(EditError::NoPlace(index.to_owned())),
+    }
+}
+
+/// `whole` with `part`, which is a piece of it, replaced.
+fn splice(whole: &str, part: &str, new: &str) -> Result<String, EditError> {
+    let at =
+        (part.as_ptr() as usize).checked_sub(whole.as_ptr() as usize).ok_or(EditError::NotJson)?;
+    let (before, after) = (whole.get(..at), whole.get(at + part.len()..));
+    match (before, after) {
+        (Some(before), Some(after)) => Ok(format!("{before}{new}{after}")),
+        _ => Err(EditError::NotJson),
+    }
+}
+
+fn new_value(to: &To) -> Result<String, EditError> {
+    match to {
+        To::Typed(typed) => Ok(value_of(typed, None)),
+        To::Removed => Err(EditError::NoPlace(String::new())),
+    }
+}
+
+/// What a person typed as JSON. Where a text stands a text is meant, even if it looks like a number: names such as `0012`.
+fn value_of(typed: &str, standing: Option<&str>) -> String {
+    let quoted = typed.starts_with('"') && serde_json::from_str::<String>(typed).is_ok();
+    let stands_text = standing.is_some_and(|text| text.trim_start().starts_with('"'));
+    let is_json = serde_json::from_str::<Value>(typed).is_ok();
+    if quoted || (is_json && (!stands_text || typed == "null")) {
+        typed.to_owned()
+    } else {
+        json_text(typed)
+    }
+}
+
+fn json_text(text: &str) -> String {
+    Value::from(text).to_string()
+}
+
+/// The most differences that are told.
+const MOST: usize = 200;
+
+/// What changed, place by place; [`MOST`] places at most.
+pub fn differences(before: &[u8], after: &[u8]) -> Vec<Difference> {
+    if before == after {
+        return Vec::new();
+    }
+    let parse = |bytes: &[u8]| serde_json::from_slice::<Value>(bytes).ok();
+    let mut found = Vec::new();
+    if let (Some(old), Some(new)) = (parse(before), parse(after)) {
+        compare("", Some(&old), Some(&new), &mut found);
+    }
+    if found.is_empty() {
+        let text = |bytes: &[u8]| Some(shown(&String::from_utf8_lossy(bytes)));
+        found.push(Difference { pointer: String::new(), before: text(before), after: text(after) });
+    }
+    found
+}
+
+fn compare(pointer: &str, old: Option<&Value>, new: Option<&Value>, found: &mut Vec<Difference>) {
+    if old == new || found.len() >= MOST {
+        return;
+    }
+    let below = |step: &str| format!("{pointer}/{}", step.replace('~', "~0").replace('/', "~1"));
+    match (old, new) {
+        (Some(Value::Object(old)), Some(Value::Object(new))) => {
+            for key in old.keys().chain(new.keys().filter(|key| !old.contains_key(*key))) {
+                compare(&below(key), old.get(key), new.get(key), found);
+            }
+        }
+        (Some(Value::Array(old)), Some(Value::Array(new))) => {
+            for index in 0..old.len().max(new.len()) {
+                compare(&below(&index.to_string()), old.get(index), new.get(index), found);
+            }
+        }
+        _ => {
+            let text = |value: Option<&Value>| value.map(|value| shown(&value.to_string()));
+            found.push(Difference { pointer: pointer.into(), before: text(old), after: text(new) });
+        }
+    }
+}
+
+fn shown(text: &str) -> String {
+    const LONGEST: usize = 2_000;
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn edited(body: &str, changes: &[&str]) -> Result<String, EditError> {
+        let changes = changes.iter().map(|text| Change::parse(text)).collect::<Result<_, _>>()?;
+        let body = Edit::Fields(changes).apply(&Bytes::copy_from_slice(body.as_bytes()))?;
+        Ok(String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    #[test]
+    fn only_the_bytes_of_what_changes_change() {
+        let body = "{ \"name\" : \"a\",\r\n\t\"x\":1e0, \"disks\":[ {\"n\":1} , {\"n\": 2}] }\n";
+        for (change, result) in [
+            ("name=b", body.replace("\"a\"", "\"b\"")),
+            ("name=0012", body.replace("\"a\"", "\"0012\"")),
+            ("name=null", body.replace("\"a\"", "null")),
+            ("x=2", body.replace("1e0", "2")),
+            ("x=two", body.replace("1e0", "\"two\"")),
+            ("disks.1.n=7", body.replace("\"n\": 2", "\"n\": 7")),
+            ("disks.0={\"m\":[]}", body.replace("{\"n\":1}", "{\"m\":[]}")),
+        ] {
+            assert_eq!(edited(body, &[change]).unwrap(), result, "{change}");
+        }
+    }
+
+    #[test]
+    fn what_is_absent_is_added_and_what_is_there_removed() {
+        assert_eq!(edited("{}", &["a=1"]).unwrap(), "{\"a\":1}");
+        assert_eq!(
+            edited("{\"a\":1}", &["b.c=x", "b.d=true"]).unwrap(),
+            "{\"a\":1,\"b\":{\"c\":\"x\",\"d\":true}}"
+        );
+        assert_eq!(edited("{\"l\":[]}", &["l.0.a=1", "l.1=2"]).unwrap(), "{\"l\":[{\"a\":1},2]}");
+        assert_eq!(edited("{\"a\":1,\"b\":2}", &["a!"]).unwrap(), "{\"b\":2}");
+        assert_eq!(edited("{\"l\":[1,2,3]}", &["l.1!"]).unwrap(), "{\"l\":[1,3]}");
+    }
+
+    #[test]
+    fn what_cannot_be_changed_is_told() {
+        assert_eq!(edited("nonsense", &["a=1"]), Err(EditError::NoPlace("a".into())));
+        assert_eq!(edited("{", &["a=1"]), Err(EditError::NotJson));
+        assert_eq!(edited("", &["a=1"]), Err(EditError::NotJson));
+        assert_eq!(edited("{\"a\":1}", &["a.b=1"]), Err(EditError::NoPlace("a.b".into())));
+        assert_eq!(edited("{\"l\":[]}", &["l.5=1"]), Err(EditError::NoPlace("l.5".into())));
+        assert_eq!(edited("{}", &["a!"]), Err(EditError::NoPlace("a".into())));
+        for text in ["name", "=1", ".a=1", ""] {
+            assert_eq!(edited("{}", &[text]), Err(EditError::NoChange(text.into())));
+        }
+    }
+
+    #[test]
+    fn differences_name_each_place() {
+        let found =
+            differences(br#"{"a":1,"b":{"c":[1,2]},"d":0}"#, br#"{"a":2,"b":{"c":[1]},"e":"x"}"#);
+        let shown: Vec<_> = found
+            .iter()
+            .map(|d| format!("{} {:?} {:?}", d.pointer, d.before.as_deref(), d.after.as_deref()))
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                "/a Some(\"1\") Some(\"2\")",
+                "/b/c/1 Some(\"2\") None",
+                "/d Some(\"0\") None",
+                "/e None Some(\"\\\"x\\\"\")"
+            ]
+        );
+        assert_eq!(differences(b"{}", b"{}"), []);
+        assert_eq!(differences(b"{}", b"{ }").len(), 1);
+        assert_eq!(differences(b"nonsense", b"{}")[0].pointer, "");
+    }
+}

@@ -1,0 +1,142 @@
+//! Which dead letters are meant? All conditions that are given must hold.
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::letter::Letter;
+
+/// Conditions; the default selects everything.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Filter {
+    /// Letters by id, by the beginning of it (8 characters at least), or by message id; empty: any.
+    pub ids: Vec<String>,
+    /// The id of a cause, or its outcome, or its error code.
+    pub cause: Option<String>,
+    pub batch: Option<String>,
+    pub source_server: Option<String>,
+    /// A part of the task's name, in any case.
+    pub name: Option<String>,
+    pub region: Option<String>,
+    pub project: Option<String>,
+    /// Failed at this time or later, and before that one.
+    pub from: Option<Timestamp>,
+    pub to: Option<Timestamp>,
+    /// A text in the body, byte for byte.
+    pub text: Option<String>,
+}
+
+impl Filter {
+    /// These letters.
+    pub fn ids(ids: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        Self { ids: ids.into_iter().map(Into::into).collect(), ..Self::default() }
+    }
+
+    /// Whether the letter is meant; `body` is only asked for where a text is looked for.
+    pub fn matches(&self, letter: &Letter, body: impl FnOnce() -> Option<Bytes>) -> bool {
+        let is = |wanted: &Option<String>, found: &str| {
+            wanted.as_deref().is_none_or(|wanted| wanted == found)
+        };
+        self.is_one_of(letter)
+            && self.cause.as_deref().is_none_or(|cause| is_cause(cause, letter))
+            && self.batch.as_deref().is_none_or(|batch| letter.batch.as_deref() == Some(batch))
+            && is(&self.source_server, &letter.source_server_id)
+            && is(&self.region, &letter.region_id)
+            && is(&self.project, &letter.project_id)
+            && self
+                .name
+                .as_deref()
+                .is_none_or(|name| letter.name.to_lowercase().contains(&name.to_lowercase()))
+            && self.from.is_none_or(|from| letter.failed_at.is_some_and(|at| at >= from))
+            && self.to.is_none_or(|to| letter.failed_at.is_some_and(|at| at < to))
+            && self
+                .text
+                .as_deref()
+                .is_none_or(|text| body().is_some_and(|body| contains(&body, text.as_bytes())))
+    }
+
+    fn is_one_of(&self, letter: &Letter) -> bool {
+        const SHORTEST: usize = 8;
+        let id = letter.id.to_string();
+        let named = |wanted: &String| {
+            *wanted == letter.request_id
+                || (wanted.len() >= SHORTEST && id.starts_with(&wanted.to_lowercase()))
+        };
+        self.ids.is_empty() || self.ids.iter().any(named)
+    }
+}
+
+fn is_cause(wanted: &str, letter: &Letter) -> bool {
+    let cause = &letter.cause;
+    wanted == cause.id || wanted == cause.outcome || cause.error_code.as_deref() == Some(wanted)
+}
+
+fn contains(body: &[u8], text: &[u8]) -> bool {
+    text.is_empty() || body.windows(text.len()).any(|window| window == text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contract::Rules;
+    use crate::review::Parcel;
+
+    fn letter() -> Letter {
+        let headers = [
+            ("x-sluice-outcome", "rejected"),
+            ("x-sluice-error-code", "SMS.0204"),
+            ("x-sluice-failed-at", "2026-01-31T12:00:00Z"),
+            ("x-sluice-batch", "wave-1"),
+        ];
+        let parcel = Parcel {
+            message_id: Some("0d6c3a5e-55aa-4b7e-9d5b-51c1ce6a7e00".into()),
+            headers: headers
+                .iter()
+                .map(|(name, text)| ((*name).to_owned(), (*text).into()))
+                .collect(),
+            body: "{}".into(),
+            ..Parcel::default()
+        };
+        let mut letter = Letter::read(&parcel, None, &Rules::default());
+        letter.name = "Web Server".into();
+        letter.region_id = "r".into();
+        letter
+    }
+
+    #[test]
+    fn each_condition_selects_and_all_must_hold() {
+        let letter = letter();
+        let some = |text: &str| Some(text.to_owned());
+        let at = |text: &str| Some(text.parse().unwrap());
+        let yes = [
+            Filter::default(),
+            Filter::ids(["0D6C3A5E"]),
+            Filter::ids(["other", "0d6c3a5e-55aa-4b7e-9d5b-51c1ce6a7e00"]),
+            Filter { cause: some("rejected"), ..Filter::default() },
+            Filter { cause: some("SMS.0204"), batch: some("wave-1"), ..Filter::default() },
+            Filter { cause: Some(letter.cause.id.clone()), ..Filter::default() },
+            Filter { name: some("web s"), region: some("r"), ..Filter::default() },
+            Filter {
+                from: at("2026-01-31T12:00:00Z"),
+                to: at("2026-01-31T12:00:01Z"),
+                ..Filter::default()
+            },
+            Filter { text: some("}"), ..Filter::default() },
+        ];
+        for filter in yes {
+            assert!(filter.matches(&letter, || Some("{}".into())), "{filter:?}");
+        }
+        let no = [
+            Filter::ids(["0d6c"]),
+            Filter { cause: some("rejected"), batch: some("wave-2"), ..Filter::default() },
+            Filter { source_server: some("x"), ..Filter::default() },
+            Filter { project: some("x"), ..Filter::default() },
+            Filter { to: at("2026-01-31T12:00:00Z"), ..Filter::default() },
+            Filter { text: some("{ }"), ..Filter::default() },
+        ];
+        for filter in no {
+            assert!(!filter.matches(&letter, || Some("{}".into())), "{filter:?}");
+        }
+    }
+}

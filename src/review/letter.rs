@@ -1,0 +1,223 @@
+//! What does a dead letter say? Everything a reviewer asks for, read from the message that lies in the queue.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::cause::Cause;
+use super::parcel::Parcel;
+use crate::contract::{Rules, Violation};
+use crate::core::{Fault, Outcome, Try};
+use crate::intake;
+use crate::results::header;
+
+/// The header that keeps the request's message id; the dead letter's own is its result's.
+pub const REQUEST_ID: &str = "x-sluice-request-id";
+
+/// A dead letter without its body.
+#[derive(Clone, Debug, Serialize)]
+pub struct Letter {
+    /// The run: what repeats of a letter share, and what it is named by.
+    pub id: Uuid,
+    pub request_id: String,
+    /// None: the broker dead-lettered it by itself, see [`Letter::death`].
+    pub outcome: Option<Outcome>,
+    pub death: Option<Death>,
+    pub cause: Cause,
+    pub reason: String,
+    pub error: Option<Fault>,
+    pub violations: Vec<Violation>,
+    pub attempts: u32,
+    pub failed_at: Option<Timestamp>,
+    pub history: Vec<Try>,
+    pub batch: Option<String>,
+    pub row: Option<u64>,
+    pub name: String,
+    pub source_server_id: String,
+    pub project_id: String,
+    pub region_id: String,
+    pub priority: u16,
+    pub enqueued_at: Option<Timestamp>,
+    pub replay: u32,
+    /// The length of the body.
+    pub bytes: u32,
+    /// How often it lies in the queue.
+    pub copies: u32,
+}
+
+/// Why the broker dead-lettered a message, from its `x-death` header.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Death {
+    /// `delivery_limit`, `expired`, `maxlen`, `rejected`
+    pub reason: String,
+    pub queue: String,
+    pub at: Option<Timestamp>,
+}
+
+impl Letter {
+    /// Reads a dead letter. Never fails: what cannot be read stays empty, and the body is there in any case.
+    pub fn read(parcel: &Parcel, death: Option<Death>, rules: &Rules) -> Self {
+        let intake = read_request(parcel, rules);
+        let request = intake.request;
+        let outcome = parcel.header(header::OUTCOME).and_then(|word| outcome(&word));
+        // What the worker has dead-lettered may have passed the broker's own dead-lettering before.
+        let death = if outcome.is_some() { None } else { death };
+        let error = json::<Fault>(parcel, header::ERROR);
+        let code = parcel.header(header::ERROR_CODE);
+        let status = parcel.header(header::STATUS).and_then(|text| text.parse().ok());
+        let violations: Vec<Violation> = json(parcel, header::VIOLATIONS).unwrap_or_default();
+        let reason = match (&death, parcel.header(header::REASON)) {
+            (Some(death), _) => death.explained(),
+            (None, Some(reason)) => reason,
+            (None, None) => "nothing says why it is here: it was put into the queue by hand".into(),
+        };
+        let said = error.as_ref().map_or(reason.as_str(), |error| error.error_msg.as_str());
+        let cause = Cause::of(outcome, code.as_deref(), status, said, &violations, death.as_ref());
+        let failed_at = parcel.header(header::FAILED_AT).and_then(|text| text.parse().ok());
+        let id = match (outcome, &parcel.message_id) {
+            (Some(_), Some(id)) => id.parse().unwrap_or(request.run.0),
+            _ => request.run.0,
+        };
+        Self {
+            id,
+            request_id: parcel.header(REQUEST_ID).unwrap_or_else(|| request.id.to_string()),
+            outcome,
+            failed_at: failed_at.or_else(|| death.as_ref().and_then(|death| death.at)),
+            death,
+            cause,
+            reason,
+            error,
+            violations,
+            attempts: parcel
+                .header(header::ATTEMPTS)
+                .and_then(|text| text.parse().ok())
+                .unwrap_or(0),
+            history: json(parcel, header::HISTORY).unwrap_or_default(),
+            batch: request.batch.as_deref().map(str::to_owned),
+            row: request.row,
+            name: request.name.into(),
+            source_server_id: request.source_server_id.into(),
+            project_id: request.project_id.into(),
+            region_id: request.region_id.into(),
+            priority: request.priority,
+            enqueued_at: request.enqueued_at,
+            replay: request.replay,
+            bytes: request.bytes,
+            copies: 1,
+        }
+    }
+}
+
+impl Death {
+    fn explained(&self) -> String {
+        let Self { reason, queue, .. } = self;
+        match reason.as_str() {
+            "delivery_limit" => format!(
+                "the broker dead-lettered it from {queue} because it was returned too often (x-delivery-limit), tried or not"
+            ),
+            "expired" => {
+                format!("it expired in {queue}: the message or the queue has a time to live")
+            }
+            "maxlen" => format!("{queue} was full (x-max-length)"),
+            "rejected" => format!("a consumer of {queue} rejected it"),
+            other => format!("the broker dead-lettered it from {queue}: {other}"),
+        }
+    }
+}
+
+fn read_request(parcel: &Parcel, rules: &Rules) -> intake::Intake {
+    let message = intake::Message {
+        message_id: parcel.header(REQUEST_ID).or_else(|| parcel.message_id.clone()),
+        timestamp: parcel
+            .timestamp
+            .and_then(|seconds| Timestamp::from_second(i64::try_from(seconds).ok()?).ok()),
+        priority: None,
+        headers: parcel
+            .headers
+            .keys()
+            .filter_map(|name| Some((name.clone(), parcel.header(name)?)))
+            .collect(),
+        body: parcel.body.clone(),
+    };
+    intake::read(&message, rules)
+}
+
+fn json<T: for<'de> Deserialize<'de>>(parcel: &Parcel, name: &str) -> Option<T> {
+    serde_json::from_str(&parcel.header(name)?).ok()
+}
+
+fn outcome(word: &str) -> Option<Outcome> {
+    Outcome::ALL.into_iter().find(|outcome| outcome.as_str() == word)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::results;
+
+    fn parcel(headers: &[(&str, &str)]) -> Parcel {
+        Parcel {
+            message_id: Some("17".into()),
+            headers: headers
+                .iter()
+                .map(|(name, text)| ((*name).to_owned(), (*text).into()))
+                .collect(),
+            body: "{}".into(),
+            ..Parcel::default()
+        }
+    }
+
+    #[test]
+    fn a_letter_of_the_worker_says_all_that_its_headers_say() {
+        let id = Uuid::new_v4();
+        let mut parcel = parcel(&[
+            (results::header::OUTCOME, "rejected"),
+            (results::header::REASON, "the API refused it"),
+            (results::header::ERROR_CODE, "SMS.0204"),
+            (results::header::STATUS, "400"),
+            (results::header::ATTEMPTS, "3"),
+            (results::header::FAILED_AT, "2026-01-31T12:00:00.000Z"),
+            (results::header::ERROR, r#"{"status":400,"error_msg":"server 42 not found"}"#),
+            (
+                results::header::HISTORY,
+                r#"[{"at":"2026-01-31T12:00:00Z","what":"post","verdict":"rejected"}]"#,
+            ),
+            (REQUEST_ID, "row 17"),
+            ("x-sluice-batch", "wave-1"),
+        ]);
+        parcel.message_id = Some(id.to_string());
+        let letter = Letter::read(&parcel, None, &Rules::default());
+        assert_eq!((letter.id, letter.request_id.as_str()), (id, "row 17"));
+        assert_eq!((letter.outcome, letter.attempts), (Some(Outcome::Rejected), 3));
+        assert_eq!(letter.cause.message, "server # not found");
+        assert_eq!(
+            (letter.cause.error_code.as_deref(), letter.cause.status),
+            (Some("SMS.0204"), Some(400))
+        );
+        assert_eq!((letter.batch.as_deref(), letter.history.len()), (Some("wave-1"), 1));
+    }
+
+    #[test]
+    fn what_the_broker_dead_lettered_has_the_brokers_reason() {
+        let death =
+            Death { reason: "delivery_limit".into(), queue: "sluice.requests".into(), at: None };
+        let letter = Letter::read(&parcel(&[]), Some(death.clone()), &Rules::default());
+        assert_eq!((letter.outcome, letter.cause.outcome.as_str()), (None, "broker"));
+        assert!(letter.reason.contains("returned too often"));
+        assert_eq!(letter.request_id, "17");
+        // The same message twice is the same letter.
+        assert_eq!(letter.id, Letter::read(&parcel(&[]), Some(death), &Rules::default()).id);
+    }
+
+    #[test]
+    fn broken_headers_cost_what_they_say_and_nothing_else() {
+        let parcel = parcel(&[
+            (results::header::OUTCOME, "nonsense"),
+            (results::header::VIOLATIONS, "{"),
+            (results::header::ATTEMPTS, "-1"),
+            (results::header::FAILED_AT, "yesterday"),
+        ]);
+        let letter = Letter::read(&parcel, None, &Rules::default());
+        assert_eq!((letter.outcome, letter.attempts, letter.failed_at), (None, 0, None));
+    }
+}

@@ -1,0 +1,16 @@
+//! What is a dead letter, why did it die, and what can be done about it? The pure half of the review: no broker here.
+//!
+//! A [`Letter`] is read from a [`Parcel`]; letters with the same [`Cause`] form a [`Group`]; a [`Filter`] selects some;
+//! an [`edit::Edit`] mends bodies; every action leaves an [`audit::Act`].
+
+pub mod audit;
+mod cause;
+pub mod edit;
+mod filter;
+mod letter;
+mod parcel;
+
+pub use cause::{Cause, Group, groups};
+pub use filter::Filter;
+pub use letter::{Death, Letter, REQUEST_ID};
+pub use parcel::Parcel;
