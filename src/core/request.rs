@@ -153,8 +153,9 @@ pub struct Progress {
     pub cleared: Moment,
     /// Not before this moment: a retry's delay, or the second look's.
     pub until: Moment,
-    /// Failures in a row, for the delay of the next try.
+    /// Attempts that failed, and looks that failed in a row: what the delay of the next one grows with.
     pub failures: u32,
+    pub look_failures: u32,
     /// What the latest failure said.
     pub fault: Option<Box<Fault>>,
     /// The latest tries, oldest first; bounded by the core.

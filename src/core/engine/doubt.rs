@@ -76,7 +76,7 @@ impl<D> Core<D> {
     /// Nothing stands in this request's way. `bare`: there is no task for its source server at all; an ended one of
     /// another name may be what a copy has asked for.
     pub(super) fn found_nothing(&mut self, now: Now, started: Moment, mut job: Job<D>, bare: bool) {
-        job.progress.failures = 0;
+        job.progress.look_failures = 0;
         let (conflict, enough) = match &mut job.progress.doubt {
             Doubt::None | Doubt::Target(_) => (None, true),
             Doubt::Look { once: true, conflict, .. } => (conflict.take(), true),
@@ -134,11 +134,11 @@ impl<D> Core<D> {
                 if self.may_not_look() {
                     return self.cannot_tell(now, job);
                 }
-                self.back_later(now, job);
+                self.look_later(now, job);
             }
             Verdict::Rejected(_) => self.cannot_tell(now, job),
             _ if self.is_too_old(now.at, &job) => self.cannot_tell(now, job),
-            _ => self.back_later(now, job),
+            _ => self.look_later(now, job),
         }
     }
 

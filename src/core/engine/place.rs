@@ -60,10 +60,17 @@ impl<D> Core<D> {
         }
     }
 
-    /// Puts a job back after a failure, to be tried again after the next delay.
+    /// Puts a job back after an attempt that failed, to be tried again after the next delay.
     pub(super) fn back_later(&mut self, now: Now, mut job: Job<D>) {
         job.progress.failures += 1;
         let delay = retry::delay(&self.settings.gate.retry, job.progress.failures);
+        self.back(now, job, now.at + delay);
+    }
+
+    /// Puts a job back after a look that failed. An empty look does not make the delay of attempts start anew.
+    pub(super) fn look_later(&mut self, now: Now, mut job: Job<D>) {
+        job.progress.look_failures += 1;
+        let delay = retry::delay(&self.settings.gate.retry, job.progress.look_failures);
         self.back(now, job, now.at + delay);
     }
 

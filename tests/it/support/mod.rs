@@ -3,3 +3,4 @@
 pub(crate) mod bench;
 pub(crate) mod proxy;
 pub(crate) mod rabbit;
+pub(crate) mod rig;
