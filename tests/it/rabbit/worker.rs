@@ -226,10 +226,7 @@ async fn bodies_that_cannot_be_read_are_dead_lettered_with_the_reason_and_the_wo
         let letters = dead_letters(&rig.lane, hostile.len()).await;
         for (id, bytes) in &hostile {
             let run = &results.iter().find(|r| r.data.request_id == *id).expect("a result").id;
-            let letter = letters
-                .iter()
-                .find(|l| l.id() == *run)
-                .unwrap_or_else(|| panic!("{id}"));
+            let letter = letters.iter().find(|l| l.id() == *run).unwrap_or_else(|| panic!("{id}"));
             assert!(letter.body == *bytes, "{id}: the body is untouched");
             assert_eq!(letter.header("x-sluice-outcome").as_deref(), Some("invalid"));
             let violations = letter.header("x-sluice-violations").expect("violations");
@@ -302,7 +299,8 @@ async fn the_planners_bytes_arrive() {
     let sent = rig.sandbox.calls();
     let digest = Sha256::digest(odd.as_bytes());
     let sent = sent[0].body_sha256.as_deref().expect("the digest of what arrived");
-    let sent: Vec<u8> = (0..64).step_by(2).map(|at| u8::from_str_radix(&sent[at..at + 2], 16).unwrap()).collect();
+    let sent: Vec<u8> =
+        (0..64).step_by(2).map(|at| u8::from_str_radix(&sent[at..at + 2], 16).unwrap()).collect();
     assert_eq!(sent, digest.to_vec());
 }
 
