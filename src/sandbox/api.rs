@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::call::{Answer, Call, Kind};
 use super::errors;
 use super::options::{Account, SourceServer};
-use super::tasks::{self, NewTask, Task};
+use super::task::{self, NewTask, Task};
 use super::world::World;
 use crate::contract::Reading;
 use crate::core::Now;
@@ -254,8 +254,8 @@ fn task_row(world: &World, task: &Task) -> Value {
     let source =
         server(world, task.source()).unwrap_or_else(|| SourceServer::connected(task.source()));
     let progress = match task.state() {
-        tasks::READY => json!(null),
-        tasks::RUNNING => json!(1),
+        task::READY => json!(null),
+        task::RUNNING => json!(1),
         _ => json!(100),
     };
     json!({
@@ -311,10 +311,10 @@ fn current_task<'a>(world: &'a World, source: &SourceServer) -> Option<&'a Task>
 
 fn source_state(world: &World, source: &SourceServer) -> String {
     match current_task(world, source).map(Task::state) {
-        Some(tasks::READY) => "initialize".to_owned(),
-        Some(tasks::RUNNING) => "replicate".to_owned(),
-        Some(tasks::SUCCESS) => "finished".to_owned(),
-        Some(tasks::FAIL) => "error".to_owned(),
+        Some(task::READY) => "initialize".to_owned(),
+        Some(task::RUNNING) => "replicate".to_owned(),
+        Some(task::SUCCESS) => "finished".to_owned(),
+        Some(task::FAIL) => "error".to_owned(),
         _ => source.state.clone(),
     }
 }

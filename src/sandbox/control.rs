@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::faults::Fault;
 use super::options::Account;
-use super::tasks::NewTask;
+use super::task::NewTask;
 use super::{Hub, door};
 use crate::config::values::parse_duration;
 

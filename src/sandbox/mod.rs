@@ -17,6 +17,7 @@ mod options;
 mod quota;
 mod signing;
 mod stats;
+mod task;
 mod tasks;
 mod wire;
 mod world;
@@ -37,7 +38,7 @@ pub use options::{
     TaskOptions, USER, User,
 };
 pub use stats::{Double, Order, Stats, TaskStats, Twice, WindowStats};
-pub use tasks::{NewTask, Task};
+pub use task::{NewTask, Task};
 
 use world::World;
 

@@ -16,7 +16,8 @@ use super::options::{Account, Options, SourceServer};
 use super::quota::Meter;
 use super::signing::hex;
 use super::stats::{End, Raw, Tally, Ticket};
-use super::tasks::{NewTask, Tasks};
+use super::task::NewTask;
+use super::tasks::Tasks;
 use crate::clock::Clock;
 use crate::core::{Moment, Now};
 
