@@ -57,7 +57,7 @@ pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
     let config = args.lane.load(world, false)?.config;
     let mut rules = config.contract.rules();
     rules.strict |= args.strict;
-    let pace = args.pace(&config)?;
+    let pace = args.pace(&config);
     let rows = args.reading.open(file, rules)?;
     let report = plan::check(rows).map_err(plan_file::failure)?;
     let forecast = plan::forecast(&pace, args.waiting, report.loads(), Timestamp::now());
@@ -72,8 +72,8 @@ pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
 }
 
 impl Args {
-    fn pace(&self, config: &Config) -> Result<Pace, Failure> {
-        Ok(Pace {
+    fn pace(&self, config: &Config) -> Pace {
+        Pace {
             rates: config.limits.rates.clone(),
             margin: config.limits.margin,
             max_in_flight: config.limits.max_in_flight,
@@ -82,7 +82,7 @@ impl Args {
             timeout: config.api.timeout,
             answer: self.answer,
             migration: self.migration,
-        })
+        }
     }
 }
 
