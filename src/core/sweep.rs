@@ -45,6 +45,8 @@ pub struct Sweep {
     sources: HashSet<Box<str>>,
     targets: HashSet<Box<str>>,
     seen: HashSet<String>,
+    /// Tasks of this worker's own making since the list began.
+    own: HashSet<String>,
     offset: u32,
     restarts: u32,
 }
@@ -74,7 +76,7 @@ impl Sweep {
 
     /// A task that this worker created meanwhile: it may or may not be among the rows, and need not be.
     pub fn created(&mut self, task_id: &str) {
-        self.seen.insert(task_id.to_owned());
+        self.own.insert(task_id.to_owned());
     }
 
     /// A page has answered.
@@ -94,7 +96,8 @@ impl Sweep {
             }
         }
         let complete = end >= listing.count;
-        let all_seen = self.seen.len() >= usize::try_from(listing.count).unwrap_or(usize::MAX);
+        let seen = self.seen.union(&self.own).count();
+        let all_seen = seen >= usize::try_from(listing.count).unwrap_or(usize::MAX);
         if overlaps && complete && all_seen {
             return Page::Done;
         }
@@ -113,6 +116,7 @@ impl Sweep {
         self.offset = 0;
         self.rows.clear();
         self.seen.clear();
+        self.own.clear();
         Page::More
     }
 }

@@ -47,14 +47,25 @@ fn run(seed: u64, trace: bool) -> BTreeMap<&'static str, usize> {
     world.checks.tally
 }
 
+/// Two halves, so that two processors share the ten thousand.
 #[test]
-fn the_promises_hold_in_ten_thousand_random_histories() {
+fn the_promises_hold_in_five_thousand_random_histories() {
+    histories(0);
+}
+
+#[test]
+fn the_promises_hold_in_five_thousand_more_random_histories() {
+    histories(1);
+}
+
+/// Every second seed, from `first` on.
+fn histories(first: usize) {
     if let Some(seed) = number("SLUICE_SEED") {
         run(seed, true);
         return;
     }
     let mut tally = BTreeMap::new();
-    for seed in 0..number("SLUICE_HISTORIES").unwrap_or(10_000) {
+    for seed in (0..number("SLUICE_HISTORIES").unwrap_or(10_000)).skip(first).step_by(2) {
         for (what, times) in run(seed, false) {
             *tally.entry(what).or_insert(0) += times;
         }
@@ -62,7 +73,7 @@ fn the_promises_hold_in_ten_thousand_random_histories() {
     println!("{tally:#?}");
     for what in EXPECTED {
         let times = tally.get(what).copied().unwrap_or(0);
-        assert!(times >= 100, "{what:?} happened {times} times only");
+        assert!(times >= 50, "{what:?} happened {times} times only");
     }
 }
 

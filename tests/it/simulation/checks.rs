@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashSet};
 
+use sluicegate::core::gate::Reason;
 use sluicegate::core::window::Place;
 use sluicegate::core::{Doubt, Job, Moment, Outcome, Rate, Request, Step};
 
@@ -133,10 +134,29 @@ impl World {
             let in_vain = place == Place::Copy && !busy.contains(&*job.request.source_server_id);
             assert!(!in_vain, "{} waits for nobody", job.request.id);
         }
+        self.check_wakes(w);
         let counts = worker.core.counts();
         let out = (worker.calls.len(), worker.settlements.len());
         assert_eq!((counts.in_flight, counts.settling), out, "what is out is counted wrong");
         assert!(worker.core.remembered() <= 5 * self.checks.memory, "too much is remembered");
+    }
+
+    /// With nothing out, only time goes on: the core must know when.
+    fn check_wakes(&self, w: usize) {
+        let worker = &self.workers[w];
+        let idle = worker.calls.is_empty() && worker.settlements.is_empty();
+        if !idle || worker.session.is_none() || worker.core.held().next().is_none() {
+            return;
+        }
+        let shut = worker.core.shut();
+        let startable = worker.core.held().find(|(_, place)| *place == Place::Post);
+        assert!(shut.is_some() || startable.is_none(), "the gate is open, and nothing starts");
+        let timed =
+            [Reason::Halted, Reason::Breaker, Reason::Throttled, Reason::Rate, Reason::Linger];
+        if let Some(shut) = shut.filter(|shut| timed.contains(&shut.reason)) {
+            let until = shut.until.expect("an end of what ends by itself");
+            assert!(worker.wake.is_some_and(|wake| wake <= until), "nobody wakes it: {shut:?}");
+        }
     }
 
     /// A task has been created.

@@ -93,6 +93,7 @@ impl World {
                     self.say(|| format!("give back {}", job.request.id));
                     self.checks.count("a delivery given back");
                     self.broker.give_back(&job.delivery);
+                    self.tempt(3, 2);
                 }
             }
         }
@@ -132,6 +133,7 @@ impl World {
             self.after(wait, Event::Apply { worker, call, message });
         }
         self.after(answered, Event::Answer(worker, call));
+        self.tempt(20, 600);
     }
 
     fn start_read(&mut self, w: usize, what: What) {

@@ -143,6 +143,14 @@ impl World {
         self.events.insert((self.now + wait, self.serial), event);
     }
 
+    /// Now and then the session is lost at the worst moment: within `millis`, once in `odds`.
+    pub(super) fn tempt(&mut self, odds: u32, millis: u64) {
+        if self.rough && self.workers.len() > 1 && self.random.random_ratio(1, odds) {
+            let wait = self.millis(0..=millis);
+            self.after(wait, Event::LoseSession);
+        }
+    }
+
     fn sometime(&mut self, event: Event) {
         let wait = self.history.troubles.mul_f64(self.random.random());
         self.after(wait, event);
