@@ -69,6 +69,13 @@ impl Running {
         self.task.abort();
     }
 
+    /// Waits until it is attached to the broker.
+    pub(crate) async fn active_or_standby(&mut self) {
+        let attached =
+            self.status.wait_for(|status| !matches!(status.session, Session::Detached { .. }));
+        tokio::time::timeout(SOON, attached).await.expect("attached soon").expect("it runs");
+    }
+
     /// Waits until it is the active one.
     pub(crate) async fn active(&mut self) {
         let active =
