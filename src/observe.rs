@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
+use crate::batches::Batches;
 use crate::core::gate::Reason;
 use crate::core::{Core, Ending, Job, Moment, Now, Verdict};
 use crate::metrics::{Metrics, WindowCounts};
@@ -34,6 +35,7 @@ pub struct Observer<F> {
     around: F,
     calls: Calls,
     settled: u64,
+    batches: Batches,
     shut: Option<(Reason, Timestamp)>,
     last_state: Moment,
     last_snapshot: Moment,
@@ -48,6 +50,7 @@ impl<F: Fn() -> Around> Observer<F> {
             around,
             calls: Calls::default(),
             settled: 0,
+            batches: Batches::default(),
             shut: None,
             last_state: Moment::START,
             last_snapshot: Moment::START,
@@ -81,7 +84,12 @@ impl<F: Fn() -> Around> Observer<F> {
             self.metrics.set_queues(queues.requests, queues.dead_letters);
         }
         let settled = self.settled;
+        let batches = self.batches.counts(now.at);
+        if batches != self.status.borrow().batches {
+            self.metrics.set_batches(&batches);
+        }
         self.status.send_modify(|status| {
+            status.batches = batches;
             status.at = now.wall;
             status.session = around.session;
             status.gate = gate;
@@ -172,6 +180,10 @@ impl<D, F: Fn() -> Around + Send> Watch<D> for Observer<F> {
             return;
         }
         self.settled += 1;
+        if let Some(batch) = &job.request.batch {
+            let well = !ending.outcome.is_dead_letter();
+            self.batches.settled(now.at, batch, job.request.run, well);
+        }
         let age = job
             .request
             .enqueued_at
@@ -198,6 +210,9 @@ impl<D, F: Fn() -> Around + Send> Watch<D> for Observer<F> {
         if job.redelivered {
             self.metrics.redelivered();
         }
+        if let Some(batch) = &job.request.batch {
+            self.batches.arrived(self.last_state, batch, job.request.run);
+        }
     }
 
     fn session(&mut self, event: SessionEvent<'_>) {
@@ -205,7 +220,10 @@ impl<D, F: Fn() -> Around + Send> Watch<D> for Observer<F> {
             SessionEvent::Opened(session) => {
                 tracing::info!(session, "this worker is the active one");
             }
-            SessionEvent::Lost(why) => tracing::warn!(why, "the session with the broker was lost"),
+            SessionEvent::Lost(why) => {
+                self.batches.session_lost();
+                tracing::warn!(why, "the session with the broker was lost");
+            }
             SessionEvent::Blocked(true) => {
                 tracing::warn!("the broker takes no results just now (connection blocked)");
             }

@@ -34,11 +34,9 @@ const BATCHES: usize = 20;
 
 /// An answer of the API takes from milliseconds to `api.timeout`.
 const API_SECONDS: [f64; 12] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
-/// Enqueued to settled: seconds for an urgent one, a night for a plan.
-const WAY_SECONDS: [f64; 13] = [
-    1.0, 5.0, 15.0, 60.0, 180.0, 600.0, 1_800.0, 3_600.0, 7_200.0, 14_400.0, 28_800.0, 86_400.0,
-    259_200.0,
-];
+/// Enqueued to settled: seconds for an urgent one, a night for a plan. Few, for there is a series for each and outcome.
+const WAY_SECONDS: [f64; 9] =
+    [1.0, 10.0, 60.0, 300.0, 1_800.0, 7_200.0, 28_800.0, 86_400.0, 259_200.0];
 const CONFIRM_SECONDS: [f64; 10] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0];
 
 /// How many requests the window holds, by state.

@@ -60,7 +60,7 @@ fn what_happened_is_counted_where_it_belongs() {
         ("sluice_requests_total{outcome=\"created\"}", 1.0),
         ("sluice_request_duration_seconds_count{outcome=\"created\"}", 0.0),
         ("sluice_request_duration_seconds_bucket{outcome=\"rejected\",le=\"60\"}", 0.0),
-        ("sluice_request_duration_seconds_bucket{outcome=\"rejected\",le=\"180\"}", 1.0),
+        ("sluice_request_duration_seconds_bucket{outcome=\"rejected\",le=\"300\"}", 1.0),
         ("sluice_attempts_total{verdict=\"throttled\"}", 1.0),
         ("sluice_attempt_duration_seconds_count", 1.0),
         ("sluice_look_ups_total{found=\"conflict\"}", 1.0),

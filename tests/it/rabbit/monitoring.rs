@@ -1,0 +1,212 @@
+//! The rules and the dashboard against a real Prometheus that scrapes a real worker at work.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use lapin::BasicProperties;
+use lapin::types::{AMQPValue, FieldTable};
+use serde_json::Value;
+use sluicegate::broker::settings::QueueType;
+use sluicegate::sandbox::{Latency, Options, Sandbox, USER};
+
+use crate::support::rabbit::{Client, Lane, Node, SOON};
+
+/// A process that ends with the test.
+struct Process(Child);
+
+impl Process {
+    fn start(command: &mut Command) -> Self {
+        Self(
+            command
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .unwrap(),
+        )
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A loopback address that is free just now.
+fn free_address() -> String {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+}
+
+async fn get(url: &str) -> Option<String> {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::get(url).await.ok()?.error_for_status().ok()?.text().await.ok()
+}
+
+/// Asks until it answers well.
+async fn answer(url: &str) -> String {
+    let end = Instant::now() + SOON;
+    loop {
+        match get(url).await {
+            Some(text) => return text,
+            None if Instant::now() > end => panic!("{url} did not answer well within {SOON:?}"),
+            None => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
+    }
+}
+
+fn worker(lane: &Lane, node: &Node, sandbox: &Sandbox, listen: &str) -> Process {
+    let (domain, user, password) = USER;
+    Process::start(Command::new(env!("CARGO_BIN_EXE_sluice")).arg("run").envs([
+        ("SLUICE_BROKER__URL", &*node.url),
+        ("SLUICE_QUEUES__PREFIX", &lane.queues.prefix),
+        ("SLUICE_API__ENDPOINT", &sandbox.base_url),
+        ("SLUICE_API__AUTH__KIND", "iam_password"),
+        ("SLUICE_API__AUTH__IAM_ENDPOINT", &sandbox.base_url),
+        ("SLUICE_API__AUTH__DOMAIN", domain),
+        ("SLUICE_API__AUTH__USER", user),
+        ("SLUICE_API__AUTH__PASSWORD", password),
+        ("SLUICE_LIMITS__RATES", "20/s"),
+        ("SLUICE_LIMITS__MAX_RUNNING", "1000"),
+        ("SLUICE_HTTP__LISTEN", listen),
+    ]))
+}
+
+fn prometheus(dir: &Path, target: &str, listen: &str) -> Process {
+    let rules = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/prometheus/*.rules.yml");
+    let config = format!(
+        "global: {{ scrape_interval: 1s, evaluation_interval: 1s }}\nrule_files: [{}]\n\
+         scrape_configs:\n  - job_name: sluicegate\n    static_configs: [{{ targets: [{target:?}] }}]\n",
+        rules.display(),
+    );
+    fs::write(dir.join("prometheus.yml"), config).unwrap();
+    Process::start(
+        Command::new("prometheus")
+            .arg(format!("--config.file={}", dir.join("prometheus.yml").display()))
+            .arg(format!("--storage.tsdb.path={}", dir.join("data").display()))
+            .arg(format!("--web.listen-address={listen}")),
+    )
+}
+
+/// `count` requests for as many source servers, of one batch.
+async fn enqueue(lane: &Lane, node: &Node, count: usize) {
+    let client = Client::connect(&node.url).await;
+    let queue = format!("{}.requests", lane.queues.prefix);
+    let example = include_str!("../../data/create-task-example.json");
+    for number in 0..count {
+        let mut body: Value = serde_json::from_str(example).unwrap();
+        body["source_server"]["id"] = format!("5a4e0000-0000-4000-8000-{number:012}").into();
+        let mut headers = FieldTable::default();
+        headers.insert("x-sluice-batch".into(), AMQPValue::LongString("plan-1".into()));
+        let properties = BasicProperties::default()
+            .with_message_id(number.to_string().into())
+            .with_headers(headers);
+        client.publish(&queue, &serde_json::to_vec(&body).unwrap(), properties).await;
+    }
+}
+
+/// The results of an instant query.
+fn query(prometheus: &str, expression: &str) -> Vec<Value> {
+    let output = Command::new("promtool")
+        .args(["query", "instant", "-o", "json", &format!("http://{prometheus}"), expression])
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{expression}: {told}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// Every query of the dashboard by its panel's title, with Grafana's variables filled in.
+fn panels() -> BTreeMap<String, String> {
+    let dashboard: Value =
+        serde_json::from_str(include_str!("../../../config/grafana/sluicegate.json")).unwrap();
+    let mut panels = BTreeMap::new();
+    for panel in dashboard["panels"].as_array().unwrap() {
+        for target in panel["targets"].as_array().into_iter().flatten() {
+            let expression = target["expr"].as_str().unwrap();
+            let expression = expression
+                .replace("$job", "sluicegate")
+                .replace("$instance", ".*")
+                .replace("$__rate_interval", "10s")
+                .replace("$__range", "60s");
+            panels.insert(format!("{} {}", panel["title"], target["refId"]), expression);
+        }
+    }
+    assert!(panels.len() > 15, "{panels:?}");
+    panels
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_query_of_the_dashboard_returns_data_while_a_plan_runs() {
+    let node = Node::shared();
+    let lane = Lane::new(&node, QueueType::Quorum);
+    let latency = Latency { fixed: Duration::from_millis(20), ..Latency::default() };
+    let sandbox = Sandbox::start(Options { latency, ..Options::default() }).await.unwrap();
+    let (listen, web) = (free_address(), free_address());
+    let _worker = worker(&lane, &node, &sandbox, &listen);
+    answer(&format!("http://{listen}/readyz")).await;
+    let dir = tempfile::tempdir().unwrap();
+    let _prometheus = prometheus(dir.path(), &listen, &web);
+    answer(&format!("http://{web}/-/ready")).await;
+    enqueue(&lane, &node, 400).await;
+
+    // Each has returned something at one time; a plan that is nearly done has no open batch.
+    let mut empty = panels();
+    let end = Instant::now() + SOON;
+    while !empty.is_empty() && Instant::now() < end {
+        empty.retain(|_, expression| query(&web, expression).is_empty());
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    assert!(empty.is_empty(), "no data: {empty:#?}");
+
+    let rules: Value =
+        serde_json::from_str(&answer(&format!("http://{web}/api/v1/rules")).await).unwrap();
+    let rules = rules["data"]["groups"].as_array().unwrap();
+    let rules: Vec<&Value> = rules.iter().flat_map(|g| g["rules"].as_array().unwrap()).collect();
+    assert!(rules.len() > 15, "{rules:#?}");
+    assert!(rules.iter().all(|rule| rule["health"] == "ok"), "{rules:#?}");
+    let alerts = query(&web, "ALERTS{alertstate=\"firing\"}");
+    assert!(alerts.is_empty(), "a healthy worker alerts nobody: {alerts:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scrape_under_load_passes_promtool_and_stays_under_200_series() {
+    let node = Node::shared();
+    let lane = Lane::new(&node, QueueType::Quorum);
+    let sandbox = Sandbox::start(Options::default()).await.unwrap();
+    let listen = free_address();
+    let _worker = worker(&lane, &node, &sandbox, &listen);
+    answer(&format!("http://{listen}/readyz")).await;
+    enqueue(&lane, &node, 50).await;
+    let end = Instant::now() + SOON;
+    let scrape = loop {
+        let scrape = answer(&format!("http://{listen}/metrics")).await;
+        let created = "sluice_requests_total{outcome=\"created\"} ";
+        let count = scrape.lines().find_map(|line| line.strip_prefix(created)).unwrap();
+        if count.parse::<u32>().unwrap() >= 10 {
+            break scrape;
+        }
+        assert!(Instant::now() < end, "nothing was created:\n{scrape}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    let series = scrape.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
+    let series = series.filter(|line| !line.starts_with("sluice_batch_requests")).count();
+    assert!(series < 200, "{series} series");
+
+    let mut promtool = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::io::Write::write_all(&mut promtool.stdin.take().unwrap(), scrape.as_bytes()).unwrap();
+    let told = promtool.wait_with_output().unwrap();
+    let problems = String::from_utf8_lossy(&told.stderr);
+    assert!(told.status.success() && problems.is_empty(), "promtool says: {problems}");
+}
