@@ -15,6 +15,7 @@ use crate::config::{Config, Loaded};
 use crate::http::{self, Operator};
 use crate::logging;
 use crate::metrics::Metrics;
+use crate::notify::Notifier;
 use crate::observe::{Around, Observer};
 use crate::status::{self, Status};
 use crate::worker::{Command, Worker};
@@ -97,11 +98,15 @@ async fn serve(loaded: Vec<(String, Loaded)>, world: &World) -> Result<Exit, Fai
     }
     let (stop, stopping) = watch::channel(false);
     let listening = listen(&lanes, stopping.clone()).await?;
+    let supervisor = Notifier::new(world.env.get("NOTIFY_SOCKET").map(String::as_str));
+    // Ready is what /healthz means by it: a broker that is away is waited for, and no reason to start anew.
+    supervisor.ready("running; /readyz says whether the broker is attached");
     let workers = lanes.into_iter().map(|lane| work(lane, worker.clone(), stopping.clone()));
     let workers = join_all(workers);
     let stopper = async {
         let signal = signals.next().await;
         tracing::info!(signal, "stopping: what is in flight ends, the rest stays in the queue");
+        supervisor.stopping();
         let _ = stop.send(true);
         signals.give_up().await
     };

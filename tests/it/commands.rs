@@ -148,3 +148,35 @@ fn a_reader_that_goes_away_is_no_panic() {
     let output = Command::new("sh").args(["-c", &script]).output().unwrap();
     assert_eq!(stderr(&output), "");
 }
+
+#[test]
+fn systemd_is_told_when_the_worker_runs_and_when_it_stops() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("notify");
+    let systemd = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    systemd.set_read_timeout(Some(std::time::Duration::from_secs(30))).unwrap();
+    let heard = || {
+        let mut buffer = [0; 200];
+        let length = systemd.recv(&mut buffer).unwrap();
+        String::from_utf8(buffer[..length].to_vec()).unwrap()
+    };
+    // Nobody listens on port 1: a broker that is away does not keep the service from having started.
+    let mut worker = Command::new(env!("CARGO_BIN_EXE_sluice"))
+        .arg("run")
+        .env_clear()
+        .envs([
+            ("NOTIFY_SOCKET", path.to_str().unwrap()),
+            ("SLUICE_BROKER__URL", "amqp://127.0.0.1:1"),
+            ("SLUICE_API__AUTH__TOKEN", "token"),
+            ("SLUICE_HTTP__LISTEN", ""),
+        ])
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    assert!(heard().starts_with("READY=1\n"));
+    let id = worker.id().to_string();
+    assert!(Command::new("kill").args(["-s", "TERM", &id]).status().unwrap().success());
+    assert!(heard().starts_with("STOPPING=1\n"));
+    assert_eq!(worker.wait().unwrap().code(), Some(0));
+}
