@@ -1,6 +1,6 @@
 //! How does the worker talk to RabbitMQ? Everything that names `lapin` stands here.
 //!
-//! A [`Broker`] is the source of requests: its supervisor opens one session after another ([`session`]), each of two
+//! A [`Broker`] is the source of requests: its [`supervisor`] opens one [`session`] after another, each of two
 //! connections ([`connect`]); what was declared or is wrong is [`topology`]'s; one task owns each confirm channel
 //! ([`publisher`]); bodies wait in memory or in a [`spill`] file.
 
@@ -20,6 +20,7 @@ pub mod settings;
 mod source;
 mod spill;
 mod status;
+mod supervisor;
 mod tool;
 pub mod topology;
 mod version;

@@ -1,40 +1,23 @@
-//! Where do deliveries come from when sessions come and go? A supervisor opens one session after another, and the
-//! [`Broker`] is the worker's end of it.
+//! Where do requests come from, and where do results go? The worker's end of the broker, whatever session there is.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::future::FutureExt as _;
-use lapin::Channel;
-use lapin::message::Delivery;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::connect;
 use super::convert;
 use super::delivery::Held;
 use super::link::SessionLost;
-use super::session::{self, Connections, Said, Session};
 use super::settings::{Broker as Settings, Queues};
 use super::spill::Spill;
-use super::status::{State, Status};
-use super::topology::TopologyError;
+use super::status::Status;
+use super::supervisor::Supervisor;
 use crate::clock::Clock;
 use crate::contract::Rules;
 use crate::core::{Ending, Job};
-use crate::intake;
 use crate::source::{Event, Settled, Source};
-
-/// The waits between sessions: they double from the first to the last, with jitter. A session that lasted longer than
-/// [`STEADY`] starts them afresh.
-const FIRST_WAIT: Duration = Duration::from_millis(100);
-const LAST_WAIT: Duration = Duration::from_secs(10);
-const STEADY: Duration = Duration::from_secs(5);
-
-/// How often the lengths of the queues are looked at.
-const LOOK: Duration = Duration::from_secs(5);
 
 /// What a source of requests on RabbitMQ needs to know.
 pub struct Options {
@@ -43,6 +26,8 @@ pub struct Options {
     pub rules: Rules,
     /// How many deliveries to hold at once: the prefetch, 1 to 65,535.
     pub window: u16,
+    /// How long the worker holds a delivery at most: `window.max_hold`.
+    pub max_hold: Duration,
     /// How many bytes of bodies to hold in memory: `window.max_bytes`.
     pub max_bytes: u64,
     /// The name of this worker in results and on connections.
@@ -77,7 +62,7 @@ pub struct Broker {
 
 /// What the worker wants of the supervisor.
 #[derive(Debug)]
-enum Order {
+pub(super) enum Order {
     Stop(oneshot::Sender<()>),
     Leave(Vec<Job<Held>>, oneshot::Sender<()>),
 }
@@ -197,259 +182,4 @@ async fn settle(options: &Options, job: &Job<Held>, ending: &Ending) -> Result<(
     let took = held.on.publisher.publish(messages).await?;
     (options.on_confirm)(took);
     held.ack().await
-}
-
-/// Opens sessions, one after another, and carries what they say to the worker.
-struct Supervisor {
-    options: Arc<Options>,
-    said: mpsc::UnboundedSender<Event<Held>>,
-    inbox: mpsc::UnboundedReceiver<Order>,
-    status: watch::Sender<Status>,
-    spill: Spill,
-    /// The number of the latest session; the first is 1.
-    sessions: u64,
-    next_address: usize,
-}
-
-/// How a session ended for the supervisor.
-enum Ended {
-    Lost(String),
-    Left,
-}
-
-impl Supervisor {
-    async fn run(mut self) {
-        let mut failures = 0;
-        loop {
-            let began = Instant::now();
-            let ended = match self.open_or_leave().await {
-                Ok(Some(session)) => self.attend(session).await,
-                Ok(None) => Ended::Left,
-                Err(why) => Ended::Lost(why),
-            };
-            let why = match ended {
-                Ended::Lost(why) => why,
-                Ended::Left => break,
-            };
-            failures = if began.elapsed() > STEADY { 0 } else { failures + 1 };
-            let wait = wait_before(failures);
-            tracing::warn!(%why, wait_ms = wait.as_millis(), "no session with the broker; trying again");
-            self.status.send_modify(|status| {
-                status.state = State::Lost { why };
-                status.blocked = false;
-            });
-            tokio::select! {
-                () = tokio::time::sleep(wait) => {}
-                order = self.inbox.recv() => {
-                    self.leave_without_session(order).await;
-                    break;
-                }
-            }
-        }
-        self.status.send_modify(|status| status.state = State::Left);
-    }
-
-    /// A new session; none if the worker leaves meanwhile.
-    async fn open_or_leave(&mut self) -> Result<Option<Session>, String> {
-        let open = Self::open(Arc::clone(&self.options), self.status.clone(), self.next_address);
-        self.next_address = self.next_address.wrapping_add(1);
-        tokio::select! {
-            opened = open => opened.map(Some),
-            order = self.inbox.recv() => {
-                self.leave_without_session(order).await;
-                Ok(None)
-            }
-        }
-    }
-
-    async fn open(
-        options: Arc<Options>,
-        status: watch::Sender<Status>,
-        turn: usize,
-    ) -> Result<Session, String> {
-        let addresses = connect::addresses(&options.settings)?;
-        let address = &addresses[turn % addresses.len()];
-        status.send_modify(|status| status.address = address.shown());
-        let mut connections =
-            Connections::open(address, &options.worker).await.map_err(|lost| lost.0)?;
-        status.send_modify(|status| status.server = Some(connections.version));
-        match connections.prepare(&options.queues).await {
-            Ok(_) => {}
-            Err(TopologyError::Unreachable(lost)) => return Err(lost.0),
-            Err(error) => {
-                tracing::error!(%error, "the broker's queues are not what they should be; nothing is consumed");
-                return Err(error.to_string());
-            }
-        }
-        let standby = || {
-            status.send_if_modified(|status| {
-                let changed = status.state != State::Standby;
-                status.state = State::Standby;
-                changed
-            });
-        };
-        connections.activate(&options.queues, options.window, standby).await.map_err(|lost| lost.0)
-    }
-
-    /// Carries a session's words to the worker, and the worker's orders to the session, until either ends it.
-    async fn attend(&mut self, mut session: Session) -> Ended {
-        self.sessions += 1;
-        // A good address is worth going back to first.
-        self.next_address = self.next_address.wrapping_sub(1);
-        self.tell(Event::Opened { session: self.sessions });
-        let number = self.sessions;
-        self.status.send_modify(|status| status.state = State::Active { session: number });
-        tracing::info!(session = number, server = %session.on.version, waiting = session.waiting, "active");
-        let watcher = tokio::spawn(watch_queues(
-            session.questions(),
-            self.options.queues.clone(),
-            self.status.clone(),
-            session.on.clone(),
-        ));
-        let mut stopped: Option<VecDeque<u64>> = None;
-        let ended = loop {
-            tokio::select! {
-                biased;
-                order = self.inbox.recv() => match order {
-                    Some(Order::Stop(done)) => {
-                        session.stop(&self.options.queues).await;
-                        stopped.get_or_insert_default();
-                        let _ = done.send(());
-                    }
-                    order => {
-                        let mut tags: Vec<u64> = stopped.into_iter().flatten().collect();
-                        let answer = order.map(|order| held_on(order, number, &mut tags));
-                        session.leave(tags).await;
-                        if let Some(done) = answer {
-                            let _ = done.send(());
-                        }
-                        watcher.abort();
-                        return Ended::Left;
-                    }
-                },
-                said = session.next() => match said {
-                    Said::Delivery(delivery) => match &mut stopped {
-                        // Kept unsettled: the session's end gives it back.
-                        Some(tags) => tags.push_back(delivery.delivery_tag),
-                        None => self.deliver(delivery, &session, number),
-                    },
-                    Said::Blocked(now) => {
-                        self.status.send_modify(|status| status.blocked = now);
-                        tracing::warn!(blocked = now, "the broker's alarm: results can be published again when it ends");
-                        self.tell(Event::Blocked(now));
-                    }
-                    Said::Lost(why) => break why.to_string(),
-                },
-            }
-        };
-        watcher.abort();
-        self.tell(Event::Lost { why: ended.clone() });
-        // The lock goes with the consume connection, so the next session waits for its end.
-        session.close("lost").await;
-        Ended::Lost(ended)
-    }
-
-    fn deliver(&self, delivery: Box<Delivery>, session: &Session, number: u64) {
-        // A vector that grew with its frames can be twice as long as its bytes.
-        let body = Bytes::from(delivery.data.into_boxed_slice());
-        let message = convert::message(&delivery.properties, body);
-        let intake = intake::read(&message, &self.options.rules);
-        let held = Held {
-            tag: delivery.delivery_tag,
-            body: self.spill.keep(message.body),
-            properties: Box::new(delivery.properties),
-            on: session.on.clone(),
-        };
-        let received = self.options.clock.now().at;
-        let job = Job::new(intake.request, held, number, delivery.redelivered, received);
-        for warning in &intake.warnings {
-            tracing::debug!(request.id = %job.request.id, pointer = warning.pointer, found = warning.found, "warning");
-        }
-        self.tell(if intake.violations.is_empty() {
-            Event::Arrived(job)
-        } else {
-            Event::Invalid(job, intake.violations)
-        });
-    }
-
-    /// A worker that is gone hears nothing: its deliveries go back with the session.
-    fn tell(&self, event: Event<Held>) {
-        let _ = self.said.send(event);
-    }
-
-    /// Obeys the worker's last orders while there is no session.
-    async fn leave_without_session(&mut self, mut order: Option<Order>) {
-        loop {
-            match order {
-                Some(Order::Stop(done)) => {
-                    let _ = done.send(());
-                }
-                Some(Order::Leave(_, done)) => {
-                    let _ = done.send(());
-                    return;
-                }
-                None => return,
-            }
-            order = self.inbox.recv().await;
-        }
-    }
-}
-
-/// Adds the tags of the deliveries that this session made to `tags`, and says whom to tell.
-fn held_on(order: Order, session: u64, tags: &mut Vec<u64>) -> oneshot::Sender<()> {
-    match order {
-        Order::Leave(held, done) => {
-            tags.extend(
-                held.iter().filter(|job| job.session == session).map(|job| job.delivery.tag),
-            );
-            done
-        }
-        Order::Stop(done) => done,
-    }
-}
-
-/// Looks at the lengths of the queues until the session ends; a queue that cannot be looked at ends the looking.
-async fn watch_queues(
-    channel: Channel,
-    queues: Queues,
-    status: watch::Sender<Status>,
-    on: super::link::Consuming,
-) {
-    while !on.link.is_lost() {
-        let Ok(requests) = session::depth(&channel, &queues.requests()).await else { return };
-        let Ok(dead_letters) = session::depth(&channel, &queues.dead_letters()).await else {
-            return;
-        };
-        status.send_if_modified(|status| {
-            let seen = (Some(requests), Some(dead_letters));
-            let changed = (status.requests, status.dead_letters) != seen;
-            (status.requests, status.dead_letters) = seen;
-            changed
-        });
-        tokio::time::sleep(LOOK).await;
-    }
-}
-
-/// Doubling waits, each between half and the whole of its step.
-fn wait_before(failures: u32) -> Duration {
-    let step = FIRST_WAIT.saturating_mul(1 << failures.min(10)).min(LAST_WAIT);
-    // A random UUID is the randomness at hand.
-    let random = uuid::Uuid::new_v4().into_bytes()[0];
-    step.mul_f64(0.5 + f64::from(random) / 512.0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn waits_grow_to_their_bound_and_differ() {
-        for failures in 0..40 {
-            let wait = wait_before(failures);
-            assert!(wait >= FIRST_WAIT / 2 && wait <= LAST_WAIT, "{wait:?}");
-        }
-        assert!(wait_before(30) >= LAST_WAIT / 2);
-        let waits: std::collections::BTreeSet<_> = (0..100).map(|_| wait_before(9)).collect();
-        assert!(waits.len() > 10);
-    }
 }

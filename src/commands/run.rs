@@ -181,6 +181,7 @@ async fn work(lane: Lane, worker: String, stopping: watch::Receiver<bool>) {
         queues: config.queues.clone(),
         rules: config.contract.rules(),
         window: config.deliveries(),
+        max_hold: config.window.max_hold,
         max_bytes: config.window.max_bytes,
         worker,
         clock,

@@ -516,3 +516,38 @@ async fn lengths_of_queues_are_known() {
     tokio::time::timeout(SOON, told).await.unwrap().unwrap();
     broker.leave(Vec::new()).await;
 }
+
+#[tokio::test]
+async fn a_hold_longer_than_the_queues_own_consumer_timeout_is_refused() {
+    let node = Node::shared();
+    let lane = Lane::new(&node, QueueType::Quorum);
+    let client = lane.client().await;
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+    arguments.insert("x-single-active-consumer".into(), AMQPValue::Boolean(true));
+    arguments.insert(
+        "x-dead-letter-exchange".into(),
+        AMQPValue::LongString(lane.queues.dead_letters().into()),
+    );
+    arguments.insert("x-consumer-timeout".into(), AMQPValue::LongLongInt(300_000));
+    if node.version != "3.10" {
+        arguments.insert("x-delivery-limit".into(), AMQPValue::LongLongInt(-1));
+    }
+    let durable = QueueDeclareOptions { durable: true, ..Default::default() };
+    client
+        .channel
+        .queue_declare(lane.queues.requests().as_str().into(), durable, arguments)
+        .await
+        .unwrap();
+    let mut broker = lane.start("w1");
+    if node.version == "4.3" {
+        let mut status = broker.status();
+        let told = status
+            .wait_for(|status| matches!(&status.state, State::Lost { why } if why.contains("x-consumer-timeout")));
+        tokio::time::timeout(SOON, told).await.unwrap().unwrap();
+    } else {
+        // Before 4.3 the argument means nothing to a quorum queue.
+        opened(&mut broker).await;
+        broker.leave(Vec::new()).await;
+    }
+}

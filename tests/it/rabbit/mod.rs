@@ -2,6 +2,7 @@
 
 mod broker;
 mod monitoring;
+mod network;
 mod process;
 mod review;
 mod worker;

@@ -135,12 +135,18 @@ impl Lane {
         Self { settings: settings(url), queues, url: url.into() }
     }
 
+    /// The same queues, reached through another address.
+    pub(crate) fn through(&self, url: &str) -> Self {
+        Self { settings: settings(url), queues: self.queues.clone(), url: url.into() }
+    }
+
     pub(crate) fn options(&self, worker: &str) -> Options {
         Options {
             settings: self.settings.clone(),
             queues: self.queues.clone(),
             rules: Rules::default(),
             window: 1000,
+            max_hold: Duration::from_secs(20 * 60),
             max_bytes: 64 << 20,
             worker: worker.into(),
             clock: Clock::start(),
