@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::away::Away;
 use super::gate::{self, Call, Gate, Pause, Reason, Shut};
 use super::judge;
 use super::memory::Memory;
@@ -148,6 +149,8 @@ pub struct Core<D> {
     shut: Option<Shut>,
     settling: usize,
     calling: usize,
+    /// Given back, and not here again yet.
+    away: Away,
     hours: schedule::Watch,
     running: Running,
     sweep: Option<Sweep>,
@@ -182,6 +185,7 @@ impl<D> Core<D> {
             shut: None,
             settling: 0,
             calling: 0,
+            away: Away::default(),
             hours: schedule::Watch::default(),
             running: Running::new(settings.max_running, settings.look_again),
             sweep: None,
@@ -210,6 +214,7 @@ impl<D> Core<D> {
     /// redelivery.
     pub fn session_lost(&mut self) {
         self.session = None;
+        self.away.clear();
         // A page that is out still comes back; nobody waits for the list any more.
         self.sweep = self.sweep.take().filter(|sweep| sweep.out);
         if let Some(sweep) = &mut self.sweep {
@@ -236,6 +241,7 @@ impl<D> Core<D> {
     pub fn arrived(&mut self, now: Now, mut job: Job<D>) {
         self.note_arrival(now.at);
         let run = job.request.run;
+        self.away.remove(run);
         let mut in_doubt = job.redelivered;
         let mut replay = job.request.replay > 0;
         if job.redelivered {

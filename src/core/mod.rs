@@ -1,6 +1,7 @@
 //! The pure core: what a request is, what an answer means, what goes next and when. It does no input or output and
 //! never asks the time; it is told [`Now`].
 
+pub mod away;
 pub mod engine;
 pub mod gate;
 pub mod judge;

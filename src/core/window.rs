@@ -214,6 +214,10 @@ impl<D> Window<D> {
         }
     }
 
+    pub fn rank(&self, key: Key) -> Option<Rank> {
+        self.jobs.get(&key).map(|entry| entry.rank)
+    }
+
     pub fn get(&self, key: Key) -> Option<&Job<D>> {
         self.jobs.get(&key).map(|entry| &entry.job)
     }

@@ -160,6 +160,39 @@ fn an_operator_resumes_a_halt() {
 }
 
 #[test]
+fn what_is_given_back_keeps_its_place_while_it_is_away() {
+    let mut bench = Bench::with(Settings { max_hold: MINUTE, ..settings() });
+    bench.core.pause(Pause { by: "test".into(), reason: "hold".into() });
+    bench.deliver(Request { priority: 9, ..request("urgent", "a") }, false);
+    bench.wait(59 * SECOND);
+    bench.deliver(request("fresh", "a"), false);
+    bench.wait(SECOND);
+    bench.core.resume(bench.now);
+    let Step::GiveBack(job) = bench.next() else { panic!("held for a minute") };
+    let until = bench.expect_wait().expect("it waits for a moment");
+    assert_eq!(reason(&bench), Some(Reason::Linger));
+    bench.deliver(job.request, true);
+    assert_eq!(&*bench.expect_post().request.source_server_id, "urgent");
+    assert_eq!(&*bench.expect_post().request.source_server_id, "fresh");
+    assert!(until - bench.now.at < SECOND, "and no longer than that");
+}
+
+#[test]
+fn what_went_to_somebody_else_is_waited_for_but_a_moment() {
+    let mut bench = Bench::with(Settings { max_hold: MINUTE, ..settings() });
+    bench.core.pause(Pause { by: "test".into(), reason: "hold".into() });
+    bench.deliver(Request { priority: 9, ..request("urgent", "a") }, false);
+    bench.wait(59 * SECOND);
+    bench.deliver(request("fresh", "a"), false);
+    bench.wait(SECOND);
+    bench.core.resume(bench.now);
+    assert!(matches!(bench.next(), Step::GiveBack(_)));
+    let until = bench.expect_wait().expect("it waits for a moment");
+    bench.wait(until - bench.now.at);
+    assert_eq!(&*bench.expect_post().request.source_server_id, "fresh");
+}
+
+#[test]
 fn a_permission_that_names_a_resource_halts_only_after_several_in_a_row() {
     let mut bench = Bench::new();
     many(&mut bench, 10);

@@ -2,6 +2,7 @@
 
 use super::doubt::raise;
 use super::{Core, Linger, START_LINGER, START_QUIET, Step};
+use crate::core::away;
 use crate::core::gate::{Call, Reason, Shut};
 use crate::core::request::{Doubt, Job};
 use crate::core::time::{Moment, Now};
@@ -50,6 +51,10 @@ impl<D> Core<D> {
         let probe = self.gate.halted().and(post).map(|(rank, key)| (rank, Pick::Post(key)));
         let first = calls.into_iter().flatten().min_by_key(|(rank, _)| *rank);
         match probe.or(first) {
+            // What is on its way to the broker and back keeps its place in the order.
+            Some((rank, _)) if self.away.precedes(rank) => {
+                Err(Some(Shut { reason: Reason::Linger, until: self.away.expire(now.at) }))
+            }
             Some((_, pick)) => self.start(now, pick).ok_or(None),
             None => Err(may_post.err().or(may_start.err())),
         }
@@ -153,6 +158,7 @@ impl<D> Core<D> {
 
     /// Lets waits end, deadlines pass, and deliveries go back that were held too long.
     pub(super) fn on_time(&mut self, now: Now) {
+        self.away.expire(now.at);
         for job in self.window.due(now.at) {
             self.admit(now, job);
         }
@@ -169,18 +175,23 @@ impl<D> Core<D> {
         }
         while let Some((received, key)) = self.window.oldest_held()
             && received + self.settings.max_hold <= now.at
+            && self.away.len() < away::AT_MOST
         {
-            let Some(job) = self.window.take(key) else { break };
+            let Some((rank, job)) = self.window.rank(key).zip(self.window.take(key)) else { break };
+            if job.progress.until <= now.at {
+                self.away.insert(now.at, job.request.run, rank);
+            }
             self.give_back(now, job);
         }
     }
 
     /// When something is due next, if nothing happens before; never a time that has passed.
-    pub(super) fn next_time(&self, now: Moment) -> Option<Moment> {
+    pub(super) fn next_time(&mut self, now: Moment) -> Option<Moment> {
+        let away = self.away.expire(now);
         let held = self.window.oldest_held().map(|(at, _)| at + self.settings.max_hold);
         let deadline = self.window.next_deadline().map(|(at, _)| at);
         let sweep = self.sweep.as_ref().filter(|sweep| !sweep.out).map(|sweep| sweep.until);
-        [self.window.next_wait(), held, deadline, sweep]
+        [self.window.next_wait(), held, deadline, sweep, away]
             .into_iter()
             .flatten()
             .filter(|at| *at > now)
