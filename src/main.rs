@@ -8,6 +8,8 @@ use sluicegate::commands::{Cli, World};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    // The one provider of TLS for every client in the process; a second installation would be refused.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let world = World {
         env: std::env::vars().collect(),
         stdout_is_terminal: std::io::stdout().is_terminal(),

@@ -7,12 +7,15 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Exit, Failure, World, lane, plan_file, print};
+use super::{Exit, Failure, World, lane, online, plan_file, print};
+use crate::broker;
 use crate::config::{Config, values};
 use crate::core::schedule::Schedule;
-use crate::plan::{self, Forecast, Hold, Pace, Report};
+use crate::plan::{self, Forecast, Hold, Pace, Report, SurveyError};
+use crate::status::Status;
 
 #[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "they are flags")]
 #[command(after_help = "\
 Findings go to stderr: row, column, what was found, what is allowed. Exit code 3 if there are any.
 Example: sluice check plan.xlsx --set region_id=ap-southeast-3 --waiting 200
@@ -28,6 +31,12 @@ pub(super) struct Args {
     /// What the API's page does not allow is wrong, even if it works
     #[arg(long)]
     strict: bool,
+    /// Ask the API about each source server, within the rate: connected, free, no task yet
+    #[arg(long)]
+    online: bool,
+    /// Forecast: count what waits in the queue and in the worker's window
+    #[arg(long, conflicts_with = "waiting")]
+    queue: bool,
     /// Forecast: so many requests are waiting already
     #[arg(long, value_name = "COUNT", default_value_t = 0)]
     waiting: u64,
@@ -54,40 +63,99 @@ pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
         (None, Some(file)) => file,
         (None, None) => return Err(Failure::usage("name a plan: sluice check plan.csv")),
     };
-    let config = args.lane.load(world, false)?.config;
+    let config = args.lane.load(world, args.online)?.config;
     let mut rules = config.contract.rules();
     rules.strict |= args.strict;
     let pace = args.pace(&config);
     let rows = args.reading.open(file, rules)?;
-    let report = plan::check(rows).map_err(plan_file::failure)?;
-    let forecast = plan::forecast(&pace, args.waiting, report.loads(), Timestamp::now());
+    let survey = plan::survey(rows, None).map_err(unreadable)?;
+    let report = &survey.report;
+    let waiting = args.waiting(&config)?;
+    let forecast = plan::forecast(&pace, waiting, report.loads(), Timestamp::now());
+    let online = args.ask(&config, &survey.sources, world)?.filter(|_| report.is_valid());
     if args.json {
-        let json = serde_json::json!({ "plan": file, "report": report, "forecast": forecast });
+        let servers = online.as_ref().map(|found| &found.servers);
+        let json = serde_json::json!({ "plan": file, "report": report, "forecast": forecast, "online": servers });
         print(&format!("{json:#}\n"));
     } else {
-        eprint!("{}", findings(&report));
-        print(&summary(&file.display().to_string(), &report, forecast.as_ref(), &pace));
+        eprint!("{}", findings(report));
+        print(&summary(&file.display().to_string(), report, forecast.as_ref(), &pace));
+        print(&online.as_ref().map(online::Found::table).unwrap_or_default());
     }
-    Ok(if report.is_valid() { Exit::Done } else { Exit::InvalidPlan })
+    Ok(match online {
+        _ if !report.is_valid() => Exit::InvalidPlan,
+        Some(found) if !found.all_ready() => Exit::NotAllWell,
+        _ => Exit::Done,
+    })
+}
+
+pub(super) fn unreadable(error: SurveyError) -> Failure {
+    match error {
+        SurveyError::Plan(error) => plan_file::failure(error),
+        SurveyError::SetAside(error) => Failure::usage(error),
+    }
+}
+
+/// What the active worker says that it holds, where it answers on `http.listen`.
+async fn held(config: &Config) -> Option<u64> {
+    let url = format!("http://{}/status", config.http.listen?);
+    let client =
+        reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(2)).build().ok()?;
+    let lanes: Vec<Status> = client.get(url).send().await.ok()?.json().await.ok()?;
+    let held = |lane: &Status| lane.window.ready + lane.window.waiting + lane.window.in_flight;
+    Some(lanes.iter().map(held).sum::<usize>() as u64)
 }
 
 impl Args {
-    fn pace(&self, config: &Config) -> Pace {
-        Pace {
-            rates: config.limits.rates.clone(),
-            margin: config.limits.margin,
-            max_in_flight: config.limits.max_in_flight,
-            max_running: config.limits.max_running,
-            schedule: Schedule::new(config.schedule.windows.clone()),
-            timeout: config.api.timeout,
-            answer: self.answer,
-            migration: self.migration,
+    /// Requests that go before the plan.
+    fn waiting(&self, config: &Config) -> Result<u64, Failure> {
+        if !self.queue {
+            return Ok(self.waiting);
         }
+        super::runtime()?.block_on(async {
+            let queued = broker::requests_waiting(&config.broker, &config.queues).await;
+            let queued = queued.map_err(Failure::out_of_reach)?;
+            let held = held(config).await;
+            if held.is_none() {
+                eprintln!("warning: no worker answers on http.listen: what its window holds is not counted");
+            }
+            Ok(u64::from(queued) + held.unwrap_or_default())
+        })
+    }
+
+    fn ask(
+        &self,
+        config: &Config,
+        sources: &[(u64, String)],
+        world: &World,
+    ) -> Result<Option<online::Found>, Failure> {
+        if !self.online {
+            return Ok(None);
+        }
+        super::runtime()?.block_on(online::ask(config, sources, world)).map(Some)
+    }
+
+    fn pace(&self, config: &Config) -> Pace {
+        Pace { answer: self.answer, migration: self.migration, ..pace(config) }
+    }
+}
+
+/// How fast the worker of this configuration may go, by guesses for what only the API knows.
+pub(super) fn pace(config: &Config) -> Pace {
+    Pace {
+        rates: config.limits.rates.clone(),
+        margin: config.limits.margin,
+        max_in_flight: config.limits.max_in_flight,
+        max_running: config.limits.max_running,
+        schedule: Schedule::new(config.schedule.windows.clone()),
+        timeout: config.api.timeout,
+        answer: Duration::from_millis(300),
+        migration: Duration::from_secs(4 * 3600),
     }
 }
 
 /// Everything that is wrong, then everything that is questionable, a line each.
-fn findings(report: &Report) -> String {
+pub(super) fn findings(report: &Report) -> String {
     let mut text = String::new();
     for finding in &report.findings {
         let _ = writeln!(text, "{finding}");
@@ -141,7 +209,7 @@ fn listed<K: std::fmt::Display>(counts: &std::collections::BTreeMap<K, u64>) -> 
     words.join(", ")
 }
 
-fn in_words(forecast: &Forecast, pace: &Pace) -> String {
+pub(super) fn in_words(forecast: &Forecast, pace: &Pace) -> String {
     let last = forecast.last.to_zoned_datetime(TimeZone::system()).strftime("%a %F %H:%M:%S");
     let took = SignedDuration::try_from_secs_f64(forecast.seconds.ceil()).unwrap_or_default();
     let mut text = format!("the last one submitted {last}, {took:#} from now");

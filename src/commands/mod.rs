@@ -3,8 +3,10 @@
 mod check;
 mod completions;
 mod config;
+mod enqueue;
 mod exit;
 mod lane;
+mod online;
 mod plan;
 mod plan_file;
 mod run;
@@ -12,11 +14,13 @@ mod sandbox;
 mod schema;
 mod signals;
 mod topology;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
 
 use clap::{Parser, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
 
 pub use exit::{Exit, Failure};
 
@@ -36,6 +40,10 @@ pub struct Cli {
 enum Command {
     /// Submit what is in the queue: the worker
     Run(run::Args),
+    /// Validate a plan and put it into the queue
+    Enqueue(enqueue::Args),
+    /// Follow a batch, or list the batches
+    Watch(watch::Args),
     /// Declare, compare or print the exchanges and queues on the broker
     Topology(topology::Args),
     /// Check a plan: all that is wrong with any row, and when it will be through
@@ -66,6 +74,8 @@ impl Cli {
     pub fn run(self, world: &World) -> Result<Exit, Failure> {
         match self.command {
             Command::Run(args) => run::run(&args, world),
+            Command::Enqueue(args) => enqueue::run(&args, world),
+            Command::Watch(args) => watch::run(&args, world),
             Command::Topology(args) => topology::run(&args, world),
             Command::Check(args) => check::run(&args, world),
             Command::Plan(args) => plan::run(&args),
@@ -81,6 +91,18 @@ impl Cli {
 fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     let built = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     built.map_err(|e| Failure::usage(format!("cannot start the runtime: {e}")))
+}
+
+/// A bar on stderr where that is a terminal, else nothing.
+fn progress_bar(world: &World, length: u64, what: &str) -> ProgressBar {
+    if !world.stderr_is_terminal {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new(length);
+    let template = ProgressStyle::with_template("{bar:32} {pos}/{len} {prefix} {msg}");
+    bar.set_style(template.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar.set_prefix(what.to_owned());
+    bar
 }
 
 /// Prints to stdout; a reader that has gone away (`| head`) is no error.

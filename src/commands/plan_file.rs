@@ -1,6 +1,6 @@
 //! Which plan does a command read, and how? The arguments that all of them share.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::Failure;
 use crate::contract::Rules;
@@ -26,13 +26,23 @@ pub(super) struct Args {
 impl Args {
     /// # Errors
     /// Why the plan cannot be read; wrong options are usage.
-    pub(super) fn open(&self, file: &std::path::Path, rules: Rules) -> Result<Plan, Failure> {
+    pub(super) fn open(&self, file: &Path, rules: Rules) -> Result<Plan, Failure> {
+        self.open_with(file, rules, &[])
+    }
+
+    /// Like [`Args::open`]; what is in `set` is put into every row as well.
+    pub(super) fn open_with(
+        &self,
+        file: &Path,
+        rules: Rules,
+        set: &[String],
+    ) -> Result<Plan, Failure> {
         let options = Options {
             rules,
             format: self.format,
             sheet: self.sheet.clone(),
             defaults: self.defaults.clone(),
-            set: self.set.clone(),
+            set: self.set.iter().chain(set).cloned().collect(),
             ..Options::default()
         };
         plan::open(file, &options).map_err(failure)

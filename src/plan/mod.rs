@@ -7,6 +7,7 @@
 //! for byte. What rows share comes from a defaults file (rows win over it) and from `--set` (which wins over rows).
 //! Columns or fields `x-sluice-*` ([`SETTINGS`]) say what the worker, not the API, is to know.
 
+pub mod batch;
 mod cell;
 mod check;
 mod columns;
@@ -18,6 +19,7 @@ mod json;
 mod rows;
 mod settings;
 mod shared;
+mod survey;
 mod template;
 mod tree;
 mod xlsx;
@@ -37,6 +39,7 @@ pub use finding::Finding;
 pub use forecast::{Forecast, Hold, Load, Pace, forecast};
 pub use rows::Plan;
 pub use settings::{SETTINGS, Setting, Settings};
+pub use survey::{Fingerprint, Survey, SurveyError, survey, valid};
 pub use template::template;
 
 use crate::contract::{Rules, View};

@@ -3,6 +3,7 @@
 mod broker;
 mod monitoring;
 mod network;
+mod planner;
 mod process;
 mod review;
 mod worker;

@@ -1,0 +1,255 @@
+//! `sluice watch`: what becomes of a batch, live or days later, from any machine.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use indicatif::ProgressBar;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use serde_json::json;
+
+use super::{Exit, Failure, World, lane, print, progress_bar};
+use crate::broker::{From, PlannerError};
+use crate::config::Config;
+use crate::config::values::{parse_duration, show_duration};
+use crate::core::Outcome;
+use crate::progress::{Batches, Change, Progress, Summary, failure_line};
+use crate::results::Event;
+use crate::watch::{Results, beginning};
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+At a terminal it follows the batch to its end; elsewhere it tells how things stand, unless --until-done.
+Ends with 1 if --until-done and some requests did not end well. Without BATCH it lists the batches.
+Examples: sluice watch 019ab0d0-...        sluice watch nightly --until-done --json")]
+pub(super) struct Args {
+    /// The batch's id, as `sluice enqueue` printed it
+    batch: Option<String>,
+    #[command(flatten)]
+    lane: lane::Args,
+    /// Wait until every request of the batch has ended
+    #[arg(long, requires = "batch")]
+    until_done: bool,
+    /// Batches of this time (default: all that the stream keeps)
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, conflicts_with = "batch")]
+    since: Option<Duration>,
+    /// One JSON object a line on stdout: each result as it comes, the summary last
+    #[arg(long)]
+    json: bool,
+}
+
+/// What to follow.
+#[derive(Debug)]
+pub(super) struct Follow {
+    pub(super) batch: String,
+    pub(super) until_done: bool,
+    pub(super) json: bool,
+}
+
+pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
+    let config = args.lane.load(world, false)?.config;
+    let runtime = super::runtime()?;
+    match &args.batch {
+        Some(batch) => {
+            let follow =
+                Follow { batch: batch.clone(), until_done: args.until_done, json: args.json };
+            runtime.block_on(self::follow(&config, &follow, world))
+        }
+        None => runtime.block_on(list(&config, args.since, args.json)),
+    }
+}
+
+/// Follows one batch. Ctrl-C ends the watching, not the batch.
+pub(super) async fn follow(
+    config: &Config,
+    follow: &Follow,
+    world: &World,
+) -> Result<Exit, Failure> {
+    let mut results = open(config, beginning(&follow.batch)).await?;
+    let live = follow.until_done || (world.stderr_is_terminal && !follow.json);
+    let mut screen = Screen::new(world, follow.json);
+    let mut progress = Progress::new(&follow.batch);
+    let mut interrupted = std::pin::pin!(tokio::signal::ctrl_c());
+    loop {
+        let event = tokio::select! {
+            event = results.next() => event,
+            _ = &mut interrupted => break,
+        };
+        let caught_up = event.is_none();
+        if let Some(event) = event {
+            screen.show(progress.take(&event), &event);
+        }
+        if caught_up {
+            if !progress.is_known() {
+                return Err(unknown(&follow.batch));
+            }
+            screen.draw(&progress);
+        }
+        // A replay may still come after the end; what had ended by the time of the question counts.
+        if caught_up && (!live || progress.is_done()) {
+            break;
+        }
+    }
+    screen.close(&progress);
+    results.close().await;
+    let failed = progress.failed() > 0 && (follow.until_done || progress.is_done());
+    Ok(if failed { Exit::NotAllWell } else { Exit::Done })
+}
+
+async fn open(config: &Config, from: From) -> Result<Results, Failure> {
+    let opened = Results::open(&config.broker, &config.queues, from).await;
+    opened.map_err(|error| match error {
+        PlannerError::Settings(_) => Failure::usage(error),
+        _ => Failure::out_of_reach(error),
+    })
+}
+
+fn unknown(batch: &str) -> Failure {
+    let advice =
+        "`sluice watch` lists those it knows; is queues.prefix the one that it was enqueued with?";
+    Failure::usage(format!("the results stream knows no batch {batch}: {advice}"))
+}
+
+/// What is shown while a batch is followed.
+struct Screen {
+    bar: ProgressBar,
+    json: bool,
+}
+
+impl Screen {
+    fn new(world: &World, json: bool) -> Self {
+        Self { bar: progress_bar(world, 0, ""), json }
+    }
+
+    /// Failures are told as they come; as JSON every result is.
+    fn show(&self, change: Change, event: &Event) {
+        let (Change::Settled, Event::Result(event)) = (change, event) else { return };
+        if self.json {
+            let mut line = serde_json::to_value(&event.data).unwrap_or_default();
+            if let Some(object) = line.as_object_mut() {
+                object.insert("type".to_owned(), event.kind.clone().into());
+            }
+            print(&format!("{line}\n"));
+        } else if event.data.outcome.is_dead_letter() {
+            self.bar.suspend(|| eprintln!("{}", failure_line(&event.data)));
+        }
+    }
+
+    fn draw(&mut self, progress: &Progress) {
+        self.bar.set_length(progress.total().unwrap_or_else(|| progress.settled()));
+        self.bar.set_position(progress.settled());
+        self.bar.set_message(line(progress, Timestamp::now()));
+    }
+
+    fn close(&self, progress: &Progress) {
+        self.bar.finish_and_clear();
+        let summary = progress.summary();
+        if self.json {
+            let mut line = serde_json::to_value(&summary).unwrap_or_default();
+            if let Some(object) = line.as_object_mut() {
+                object.insert("type".to_owned(), json!("summary"));
+            }
+            print(&format!("{line}\n"));
+        } else {
+            print(&in_words(&summary, progress, Timestamp::now()));
+        }
+    }
+}
+
+/// `created 12, rejected 1 · 2.0/s · done about 22:10:31, in 4m`
+fn line(progress: &Progress, now: Timestamp) -> String {
+    let mut parts = vec![outcomes(progress)];
+    if let Some(rate) = progress.per_second(now).filter(|_| !progress.is_done()) {
+        parts.push(format!("{rate:.1}/s"));
+    }
+    if let Some(left) = progress.remaining(now).filter(|left| !left.is_zero()) {
+        let end = now.saturating_add(left).unwrap_or(now).to_zoned_datetime(TimeZone::system());
+        let left = show_duration(Duration::from_secs(left.as_secs().max(1)));
+        parts.push(format!("done about {}, in {left}", end.strftime("%H:%M:%S")));
+    }
+    parts.join(" · ")
+}
+
+fn outcomes(progress: &Progress) -> String {
+    let counts = Outcome::ALL.map(|outcome| (outcome, progress.count(outcome)));
+    let told = counts.iter().filter(|(_, count)| *count > 0);
+    let told: Vec<_> =
+        told.map(|(outcome, count)| format!("{} {count}", outcome.as_str())).collect();
+    if told.is_empty() { "nothing has ended yet".to_owned() } else { told.join(", ") }
+}
+
+fn in_words(summary: &Summary, progress: &Progress, now: Timestamp) -> String {
+    let of = summary
+        .total
+        .map_or_else(|| "of a batch of unknown size".to_owned(), |total| format!("of {total}"));
+    let mut text = format!(
+        "batch {}: {} {of} have ended: {}\n",
+        summary.batch,
+        summary.settled,
+        line(progress, now)
+    );
+    if let (Some(first), Some(last)) =
+        (summary.opened_at.or(summary.first_settled_at), summary.last_settled_at)
+    {
+        let took = Duration::try_from(last.duration_since(first)).unwrap_or_default();
+        let took = show_duration(Duration::from_secs(took.as_secs()));
+        let _ = writeln!(text, "from {} to {}: {took}", local(first), local(last));
+    }
+    if summary.failed > 0 {
+        let batch = &summary.batch;
+        let _ = writeln!(
+            text,
+            "{} did not end well: sluice dead-letters list --batch {batch}",
+            summary.failed
+        );
+    }
+    text
+}
+
+fn local(at: Timestamp) -> String {
+    at.to_zoned_datetime(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string()
+}
+
+async fn list(config: &Config, since: Option<Duration>, json: bool) -> Result<Exit, Failure> {
+    let from = since.and_then(|since| Timestamp::now().checked_sub(since).ok());
+    let mut results = open(config, from.map_or(From::First, From::Time)).await?;
+    let mut batches = Batches::default();
+    while let Some(event) = results.next().await {
+        batches.take(&event);
+    }
+    results.close().await;
+    let summaries = batches.summaries();
+    if json {
+        let lines: Vec<_> =
+            summaries.iter().filter_map(|summary| serde_json::to_string(summary).ok()).collect();
+        for line in &lines {
+            print(&format!("{line}\n"));
+        }
+    } else if summaries.is_empty() {
+        eprintln!("the results stream knows no batches");
+    } else {
+        print(&table(&summaries));
+    }
+    Ok(Exit::Done)
+}
+
+fn table(summaries: &[Summary]) -> String {
+    let mut table = format!(
+        "{:<36}  {:<19}  {:>13}  {:>6}  {}\n",
+        "batch", "opened", "ended", "failed", "plan"
+    );
+    for summary in summaries {
+        let opened = summary.opened_at.or(summary.first_settled_at).map(local).unwrap_or_default();
+        let total = summary.total.map_or_else(|| "?".to_owned(), |total| total.to_string());
+        let ended = format!("{} of {total}", summary.settled);
+        let plan = [summary.plan.as_deref(), summary.by.as_deref()];
+        let plan: Vec<_> = plan.into_iter().flatten().collect();
+        let (batch, failed) = (&summary.batch, summary.failed);
+        let _ = writeln!(
+            table,
+            "{batch:<36}  {opened:<19}  {ended:>13}  {failed:>6}  {}",
+            plan.join(" by ")
+        );
+    }
+    table
+}

@@ -1,0 +1,104 @@
+//! What does a whole plan amount to, before anything of it is sent? One pass over its rows.
+
+use std::fmt::Write as _;
+use std::io;
+
+use sha2::{Digest as _, Sha256};
+
+use super::{Check, Plan, PlanError, Report, Row};
+use crate::contract::View;
+
+/// A plan as one pass found it.
+#[derive(Clone, Debug)]
+pub struct Survey {
+    pub report: Report,
+    /// SHA-256, in hex, over the valid rows: numbers, settings and bodies.
+    pub digest: String,
+    /// Of each valid row: row and source server.
+    pub sources: Vec<(u64, String)>,
+}
+
+/// Why a pass ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum SurveyError {
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    #[error("the rows set aside cannot be written: {0}")]
+    SetAside(#[from] io::Error),
+}
+
+/// Reads a plan to its end. Invalid rows go to `set_aside`, with what is wrong with them as comments.
+///
+/// # Errors
+/// The plan cannot be read on. Bad rows are no error: they stand in the report.
+pub fn survey(
+    plan: Plan,
+    mut set_aside: Option<&mut dyn io::Write>,
+) -> Result<Survey, SurveyError> {
+    let (mut check, mut digest) = (Check::new(), Fingerprint::default());
+    let mut sources = Vec::new();
+    for row in plan {
+        let mut row = row?;
+        check.add(&mut row);
+        match (&row.read, &mut set_aside) {
+            (Ok(view), _) => {
+                digest.add(&row);
+                sources.push((row.number, view.source_server_id.clone()));
+            }
+            (Err(_), Some(file)) => file.write_all(row.set_aside().as_bytes())?,
+            (Err(_), None) => {}
+        }
+    }
+    Ok(Survey { report: check.finish(), digest: digest.finish(), sources })
+}
+
+/// The valid rows of a plan, as [`survey`] counts them.
+pub struct Valid {
+    plan: Plan,
+    check: Check,
+}
+
+/// The valid rows of a plan: those that a survey of the same file counts.
+pub fn valid(plan: Plan) -> Valid {
+    Valid { plan, check: Check::new() }
+}
+
+impl Iterator for Valid {
+    type Item = Result<(Row, View), PlanError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let mut row = match self.plan.next()? {
+                Ok(row) => row,
+                Err(error) => return Some(Err(error)),
+            };
+            self.check.add(&mut row);
+            if let Ok(view) = &row.read {
+                let view = view.clone();
+                return Some(Ok((row, view)));
+            }
+        }
+    }
+}
+
+/// What makes two readings of a plan the same.
+#[derive(Default)]
+pub struct Fingerprint(Sha256);
+
+impl Fingerprint {
+    pub fn add(&mut self, row: &Row) {
+        let settings = serde_json::to_vec(&row.settings).unwrap_or_default();
+        self.0.update(row.number.to_be_bytes());
+        for part in [&settings[..], &row.body] {
+            self.0.update((part.len() as u64).to_be_bytes());
+            self.0.update(part);
+        }
+    }
+
+    pub fn finish(self) -> String {
+        self.0.finalize().iter().fold(String::new(), |mut hex, byte| {
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        })
+    }
+}

@@ -1,0 +1,103 @@
+//! What does the results stream say, from some point on, whatever becomes of the connection? For `sluice watch`.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use uuid::Uuid;
+
+use crate::broker::settings::{Broker as Settings, Queues};
+use crate::broker::{From, PlannerError, Reader};
+use crate::results::Event;
+
+/// Between two tries to reach a broker that went away.
+const PAUSE: Duration = Duration::from_secs(1);
+/// No message for so long means that all there is has been read.
+const QUIET: Duration = Duration::from_millis(700);
+/// The clocks of planners and brokers may differ.
+const SLACK: SignedDuration = SignedDuration::from_mins(5);
+
+/// Reads the results of a prefix. A connection that is lost is opened again where it was.
+#[derive(Debug)]
+pub struct Results {
+    settings: Settings,
+    queues: Queues,
+    from: From,
+    reader: Option<Reader>,
+}
+
+impl Results {
+    /// # Errors
+    /// The broker is out of reach, or has no results stream.
+    pub async fn open(
+        settings: &Settings,
+        queues: &Queues,
+        from: From,
+    ) -> Result<Self, PlannerError> {
+        let reader = Reader::open(settings, &queues.results_log(), from).await?;
+        Ok(Self { settings: settings.clone(), queues: queues.clone(), from, reader: Some(reader) })
+    }
+
+    /// The next event; `None` when there is none just now. What is no event of ours is passed over.
+    pub async fn next(&mut self) -> Option<Event> {
+        loop {
+            let Some(reader) = &mut self.reader else {
+                self.open_again().await;
+                continue;
+            };
+            match reader.next(QUIET).await {
+                Ok(None) => return None,
+                Ok(Some((offset, body))) => {
+                    self.from = From::Offset(offset + 1);
+                    match Event::read(&body) {
+                        Ok(event) => return Some(event),
+                        Err(error) => tracing::debug!(offset, %error, "passed over"),
+                    }
+                }
+                Err(why) => {
+                    tracing::warn!(%why, "the results stream was lost; opening it again");
+                    self.reader = None;
+                }
+            }
+        }
+    }
+
+    async fn open_again(&mut self) {
+        match Reader::open(&self.settings, &self.queues.results_log(), self.from).await {
+            Ok(reader) => self.reader = Some(reader),
+            Err(why) => {
+                tracing::debug!(%why, "not yet");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+
+    pub async fn close(self) {
+        if let Some(reader) = self.reader {
+            reader.close().await;
+        }
+    }
+}
+
+/// Where in the stream a batch can begin at the earliest: ids made by `sluice enqueue` hold the time.
+pub fn beginning(batch: &str) -> From {
+    let made = batch.parse::<Uuid>().ok().and_then(|id| id.get_timestamp());
+    let at = made
+        .and_then(|made| i64::try_from(made.to_unix().0).ok())
+        .and_then(|s| Timestamp::from_second(s).ok());
+    at.and_then(|at| at.checked_sub(SLACK).ok()).map_or(From::First, From::Time)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_id_with_a_time_saves_reading_all_that_was_before() {
+        let id = "019ab0d0-0000-7000-8000-000000000000";
+        let From::Time(at) = beginning(id) else { panic!("no time in {id}") };
+        assert_eq!(at.strftime("%Y-%m").to_string(), "2025-11");
+        for id in ["nightly-7", "", "9a01cb97-3eec-440e-8000-04016a8d7502"] {
+            assert_eq!(beginning(id), From::First, "{id}");
+        }
+    }
+}

@@ -1,0 +1,361 @@
+//! The planner's commands as processes, on a real broker: enqueue, watch, and what happens when they die.
+//! (Tests have several threads, because the commands are waited for without an `await`, and the sandbox answers here.)
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use sluicegate::broker::settings::QueueType;
+use sluicegate::broker::topology;
+use sluicegate::sandbox::{Options, Sandbox, TOKEN};
+use tempfile::TempDir;
+
+use crate::support::rabbit::{Lane, Node};
+
+/// A planner's desk: a directory, and a lane whose exchanges and queues are there.
+struct Desk {
+    dir: TempDir,
+    lane: Lane,
+    config: PathBuf,
+}
+
+impl Desk {
+    async fn new() -> Self {
+        let lane = Lane::new(&Node::shared(), QueueType::Quorum);
+        topology::apply(&lane.settings, &lane.queues).await.unwrap();
+        Self::on(lane)
+    }
+
+    fn on(lane: Lane) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let url = lane.settings.url.as_ref().unwrap().iter().next().unwrap().expose().to_owned();
+        let config = dir.path().join("lane.toml");
+        let text = format!(
+            "[broker]\nurl = \"{url}\"\n[queues]\nprefix = \"{}\"\n[http]\nlisten = \"\"\n[limits]\nrates = []\n",
+            lane.queues.prefix
+        );
+        std::fs::write(&config, text).unwrap();
+        Self { dir, lane, config }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// A plan of so many servers.
+    fn plan(&self, rows: usize) -> PathBuf {
+        let mut text = String::new();
+        for row in 0..rows {
+            let _ = writeln!(text, "{}", request(row));
+        }
+        let path = self.path("plan.jsonl");
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sluice"));
+        command
+            .env_clear()
+            .env("USER", "mei")
+            .args(args)
+            .arg("-c")
+            .arg(&self.config)
+            .stdin(Stdio::null());
+        command
+    }
+
+    fn sluice(&self, args: &[&str]) -> Output {
+        self.command(args).output().unwrap()
+    }
+
+    /// A worker against a sandbox; the sandbox is told how fast it is to be.
+    async fn worker(&self, options: Options) -> Worker {
+        let sandbox = Sandbox::start(options).await.unwrap();
+        let child = self
+            .command(&[
+                "run",
+                "-o",
+                &format!("api.endpoint={}", sandbox.base_url),
+                "-o",
+                "limits.max_in_flight=64",
+            ])
+            .env("SLUICE_API__AUTH__TOKEN", TOKEN)
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        Worker { sandbox, child }
+    }
+}
+
+struct Worker {
+    sandbox: Sandbox,
+    child: Child,
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn request(row: usize) -> Value {
+    json!({
+        "name": format!("task-{row}"), "type": "MIGRATE_FILE", "os_type": "LINUX", "priority": row % 7,
+        "source_server": {"id": format!("source-{row}")},
+        "target_server": {"vm_id": format!("vm-{row}"), "name": "target"},
+        "region_id": "r1", "region_name": "Region 1", "project_id": "p1", "project_name": "Project 1",
+    })
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn lines(output: &Output) -> Vec<Value> {
+    text(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_is_enqueued_worked_and_watched_to_its_end() {
+    let desk = Desk::new().await;
+    let worker = desk.worker(Options::default()).await;
+    let plan = desk.plan(300);
+    let started = Instant::now();
+    let enqueued = desk.sluice(&["enqueue", plan.to_str().unwrap()]);
+    assert_eq!(enqueued.status.code(), Some(0), "{}", text(&enqueued.stderr));
+    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+    let batch = text(&enqueued.stdout).trim().to_owned();
+    let watched = desk.sluice(&["watch", &batch, "--until-done", "--json"]);
+    assert_eq!(watched.status.code(), Some(0), "{}", text(&watched.stderr));
+    let told = lines(&watched);
+    let summary = told.last().unwrap();
+    assert_eq!(
+        (&summary["type"], &summary["total"], &summary["settled"]),
+        (&json!("summary"), &json!(300), &json!(300))
+    );
+    assert_eq!(summary["outcomes"], json!({ "created": 300 }));
+    assert_eq!(told.len(), 301);
+    assert_eq!(worker.sandbox.tasks().len(), 300);
+    // Days later, from anywhere: the same totals.
+    let later = desk.sluice(&["watch", &batch]);
+    assert!(
+        text(&later.stdout).contains("300 of 300 have ended: created 300"),
+        "{}",
+        text(&later.stdout)
+    );
+    let listed = desk.sluice(&["watch"]);
+    assert!(text(&listed.stdout).contains(&format!("{batch}  ")), "{}", text(&listed.stdout));
+    assert!(text(&listed.stdout).contains("plan.jsonl by mei@"), "{}", text(&listed.stdout));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn failures_are_told_with_their_row_and_reason_and_end_with_1() {
+    let desk = Desk::new().await;
+    let worker = desk.worker(Options::default()).await;
+    // Two rows whose servers have tasks of other names already.
+    for row in [3, 5] {
+        let mut other = request(row);
+        other["name"] = "somebody-elses".into();
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let post = reqwest::Client::new().post(format!("{}/v3/tasks", worker.sandbox.base_url));
+        let answer = post.header("X-Auth-Token", TOKEN).json(&other).send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+    }
+    let plan = desk.plan(20);
+    let watched =
+        desk.sluice(&["enqueue", plan.to_str().unwrap(), "--batch", "weekend", "--watch"]);
+    assert_eq!(watched.status.code(), Some(1), "{}", text(&watched.stderr));
+    let failures: Vec<_> = text(&watched.stderr)
+        .lines()
+        .filter(|line| line.contains(": conflict"))
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(failures.len(), 2, "{}", text(&watched.stderr));
+    assert!(
+        failures.iter().any(|line| line.starts_with("row 4: task-3 (source-3): conflict")),
+        "{failures:?}"
+    );
+    assert!(
+        text(&watched.stdout)
+            .contains("2 did not end well: sluice dead-letters list --batch weekend")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_invalid_plan_is_not_sent_and_its_bad_rows_can_be_set_aside() {
+    let desk = Desk::new().await;
+    let plan = desk.plan(10);
+    let mut rows = std::fs::read_to_string(&plan).unwrap();
+    rows = rows
+        .replace("\"source-2\"", "null")
+        .replace("\"task-7\"", "7")
+        .replace("\"source-9\"", "\"source-8\"");
+    std::fs::write(&plan, rows).unwrap();
+    let plan = plan.to_str().unwrap();
+    let refused = desk.sluice(&["enqueue", plan]);
+    assert_eq!(refused.status.code(), Some(3));
+    let said = text(&refused.stderr);
+    for row in [3, 8, 10] {
+        assert!(said.contains(&format!("row {row}, ")), "{said}");
+    }
+    assert!(
+        said.contains("3 of 10 rows are invalid") && said.contains("nothing was sent"),
+        "{said}"
+    );
+    let client = desk.lane.client().await;
+    assert_eq!(client.depth(&desk.lane.queues.requests()).await, 0);
+    let aside = desk.path("bad.jsonl");
+    let sent = desk.sluice(&["enqueue", plan, "--skip-invalid", aside.to_str().unwrap(), "--json"]);
+    assert_eq!(sent.status.code(), Some(0), "{}", text(&sent.stderr));
+    assert_eq!((&lines(&sent)[0]["total"], &lines(&sent)[0]["skipped"]), (&json!(7), &json!(3)));
+    client.wait_for_depth(&desk.lane.queues.requests(), 7).await;
+    let set_aside = std::fs::read_to_string(aside).unwrap();
+    assert_eq!(set_aside.lines().filter(|line| line.starts_with('{')).count(), 3, "{set_aside}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn settings_and_identity_travel_in_properties() {
+    // A quorum queue with a single active consumer lets nobody fetch one message.
+    let desk = Desk::on(Lane::new(&Node::shared(), QueueType::Classic));
+    topology::apply(&desk.lane.settings, &desk.lane.queues).await.unwrap();
+    let plan = desk.plan(1);
+    let args = [
+        "--not-before",
+        "2030-01-02T03:04:05Z",
+        "--deadline",
+        "2031-01-01T00:00:00Z",
+        "--priority",
+        "65535",
+    ];
+    let sent =
+        desk.sluice(&[&["enqueue", plan.to_str().unwrap(), "--batch", "b-1"][..], &args].concat());
+    assert_eq!(sent.status.code(), Some(0), "{}", text(&sent.stderr));
+    let message = desk.lane.client().await.take(&desk.lane.queues.requests()).await.unwrap();
+    let header = |name: &str| message.header(&format!("x-sluice-{name}"));
+    assert_eq!(header("batch").as_deref(), Some("b-1"));
+    assert_eq!(header("row").as_deref(), Some("1"));
+    assert_eq!(header("not-before").as_deref(), Some("2030-01-02T03:04:05Z"));
+    assert_eq!(header("deadline").as_deref(), Some("2031-01-01T00:00:00Z"));
+    assert_eq!(header("priority").as_deref(), Some("65535"));
+    let body = request(0).to_string();
+    assert_eq!(text(&message.body), body, "the planner's bytes arrive");
+    let id = sluicegate::enqueue::message_id("b-1", "source-0", body.as_bytes());
+    assert_eq!(message.id(), id.to_string());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_finished_plan_is_sent_again_only_when_asked_and_a_changed_one_is_refused() {
+    let desk = Desk::new().await;
+    let plan = desk.plan(5);
+    let plan = plan.to_str().unwrap();
+    assert_eq!(desk.sluice(&["enqueue", plan, "--batch", "first"]).status.code(), Some(0));
+    let refused = desk.sluice(&["enqueue", plan]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(
+        text(&refused.stderr).contains("as batch first (5 requests)"),
+        "{}",
+        text(&refused.stderr)
+    );
+    assert!(text(&refused.stderr).contains("--again"));
+    assert_eq!(desk.sluice(&["enqueue", plan, "--again"]).status.code(), Some(0));
+    desk.lane.client().await.wait_for_depth(&desk.lane.queues.requests(), 10).await;
+    // A batch that was begun goes on with the same plan only.
+    let journal = format!("{plan}.batch");
+    let begun: Vec<_> = std::fs::read_to_string(&journal)
+        .unwrap()
+        .lines()
+        .take(1)
+        .map(|l| format!("{l}\n"))
+        .collect();
+    std::fs::write(&journal, begun.concat()).unwrap();
+    let changed = std::fs::read_to_string(plan).unwrap().replace("task-1", "task-one");
+    std::fs::write(plan, changed).unwrap();
+    let refused = desk.sluice(&["enqueue", plan]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(
+        text(&refused.stderr).contains("the plan has changed since"),
+        "{}",
+        text(&refused.stderr)
+    );
+}
+
+/// Killed at many points, run again each time until it says that it is done: every server once in the end.
+#[tokio::test(flavor = "multi_thread")]
+async fn enqueue_killed_at_any_point_goes_on_and_doubles_nothing() {
+    let desk = Desk::new().await;
+    let plan = desk.plan(2_000);
+    let mut kills = 0;
+    for round in 0u64..50 {
+        let mut child = desk
+            .command(&["enqueue", plan.to_str().unwrap()])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        // Spread over the whole run: the beginning, the journal, the publishing.
+        tokio::time::sleep(Duration::from_millis(5 + (round * 37) % 300)).await;
+        child.kill().unwrap();
+        kills += u32::from(!child.wait().unwrap().success());
+        if is_finished(&plan) {
+            break;
+        }
+    }
+    assert!(kills > 0, "no kill ever hit");
+    if !is_finished(&plan) {
+        let last = desk.sluice(&["enqueue", plan.to_str().unwrap()]);
+        assert_eq!(last.status.code(), Some(0), "{}", text(&last.stderr));
+    }
+    let worker = desk.worker(Options::default()).await;
+    let batch = batch_of(&plan);
+    let watched = desk.sluice(&["watch", &batch, "--until-done", "--json"]);
+    let summary = lines(&watched).pop().unwrap();
+    assert_eq!(
+        (&summary["total"], &summary["settled"]),
+        (&json!(2_000), &json!(2_000)),
+        "{summary}"
+    );
+    assert_eq!(summary["failed"], json!(0), "{summary}");
+    let mut sources: Vec<_> =
+        worker.sandbox.tasks().into_iter().map(|task| task.made.source_server_id).collect();
+    let tasks = sources.len();
+    sources.sort();
+    sources.dedup();
+    assert_eq!((sources.len(), tasks), (2_000, 2_000), "killed {kills} times");
+}
+
+fn is_finished(plan: &Path) -> bool {
+    let journal = std::fs::read_to_string(format!("{}.batch", plan.display())).unwrap_or_default();
+    journal.contains("\"finished\"")
+}
+
+fn batch_of(plan: &Path) -> String {
+    let journal = std::fs::read_to_string(format!("{}.batch", plan.display())).unwrap();
+    let head: Value = serde_json::from_str(journal.lines().next().unwrap()).unwrap();
+    head["batch"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_missing_or_out_of_reach_is_told_with_what_to_do() {
+    let desk = Desk::on(Lane::new(&Node::shared(), QueueType::Quorum));
+    let plan = desk.plan(1);
+    let plan = plan.to_str().unwrap();
+    let missing = desk.sluice(&["enqueue", plan]);
+    assert_eq!(missing.status.code(), Some(4));
+    let said = text(&missing.stderr);
+    assert!(said.contains(&format!("there is no queue {}", desk.lane.queues.requests())), "{said}");
+    assert!(said.contains("sluice topology apply"), "{said}");
+    assert!(!Path::new(&format!("{plan}.batch")).exists(), "a journal was begun");
+    let away = desk.sluice(&["enqueue", plan, "-o", "broker.url=amqp://127.0.0.1:1/"]);
+    assert_eq!(away.status.code(), Some(4));
+    assert!(text(&away.stderr).contains("out of reach"), "{}", text(&away.stderr));
+    let watched = desk.sluice(&["watch", "nobody", "--until-done"]);
+    assert_eq!(watched.status.code(), Some(4), "{}", text(&watched.stderr));
+    topology::apply(&desk.lane.settings, &desk.lane.queues).await.unwrap();
+    let unknown = desk.sluice(&["watch", "nobody", "--until-done"]);
+    assert_eq!(unknown.status.code(), Some(2));
+    assert!(text(&unknown.stderr).contains("knows no batch nobody"), "{}", text(&unknown.stderr));
+}
