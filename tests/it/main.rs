@@ -18,6 +18,7 @@ mod model;
 mod plan;
 mod progress;
 mod rabbit;
+mod readme;
 mod sandbox;
 mod simulation;
 mod support;

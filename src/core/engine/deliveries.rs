@@ -1,0 +1,113 @@
+//! What does a delivery, a lost session or a settlement mean? The events of the source of requests.
+
+use std::time::Duration;
+
+use super::{Core, Linger, Step};
+use crate::contract::Violation;
+use crate::core::outcome::{Ending, Outcome};
+use crate::core::request::{Doubt, Job};
+use crate::core::time::Now;
+
+impl<D> Core<D> {
+    /// This worker is the active one: deliveries of this session follow.
+    pub fn session_opened(&mut self, now: Now, session: u64) {
+        self.session = Some(session);
+        self.gate.take_over(now.at);
+        self.linger = Linger::Start { since: now.at, latest: now.at };
+    }
+
+    /// The session is gone and with it every delivery held. Calls that are out go on; their verdicts are kept for the
+    /// redelivery.
+    pub fn session_lost(&mut self) {
+        self.session = None;
+        self.away.clear();
+        // A page that is out still comes back; nobody waits for the list any more.
+        self.sweep = self.sweep.take().filter(|sweep| sweep.out);
+        if let Some(sweep) = &mut self.sweep {
+            sweep.keys.clear();
+        }
+        let steps = std::mem::take(&mut self.steps);
+        for step in steps {
+            match step {
+                Step::Settle(job, ending) => self.void_settlement(&job, ending),
+                Step::Acknowledge(_) | Step::GiveBack(_) => {}
+                step => self.steps.push_back(step),
+            }
+        }
+        for job in self.window.drain() {
+            self.carry(job, false);
+        }
+        // What this worker gave back may have been taken by another one since.
+        for (_, given_back) in self.carried.values_mut() {
+            *given_back = false;
+        }
+    }
+
+    /// A valid request was delivered.
+    pub fn arrived(&mut self, now: Now, mut job: Job<D>) {
+        self.note_arrival(now.at);
+        let run = job.request.run;
+        self.away.remove(run);
+        let mut in_doubt = job.redelivered;
+        let mut replay = job.request.replay > 0;
+        if job.redelivered {
+            if let Some((progress, given_back)) = self.carried.remove(&run) {
+                job.progress = progress;
+                in_doubt = !given_back;
+                replay = false;
+            }
+        } else {
+            // The same words, published anew: somebody wants it tried again.
+            self.published.remove(&run);
+        }
+        if in_doubt || replay {
+            self.learn(now.at, &job.request.source_server_id, false);
+            job.progress.doubt = Doubt::Look { once: false, first: None, conflict: None };
+        }
+        if let Some(not_before) = job.request.not_before
+            && let Ok(wait) = Duration::try_from(not_before.duration_since(now.wall))
+        {
+            job.progress.until = job.progress.until.max(now.at + wait);
+        }
+        self.admit(now, job);
+    }
+
+    /// A message was delivered that must not be sent.
+    pub fn invalid(&mut self, now: Now, job: Job<D>, violations: Vec<Violation>) {
+        if self.session != Some(job.session) {
+            return;
+        }
+        if job.redelivered && self.published.get(&job.request.run).is_some() {
+            self.steps.push_back(Step::Acknowledge(job));
+            return;
+        }
+        let reason = match violations.first() {
+            Some(first) => {
+                format!("{} at {:?}: mend the body and send it again", first.allowed, first.pointer)
+            }
+            None => "the body breaks the API's contract".to_owned(),
+        };
+        let mut ending = Self::ending(now, &job, Outcome::Invalid, reason);
+        ending.violations = violations;
+        self.settle(job, ending);
+    }
+
+    /// Results cannot (`true`) or can be published.
+    pub fn blocked(&mut self, blocked: bool) {
+        self.gate.set_blocked(blocked);
+    }
+
+    /// A settlement has ended; `done`: published, confirmed and acknowledged.
+    /// The job is consumed: its delivery is settled, or void.
+    #[allow(clippy::needless_pass_by_value)]
+    pub fn settled(&mut self, now: Now, job: Job<D>, ending: Box<Ending>, done: bool) {
+        self.settling -= 1;
+        if done {
+            self.pending.remove(&job.request.run);
+            self.published.insert(job.request.run, ());
+        } else {
+            self.pending.insert(job.request.run, ending);
+        }
+        self.land(now, &job);
+    }
+}
