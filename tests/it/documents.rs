@@ -162,3 +162,18 @@ fn every_test_that_a_document_names_exists() {
         }
     }
 }
+
+#[test]
+fn every_promise_of_the_readme_is_held_by_a_test() {
+    let readme = read("README.md");
+    let (_, table) = readme.split_once("| promise | held by |").expect("the table of promises");
+    let promises: Vec<&str> = table
+        .lines()
+        .skip_while(|line| !line.starts_with("| **"))
+        .take_while(|line| line.starts_with("| **"))
+        .collect();
+    assert_eq!(promises.len(), 7, "{promises:#?}");
+    for promise in promises {
+        assert!(!named_tests(promise).is_empty(), "no test holds: {promise}");
+    }
+}

@@ -18,7 +18,6 @@ mod model;
 mod plan;
 mod progress;
 mod rabbit;
-mod readme;
 mod sandbox;
 mod simulation;
 mod support;
