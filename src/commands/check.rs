@@ -31,7 +31,7 @@ pub(super) struct Args {
     /// What the API's page does not allow is wrong, even if it works
     #[arg(long)]
     strict: bool,
-    /// Ask the API about each source server, within the rate: connected, free, no task yet
+    /// Ask the API about each source server: connected, free, no task yet
     #[arg(long)]
     online: bool,
     /// Forecast: count what waits in the queue and in the worker's window

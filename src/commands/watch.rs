@@ -19,7 +19,8 @@ use crate::watch::{Results, beginning};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-At a terminal it follows the batch to its end; elsewhere it tells how things stand, unless --until-done.
+At a terminal it follows the batch to its end; elsewhere it tells how things stand, or waits with
+--until-done.
 Ends with 1 if --until-done and some requests did not end well. Without BATCH it lists the batches.
 Examples: sluice watch 019ab0d0-...        sluice watch nightly --until-done --json")]
 pub(super) struct Args {
@@ -33,7 +34,7 @@ pub(super) struct Args {
     /// Batches of this time (default: all that the stream keeps)
     #[arg(long, value_name = "TIME", value_parser = parse_duration, conflicts_with = "batch")]
     since: Option<Duration>,
-    /// One JSON object a line on stdout: each result as it comes, the summary last
+    /// JSON lines on stdout: each result as it comes, the summary last
     #[arg(long)]
     json: bool,
 }
