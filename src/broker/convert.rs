@@ -61,6 +61,15 @@ fn timestamp(seconds: u64) -> Option<Timestamp> {
     i64::try_from(seconds).ok().and_then(|seconds| Timestamp::from_second(seconds).ok())
 }
 
+/// Whether the broker's own counts say that the message was out before. On 4.3 a `basic.nack` does not count as a
+/// delivery, only as an acquisition; and whoever held it may have sent it before giving it back.
+pub(crate) fn was_out(properties: &BasicProperties) -> bool {
+    let counts = properties.headers().iter().flatten();
+    counts
+        .filter(|(name, _)| matches!(name.as_str(), "x-delivery-count" | "x-acquired-count"))
+        .any(|(_, count)| text_of(count).is_some_and(|count| count != "0"))
+}
+
 /// The message without its protocol.
 pub(crate) fn message(properties: &BasicProperties, body: Bytes) -> Message {
     let ours = |name: &str| {
@@ -218,6 +227,17 @@ mod tests {
         let table: BTreeMap<_, _> =
             headers.iter().map(|(name, value)| (short(name), value.clone())).collect();
         BasicProperties::default().with_headers(table.into())
+    }
+
+    #[test]
+    fn a_count_of_the_broker_says_that_a_message_was_out_before() {
+        let with = |name: &str, count: i64| {
+            let mut headers = FieldTable::default();
+            headers.insert(name.into(), AMQPValue::LongLongInt(count));
+            was_out(&BasicProperties::default().with_headers(headers))
+        };
+        assert!(with("x-acquired-count", 1) && with("x-delivery-count", 3));
+        assert!(!with("x-acquired-count", 0) && !with("x-sluice-row", 7));
     }
 
     #[test]

@@ -189,6 +189,7 @@ impl Supervisor {
         // A vector that grew with its frames can be twice as long as its bytes.
         let body = Bytes::from(delivery.data.into_boxed_slice());
         let message = convert::message(&delivery.properties, body);
+        let redelivered = delivery.redelivered || convert::was_out(&delivery.properties);
         let intake = intake::read(&message, &self.options.rules);
         let held = Held {
             tag: delivery.delivery_tag,
@@ -197,7 +198,7 @@ impl Supervisor {
             on: session.on.clone(),
         };
         let received = self.options.clock.now().at;
-        let job = Job::new(intake.request, held, number, delivery.redelivered, received);
+        let job = Job::new(intake.request, held, number, redelivered, received);
         for warning in &intake.warnings {
             tracing::debug!(request.id = %job.request.id, pointer = warning.pointer, found = warning.found, "warning");
         }
