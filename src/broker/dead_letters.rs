@@ -230,6 +230,11 @@ impl Review {
     /// # Errors
     /// The broker is out of reach, or somebody else reviews for too long.
     pub async fn list(&self) -> Result<Snapshot, ReviewError> {
+        let review = self.clone();
+        to_the_end(async move { review.list_now().await }).await
+    }
+
+    async fn list_now(&self) -> Result<Snapshot, ReviewError> {
         let tool = self.tool().await?;
         let pass = self.pass(&tool).await?;
         let letters = pass.entries.iter().map(|entry| Found {
@@ -244,7 +249,8 @@ impl Review {
         Ok(snapshot)
     }
 
-    /// Does `order` to every letter that is meant. An edit that would leave any of them invalid moves none.
+    /// Does `order` to every letter that is meant. An edit that would leave any of them invalid moves none. It goes on
+    /// when nobody waits for it any more; only `attend` stops it.
     ///
     /// # Errors
     /// See [`ReviewError`]; what has moved until then has moved for good, and is in the audit.
@@ -253,7 +259,18 @@ impl Review {
         filter: &Filter,
         order: &Order,
         by: &By,
-        attend: &mut dyn Attend,
+        attend: impl Attend + 'static,
+    ) -> Result<Progress, ReviewError> {
+        let (review, filter, order, by) = (self.clone(), filter.clone(), order.clone(), by.clone());
+        to_the_end(async move { review.act_now(&filter, &order, &by, attend).await }).await
+    }
+
+    async fn act_now(
+        &self,
+        filter: &Filter,
+        order: &Order,
+        by: &By,
+        mut attend: impl Attend,
     ) -> Result<Progress, ReviewError> {
         let tool = self.tool().await?;
         let mut pass = self.pass(&tool).await?;
@@ -261,7 +278,7 @@ impl Review {
             Ok(selected) => {
                 let now = Timestamp::now();
                 let begin = |entry: Entry| self.begin(entry, order, by, now);
-                carry_out(&tool, &mut pass, selected, begin, attend).await
+                carry_out(&tool, &mut pass, selected, begin, &mut attend).await
             }
             Err(error) => Err(error),
         };
@@ -443,6 +460,19 @@ impl Review {
             body: parcel.body.clone(),
             properties: parcels::properties(parcel),
         }
+    }
+}
+
+/// Goes on when nobody waits any more (a page that was left, say): dropped half way, its connection would keep the lock
+/// until the broker misses a heartbeat.
+async fn to_the_end<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> T {
+    match tokio::spawn(work).await {
+        Ok(done) => done,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The runtime ends, and with it whoever waits here.
+            Err(_) => std::future::pending().await,
+        },
     }
 }
 

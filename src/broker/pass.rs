@@ -190,8 +190,8 @@ impl<'a> Pass<'a> {
         self.acknowledged += u32::try_from(copies).unwrap_or(u32::MAX);
     }
 
-    /// Gives back what is still held: the letters of `entries`. The lock goes last, when the next reviewer finds all
-    /// of them there again.
+    /// Gives back what is still held: the letters of `entries`. The lock goes with the connection, when the
+    /// next reviewer finds all of them there again.
     pub(crate) async fn give_back(self) -> Result<(), SessionLost> {
         if self.tool.version.nacks_are_free() {
             let tag = self.consumer.tag();
@@ -210,8 +210,7 @@ impl<'a> Pass<'a> {
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
         within(ANSWER, "closing", self.channel.close(200, "reviewed".into())).await?;
-        self.wait_until_back().await?;
-        within(ANSWER, "closing", self.lock.close(200, "reviewed".into())).await
+        self.wait_until_back().await
     }
 
     /// Giving back goes on after the channel is closed.
@@ -222,13 +221,6 @@ impl<'a> Pass<'a> {
         while session::depth(&self.lock, &queue).await? < expected && Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        let options = lapin::options::QueueDeleteOptions::default();
-        within(
-            ANSWER,
-            "ending the review",
-            self.lock.queue_delete(short(&lock_name(self.tool)), options),
-        )
-        .await?;
         Ok(())
     }
 }

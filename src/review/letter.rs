@@ -132,9 +132,11 @@ fn read_request(parcel: &Parcel, rules: &Rules) -> intake::Intake {
             .timestamp
             .and_then(|seconds| Timestamp::from_second(i64::try_from(seconds).ok()?).ok()),
         priority: None,
+        // Not those that say how it ended: they are long, and no part of the request.
         headers: parcel
             .headers
             .keys()
+            .filter(|name| !header::ALL.contains(&name.as_str()))
             .filter_map(|name| Some((name.clone(), parcel.header(name)?)))
             .collect(),
         body: parcel.body.clone(),

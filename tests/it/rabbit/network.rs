@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
@@ -132,52 +133,29 @@ async fn a_mute_broker_is_given_up_in_time() {
 
 #[tokio::test]
 async fn the_broker_is_reached_over_tls_with_a_certificate_of_the_clients() {
-    let dir = tempfile::tempdir().unwrap();
-    let write = |name: &str, text: &str| {
-        let path = dir.path().join(name);
-        std::fs::write(&path, text).unwrap();
-        path
-    };
-    // Erlang takes a certificate for self-signed if its subject is its issuer's, so each has a name.
-    let named = |names: Vec<String>, name: &str| {
-        let mut params = CertificateParams::new(names).unwrap();
-        params.distinguished_name.push(DnType::CommonName, name);
-        params
-    };
-    let mut params = named(Vec::new(), "authority");
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-    let issue = |name: &str, host: &str| {
-        let key = KeyPair::generate().unwrap();
-        let cert = named(vec![host.to_owned()], name).signed_by(&key, &issuer).unwrap();
-        (
-            write(&format!("{name}.pem"), &cert.pem()),
-            write(&format!("{name}-key.pem"), &key.serialize_pem()),
-        )
-    };
-    let ca = write("ca.pem", &issuer.pem());
-    let (cert, key) = issue("server", "localhost");
-    let (client_cert, client_key) = issue("client", "sluice");
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let lines = [
-        format!("listeners.ssl.1 = 127.0.0.1:{port}"),
-        format!("ssl_options.cacertfile = {}", ca.display()),
-        format!("ssl_options.certfile = {}", cert.display()),
-        format!("ssl_options.keyfile = {}", key.display()),
-        "ssl_options.verify = verify_peer".to_owned(),
-        "ssl_options.fail_if_no_peer_cert = true".to_owned(),
-    ];
-    let options: Vec<&str> = lines.iter().flat_map(|line| ["--conf", line.as_str()]).collect();
-    let own = OwnNode::start_with(&options);
+    let own = OwnNode::start_with(|here, dir| {
+        certificates(here);
+        let file = |name: &str| dir.join(name).display().to_string();
+        vec![
+            format!("listeners.ssl.1 = 127.0.0.1:{port}"),
+            format!("ssl_options.cacertfile = {}", file("ca.pem")),
+            format!("ssl_options.certfile = {}", file("server.pem")),
+            format!("ssl_options.keyfile = {}", file("server-key.pem")),
+            "ssl_options.verify = verify_peer".to_owned(),
+            "ssl_options.fail_if_no_peer_cert = true".to_owned(),
+        ]
+    });
+    let file = |name: &str| Some(own.node.dir.join(name));
     let mut lane = Lane::new(&own.node, QueueType::Quorum);
     let plain = lane.clone();
     lane = lane.through(&format!("amqps://guest:guest@localhost:{port}/%2f"));
-    lane.settings.ca_file = Some(ca);
+    lane.settings.ca_file = file("ca.pem");
     // Without the client's certificate, and then with it.
     let refused = topology::apply(&lane.settings, &lane.queues).await.unwrap_err().to_string();
     assert!(refused.contains(&format!("localhost:{port}")), "{refused}");
-    lane.settings.cert_file = Some(client_cert);
-    lane.settings.key_file = Some(client_key);
+    lane.settings.cert_file = file("client.pem");
+    lane.settings.key_file = file("client-key.pem");
     let mut broker = lane.start("w1");
     opened(&mut broker).await;
     plain.client().await.publish_requests(&plain.queues.requests(), 0, 20).await;
@@ -189,4 +167,25 @@ async fn the_broker_is_reached_over_tls_with_a_certificate_of_the_clients() {
     let refused =
         topology::apply(&stranger.settings, &stranger.queues).await.unwrap_err().to_string();
     assert!(refused.to_lowercase().contains("certificate"), "{refused}");
+}
+
+/// An authority and what it signed for the server (`localhost`) and a client, as files.
+fn certificates(dir: &Path) {
+    // Erlang takes a certificate for self-signed if its subject is its issuer's, so each has a name.
+    let named = |names: Vec<String>, name: &str| {
+        let mut params = CertificateParams::new(names).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params
+    };
+    let write = |name: String, text: String| std::fs::write(dir.join(name), text).unwrap();
+    let mut params = named(Vec::new(), "authority");
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+    write("ca.pem".into(), issuer.pem());
+    for (name, host) in [("server", "localhost"), ("client", "sluice")] {
+        let key = KeyPair::generate().unwrap();
+        let cert = named(vec![host.to_owned()], name).signed_by(&key, &issuer).unwrap();
+        write(format!("{name}.pem"), cert.pem());
+        write(format!("{name}-key.pem"), key.serialize_pem());
+    }
 }

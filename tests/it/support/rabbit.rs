@@ -87,19 +87,31 @@ pub(crate) struct OwnNode {
 
 impl OwnNode {
     pub(crate) fn start() -> Self {
-        Self::start_with(&[])
+        Self::start_with(|_, _| Vec::new())
     }
 
-    /// `options` of `scripts/rabbitmq start`.
-    pub(crate) fn start_with(options: &[&str]) -> Self {
+    /// `conf` gives further lines of `rabbitmq.conf`. Files that they name stand in the node's directory: it is given
+    /// that directory as this machine sees it and as the node does, which may run in a Debian tree of its own.
+    pub(crate) fn start_with(conf: impl FnOnce(&Path, &Path) -> Vec<String>) -> Self {
         let version = Node::shared().version;
         let dir = tempfile::Builder::new().prefix("sluice-node-").tempdir().unwrap();
         let process = std::process::id().to_string();
+        let lines = conf(dir.path(), &as_the_node_sees(dir.path(), &version));
         let mut arguments = vec!["--version", &version, "--no-management", "--with", &process];
-        arguments.extend(options);
+        arguments.extend(lines.iter().flat_map(|line| ["--conf", line.as_str()]));
         script("start", dir.path(), &arguments);
         Self { node: Node::in_dir(dir.path().to_owned()), _dir: dir }
     }
+}
+
+/// The machine's own version runs as it is, any other in a tree where its directory is `/srv`.
+fn as_the_node_sees(dir: &Path, version: &str) -> PathBuf {
+    let installed = std::fs::read_dir("/usr/lib/rabbitmq/lib").into_iter().flatten().flatten();
+    let own = format!("rabbitmq_server-{version}.");
+    let is_own = installed
+        .map(|entry| entry.file_name())
+        .any(|name| name.to_string_lossy().starts_with(&own));
+    if is_own || version == "system" { dir.to_owned() } else { "/srv".into() }
 }
 
 impl Drop for OwnNode {
