@@ -174,7 +174,7 @@ impl<D, F: Fn() -> Around + Send> Watch<D> for Observer<F> {
         tracing::debug!(found, took_ms = millis(took), "looked");
     }
 
-    fn settled(&mut self, job: &Job<D>, ending: &Ending, how: &Settled, now: Now, took: Duration) {
+    fn settled(&mut self, job: &Job<D>, ending: &Ending, how: &Settled, now: Now, _: Duration) {
         if matches!(how, Settled::SessionLost) {
             tracing::debug!(request.id = %job.request.id, "the session was lost under a settlement; it is made again");
             return;
@@ -189,7 +189,6 @@ impl<D, F: Fn() -> Around + Send> Watch<D> for Observer<F> {
             .enqueued_at
             .and_then(|at| Duration::try_from(now.wall.duration_since(at)).ok());
         self.metrics.settled(ending.outcome, age);
-        self.metrics.confirmed(took);
         // The one line of each settled request: always this message and these fields (docs/logging.md).
         tracing::info!(
             request.id = %job.request.id,

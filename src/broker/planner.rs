@@ -34,7 +34,9 @@ pub struct Enqueue {
 pub enum PlannerError {
     #[error("{0}")]
     Settings(String),
-    #[error("the broker is out of reach: {0}; check broker.url and that it runs")]
+    #[error(
+        "the broker is out of reach: {0}; check broker.url (host, user, password, vhost) and that it runs"
+    )]
     OutOfReach(SessionLost),
     #[error(
         "there is no {what} on the broker: start the worker once, or run `sluice topology apply`; or is queues.prefix another one there?"

@@ -122,5 +122,8 @@ async fn wait(pace: &mut Limits, clock: Clock) {
 
 fn refused(verdict: &Verdict) -> Failure {
     let said = verdict.fault().map(ToString::to_string).unwrap_or_default();
-    Failure::out_of_reach(format!("the API did not answer ({}): {said}", verdict.as_str()))
+    Failure::out_of_reach(format!(
+        "the API did not answer ({}): {said}; check api.endpoint and [api.auth]",
+        verdict.as_str()
+    ))
 }

@@ -6,6 +6,7 @@ use std::process::{Command, Output};
 
 use clap::CommandFactory as _;
 use sluicegate::commands::Cli;
+use sluicegate::sandbox::{Options, Sandbox, SourceServer, TOKEN};
 
 fn sluice(args: &[&str], env: &[(&str, &str)]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sluice"));
@@ -179,4 +180,52 @@ fn systemd_is_told_when_the_worker_runs_and_when_it_stops() {
     assert!(Command::new("kill").args(["-s", "TERM", &id]).status().unwrap().success());
     assert!(heard().starts_with("STOPPING=1\n"));
     assert_eq!(worker.wait().unwrap().code(), Some(0));
+}
+
+/// Several threads, because the command is waited for without an `await`, and the sandbox answers here.
+#[tokio::test(flavor = "multi_thread")]
+async fn check_online_says_of_each_source_server_whether_a_task_can_be_created() {
+    let known = |id: &str, connected| SourceServer { connected, ..SourceServer::connected(id) };
+    let sources = Some(vec![known("free", true), known("away", false), known("busy", true)]);
+    let sandbox = Sandbox::start(Options { sources, ..Options::default() }).await.unwrap();
+    let row = |id: &str| {
+        serde_json::json!({
+            "name": "web-1", "type": "MIGRATE_FILE", "os_type": "LINUX", "source_server": {"id": id},
+            "target_server": {"vm_id": format!("vm-{id}"), "name": "target"},
+            "region_id": "r1", "region_name": "Region 1", "project_id": "p1", "project_name": "Project 1",
+        })
+    };
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let post = reqwest::Client::new().post(format!("{}/v3/tasks", sandbox.base_url));
+    let answer = post.header("X-Auth-Token", TOKEN).json(&row("busy")).send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+    let plan = tempfile::Builder::new().suffix(".jsonl").tempfile().unwrap();
+    let rows = ["free", "away", "busy", "gone"].map(|id| format!("{}\n", row(id)));
+    std::fs::write(plan.path(), rows.concat()).unwrap();
+    let endpoint = format!("api.endpoint={}", sandbox.base_url);
+    let args = [
+        "check",
+        plan.path().to_str().unwrap(),
+        "--online",
+        "--json",
+        "-o",
+        &endpoint,
+        "-o",
+        "limits.rates=",
+    ];
+    let output = sluice(&args, &[("SLUICE_API__AUTH__TOKEN", TOKEN)]);
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let problems = |row: usize| told["online"][row]["problems"].to_string();
+    assert_eq!(problems(0), "[]");
+    assert!(problems(1).contains("not connected"), "{told:#}");
+    assert!(problems(2).contains("has a task: web-1"), "{told:#}");
+    assert!(problems(3).contains("does not know it"), "{told:#}");
+    let refused = sluice(&args, &[("SLUICE_API__AUTH__TOKEN", "wrong")]);
+    assert_eq!(refused.status.code(), Some(4), "{}", stderr(&refused));
+    assert!(
+        stderr(&refused).contains("the API did not answer (unauthorized)"),
+        "{}",
+        stderr(&refused)
+    );
 }
