@@ -5,7 +5,11 @@
 //! - `GET /readyz`: 200 while every lane is attached to its broker, as the active worker or as a standby; 503 says why not
 //! - `GET /status`: every lane's [`Status`], as JSON
 //!
+//! - `POST /control/pause|resume|rate`: an operator's orders
+//!
 //! The console's routes come on top of these. Whatever changes something needs the [`Operator`]'s token.
+
+mod control;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,10 +23,11 @@ use axum::{Json, Router};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use crate::config::sections;
 use crate::config::values::Secret;
+use crate::control::Heard;
 use crate::metrics::{self, Metrics};
 use crate::status::{Session, Status};
 
@@ -36,6 +41,8 @@ const LEAVE: Duration = Duration::from_millis(500);
 pub struct Lane {
     pub metrics: Arc<Metrics>,
     pub status: watch::Receiver<Status>,
+    /// The way to the lane's loop; `None` while it is not running.
+    pub orders: watch::Receiver<Option<mpsc::Sender<Heard>>>,
 }
 
 /// Who may change something: whoever sends the token as `Authorization: Bearer ...`. Without a token nobody may.
@@ -46,15 +53,16 @@ impl Operator {
     /// # Errors
     /// Says that the token's file cannot be read.
     pub fn from_settings(http: &sections::Http) -> Result<Self, String> {
-        let token = match (&http.operator_token_file, &http.operator_token) {
-            (Some(file), _) => Some(Secret::from_file(file)?),
-            (None, token) => token.clone(),
-        };
-        Ok(Self::new(token.as_ref()))
+        Ok(Self::new(http.token()?.as_ref()))
     }
 
     pub fn new(token: Option<&Secret>) -> Self {
         Self(token.map(|token| Sha256::digest(token.expose().as_bytes()).into()))
+    }
+
+    /// Whether there is a token at all.
+    pub fn is_set(&self) -> bool {
+        self.0.is_some()
     }
 
     /// Digests are compared, so the time that it takes tells nothing about the token.
@@ -73,14 +81,16 @@ impl Operator {
 }
 
 /// The routes that every worker has.
-pub fn router(lanes: Vec<Lane>) -> Router {
+pub fn router(lanes: Vec<Lane>, operator: Operator) -> Router {
+    let lanes: Arc<[Lane]> = lanes.into();
     Router::new()
         .route("/metrics", get(metrics))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/status", get(status))
+        .with_state(Arc::clone(&lanes))
+        .merge(control::routes(lanes, operator))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
-        .with_state(lanes.into())
 }
 
 /// Takes the port: before the worker starts, so that a port in use is a start that fails.
@@ -141,6 +151,7 @@ async fn ready(State(lanes): State<Arc<[Lane]>>) -> Response {
             "lane": status.lane,
             "ready": status.is_ready(),
             "why": why,
+            "next": status.why(),
             "session": status.session,
             "gate": status.gate,
         }));

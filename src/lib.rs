@@ -14,6 +14,7 @@ pub mod clock;
 pub mod commands;
 pub mod config;
 pub mod contract;
+pub mod control;
 pub mod core;
 pub mod enqueue;
 pub mod http;

@@ -230,6 +230,12 @@ impl<D, F: Fn() -> Around + Send> Watch<D> for Observer<F> {
         }
     }
 
+    fn status(&mut self, core: &Core<D>, now: Now) -> Option<Status> {
+        self.last_snapshot = now.at;
+        self.snapshot(core, now);
+        Some(self.status.borrow().clone())
+    }
+
     fn state(&mut self, core: &Core<D>, now: Now) {
         let reason = core.shut().map(|shut| shut.reason);
         let changed = self.shut.map(|(was, _)| was) != reason;

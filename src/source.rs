@@ -6,6 +6,7 @@ use std::future::Future;
 use bytes::Bytes;
 
 use crate::contract::Violation;
+use crate::control::{Change, Heard, Steering};
 use crate::core::{Ending, Job};
 
 /// A delivery as the worker sees it: the body, and whatever the source needs to settle it.
@@ -17,6 +18,10 @@ pub trait Delivery: Send + 'static {
 /// What a source has to say.
 #[derive(Debug)]
 pub enum Event<D> {
+    /// What operators have set, as the worker before this one left it. Comes before [`Event::Opened`].
+    Steered(Steering),
+    /// An operator's order that came over the source.
+    Ordered(Heard),
     /// This worker is the active one of a new session: deliveries follow. Every job of it carries this number.
     Opened { session: u64 },
     /// A valid request.
@@ -60,6 +65,12 @@ pub trait Source: Send {
 
     /// Gives a delivery back unsettled; it comes again, here or at another worker.
     fn give_back(&self, job: Job<Self::Delivery>) -> impl Future<Output = ()> + Send + 'static;
+
+    /// Keeps what operators have set, for the next worker, and writes down who did it; `Err`: why it could not. A source
+    /// that nobody takes over has nothing to keep.
+    fn record(&self, _: Change) -> impl Future<Output = Result<(), String>> + Send + 'static {
+        async { Ok(()) }
+    }
 
     /// No more deliveries are wanted; those held stay valid until [`Source::leave`].
     fn stop(&mut self) -> impl Future<Output = ()> + Send;

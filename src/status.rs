@@ -1,6 +1,8 @@
 //! How is the worker just now? One snapshot, written by the worker and read by everybody who asks: `/readyz`, `/status`,
 //! the console, `sluice gate status`.
 
+mod why;
+
 use std::borrow::Cow;
 
 use jiff::Timestamp;

@@ -15,12 +15,13 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::mpsc;
 
 use crate::clock::Clock;
-use crate::core::gate::Pause;
+use crate::control::{self, Answer, Change, Command, Heard, Steering};
 use crate::core::request::Trace;
 use crate::core::{
     Core, Ending, Fault, Job, Listing, Moment, Now, Query, Rate, Settings, Step, Verdict, judge,
 };
 use crate::source::{Delivery, Event, Settled, Source};
+use crate::status::Status;
 
 /// The API as the worker uses it. Each call is one request on the wire, and says the generation of the token it used.
 pub trait Submit: Send + Sync + 'static {
@@ -42,14 +43,6 @@ pub trait Submit: Send + Sync + 'static {
     fn refresh(&self, generation: Option<u64>) -> impl Future<Output = Result<u64, Fault>> + Send;
 }
 
-/// What an operator wants of a running worker.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Command {
-    Pause(Pause),
-    Resume,
-    Rates(Vec<Rate>),
-}
-
 /// What the loop tells those who watch: metrics, the log, the console. Called from the loop, so it must not wait.
 pub trait Watch<D>: Send {
     /// An attempt has ended after `took`.
@@ -64,6 +57,10 @@ pub trait Watch<D>: Send {
     fn session(&mut self, event: SessionEvent<'_>);
     /// All that could be started has been: the state until something happens.
     fn state(&mut self, core: &Core<D>, now: Now);
+    /// How the worker is, for an operator who asks; none where nobody keeps such a thing.
+    fn status(&mut self, _core: &Core<D>, _now: Now) -> Option<Status> {
+        None
+    }
 }
 
 /// What happened to the session.
@@ -83,6 +80,7 @@ enum Done<D> {
     Refreshed(Result<u64, Fault>),
     Settled { job: Job<D>, ending: Ending, how: Settled, started: Now },
     Released,
+    Recorded { heard: Option<Heard>, change: Change, result: Result<(), String> },
 }
 
 /// What a panic said.
@@ -95,6 +93,11 @@ pub struct Worker<S: Source, A, W> {
     watch: W,
     core: Core<S::Delivery>,
     clock: Clock,
+    /// `limits.rates` of the configuration, and what operators have set since.
+    configured: Vec<Rate>,
+    steering: Steering,
+    /// Changes that could not be written down yet, the latest few.
+    unwritten: Vec<Change>,
     under_way: FuturesUnordered<BoxFuture<'static, Done<S::Delivery>>>,
 }
 
@@ -105,8 +108,19 @@ where
     W: Watch<S::Delivery>,
 {
     pub fn new(source: S, api: Arc<A>, watch: W, settings: Settings, clock: Clock) -> Self {
+        let configured = settings.gate.rates.clone();
         let core = Core::new(settings, clock.now());
-        Self { source, api, watch, core, clock, under_way: FuturesUnordered::new() }
+        Self {
+            source,
+            api,
+            watch,
+            core,
+            clock,
+            configured,
+            steering: Steering::default(),
+            unwritten: Vec::new(),
+            under_way: FuturesUnordered::new(),
+        }
     }
 
     /// Works until `stop` resolves; then starts nothing new, waits for what is in flight, gives the rest back and
@@ -114,11 +128,11 @@ where
     pub async fn run(
         mut self,
         stop: impl Future<Output = ()> + Send,
-        mut commands: mpsc::Receiver<Command>,
+        mut orders: mpsc::Receiver<Heard>,
     ) {
         let mut stop = std::pin::pin!(stop.fuse());
         let mut stopping = false;
-        let mut commanded = true;
+        let mut ordered = true;
         loop {
             let wake = self.start_what_may();
             if (stopping || self.core.is_done())
@@ -136,9 +150,9 @@ where
                     self.core.stop();
                     self.source.stop().await;
                 }
-                command = commands.recv(), if commanded => match command {
-                    Some(command) => self.command(command),
-                    None => commanded = false,
+                heard = orders.recv(), if ordered => match heard {
+                    Some(heard) => self.obey(heard),
+                    None => ordered = false,
                 },
                 Some(done) = self.under_way.next() => self.done(done),
                 event = self.source.next() => self.event(event),
@@ -194,7 +208,7 @@ where
         }
     }
 
-    fn begin(&mut self, future: impl Future<Output = Done<S::Delivery>> + Send + 'static) {
+    fn begin(&self, future: impl Future<Output = Done<S::Delivery>> + Send + 'static) {
         self.under_way.push(future.boxed());
     }
 
@@ -283,15 +297,19 @@ where
                 self.core.settled(now, job, Box::new(ending), done);
             }
             Done::Released => {}
+            Done::Recorded { heard, change, result } => self.recorded(now, heard, change, result),
         }
     }
 
     fn event(&mut self, event: Event<S::Delivery>) {
         let now = self.clock.now();
         match event {
+            Event::Steered(steering) => self.take_over(now, steering),
+            Event::Ordered(heard) => self.obey(heard),
             Event::Opened { session } => {
                 self.watch.session(SessionEvent::Opened(session));
                 self.core.session_opened(now, session);
+                self.write_down();
             }
             Event::Arrived(job) => {
                 self.watch.arrived(&job);
@@ -313,13 +331,83 @@ where
         }
     }
 
-    fn command(&mut self, command: Command) {
+    /// Does what an operator wants at once; that it is written down is waited for before the operator hears of it.
+    fn obey(&mut self, heard: Heard) {
         let now = self.clock.now();
-        match command {
-            Command::Pause(pause) => self.core.pause(pause),
-            Command::Resume => self.core.resume(now),
-            Command::Rates(rates) => self.core.set_rates(now, &rates),
+        let Some(change) = self.steering.changed(&heard.order, now.wall) else {
+            return self.answer(heard, now, None);
+        };
+        tracing::info!(by = %heard.order.by, reason = heard.order.reason, command = ?heard.order.command, "an operator's order");
+        self.steering = change.steering.clone();
+        if heard.order.command == Command::Resume {
+            self.core.resume(now);
         }
+        self.steer(now);
+        self.record(Some(heard), change);
+    }
+
+    fn record(&self, heard: Option<Heard>, change: Change) {
+        let records = self.source.record(change.clone());
+        self.begin(async move {
+            let late = |_| Err(format!("the broker did not take it within {:?}", control::RECORD));
+            let result = tokio::time::timeout(control::RECORD, records).await.unwrap_or_else(late);
+            Done::Recorded { heard, change, result }
+        });
+    }
+
+    fn recorded(
+        &mut self,
+        now: Now,
+        heard: Option<Heard>,
+        change: Change,
+        result: Result<(), String>,
+    ) {
+        const LATEST: usize = 64;
+        if let Err(why) = &result {
+            tracing::warn!(%why, "an operator's order is obeyed, but could not be written down yet");
+            self.unwritten.push(change);
+            let older = self.unwritten.len().saturating_sub(LATEST);
+            self.unwritten.drain(..older);
+        }
+        if let Some(heard) = heard {
+            self.answer(heard, now, result.err());
+        }
+    }
+
+    /// What could not be written down in an earlier session, unless somebody has changed it since.
+    fn write_down(&mut self) {
+        let unwritten = std::mem::take(&mut self.unwritten);
+        if unwritten.last().is_some_and(|change| change.steering.at == self.steering.at) {
+            for change in unwritten {
+                self.record(None, change);
+            }
+        }
+    }
+
+    fn steer(&mut self, now: Now) {
+        let rates = self.steering.rates.as_ref().unwrap_or(&self.configured);
+        self.core.steer(now, self.steering.pause.clone(), rates);
+    }
+
+    /// Of what this worker was told and what the broker has kept, the later holds: an order that could not be written
+    /// down, because the session was lost, is not forgotten.
+    fn take_over(&mut self, now: Now, kept: Steering) {
+        if kept.at > self.steering.at {
+            tracing::info!(pause = ?kept.pause, rates = ?kept.rates, "what operators have set before is taken over");
+            self.steering = kept;
+            self.steer(now);
+        }
+    }
+
+    fn answer(&mut self, heard: Heard, now: Now, unwritten: Option<String>) {
+        let mut said = control::done(&heard.order.command);
+        if let Some(why) = unwritten {
+            said = format!(
+                "{said}; but it is not written down yet ({why}): another worker that takes over does not know of it"
+            );
+        }
+        let status = self.watch.status(&self.core, now).map(Box::new);
+        let _ = heard.reply.send(Answer { done: true, said, status });
     }
 }
 

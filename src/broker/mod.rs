@@ -20,6 +20,7 @@ pub mod settings;
 mod source;
 mod spill;
 mod status;
+mod steer;
 mod supervisor;
 mod tool;
 pub mod topology;
@@ -31,6 +32,7 @@ pub use planner::{Enqueue, Planner, PlannerError, coarse, requests_waiting};
 pub use reader::{From, Reader};
 pub use source::{Broker, Options};
 pub use status::{State, Status};
+pub use steer::{NotAsked, ask};
 pub use tool::Tool;
 pub use version::Version;
 

@@ -19,9 +19,11 @@ use super::convert::{long, short};
 use super::link::{Consuming, Link, SessionLost};
 use super::publisher::Publisher;
 use super::settings::Queues;
+use super::steer::Control;
 use super::topology;
 use super::version::Version;
 use super::{ANSWER, within};
+use crate::control::{Heard, Steering};
 
 /// How often a standby tries to become the active worker.
 const STANDBY: Duration = Duration::from_secs(1);
@@ -137,6 +139,8 @@ impl Connections {
 pub(super) enum Said {
     Delivery(Box<Delivery>),
     Blocked(bool),
+    /// An operator's order.
+    Ordered(Heard),
     Lost(Arc<str>),
 }
 
@@ -147,6 +151,9 @@ pub(super) struct Session {
     lock: Channel,
     publishing: Channel,
     consumer: Consumer,
+    control: Control,
+    /// What operators have set before this session.
+    pub(super) steering: Option<Steering>,
     cancelled: bool,
     ended: bool,
     pub(super) on: Consuming,
@@ -169,6 +176,8 @@ impl Session {
         let channel =
             within(ANSWER, "opening a channel", connections.consume.create_channel()).await?;
         let waiting = depth(&lock, &queues.requests()).await?;
+        let (control, steering) =
+            Control::open(&connections.consume, &connections.publish, queues).await?;
         // 0 would mean 2,000 on a quorum queue.
         let qos = channel.basic_qos(prefetch.max(1), BasicQosOptions::default());
         within(ANSWER, "setting the prefetch", qos).await?;
@@ -187,6 +196,8 @@ impl Session {
             lock,
             publishing,
             consumer,
+            control,
+            steering,
             cancelled: false,
             ended: false,
             on,
@@ -201,6 +212,7 @@ impl Session {
                 biased;
                 why = self.on.link.lost() => Some(Said::Lost(why)),
                 Some((side, event)) = self.connections.events.next() => self.heard(side, event),
+                order = self.control.next() => self.ordered(order),
                 item = self.consumer.next(), if !self.ended => self.delivered(item),
             };
             if let Some(said) = said {
@@ -223,6 +235,14 @@ impl Session {
                 Some(self.lose(&format!("the connection to {}: {error}", side.what())))
             }
             _ => None,
+        }
+    }
+
+    fn ordered(&self, order: Option<lapin::Result<Delivery>>) -> Option<Said> {
+        match order {
+            Some(Ok(delivery)) => self.control.heard(&delivery).map(Said::Ordered),
+            Some(Err(error)) => Some(self.lose(&format!("the control queue: {error}"))),
+            None => Some(self.lose("the control queue is gone")),
         }
     }
 

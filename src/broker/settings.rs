@@ -89,6 +89,11 @@ impl Queues {
         format!("{}.control", self.prefix)
     }
 
+    /// What operators have set last: a queue of one message.
+    pub fn gate(&self) -> String {
+        format!("{}.gate", self.prefix)
+    }
+
     /// The lock of the active worker.
     pub fn active(&self) -> String {
         format!("{}.active", self.prefix)

@@ -10,12 +10,15 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::convert;
 use super::delivery::Held;
 use super::link::SessionLost;
+use super::publisher::Publisher;
 use super::settings::{Broker as Settings, Queues};
 use super::spill::Spill;
 use super::status::Status;
+use super::steer;
 use super::supervisor::Supervisor;
 use crate::clock::Clock;
 use crate::contract::Rules;
+use crate::control::Change;
 use crate::core::{Ending, Job};
 use crate::source::{Event, Settled, Source};
 
@@ -57,6 +60,7 @@ pub struct Broker {
     events: mpsc::UnboundedReceiver<Event<Held>>,
     orders: mpsc::UnboundedSender<Order>,
     status: watch::Receiver<Status>,
+    publisher: watch::Receiver<Option<Publisher>>,
     spill: Spill,
 }
 
@@ -76,17 +80,19 @@ impl Broker {
         let (said, events) = mpsc::unbounded_channel();
         let (orders, inbox) = mpsc::unbounded_channel();
         let (publish, status) = watch::channel(Status::default());
+        let (current, publisher) = watch::channel(None);
         let supervisor = Supervisor {
             options: Arc::clone(&options),
             said,
             inbox,
             status: publish,
+            publisher: current,
             spill: spill.clone(),
             sessions: 0,
             next_address: 0,
         };
         tokio::spawn(supervisor.run());
-        Self { options, events, orders, status, spill }
+        Self { options, events, orders, status, publisher, spill }
     }
 
     /// How it stands with the broker, now and whenever it changes.
@@ -137,6 +143,15 @@ impl Source for Broker {
     fn give_back(&self, job: Job<Held>) -> impl Future<Output = ()> + Send + 'static {
         // Where it fails the session is lost, and the delivery goes back with it.
         async move { job.delivery.nack().await }.map(drop)
+    }
+
+    fn record(&self, change: Change) -> impl Future<Output = Result<(), String>> + Send + 'static {
+        let publisher = self.publisher.borrow().clone();
+        let messages = steer::messages(&change, &self.options.queues);
+        async move {
+            let publisher = publisher.ok_or_else(|| "no session with the broker".to_owned())?;
+            publisher.publish(messages).await.map(drop).map_err(|lost| lost.0)
+        }
     }
 
     async fn stop(&mut self) {

@@ -14,6 +14,7 @@ use super::connect;
 use super::convert;
 use super::delivery::Held;
 use super::link::Consuming;
+use super::publisher::Publisher;
 use super::session::{self, Connections, Said, Session};
 use super::settings::Queues;
 use super::source::{Options, Order};
@@ -40,6 +41,8 @@ pub(super) struct Supervisor {
     pub(super) said: mpsc::UnboundedSender<Event<Held>>,
     pub(super) inbox: mpsc::UnboundedReceiver<Order>,
     pub(super) status: watch::Sender<Status>,
+    /// Of the session that there is.
+    pub(super) publisher: watch::Sender<Option<Publisher>>,
     pub(super) spill: Spill,
     /// The number of the latest session; the first is 1.
     pub(super) sessions: u64,
@@ -132,6 +135,10 @@ impl Supervisor {
         self.sessions += 1;
         // A good address is worth going back to first.
         self.next_address = self.next_address.wrapping_sub(1);
+        if let Some(steering) = session.steering.take() {
+            self.tell(Event::Steered(steering));
+        }
+        self.publisher.send_replace(Some(session.on.publisher.clone()));
         self.tell(Event::Opened { session: self.sessions });
         let number = self.sessions;
         self.status.send_modify(|status| status.state = State::Active { session: number });
@@ -169,6 +176,7 @@ impl Supervisor {
                         Some(tags) => tags.push_back(delivery.delivery_tag),
                         None => self.deliver(delivery, &session, number),
                     },
+                    Said::Ordered(heard) => self.tell(Event::Ordered(heard)),
                     Said::Blocked(now) => {
                         self.status.send_modify(|status| status.blocked = now);
                         tracing::warn!(blocked = now, "the broker's alarm: results can be published again when it ends");
@@ -179,6 +187,7 @@ impl Supervisor {
             }
         };
         watcher.abort();
+        self.publisher.send_replace(None);
         self.tell(Event::Lost { why: ended.clone() });
         // The lock goes with the consume connection, so the next session waits for its end.
         session.close("lost").await;

@@ -150,6 +150,7 @@ pub fn objects(queues: &Queues, version: Version) -> Vec<Object> {
         binding(queues.results(), queues.results_log(), "#"),
         queue(queues.audit(), stream(&queues.audit_retention)),
         exchange(queues.control(), Routes::Fanout),
+        queue(queues.gate(), latest(queues, version)),
     ]
 }
 
@@ -171,6 +172,13 @@ fn requests(queues: &Queues, version: Version) -> BTreeMap<&'static str, Argumen
     if queues.kind == QueueType::Classic {
         arguments.insert("x-max-priority", Argument::Number(queues.max_priority.into()));
     }
+    arguments
+}
+
+/// A queue that keeps its latest message only.
+fn latest(queues: &Queues, version: Version) -> BTreeMap<&'static str, Argument> {
+    let mut arguments = kept(queues, version);
+    arguments.insert("x-max-length", Argument::Number(1));
     arguments
 }
 

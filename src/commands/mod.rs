@@ -5,6 +5,7 @@ mod completions;
 mod config;
 mod enqueue;
 mod exit;
+mod gate;
 mod lane;
 mod online;
 mod plan;
@@ -44,6 +45,8 @@ enum Command {
     Enqueue(enqueue::Args),
     /// Follow a batch, or list the batches
     Watch(watch::Args),
+    /// Look at and steer a running worker: status, pause, resume, rate
+    Gate(gate::Args),
     /// Declare, compare or print the exchanges and queues on the broker
     Topology(topology::Args),
     /// Check a plan: all that is wrong with any row, and when it will be through
@@ -76,6 +79,7 @@ impl Cli {
             Command::Run(args) => run::run(&args, world),
             Command::Enqueue(args) => enqueue::run(&args, world),
             Command::Watch(args) => watch::run(&args, world),
+            Command::Gate(args) => gate::run(&args, world),
             Command::Topology(args) => topology::run(&args, world),
             Command::Check(args) => check::run(&args, world),
             Command::Plan(args) => plan::run(&args),
@@ -103,6 +107,14 @@ fn progress_bar(world: &World, length: u64, what: &str) -> ProgressBar {
     bar.set_style(template.unwrap_or_else(|_| ProgressStyle::default_bar()));
     bar.set_prefix(what.to_owned());
     bar
+}
+
+/// This machine's name, for results, connections and the audit.
+fn host(world: &World) -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+    let host = host.or_else(|| world.env.get("HOSTNAME").cloned()).unwrap_or_default();
+    let host = host.trim();
+    if host.is_empty() { "sluice".to_owned() } else { host.to_owned() }
 }
 
 /// Prints to stdout; a reader that has gone away (`| head`) is no error.

@@ -1,24 +1,31 @@
 //! `sluice run`: the worker, a lane for each configuration file.
 
+mod keep;
+
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::future::join_all;
 use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tracing::Instrument as _;
+
+use keep::{FIRST_WAIT, keep};
 
 use super::{Exit, Failure, World, lane, signals::Signals};
 use crate::api::Client;
 use crate::broker::{self, Broker, topology};
 use crate::clock::Clock;
 use crate::config::{Config, Loaded};
+use crate::control::Heard;
 use crate::http::{self, Operator};
 use crate::logging;
 use crate::metrics::Metrics;
 use crate::notify::Notifier;
 use crate::observe::{Around, Observer};
 use crate::status::{self, Status};
-use crate::worker::{Command, Worker};
+use crate::worker::Worker;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -80,12 +87,15 @@ fn lane_name(file: Option<&Path>) -> String {
 }
 
 /// A lane that is ready to run.
+#[derive(Clone)]
 struct Lane {
     name: String,
     config: Config,
     client: Client,
     metrics: Arc<Metrics>,
     status: watch::Sender<Status>,
+    /// The way to its loop, while that runs.
+    orders: watch::Sender<Option<mpsc::Sender<Heard>>>,
 }
 
 async fn serve(loaded: Vec<(String, Loaded)>, world: &World) -> Result<Exit, Failure> {
@@ -101,7 +111,8 @@ async fn serve(loaded: Vec<(String, Loaded)>, world: &World) -> Result<Exit, Fai
     let supervisor = Notifier::new(world.env.get("NOTIFY_SOCKET").map(String::as_str));
     // Ready is what /healthz means by it: a broker that is away is waited for, and no reason to start anew.
     supervisor.ready("running; /readyz says whether the broker is attached");
-    let workers = lanes.into_iter().map(|lane| work(lane, worker.clone(), stopping.clone()));
+    let workers =
+        lanes.into_iter().map(|lane| run_lane(lane, worker.clone(), several, stopping.clone()));
     let workers = join_all(workers);
     let stopper = async {
         let signal = signals.next().await;
@@ -149,6 +160,7 @@ async fn prepare(
         client,
         metrics: Arc::new(metrics),
         status: watch::Sender::new(status),
+        orders: watch::Sender::new(None),
     })
 }
 
@@ -160,20 +172,36 @@ async fn listen(
 ) -> Result<Option<Listening>, Failure> {
     let http = &lanes[0].config.http;
     let Some(address) = http.listen else { return Ok(None) };
-    let _operator = Operator::from_settings(http).map_err(Failure::usage)?;
+    let operator = Operator::from_settings(http).map_err(Failure::usage)?;
     let listener = http::bind(address).await.map_err(Failure::usage)?;
     let told = lanes.iter().map(|lane| http::Lane {
         metrics: Arc::clone(&lane.metrics),
         status: lane.status.subscribe(),
+        orders: lane.orders.subscribe(),
     });
-    let router = http::router(told.collect());
+    let router = http::router(told.collect(), operator);
     tracing::info!(%address, "listening");
     Ok(Some(tokio::spawn(http::serve(listener, router, told_to_stop(stopping)))))
 }
 
-/// Runs one lane until it is told to stop, and has left the broker.
+/// Runs one lane until it is told to stop, and has left the broker; a panic in it is this lane's trouble alone.
+async fn run_lane(lane: Lane, worker: String, several: bool, stopping: watch::Receiver<bool>) {
+    let down = |why: &str| {
+        tracing::error!(lane = %lane.name, why, "a lane is down; the others go on");
+        lane.orders.send_replace(None);
+        let (why, since) = (why.to_owned(), Timestamp::now());
+        lane.status.send_modify(|status| status.session = status::Session::Detached { why, since });
+    };
+    keep(FIRST_WAIT, stopping.clone(), down, || {
+        let span = several.then(|| tracing::info_span!("lane", name = %lane.name));
+        let work = work(lane.clone(), worker.clone(), stopping.clone());
+        work.instrument(span.unwrap_or_else(tracing::Span::none))
+    })
+    .await;
+}
+
 async fn work(lane: Lane, worker: String, stopping: watch::Receiver<bool>) {
-    let Lane { name, config, client, metrics, status } = lane;
+    let Lane { name, config, client, metrics, status, orders } = lane;
     let clock = Clock::start();
     let confirmed = Arc::clone(&metrics);
     let source = Broker::start(broker::Options {
@@ -190,13 +218,14 @@ async fn work(lane: Lane, worker: String, stopping: watch::Receiver<bool>) {
     let around = around(&source, client.clone());
     let observer = Observer::new(metrics, status, around);
     let refresher = client.clone();
-    let renewal = tokio::spawn(async move { refresher.keep_fresh().await });
-    // Commands come from the operators' routes and from the control exchange.
-    let (_commands, inbox) = mpsc::channel::<Command>(16);
+    // Ends with this lane, however that ends.
+    let mut renewal = JoinSet::new();
+    renewal.spawn(async move { refresher.keep_fresh().await });
+    let (sender, inbox) = mpsc::channel(16);
+    orders.send_replace(Some(sender));
     tracing::info!(lane = %name, "the worker begins");
     let worker = Worker::new(source, Arc::new(client), observer, config.core(), clock);
     worker.run(told_to_stop(stopping), inbox).await;
-    renewal.abort();
 }
 
 async fn told_to_stop(mut stopping: watch::Receiver<bool>) {
@@ -244,8 +273,5 @@ fn session(broker: &broker::Status, since: Timestamp) -> status::Session {
 
 /// Host and process: the name in results, on connections and in the audit trail.
 fn worker_name(world: &World) -> String {
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
-    let host = host.or_else(|| world.env.get("HOSTNAME").cloned()).unwrap_or_default();
-    let host = if host.trim().is_empty() { "sluice" } else { host.trim() };
-    format!("{host}-{}", std::process::id())
+    format!("{}-{}", super::host(world), std::process::id())
 }

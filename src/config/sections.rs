@@ -115,6 +115,19 @@ pub struct Http {
     pub operator_token_file: Option<std::path::PathBuf>,
 }
 
+impl Http {
+    /// The operator's token, read from its file where one is named.
+    ///
+    /// # Errors
+    /// Says that the file cannot be read.
+    pub fn token(&self) -> Result<Option<Secret>, String> {
+        match (&self.operator_token_file, &self.operator_token) {
+            (Some(file), _) => Secret::from_file(file).map(Some),
+            (None, token) => Ok(token.clone()),
+        }
+    }
+}
+
 #[derive(Clone, Debug, Deserialize)]
 pub struct Log {
     pub format: LogFormat,

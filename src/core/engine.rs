@@ -201,6 +201,11 @@ impl<D> Core<D> {
 
     // Events of operators.
 
+    /// What operators have set, as it stands.
+    pub fn steer(&mut self, now: Now, pause: Option<Pause>, rates: &[Rate]) {
+        self.gate.steer(now.at, pause, rates);
+    }
+
     pub fn pause(&mut self, pause: Pause) {
         self.gate.pause(pause);
     }

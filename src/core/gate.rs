@@ -434,6 +434,14 @@ impl Gate {
         self.blocked = blocked;
     }
 
+    /// What operators have set, as it stands: no halt or wait is touched by it.
+    pub fn steer(&mut self, now: Moment, pause: Option<Pause>, rates: &[Rate]) {
+        self.pause = pause;
+        if self.limits.rates() != rates {
+            self.limits.set_rates(rates, now);
+        }
+    }
+
     pub fn pause(&mut self, pause: Pause) {
         self.pause = Some(pause);
     }

@@ -3,15 +3,18 @@
 use std::sync::Arc;
 
 use sluicegate::config::values::Secret;
+use sluicegate::control::{Answer, Command, Heard};
 use sluicegate::core::gate::Reason;
 use sluicegate::http::{self, Lane, Operator};
 use sluicegate::metrics::Metrics;
 use sluicegate::status::{Session, Status};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 struct Server {
     base: String,
     status: watch::Sender<Status>,
+    /// Where the worker's loop would hear orders.
+    heard: mpsc::Receiver<Heard>,
     stop: oneshot::Sender<()>,
     task: tokio::task::JoinHandle<()>,
 }
@@ -19,13 +22,16 @@ struct Server {
 async fn start() -> Server {
     let now = "2026-01-02T03:04:05Z".parse().unwrap();
     let (status, receiver) = watch::channel(Status::starting("lane", "worker-1", now));
-    let lane = Lane { metrics: Arc::new(Metrics::new(None).unwrap()), status: receiver };
+    let (orders, heard) = mpsc::channel(1);
+    let (_, orders) = watch::channel(Some(orders));
+    let lane = Lane { metrics: Arc::new(Metrics::new(None).unwrap()), status: receiver, orders };
+    let operator = Operator::new(Some(&Secret::new("s3cret")));
     let listener = http::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let base = format!("http://{}", listener.local_addr().unwrap());
     let (stop, stopping) = oneshot::channel();
     let stopping = async { drop(stopping.await) };
-    let task = tokio::spawn(http::serve(listener, http::router(vec![lane]), stopping));
-    Server { base, status, stop, task }
+    let task = tokio::spawn(http::serve(listener, http::router(vec![lane], operator), stopping));
+    Server { base, status, heard, stop, task }
 }
 
 impl Server {
@@ -108,4 +114,82 @@ fn only_the_operators_token_allows_changes() {
     assert!(!operator.allows(&axum::http::HeaderMap::new()));
     assert!(!Operator::new(None).allows(&headers("Bearer ")), "without a token nobody may");
     assert!(!format!("{operator:?}").contains("s3cret"));
+}
+
+/// `sluice gate ...` against this server, as an operator calls it.
+async fn gate(base: &str, args: &[&str]) -> (Option<i32>, String) {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "s3cret\n").unwrap();
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_sluice"));
+    command.env_clear().env("USER", "anna").arg("gate").args(args).args(["--url", base]);
+    command.arg("--token-file").arg(file.path());
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8(said).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operator_with_the_token_steers_and_hears_what_was_done() {
+    let mut server = start().await;
+    let since = "2026-01-02T03:04:06Z".parse().unwrap();
+    server.status.send_modify(|s| s.session = Session::Active { since, server: "4.3".into() });
+    let obeys = async {
+        let mut orders = Vec::new();
+        while orders.len() < 2 {
+            let Heard { order, reply } = server.heard.recv().await.unwrap();
+            let answer = Answer { done: true, said: "it is done".into(), status: None };
+            reply.send(answer).unwrap();
+            orders.push(order);
+        }
+        orders
+    };
+    let asks = async {
+        let paused = gate(&server.base, &["pause", "--reason", "maintenance"]).await;
+        assert_eq!(paused, (Some(0), "it is done\n".to_owned()));
+        let rated = gate(&server.base, &["rate", "5/s", "60/min", "--by", "bert"]).await;
+        assert_eq!(rated.0, Some(0), "{rated:?}");
+    };
+    let (orders, ()) = tokio::join!(obeys, asks);
+    assert!(orders[0].by.starts_with("anna@"), "{:?}", orders[0]);
+    assert_eq!(
+        (&orders[0].command, orders[0].reason.as_deref()),
+        (&Command::Pause, Some("maintenance"))
+    );
+    let rates = Some(vec!["5/s".parse().unwrap(), "60/min".parse().unwrap()]);
+    assert_eq!((&orders[1].command, orders[1].by.as_str()), (&Command::Rate { rates }, "bert"));
+    let (code, said) = gate(&server.base, &["status"]).await;
+    assert_eq!(code, Some(0), "{said}");
+    // The server's status has the reason that a worker starts with.
+    assert!(said.starts_with("lane: there is no session with the broker;"), "{said}");
+}
+
+#[tokio::test]
+async fn without_the_token_on_a_standby_or_with_nonsense_nothing_is_ordered() {
+    let mut server = start().await;
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let client = reqwest::Client::new();
+    let post = async |path: &str, token: Option<&str>, body: &'static str| {
+        let request = client.post(format!("{}/control/{path}", server.base)).body(body);
+        let request = match token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        };
+        let answer = request.send().await.unwrap();
+        let code = answer.status().as_u16();
+        let answer: Answer = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
+        assert!(!answer.done && !answer.said.is_empty(), "{answer:?}");
+        (code, answer.said)
+    };
+    assert_eq!(post("pause", None, "").await.0, 401);
+    assert_eq!(post("pause", Some("s3cre"), "").await.0, 401);
+    let right = Some("s3cret");
+    assert_eq!(post("stop", right, "").await.0, 404);
+    assert_eq!(post("pause?lane=other", right, "").await.0, 404);
+    let (code, said) = post("rate", right, r#"{"rates": ["fast"]}"#).await;
+    assert!(code == 400 && said.contains("`fast` is not a rate"), "{said}");
+    let since = "2026-01-02T03:04:06Z".parse().unwrap();
+    server.status.send_modify(|status| status.session = Session::Standby { since });
+    let (code, said) = post("pause", right, "").await;
+    assert!(code == 409 && said.contains("standby"), "{said}");
+    assert!(server.heard.try_recv().is_err(), "no order has reached the loop");
 }

@@ -13,6 +13,7 @@ mod doubt;
 mod gate;
 mod http;
 mod limits;
+mod long;
 mod metrics;
 mod model;
 mod plan;

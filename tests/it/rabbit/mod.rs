@@ -1,8 +1,11 @@
 //! Tests that talk to a real RabbitMQ.
 
 mod broker;
+mod control;
+mod lanes;
 mod monitoring;
 mod network;
+mod places;
 mod planner;
 mod process;
 mod review;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 use sluicegate::broker::settings::QueueType;
+use sluicegate::control::Command;
 use sluicegate::core::{Outcome, Settings, gate};
 use sluicegate::results::{CloudEvent, Outcomes};
 use sluicegate::sandbox::Options as SandboxOptions;
@@ -441,8 +442,7 @@ async fn what_is_held_too_long_is_given_back_and_comes_again_in_order() {
         setup.core = Settings { max_hold: 2 * SECOND, ..setup.core };
         setup.core.gate = gate::Settings { max_in_flight: 1, ..setup.core.gate };
         let mut worker = rig.start(&setup);
-        let pause = gate::Pause { by: "test".into(), reason: "hold".into() };
-        worker.commands.send(sluicegate::worker::Command::Pause(pause)).await.unwrap();
+        worker.order(Command::Pause).await;
         worker.active().await;
         // Long enough for all to have been given back three times.
         tokio::time::sleep(7 * SECOND).await;
@@ -453,7 +453,7 @@ async fn what_is_held_too_long_is_given_back_and_comes_again_in_order() {
         };
         let back = worker.status.wait_for(all_fresh);
         tokio::time::timeout(10 * SECOND, back).await.expect("all are back").unwrap();
-        worker.commands.send(sluicegate::worker::Command::Resume).await.unwrap();
+        worker.order(Command::Resume).await;
         let results = rig.results(count.into()).await;
         worker.stop().await;
         assert_eq!(outcomes(&results), BTreeMap::from([(Outcome::Created, count.into())]));

@@ -11,6 +11,7 @@ use lapin::types::{AMQPValue, FieldTable};
 use sluicegate::api::Client as ApiClient;
 use sluicegate::broker::Broker;
 use sluicegate::config::{self, Given};
+use sluicegate::control::{Answer, Command, Heard, Order};
 use sluicegate::core::gate;
 use sluicegate::core::{Outcome, Rate, Settings, retry};
 use sluicegate::metrics::Metrics;
@@ -18,7 +19,7 @@ use sluicegate::observe::{Around, Observer};
 use sluicegate::results::{CloudEvent, Outcomes};
 use sluicegate::sandbox::{Options as SandboxOptions, Sandbox};
 use sluicegate::status::{Session, Status};
-use sluicegate::worker::{Command, Worker};
+use sluicegate::worker::Worker;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
@@ -29,6 +30,7 @@ use super::rabbit::{Client, Lane, Plain, SOON};
 pub(crate) struct Setup {
     pub(crate) core: Settings,
     pub(crate) window: u16,
+    pub(crate) max_bytes: u64,
     pub(crate) timeout: Duration,
     pub(crate) max_body: usize,
 }
@@ -45,7 +47,13 @@ impl Setup {
         let rates = rates.iter().map(|rate| rate.parse::<Rate>().unwrap()).collect();
         let gate = gate::Settings { rates, retry, ..gate::Settings::default() };
         let core = Settings { gate, look_again: Duration::from_secs(2), ..Settings::default() };
-        Self { core, window: 65_535, timeout: Duration::from_secs(2), max_body: 1 << 20 }
+        Self {
+            core,
+            window: 65_535,
+            max_bytes: 64 << 20,
+            timeout: Duration::from_secs(2),
+            max_body: 1 << 20,
+        }
     }
 }
 
@@ -53,7 +61,7 @@ impl Setup {
 pub(crate) struct Running {
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<()>,
-    pub(crate) commands: mpsc::Sender<Command>,
+    pub(crate) orders: mpsc::Sender<Heard>,
     pub(crate) status: watch::Receiver<Status>,
 }
 
@@ -67,6 +75,13 @@ impl Running {
     /// Ends it as a crash would: nothing is said to anybody.
     pub(crate) fn crash(self) {
         self.task.abort();
+    }
+
+    /// What the worker says to an operator's order that comes over HTTP.
+    pub(crate) async fn order(&self, command: Command) -> Answer {
+        let (heard, answer) = Heard::new(order(command));
+        self.orders.send(heard).await.expect("it runs");
+        tokio::time::timeout(SOON, answer).await.expect("an answer soon").expect("an answer")
     }
 
     /// Waits until it is attached to the broker.
@@ -119,6 +134,7 @@ impl Rig {
     pub(crate) fn start_on(&self, lane: &Lane, setup: &Setup) -> Running {
         let mut options = lane.options("test-worker");
         options.window = setup.window;
+        options.max_bytes = setup.max_bytes;
         options.rules.max_body = setup.max_body;
         let clock = options.clock;
         let metrics = Arc::new(Metrics::new(None).unwrap());
@@ -142,13 +158,13 @@ impl Rig {
         let api = Arc::new(self.api(setup.timeout));
         let worker = Worker::new(broker, api, watch, setup.core.clone(), clock);
         let (stop, stopped) = oneshot::channel();
-        let (commands, inbox) = mpsc::channel(8);
+        let (orders, inbox) = mpsc::channel(8);
         let stopping = async move {
             // A test that drops it without a word means the same.
             let _ = stopped.await;
         };
         let task = tokio::spawn(worker.run(stopping, inbox));
-        Running { stop: Some(stop), task, commands, status }
+        Running { stop: Some(stop), task, orders, status }
     }
 
     /// Waits until so many results are there; says them all, and checks that each run has one.
@@ -184,6 +200,11 @@ impl Rig {
             self.sandbox.stats(&[]).created_twice
         );
     }
+}
+
+/// An order as `sluice gate` gives it.
+pub(crate) fn order(command: Command) -> Order {
+    Order { command, by: "anna@ops".into(), reason: Some("storage is being moved".into()) }
 }
 
 /// How many results each outcome has.

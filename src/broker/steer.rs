@@ -1,0 +1,228 @@
+//! How do operators' orders reach the active worker wherever it runs, and who keeps what they have set?
+//!
+//! The active worker binds a queue of its own to the control exchange and answers to the sender's `reply-to`. What was
+//! set last is the one message of the queue `{p}.gate`: the audit stream holds the same acts, but it can only be read
+//! from its beginning on, a year of dead letters with it, and a worker that takes over must not wait for that.
+
+use std::time::Duration;
+
+use futures_util::stream::StreamExt as _;
+use lapin::message::Delivery;
+use lapin::options::{
+    BasicConsumeOptions, BasicGetOptions, BasicNackOptions, BasicPublishOptions,
+    ConfirmSelectOptions, QueueBindOptions, QueueDeclareOptions,
+};
+use lapin::types::{FieldTable, ShortString};
+use lapin::{BasicProperties, Channel, Confirmation, Connection, Consumer};
+use tokio::sync::oneshot;
+use uuid::Uuid;
+
+use super::convert::{long, properties, short};
+use super::link::SessionLost;
+use super::planner::{self, PlannerError};
+use super::publisher::Outgoing;
+use super::settings::{Broker as Settings, Queues};
+use super::{ANSWER, audit, within};
+use crate::control::{Answer, Change, Heard, Order, Steering};
+
+/// An order that nobody has taken by then is void: late it would surprise.
+const VOID: Duration = Duration::from_secs(10);
+
+/// The active worker's end of the control exchange.
+#[derive(Debug)]
+pub(super) struct Control {
+    consumer: Consumer,
+    /// On the connection that publishes, because the broker stops the writes of such a connection in an alarm.
+    replies: Channel,
+    /// Kept open for the consumer.
+    _channel: Channel,
+}
+
+impl Control {
+    /// Binds a queue, and says what operators have set last.
+    pub(super) async fn open(
+        consume: &Connection,
+        publish: &Connection,
+        queues: &Queues,
+    ) -> Result<(Self, Option<Steering>), SessionLost> {
+        let replies = within(ANSWER, "opening a channel", publish.create_channel()).await?;
+        let channel = within(ANSWER, "opening a channel", consume.create_channel()).await?;
+        let kept = latest(&channel, queues).await?;
+        let name = own_queue(&channel, queues).await?;
+        let bind = channel.queue_bind(
+            name.clone(),
+            short(&queues.control()),
+            ShortString::default(),
+            QueueBindOptions::default(),
+            FieldTable::default(),
+        );
+        within(ANSWER, &format!("binding {}", queues.control()), bind).await?;
+        let consumer = consume_own(&channel, &name).await?;
+        Ok((Self { consumer, replies, _channel: channel }, kept))
+    }
+
+    /// The next order; `None`: the queue is gone. Cancel safe.
+    pub(super) async fn next(&mut self) -> Option<lapin::Result<Delivery>> {
+        self.consumer.next().await
+    }
+
+    /// What a message orders, with the way back of the answer. What is no order is answered with what is wrong.
+    pub(super) fn heard(&self, delivery: &Delivery) -> Option<Heard> {
+        let reply_to = delivery.properties.reply_to().clone();
+        let id = delivery.properties.correlation_id().clone().unwrap_or_default();
+        match serde_json::from_slice::<Order>(&delivery.data) {
+            Ok(order) => {
+                let (heard, answer) = Heard::new(order);
+                tokio::spawn(reply(self.replies.clone(), reply_to, id, answer));
+                Some(heard)
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a message on the control exchange is no order");
+                let (told, answer) = oneshot::channel();
+                let _ = told.send(Answer::refused(format!("this is no order: {error}")));
+                tokio::spawn(reply(self.replies.clone(), reply_to, id, answer));
+                None
+            }
+        }
+    }
+}
+
+/// Not mandatory: whoever asked may have gone, and that must not cost the session.
+async fn reply(
+    channel: Channel,
+    to: Option<ShortString>,
+    id: ShortString,
+    answer: oneshot::Receiver<Answer>,
+) {
+    let (Some(to), Ok(answer)) = (to, answer.await) else { return };
+    let body = serde_json::to_vec(&answer).unwrap_or_default();
+    let properties = BasicProperties::default()
+        .with_content_type("application/json".into())
+        .with_correlation_id(id);
+    let options = BasicPublishOptions::default();
+    let publish = channel.basic_publish(ShortString::default(), to, options, &body, properties);
+    if let Err(lost) = within(ANSWER, "answering an operator", publish).await {
+        tracing::debug!(why = %lost, "an operator's answer was not sent");
+    }
+}
+
+/// What operators have set last. Only the active worker reads and writes it, so taking it out and giving it back
+/// meets nobody.
+async fn latest(channel: &Channel, queues: &Queues) -> Result<Option<Steering>, SessionLost> {
+    let name = queues.gate();
+    let get = channel.basic_get(short(&name), BasicGetOptions::default());
+    let Some(got) = within(ANSWER, &format!("reading {name}"), get).await? else { return Ok(None) };
+    let options = BasicNackOptions { requeue: true, ..BasicNackOptions::default() };
+    let back = channel.basic_nack(got.delivery.delivery_tag, options);
+    within(ANSWER, &format!("giving back to {name}"), back).await?;
+    let read = serde_json::from_slice(&got.delivery.data);
+    Ok(read
+        .inspect_err(|error| {
+            tracing::error!(%error, queue = name, "what operators have set cannot be read; it is as configured");
+        })
+        .ok())
+}
+
+/// The messages that keep a change.
+pub(super) fn messages(change: &Change, queues: &Queues) -> Vec<Outgoing> {
+    let id = change.act.id.to_string();
+    let state = Outgoing {
+        exchange: ShortString::default(),
+        key: short(&queues.gate()),
+        // A plain struct of texts: nothing of it can fail to be written.
+        body: serde_json::to_vec(&change.steering).unwrap_or_default().into(),
+        properties: properties(&id, "sluice.gate", change.act.at)
+            .with_content_type("application/json".into()),
+    };
+    vec![audit::message(&change.act, queues), state]
+}
+
+/// A queue that goes with its connection. Named like all of ours, so that the same permissions do.
+async fn own_queue(channel: &Channel, queues: &Queues) -> Result<ShortString, SessionLost> {
+    let name = short(&format!("{}.{}", queues.control(), Uuid::new_v4().simple()));
+    let options = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-queue-type".into(), long("classic"));
+    let declare = channel.queue_declare(name.clone(), options, arguments);
+    within(ANSWER, &format!("declaring {name}"), declare).await?;
+    Ok(name)
+}
+
+async fn consume_own(channel: &Channel, queue: &ShortString) -> Result<Consumer, SessionLost> {
+    let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
+    let consume = channel.basic_consume(
+        queue.clone(),
+        ShortString::default(),
+        options,
+        FieldTable::default(),
+    );
+    within(ANSWER, &format!("consuming {queue}"), consume).await
+}
+
+/// Why an order has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum NotAsked {
+    #[error(transparent)]
+    Broker(#[from] PlannerError),
+    #[error(
+        "no worker is active on {prefix}: nothing was changed; start one (`sluice run`), or is queues.prefix another one there?"
+    )]
+    Nobody { prefix: String },
+    #[error(
+        "no answer within {VOID:?}: the order may have been obeyed or not; ask with `sluice gate status`"
+    )]
+    NoAnswer,
+}
+
+/// Gives an order to the active worker, wherever it runs, and waits for its answer.
+///
+/// # Errors
+/// The broker is out of reach, no worker is active, or none answers.
+pub async fn ask(settings: &Settings, queues: &Queues, order: &Order) -> Result<Answer, NotAsked> {
+    let connection = planner::connection(settings, "sluice gate").await?;
+    let asked = tokio::time::timeout(VOID, exchange(&connection, queues, order)).await;
+    let _ = within(Duration::from_secs(2), "closing", connection.close(200, "done".into())).await;
+    asked.unwrap_or(Err(NotAsked::NoAnswer))
+}
+
+async fn exchange(
+    connection: &Connection,
+    queues: &Queues,
+    order: &Order,
+) -> Result<Answer, NotAsked> {
+    let refused = |lost| NotAsked::Broker(PlannerError::Refused(lost));
+    let channel =
+        within(ANSWER, "opening a channel", connection.create_channel()).await.map_err(refused)?;
+    let confirms = channel.confirm_select(ConfirmSelectOptions::default());
+    within(ANSWER, "asking for confirms", confirms).await.map_err(refused)?;
+    let back = own_queue(&channel, queues).await.map_err(refused)?;
+    let mut answers = consume_own(&channel, &back).await.map_err(refused)?;
+    let id = short(&Uuid::new_v4().to_string());
+    let properties = BasicProperties::default()
+        .with_content_type("application/json".into())
+        .with_reply_to(back)
+        .with_correlation_id(id.clone())
+        .with_expiration(short(&VOID.as_millis().to_string()));
+    let body = serde_json::to_vec(order).unwrap_or_default();
+    let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
+    let to = short(&queues.control());
+    let publish = async {
+        channel.basic_publish(to, ShortString::default(), options, &body, properties).await?.await
+    };
+    match within(ANSWER, &format!("publishing to {}", queues.control()), publish).await {
+        // One publish is under way on this channel, so a return can be no other's.
+        Ok(Confirmation::Ack(None)) => {}
+        Ok(_) => return Err(NotAsked::Nobody { prefix: queues.prefix.clone() }),
+        Err(lost) => return Err(refused(lost)),
+    }
+    while let Some(answer) = answers.next().await {
+        let answer = answer.map_err(|error| refused(SessionLost(error.to_string())))?;
+        if answer.properties.correlation_id().as_ref() == Some(&id) {
+            let read = serde_json::from_slice(&answer.data);
+            return read.map_err(|error| {
+                refused(SessionLost(format!("the worker's answer cannot be read: {error}")))
+            });
+        }
+    }
+    Err(NotAsked::NoAnswer)
+}

@@ -1,0 +1,262 @@
+//! `sluice gate status|pause|resume|rate`: look at and steer a running worker, over the broker or over HTTP.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Subcommand;
+
+use super::{Exit, Failure, World, lane, print};
+use crate::broker::{self, NotAsked, PlannerError};
+use crate::config::Config;
+use crate::config::values::Secret;
+use crate::control::{Answer, Command, Order};
+use crate::core::Rate;
+use crate::status::{Session, Status};
+
+/// The worker waits for the broker before it answers.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    command: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Say why the next request is not going now, and when it will
+    #[command(after_help = "Example: sluice gate status -c lane.toml")]
+    Status(Target),
+    /// Start no request until somebody resumes; what is in flight ends
+    #[command(after_help = "\
+It outlives the worker: the next active one is paused too.
+Example: sluice gate pause -c lane.toml --reason 'storage is being moved'")]
+    Pause(Change),
+    /// Lift a pause, and ask again now whatever an error has shut
+    #[command(after_help = "Example: sluice gate resume -c lane.toml --reason 'storage is back'")]
+    Resume(Change),
+    /// Set other limits, until somebody sets them again
+    #[command(after_help = "\
+All of them hold at once. They outlive the worker; `configured` goes back to limits.rates.
+Example: sluice gate rate 1/s 40/min --reason 'the account shares its quota today'
+         sluice gate rate configured --url http://worker:9464 --token-file token")]
+    Rate(Rates),
+}
+
+#[derive(Debug, clap::Args)]
+struct Target {
+    #[command(flatten)]
+    lane: lane::Args,
+    /// Over HTTP, to this worker: `http://127.0.0.1:9464`
+    #[arg(long, value_name = "URL")]
+    url: Option<String>,
+    /// With --url and several lanes: which one
+    #[arg(long = "lane", value_name = "NAME", requires = "url")]
+    name: Option<String>,
+    /// The operator's token for --url (default: that of the configuration)
+    #[arg(long, value_name = "FILE", requires = "url")]
+    token_file: Option<PathBuf>,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+struct Change {
+    #[command(flatten)]
+    target: Target,
+    /// Who does it, for the audit (default: user@host)
+    #[arg(long, value_name = "WHO")]
+    by: Option<String>,
+    /// Why, for the audit and for everybody who looks at the gate
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+struct Rates {
+    /// Such as 2/s or 60/min; `configured`: as the configuration says
+    #[arg(required = true, value_name = "RATE")]
+    rates: Vec<String>,
+    #[command(flatten)]
+    change: Change,
+}
+
+pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
+    let (command, target, change) = match &args.command {
+        Action::Status(target) => (Command::Status, target, None),
+        Action::Pause(change) => (Command::Pause, &change.target, Some(change)),
+        Action::Resume(change) => (Command::Resume, &change.target, Some(change)),
+        Action::Rate(rates) => {
+            let command = Command::Rate { rates: read_rates(&rates.rates)? };
+            (command, &rates.change.target, Some(&rates.change))
+        }
+    };
+    let by = change.and_then(|change| change.by.clone()).unwrap_or_else(|| who(world));
+    let order = Order { command, by, reason: change.and_then(|change| change.reason.clone()) };
+    let config = target.lane.load(world, false)?.config;
+    let runtime = super::runtime()?;
+    let answer = match &target.url {
+        Some(url) => runtime.block_on(over_http(url, target, &config, &order))?,
+        None => runtime
+            .block_on(broker::ask(&config.broker, &config.queues, &order))
+            .map_err(failure)?,
+    };
+    show(target, &answer);
+    Ok(if answer.done { Exit::Done } else { Exit::NotAllWell })
+}
+
+fn read_rates(texts: &[String]) -> Result<Option<Vec<Rate>>, Failure> {
+    if texts == ["configured"] {
+        return Ok(None);
+    }
+    let rates = texts.iter().map(|text| text.parse::<Rate>());
+    rates.collect::<Result<_, _>>().map(Some).map_err(Failure::usage)
+}
+
+fn who(world: &World) -> String {
+    let user = world.env.get("USER").or_else(|| world.env.get("LOGNAME"));
+    format!("{}@{}", user.map_or("somebody", String::as_str), super::host(world))
+}
+
+fn failure(error: NotAsked) -> Failure {
+    match error {
+        NotAsked::Broker(PlannerError::Settings(_)) => Failure::usage(error),
+        NotAsked::Broker(_) | NotAsked::NoAnswer => Failure::out_of_reach(error),
+        NotAsked::Nobody { .. } => Failure { exit: Exit::NotAllWell, message: error.to_string() },
+    }
+}
+
+async fn over_http(
+    url: &str,
+    target: &Target,
+    config: &Config,
+    order: &Order,
+) -> Result<Answer, Failure> {
+    let base = url.trim_end_matches('/');
+    let client = client(base)?;
+    let request = match &order.command {
+        Command::Status => client.get(format!("{base}/status")),
+        command => {
+            let token = token(target.token_file.as_deref(), config)?;
+            let (what, rates) = match command {
+                Command::Rate { rates } => ("rate", rates.clone()),
+                Command::Pause => ("pause", None),
+                Command::Resume | Command::Status => ("resume", None),
+            };
+            let mut route = reqwest::Url::parse(&format!("{base}/control/{what}"))
+                .map_err(|error| Failure::usage(format!("--url {base}: {error}")))?;
+            if let Some(name) = &target.name {
+                route.query_pairs_mut().append_pair("lane", name);
+            }
+            let said =
+                serde_json::json!({ "by": order.by, "reason": order.reason, "rates": rates });
+            client.post(route).bearer_auth(token.expose()).json(&said)
+        }
+    };
+    let away = |error: reqwest::Error| {
+        Failure::out_of_reach(format!(
+            "the worker at {base} is out of reach: {}",
+            error.without_url()
+        ))
+    };
+    let body = request.send().await.map_err(away)?.bytes().await.map_err(away)?;
+    let read = if order.command == Command::Status {
+        serde_json::from_slice::<Vec<Status>>(&body).map(|lanes| pick(lanes, target))
+    } else {
+        serde_json::from_slice(&body)
+    };
+    read.map_err(|error| {
+        Failure::out_of_reach(format!("{base} does not answer as a worker does: {error}"))
+    })
+}
+
+/// The lane that is meant, or the only one.
+fn pick(mut lanes: Vec<Status>, target: &Target) -> Answer {
+    let names: Vec<_> = lanes.iter().map(|lane| lane.lane.clone()).collect();
+    match &target.name {
+        Some(name) => lanes.retain(|lane| lane.lane == *name),
+        None if lanes.len() > 1 => lanes.clear(),
+        None => {}
+    }
+    match lanes.pop() {
+        Some(lane) => Answer { done: true, said: String::new(), status: Some(Box::new(lane)) },
+        None => {
+            Answer::refused(format!("say which lane is meant with --lane: {}", names.join(", ")))
+        }
+    }
+}
+
+fn client(base: &str) -> Result<reqwest::Client, Failure> {
+    // An error means that a provider is installed already, which serves as well.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let builder = reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        .timeout(PATIENCE);
+    // Nothing to verify, so a machine without any certificates will do.
+    let plain = !base.starts_with("https:");
+    let builder = if plain { builder.tls_certs_only([]) } else { builder };
+    builder.build().map_err(|error| Failure::usage(format!("--url {base}: {error}")))
+}
+
+fn token(file: Option<&Path>, config: &Config) -> Result<Secret, Failure> {
+    let of_config = || config.http.token();
+    let token = file.map_or_else(of_config, |file| Secret::from_file(file).map(Some));
+    token.map_err(Failure::usage)?.ok_or_else(|| {
+        Failure::usage("no operator token: give --token-file, or set http.operator_token_file")
+    })
+}
+
+fn show(target: &Target, answer: &Answer) {
+    if target.json {
+        let json = serde_json::to_string_pretty(answer).unwrap_or_default();
+        return print(&format!("{json}\n"));
+    }
+    if !answer.done {
+        eprintln!("sluice: {}", answer.said);
+        return;
+    }
+    if !answer.said.is_empty() {
+        print(&format!("{}\n", answer.said));
+    }
+    if let Some(status) = &answer.status {
+        print(&format!("{}\n", describe(status)));
+    }
+}
+
+/// The sentence, and the figures that it stands on.
+fn describe(status: &Status) -> String {
+    let window = &status.window;
+    let mut lines = vec![
+        format!("{}: {}", status.lane, status.why()),
+        format!(
+            "  worker {} · {} ready, {} waiting, {} in flight, {} settling · {} settled",
+            status.worker,
+            window.ready,
+            window.waiting,
+            window.in_flight,
+            window.settling,
+            status.settled
+        ),
+    ];
+    let rates = if status.limits.rates.is_empty() {
+        "none".to_owned()
+    } else {
+        status.limits.rates.join(", ")
+    };
+    lines.push(format!(
+        "  limits {rates} · {:.2} calls/s in the last minute",
+        status.limits.made_per_second
+    ));
+    if let Some(running) = status.running {
+        lines.push(format!("  {} of {} migrations running", running.migrations, running.most));
+    }
+    if let (Session::Active { .. }, Some(queues)) = (&status.session, status.queues) {
+        lines.push(format!(
+            "  {} more in the queue, {} dead letters",
+            queues.requests, queues.dead_letters
+        ));
+    }
+    lines.join("\n")
+}

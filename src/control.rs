@@ -1,0 +1,202 @@
+//! What may an operator tell a running worker, and what does it say back?
+//!
+//! An [`Order`] comes over HTTP or over the control exchange. What it changes is the lane's [`Steering`], which outlives
+//! the worker: the broker keeps the latest one, and the next active worker takes it over before it starts anything.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tokio::sync::oneshot;
+
+use crate::core::Rate;
+use crate::core::gate::Pause;
+use crate::review::audit::{Act, Action, By};
+use crate::status::Status;
+
+/// Longer than this nobody waits for a change to be written down.
+pub const RECORD: Duration = Duration::from_secs(5);
+
+/// What is wanted.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "snake_case")]
+pub enum Command {
+    /// Say how it is; changes nothing.
+    Status,
+    /// Start no request until somebody resumes.
+    Pause,
+    /// Lift a pause, and ask again now whatever an error has shut.
+    Resume,
+    /// Other limits; `None`: those of the configuration again.
+    Rate { rates: Option<Vec<Rate>> },
+}
+
+/// A command, and who gives it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Order {
+    #[serde(flatten)]
+    pub command: Command,
+    pub by: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// What the worker says to an order.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Answer {
+    /// Whether it was done.
+    pub done: bool,
+    /// For people.
+    pub said: String,
+    /// How the worker is after it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<Box<Status>>,
+}
+
+impl Answer {
+    pub fn refused(why: impl Into<String>) -> Self {
+        Self { done: false, said: why.into(), status: None }
+    }
+}
+
+/// An order on its way to the worker's loop.
+#[derive(Debug)]
+pub struct Heard {
+    pub order: Order,
+    /// Whoever asked may have gone: that is no error.
+    pub reply: oneshot::Sender<Answer>,
+}
+
+impl Heard {
+    pub fn new(order: Order) -> (Self, oneshot::Receiver<Answer>) {
+        let (reply, answer) = oneshot::channel();
+        (Self { order, reply }, answer)
+    }
+}
+
+/// What operators have set, as of its latest change.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Steering {
+    /// When it was last changed; of two the later one holds.
+    pub at: Timestamp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pause: Option<Pause>,
+    /// `None`: `limits.rates` of the configuration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rates: Option<Vec<Rate>>,
+}
+
+/// A change of the steering, to be written down.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Change {
+    pub steering: Steering,
+    /// For the audit stream.
+    pub act: Act,
+}
+
+impl Steering {
+    /// The steering after an order, and what is written down of it; `None`: the order changes nothing.
+    pub fn changed(&self, order: &Order, now: Timestamp) -> Option<Change> {
+        // Later than what it replaces even where this machine's clock is behind.
+        let next = self.at.saturating_add(Duration::from_millis(1)).unwrap_or(now);
+        let mut steering = Self { at: now.max(next), ..self.clone() };
+        let action = match &order.command {
+            Command::Status => return None,
+            Command::Pause => {
+                let reason = order.reason.clone().unwrap_or_else(|| "no reason given".to_owned());
+                steering.pause = Some(Pause { by: order.by.clone(), reason });
+                Action::Pause
+            }
+            Command::Resume => {
+                steering.pause = None;
+                Action::Resume
+            }
+            Command::Rate { rates } => {
+                steering.rates.clone_from(rates);
+                Action::Rate
+            }
+        };
+        let by = By { who: order.by.clone(), why: order.reason.clone() };
+        let gate = json!({ "before": self, "after": steering });
+        let act = Act { gate: Some(gate), ..Act::new(action, &by, now) };
+        Some(Change { steering, act })
+    }
+}
+
+/// What an order did, for people.
+pub fn done(command: &Command) -> String {
+    match command {
+        Command::Status => String::new(),
+        Command::Pause => "paused: what is in flight ends, nothing new is started".to_owned(),
+        Command::Resume => "resumed; whatever an error had shut is asked again now".to_owned(),
+        Command::Rate { rates: None } => {
+            "the rates are those of the configuration again".to_owned()
+        }
+        Command::Rate { rates: Some(rates) } if rates.is_empty() => {
+            "there is no limit now".to_owned()
+        }
+        Command::Rate { rates: Some(rates) } => {
+            let rates: Vec<_> = rates.iter().map(ToString::to_string).collect();
+            format!("the rates are {} now", rates.join(" and "))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn order(command: Command) -> Order {
+        Order { command, by: "anna@ops".into(), reason: Some("maintenance".into()) }
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    #[test]
+    fn a_rate_keeps_the_pause_and_a_resume_keeps_the_rate() {
+        let paused = Steering::default().changed(&order(Command::Pause), at(10)).unwrap();
+        assert_eq!(paused.act.action, Action::Pause);
+        assert_eq!(paused.act.why.as_deref(), Some("maintenance"));
+        let rates = Some(vec!["5/s".parse().unwrap()]);
+        let limited = paused
+            .steering
+            .changed(&order(Command::Rate { rates: rates.clone() }), at(11))
+            .unwrap();
+        assert_eq!(
+            (&limited.steering.pause, &limited.steering.rates),
+            (&paused.steering.pause, &rates)
+        );
+        let resumed = limited.steering.changed(&order(Command::Resume), at(12)).unwrap();
+        assert_eq!((resumed.steering.pause, resumed.steering.rates), (None, rates));
+        assert_eq!(resumed.act.gate.unwrap()["before"]["pause"]["by"], "anna@ops");
+    }
+
+    #[test]
+    fn a_later_change_has_a_later_time_whatever_the_clock_says() {
+        let first = Steering::default().changed(&order(Command::Pause), at(100)).unwrap().steering;
+        let second = first.changed(&order(Command::Resume), at(40)).unwrap().steering;
+        assert!(second.at > first.at, "{second:?}");
+        assert_eq!(second.changed(&order(Command::Status), at(101)), None);
+    }
+
+    #[test]
+    fn an_order_reads_as_any_client_would_write_it() {
+        let read = |text: &str| serde_json::from_str::<Order>(text);
+        let rate = read(r#"{"do":"rate","rates":["5/s","60/min"],"by":"anna"}"#).unwrap();
+        assert_eq!(done(&rate.command), "the rates are 5/s and 60/min now");
+        assert_eq!(
+            read(r#"{"do":"pause","by":"a","reason":"b"}"#).unwrap().command,
+            Command::Pause
+        );
+        for wrong in [
+            r#"{"do":"stop","by":"a"}"#,
+            r#"{"do":"pause"}"#,
+            r#"{"do":"rate","rates":["0/s"],"by":"a"}"#,
+        ] {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
+    }
+}

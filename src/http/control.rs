@@ -1,0 +1,135 @@
+//! How does an operator steer the worker over HTTP? `POST /control/pause|resume|rate` with the operator's token.
+//!
+//! The body is JSON, all of it optional: `{"by": "anna", "reason": "maintenance", "rates": ["5/s"]}`. With several lanes
+//! `?lane=NAME` says which one is meant. The answer is an [`Answer`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use axum::{Json, Router};
+use serde::Deserialize;
+
+use super::{Lane, Operator};
+use crate::control::{Answer, Command, Heard, Order, RECORD};
+use crate::core::Rate;
+use crate::status::Session;
+
+#[derive(Debug)]
+struct Shared {
+    lanes: Arc<[Lane]>,
+    operator: Operator,
+}
+
+pub(super) fn routes(lanes: Arc<[Lane]>, operator: Operator) -> Router {
+    let shared = Arc::new(Shared { lanes, operator });
+    Router::new().route("/control/{what}", post(control)).with_state(shared)
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Which {
+    lane: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Said {
+    by: Option<String>,
+    reason: Option<String>,
+    rates: Option<Vec<Rate>>,
+}
+
+async fn control(
+    State(shared): State<Arc<Shared>>,
+    Path(what): Path<String>,
+    Query(which): Query<Which>,
+    headers: HeaderMap,
+    body: axum::body::Bytes,
+) -> Response {
+    let (code, answer) = match order(&shared, &what, &which, &headers, &body) {
+        Ok((lane, order)) => give(lane, order).await,
+        Err((code, why)) => (code, Answer::refused(why)),
+    };
+    (code, Json(answer)).into_response()
+}
+
+type Refused = (StatusCode, String);
+
+fn order<'a>(
+    shared: &'a Shared,
+    what: &str,
+    which: &Which,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Result<(&'a Lane, Order), Refused> {
+    if !shared.operator.is_set() {
+        let why = "this worker has no operator token: set http.operator_token_file and restart it";
+        return Err((StatusCode::FORBIDDEN, why.to_owned()));
+    }
+    if !shared.operator.allows(headers) {
+        let why =
+            "the operator's token is missing or wrong: send it as `Authorization: Bearer TOKEN`";
+        return Err((StatusCode::UNAUTHORIZED, why.to_owned()));
+    }
+    let said: Said = match body {
+        [] => Said::default(),
+        body => serde_json::from_slice(body).map_err(|error| {
+            (StatusCode::BAD_REQUEST, format!("the body is not {{by, reason, rates}}: {error}"))
+        })?,
+    };
+    let command = match what {
+        "pause" => Command::Pause,
+        "resume" => Command::Resume,
+        "rate" => Command::Rate { rates: said.rates },
+        _ => {
+            let why = format!("there is no /control/{what}: pause, resume or rate");
+            return Err((StatusCode::NOT_FOUND, why));
+        }
+    };
+    let by = said.by.unwrap_or_else(|| "operator".to_owned());
+    Ok((lane(&shared.lanes, which)?, Order { command, by, reason: said.reason }))
+}
+
+fn lane<'a>(lanes: &'a [Lane], which: &Which) -> Result<&'a Lane, Refused> {
+    let name = |lane: &Lane| lane.status.borrow().lane.clone();
+    let found = match (&which.lane, lanes) {
+        (None, [only]) => Some(only),
+        (None, _) => None,
+        (Some(wanted), lanes) => lanes.iter().find(|lane| name(lane) == *wanted),
+    };
+    found.ok_or_else(|| {
+        let names: Vec<_> = lanes.iter().map(name).collect();
+        (
+            StatusCode::NOT_FOUND,
+            format!("say which lane is meant with ?lane=: {}", names.join(", ")),
+        )
+    })
+}
+
+/// Hands the order to the lane's loop and waits for its answer.
+async fn give(lane: &Lane, order: Order) -> (StatusCode, Answer) {
+    if let Session::Standby { .. } = lane.status.borrow().session {
+        let why = "this worker is a standby: ask the active one, or leave out --url to reach it through the broker";
+        return (StatusCode::CONFLICT, Answer::refused(why));
+    }
+    let down = || {
+        let why = "the lane is not running just now; GET /readyz says why";
+        (StatusCode::SERVICE_UNAVAILABLE, Answer::refused(why))
+    };
+    let Some(orders) = lane.orders.borrow().clone() else { return down() };
+    let (heard, answer) = Heard::new(order);
+    if orders.try_send(heard).is_err() {
+        return down();
+    }
+    match tokio::time::timeout(RECORD + Duration::from_secs(2), answer).await {
+        Ok(Ok(answer)) => (StatusCode::OK, answer),
+        Ok(Err(_)) => down(),
+        Err(_) => {
+            let why = "the worker does not answer: the order may have been obeyed or not; GET /status says how it is";
+            (StatusCode::GATEWAY_TIMEOUT, Answer::refused(why))
+        }
+    }
+}

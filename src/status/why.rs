@@ -1,0 +1,204 @@
+//! Why is the next request not going now, and when will it? One sentence, the same for `/readyz`, the console and
+//! `sluice gate status`.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{Session, Status};
+use crate::core::gate::Reason;
+
+impl Status {
+    /// Why the next request does not go now, and when it will, in one sentence.
+    pub fn why(&self) -> String {
+        if self.stopping {
+            return "the worker is stopping: what is in flight ends, the rest stays in the queue"
+                .to_owned();
+        }
+        match &self.session {
+            Session::Detached { why, .. } => format!(
+                "there is no session with the broker ({why}); the next request goes as soon as there is one"
+            ),
+            Session::Standby { .. } => {
+                "another worker is the active one; this one takes over when that one goes"
+                    .to_owned()
+            }
+            Session::Active { .. } => match self.gate.reason {
+                Some(reason) => self.shut(reason),
+                None => self.open(),
+            },
+        }
+    }
+
+    fn open(&self) -> String {
+        let window = &self.window;
+        if window.ready > 0 {
+            return "the gate is open; the next request goes now".to_owned();
+        }
+        match (window.waiting, window.in_flight + window.settling) {
+            (0, 0) => "nothing waits; the next request goes as soon as it comes".to_owned(),
+            (0, busy) => format!("all {busy} requests held are in flight; a new one goes at once"),
+            (waiting, _) => format!(
+                "all {waiting} requests that wait have a time of their own (a retry, a look, a not-before); a new one goes at once"
+            ),
+        }
+    }
+
+    fn shut(&self, reason: Reason) -> String {
+        let detail = self.gate.detail.as_deref();
+        let because = detail.map(|detail| format!(" ({detail})")).unwrap_or_default();
+        let when = self.when();
+        match reason {
+            Reason::Stopping => "the worker is stopping; the rest stays in the queue".to_owned(),
+            Reason::NoSession => {
+                "there is no session with the broker; the next request goes as soon as there is one".to_owned()
+            }
+            Reason::Linger => format!("the first requests wait a moment for more urgent company; the next one goes {when}"),
+            Reason::Blocked => "the broker is in an alarm and takes no results; the next request goes when that ends".to_owned(),
+            Reason::Halted => format!("the account refuses{because}; it is asked again {when}, or at once after `sluice gate resume`"),
+            Reason::Token => "a fresh token is being fetched; the next request goes when it is there".to_owned(),
+            Reason::Breaker => format!("many calls in a row have failed; a single one is tried {when}, and the rest goes when it succeeds"),
+            Reason::Throttled => format!("the API has said that it is too much (429); the next request goes {when}"),
+            Reason::Paused => match detail {
+                Some(detail) => format!("paused by {detail}; the next request goes after `sluice gate resume`"),
+                None => "paused; the next request goes after `sluice gate resume`".to_owned(),
+            },
+            Reason::Schedule if self.gate.until.is_none() => {
+                "no window of the schedule is open, and none opens within a week".to_owned()
+            }
+            Reason::Schedule => format!("no window of the schedule is open; the next request goes {when}"),
+            Reason::Running => self.full(&when),
+            Reason::InFlight => format!(
+                "{} requests are in flight, which is limits.max_in_flight; the next one goes when one of them ends",
+                self.limits.max_in_flight
+            ),
+            Reason::Rate => format!("the rate of {} is used up; the next request goes {when}", self.rates()),
+        }
+    }
+
+    fn full(&self, when: &str) -> String {
+        match self.running {
+            Some(running) if running.migrations >= running.most => format!(
+                "the account runs {} migrations, and limits.max_running is {}; the next request goes when one of them ends, which is looked for again {when}",
+                running.migrations, running.most
+            ),
+            _ => format!(
+                "it is not known how many migrations the account runs; they are counted again {when}"
+            ),
+        }
+    }
+
+    fn rates(&self) -> String {
+        let given = self.limits.rates.join(" and ");
+        match self.limits.allowed_per_second {
+            // What was learned from a 429 is less than what was given.
+            Some(allowed) => format!("{given} ({allowed:.2}/s just now)"),
+            None => given,
+        }
+    }
+
+    fn when(&self) -> String {
+        self.gate
+            .until
+            .map_or_else(|| "as soon as that ends".to_owned(), |until| moment(until, self.at))
+    }
+}
+
+/// `at 12:00:05Z (in 5 s)`
+fn moment(until: Timestamp, now: Timestamp) -> String {
+    let left = until.duration_since(now).max(SignedDuration::ZERO);
+    if left < SignedDuration::from_secs(1) {
+        return "within a second".to_owned();
+    }
+    let seconds = left.as_secs();
+    let left = match (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60, seconds % 60) {
+        (0, 0, 0, seconds) => format!("{seconds} s"),
+        (0, 0, minutes, seconds) => format!("{minutes} min {seconds} s"),
+        (0, hours, minutes, _) => format!("{hours} h {minutes} min"),
+        (days, hours, ..) => format!("{days} d {hours} h"),
+    };
+    let format = if seconds < 12 * 3600 { "%H:%M:%SZ" } else { "%Y-%m-%dT%H:%MZ" };
+    format!("at {} (in {left})", until.strftime(format))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status::Running;
+
+    fn active(reason: Option<Reason>) -> Status {
+        let now: Timestamp = "2026-11-23T12:00:00Z".parse().unwrap();
+        let mut status = Status::starting("lane", "worker", now);
+        status.session = Session::Active { since: now, server: "4.0".into() };
+        status.gate.reason = reason;
+        status.limits.rates = vec!["2/s".into(), "60/min".into()];
+        status.limits.allowed_per_second = Some(1.0);
+        status
+    }
+
+    #[test]
+    fn every_reason_has_one_sentence_with_what_ends_it() {
+        for reason in Reason::ALL {
+            for until in [None, Some(5)] {
+                let mut status = active(Some(reason));
+                status.gate.until = until.map(|s| status.at + SignedDuration::from_secs(s));
+                let why = status.why();
+                assert!(why.len() > 20 && !why.contains(". ") && !why.ends_with('.'), "{why}");
+                let has_time = matches!(
+                    reason,
+                    Reason::Linger
+                        | Reason::Halted
+                        | Reason::Breaker
+                        | Reason::Throttled
+                        | Reason::Schedule
+                        | Reason::Running
+                        | Reason::Rate
+                );
+                assert_eq!(
+                    why.contains("at 12:00:05Z (in 5 s)"),
+                    has_time && until.is_some(),
+                    "{why}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn the_sentence_says_who_paused_and_how_many_run() {
+        let mut status = active(Some(Reason::Paused));
+        status.gate.detail = Some("anna@ops: maintenance".into());
+        assert_eq!(
+            status.why(),
+            "paused by anna@ops: maintenance; the next request goes after `sluice gate resume`"
+        );
+        let mut status = active(Some(Reason::Running));
+        status.running = Some(Running { migrations: 100, most: 100 });
+        assert!(status.why().starts_with("the account runs 100 migrations"), "{}", status.why());
+        let mut status = active(Some(Reason::Rate));
+        status.gate.until = Some(status.at + SignedDuration::from_millis(300));
+        assert_eq!(
+            status.why(),
+            "the rate of 2/s and 60/min (1.00/s just now) is used up; the next request goes within a second"
+        );
+    }
+
+    #[test]
+    fn an_open_gate_says_what_is_waited_for() {
+        let mut status = active(None);
+        assert_eq!(status.why(), "nothing waits; the next request goes as soon as it comes");
+        status.window.waiting = 3;
+        assert!(status.why().starts_with("all 3 requests that wait"), "{}", status.why());
+        status.window.ready = 1;
+        assert_eq!(status.why(), "the gate is open; the next request goes now");
+        status.session = Session::Standby { since: status.at };
+        assert!(status.why().starts_with("another worker"), "{}", status.why());
+    }
+
+    #[test]
+    fn long_waits_are_told_in_days_and_with_the_date() {
+        let now: Timestamp = "2026-11-23T12:00:00Z".parse().unwrap();
+        let told = |seconds| moment(now + SignedDuration::from_secs(seconds), now);
+        assert_eq!(told(125), "at 12:02:05Z (in 2 min 5 s)");
+        assert_eq!(told(3 * 3600), "at 15:00:00Z (in 3 h 0 min)");
+        assert_eq!(told(50 * 3600), "at 2026-11-25T14:00Z (in 2 d 2 h)");
+        assert_eq!(told(-5), "within a second");
+    }
+}

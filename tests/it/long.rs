@@ -1,0 +1,171 @@
+//! What shows only over days, or over a million requests: windows over changes of the clock, aging under a flood, and
+//! the cost of a decision. All in virtual time.
+
+use std::time::{Duration, Instant};
+
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
+use sluicegate::core::gate::Reason;
+use sluicegate::core::schedule::{Hours, Schedule};
+use sluicegate::core::{Fault, Request, Run, Settings, Step, Verdict, gate};
+
+use crate::support::bench::{Bench, created, request, settings, timeout};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Zones that change by an hour in the north, and by half an hour in the south; the days of both changes in 2026.
+const CHANGES: [(&str, [&str; 2]); 3] = [
+    ("Europe/Berlin", ["2026-03-28T00:00:00Z", "2026-10-24T00:00:00Z"]),
+    ("America/New_York", ["2026-03-07T00:00:00Z", "2026-10-31T00:00:00Z"]),
+    ("Australia/Lord_Howe", ["2026-04-04T00:00:00Z", "2026-10-03T00:00:00Z"]),
+];
+
+#[test]
+fn windows_follow_the_clock_on_the_wall_over_both_changes_in_three_zones() {
+    const TIMEOUT: Duration = Duration::from_secs(30);
+    for (zone, changes) in CHANGES {
+        let wall = TimeZone::get(zone).unwrap();
+        let nights = format!("Mon-Sun 22:00-05:00 {zone}").parse().unwrap();
+        let nights = Schedule::new(vec![nights]);
+        for from in changes {
+            let from: Timestamp = from.parse().unwrap();
+            let mut offsets = std::collections::BTreeSet::new();
+            for minute in 0..3 * 24 * 60 {
+                let now = from + SignedDuration::from_mins(minute);
+                let local = wall.to_datetime(now);
+                offsets.insert(wall.to_offset(now));
+                let open = local.hour() >= 22 || local.hour() < 5;
+                let said = nights.at(now);
+                assert_eq!(matches!(said, Hours::Open(_)), open, "{zone} {now} {local}: {said:?}");
+                // Whatever may start now is answered while it is open, and "not before" is a moment at which it is.
+                match nights.admits(now, TIMEOUT) {
+                    Ok(_) => assert!(
+                        matches!(nights.at(now + TIMEOUT), Hours::Open(_)) || {
+                            let end = wall.to_datetime(now + TIMEOUT);
+                            (end.hour(), end.minute(), end.second()) == (5, 0, 0)
+                        }
+                    ),
+                    Err(next) => {
+                        let next = next.expect("a window within the week");
+                        assert!(
+                            next > now && wall.to_datetime(next).hour() == 22,
+                            "{zone} {now}: {next}"
+                        );
+                    }
+                }
+            }
+            assert_eq!(offsets.len(), 2, "{zone}: the clock was changed in these days");
+        }
+    }
+}
+
+#[test]
+fn a_window_that_closes_in_the_middle_of_an_attempt_settles_it_and_starts_no_retry() {
+    let windows = vec!["Mon 11:00-12:30 UTC".parse().unwrap()];
+    let mut bench = Bench::with(Settings { schedule: Schedule::new(windows), ..settings() });
+    for source in ["fine", "again", "unclear"] {
+        bench.deliver(request(source, "a"), false);
+    }
+    bench.wait(29 * 60 * SECOND);
+    let jobs = [bench.expect_post(), bench.expect_post(), bench.expect_post()];
+    let started = bench.now;
+    // The answers come two minutes late, after the end at 12:30.
+    bench.wait(120 * SECOND);
+    let [fine, again, unclear] = jobs;
+    bench.core.posted(bench.now, started, fine, created("t"), 1);
+    let transient = Verdict::Transient { fault: Fault::default(), answered: false };
+    bench.core.posted(bench.now, started, again, transient, 1);
+    bench.core.posted(bench.now, started, unclear, timeout(), 1);
+    assert_eq!(bench.settle().task_id.as_deref(), Some("t"), "what was made is settled");
+    // A look creates nothing, so it may be made.
+    bench.look(vec![]);
+    bench.wait(10 * 60 * SECOND);
+    bench.look(vec![]);
+    bench.expect_wait();
+    let shut = bench.core.shut().expect("shut");
+    assert_eq!(shut.reason, Reason::Schedule);
+    let opens = bench.now.wall + (shut.until.unwrap() - bench.now.at);
+    assert_eq!(opens.to_string(), "2026-11-30T11:00:00Z");
+    bench.wait(shut.until.unwrap() - bench.now.at);
+    assert!(matches!(bench.next(), Step::Post(_)), "in the next window they go on");
+}
+
+/// When a request of priority 1 is submitted under a flood of 101 that the rate can just take; seconds.
+fn submitted_after(aging: f64, patience: u64) -> Option<u64> {
+    // A permit takes a second and the limiter's margin.
+    const EACH: Duration = Duration::from_millis(1_100);
+    let gate = gate::Settings { rates: vec!["1/s".parse().unwrap()], ..settings().gate };
+    let mut bench = Bench::with(Settings { aging, gate, ..settings() });
+    let begun = bench.now.at;
+    let now = bench.now.wall;
+    let low = Request { enqueued_at: Some(now), ..request("low", "a") };
+    bench.deliver(low, false);
+    for second in 0..patience {
+        let source = format!("s{second}");
+        let now = bench.now.wall;
+        let urgent = Request {
+            priority: 101,
+            enqueued_at: Some(now),
+            run: Run::of(&source, &[0; 32], Some(now), 0),
+            ..request(&source, "a")
+        };
+        bench.deliver(urgent, false);
+        bench.wait(EACH - Duration::from_millis(10));
+        while let Step::Post(job) = bench.next() {
+            if &*job.request.source_server_id == "low" {
+                return Some((bench.now.at - begun).as_secs());
+            }
+            bench.core.posted(bench.now, bench.now, job, created("t"), 1);
+            bench.settle();
+        }
+    }
+    None
+}
+
+#[test]
+fn a_low_priority_goes_within_the_time_that_aging_promises_under_a_flood() {
+    // 100 points at 600 an hour: ten minutes.
+    let after = submitted_after(600.0, 1_200).expect("submitted");
+    assert!((590..=615).contains(&after), "after {after} s");
+    assert_eq!(submitted_after(0.0, 1_200), None, "without aging urgent is urgent");
+}
+
+/// The time of one decision (a request comes, the most urgent goes, is answered and settled) beside so many held.
+fn decision(held: usize) -> Duration {
+    const DECISIONS: u32 = 10_000;
+    let settings = Settings { window: held + 10, ..settings() };
+    let mut bench = Bench::with(settings);
+    let pause = gate::Pause { by: "test".into(), reason: "gather".into() };
+    bench.core.pause(pause);
+    let mut number = 0_u64;
+    let mut deliver = |bench: &mut Bench| {
+        number += 1;
+        let source = number.to_string();
+        let request = request(&source, "a");
+        let priority = u16::try_from(number * 40_503 % 65_536).unwrap();
+        bench.deliver(
+            Request { priority, run: Run::of(&source, &[0; 32], None, 0), ..request },
+            false,
+        );
+    };
+    for _ in 0..held {
+        deliver(&mut bench);
+    }
+    bench.core.resume(bench.now);
+    let began = Instant::now();
+    for _ in 0..DECISIONS {
+        deliver(&mut bench);
+        bench.post(created("t"));
+        bench.settle();
+    }
+    began.elapsed() / DECISIONS
+}
+
+#[test]
+fn a_decision_costs_no_more_beside_many_requests_than_beside_few() {
+    let many = std::env::var("SLUICE_BACKLOG").ok().and_then(|n| n.parse().ok()).unwrap_or(100_000);
+    let (few, many_took) = (decision(10_000), decision(many));
+    println!("a decision takes {few:?} beside 10,000 requests and {many_took:?} beside {many}");
+    // A tree of a million is a third deeper than one of ten thousand, and less of it is in the processor's cache.
+    assert!(many_took < few * 6, "{few:?} and {many_took:?}");
+}
