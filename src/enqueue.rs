@@ -123,7 +123,8 @@ impl<'a> Chunks<'a> {
     }
 }
 
-fn headers(settings: &Settings) -> Vec<(&'static str, String)> {
+/// The settings of a row, as headers of its message.
+pub(crate) fn headers(settings: &Settings) -> Vec<(&'static str, String)> {
     let Settings { not_before, deadline, priority, again } = settings;
     let texts = [
         (header::NOT_BEFORE, not_before.map(|at| at.to_string())),

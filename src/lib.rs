@@ -30,5 +30,6 @@ pub mod review;
 pub mod sandbox;
 pub mod source;
 pub mod status;
+pub mod submit;
 pub mod watch;
 pub mod worker;

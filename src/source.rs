@@ -7,12 +7,22 @@ use bytes::Bytes;
 
 use crate::contract::Violation;
 use crate::control::{Change, Heard, Steering};
-use crate::core::{Ending, Job};
+use crate::core::{Ending, Job, Now, Request};
 
 /// A delivery as the worker sees it: the body, and whatever the source needs to settle it.
 pub trait Delivery: Send + 'static {
     /// The body's bytes as they were enqueued. May read a spill file, so call it when the body is to be sent.
     fn body(&self) -> std::io::Result<Bytes>;
+
+    /// Awaited right before each attempt; an error keeps it from being sent. A source that would not know of an attempt
+    /// after a crash writes it down here. A broker needs nothing: it marks what it delivers again.
+    fn starting(
+        &self,
+        _now: Now,
+        _request: &Request,
+    ) -> impl Future<Output = std::io::Result<()>> + Send + 'static {
+        std::future::ready(Ok(()))
+    }
 }
 
 /// What a source has to say.

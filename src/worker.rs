@@ -215,11 +215,12 @@ where
     fn post(&mut self, job: Job<S::Delivery>, started: Now) {
         let api = Arc::clone(&self.api);
         let body = job.delivery.body();
+        let starting = job.delivery.starting(started, &job.request);
         self.begin(async move {
-            let outcome = match body {
+            let outcome = match starting.await.and(body) {
                 Ok(body) => caught(api.post(body, job.request.trace.as_deref())).await,
-                // Surely not sent, and surely tried again: the broker still has the message.
-                Err(error) => Ok((unreadable(&error), 0)),
+                // Surely not sent, and surely tried again: the source still has the request.
+                Err(error) => Ok((unsent(&error), 0)),
             };
             Done::Posted { job, started, outcome }
         });
@@ -428,8 +429,8 @@ async fn caught<T>(future: impl Future<Output = T>) -> Result<T, Bug> {
     })
 }
 
-fn unreadable(error: &std::io::Error) -> Verdict {
-    let error_msg = format!("its body could not be read back from the temporary file: {error}");
+fn unsent(error: &std::io::Error) -> Verdict {
+    let error_msg = format!("not sent, for a file of this machine could not be used: {error}");
     Verdict::Transient { fault: Fault { error_msg, ..Fault::default() }, answered: false }
 }
 

@@ -31,6 +31,7 @@ pub use link::SessionLost;
 pub use planner::{Enqueue, Planner, PlannerError, coarse, requests_waiting};
 pub use reader::{From, Reader};
 pub use source::{Broker, Options};
+pub use spill::{Body, Spill};
 pub use status::{State, Status};
 pub use steer::{NotAsked, ask};
 pub use tool::Tool;

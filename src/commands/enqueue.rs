@@ -93,7 +93,7 @@ fn open(args: &Args, config: &Config) -> Result<Plan, Failure> {
 }
 
 /// How many rows are wrong, and in how many ways.
-fn verdict(report: &Report) -> String {
+pub(super) fn verdict(report: &Report) -> String {
     let bad = report.rows - report.valid;
     let problems = report.findings.len() as u64 + report.more_findings;
     match (report.rows, bad) {
@@ -233,7 +233,7 @@ fn begin(
     }
 }
 
-fn in_milliseconds(at: Timestamp) -> Timestamp {
+pub(super) fn in_milliseconds(at: Timestamp) -> Timestamp {
     Timestamp::from_millisecond(at.as_millisecond()).unwrap_or(at)
 }
 
@@ -301,7 +301,7 @@ fn interrupted(error: EnqueueError) -> Failure {
     }
 }
 
-fn who(world: &World) -> String {
+pub(super) fn who(world: &World) -> String {
     let user =
         ["SUDO_USER", "USER", "LOGNAME"].iter().find_map(|name| world.env.get(*name).cloned());
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();

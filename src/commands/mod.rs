@@ -14,6 +14,7 @@ mod run;
 mod sandbox;
 mod schema;
 mod signals;
+mod submit;
 mod topology;
 mod watch;
 
@@ -43,6 +44,8 @@ enum Command {
     Run(run::Args),
     /// Validate a plan and put it into the queue
     Enqueue(enqueue::Args),
+    /// Submit a plan from here, without a broker
+    Submit(submit::Args),
     /// Follow a batch, or list the batches
     Watch(watch::Args),
     /// Look at and steer a running worker: status, pause, resume, rate
@@ -78,6 +81,7 @@ impl Cli {
         match self.command {
             Command::Run(args) => run::run(&args, world),
             Command::Enqueue(args) => enqueue::run(&args, world),
+            Command::Submit(args) => submit::run(&args, world),
             Command::Watch(args) => watch::run(&args, world),
             Command::Gate(args) => gate::run(&args, world),
             Command::Topology(args) => topology::run(&args, world),

@@ -272,6 +272,6 @@ fn session(broker: &broker::Status, since: Timestamp) -> status::Session {
 }
 
 /// Host and process: the name in results, on connections and in the audit trail.
-fn worker_name(world: &World) -> String {
+pub(super) fn worker_name(world: &World) -> String {
     format!("{}-{}", super::host(world), std::process::id())
 }

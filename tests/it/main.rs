@@ -21,4 +21,5 @@ mod progress;
 mod rabbit;
 mod sandbox;
 mod simulation;
+mod submit;
 mod support;

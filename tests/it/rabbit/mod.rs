@@ -2,6 +2,7 @@
 
 mod broker;
 mod control;
+mod examples;
 mod lanes;
 mod monitoring;
 mod network;

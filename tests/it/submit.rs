@@ -1,0 +1,386 @@
+//! `sluice submit`: the real binary, plans on disk, a sandbox in the test's process; killed, stopped and run again.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use sluicegate::sandbox::{Kind, Options, Sandbox, TOKEN};
+use sluicegate::submit::{Journal, JournalError};
+use tempfile::TempDir;
+
+use crate::support::rig::body;
+
+/// A plan, a configuration and an API of its own.
+struct Desk {
+    dir: TempDir,
+    sandbox: Sandbox,
+}
+
+impl Desk {
+    async fn new(rows: usize, sandbox: Value) -> Self {
+        let options = Options::default().patched(&sandbox).unwrap();
+        let desk = Self {
+            dir: tempfile::tempdir().unwrap(),
+            sandbox: Sandbox::start(options).await.unwrap(),
+        };
+        desk.write_plan(rows);
+        desk.write_config(&desk.sandbox.base_url, "200/s");
+        desk
+    }
+
+    fn plan(&self) -> PathBuf {
+        self.dir.path().join("plan.jsonl")
+    }
+
+    fn journal(&self) -> PathBuf {
+        Journal::path_of(&self.plan())
+    }
+
+    fn write_plan(&self, rows: usize) {
+        let mut lines = Vec::new();
+        for row in 0..rows {
+            // A server is the target of one row only.
+            let mut body: Value = serde_json::from_slice(&body(&format!("s{row}"), 1)).unwrap();
+            body["target_server"]["vm_id"] = format!("vm-{row}").into();
+            serde_json::to_writer(&mut lines, &body).unwrap();
+            lines.push(b'\n');
+        }
+        fs::write(self.plan(), lines).unwrap();
+    }
+
+    fn write_config(&self, endpoint: &str, rate: &str) {
+        let text = format!(
+            "[limits]\nrates = [{rate:?}]\n[retry]\ninitial = \"50ms\"\nmax = \"500ms\"\n\
+             [api]\nendpoint = {endpoint:?}\ntimeout = \"500ms\"\nconnect_timeout = \"400ms\"\nlook_again = \"700ms\"\n\
+             [api.auth]\nkind = \"token\"\ntoken = {TOKEN:?}\n"
+        );
+        fs::write(self.dir.path().join("lane.toml"), text).unwrap();
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sluice"));
+        command.env_clear().arg("submit").arg(self.plan());
+        command.arg("-c").arg(self.dir.path().join("lane.toml")).args(args);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    fn start(&self) -> Child {
+        self.command(&["--json"]).spawn().unwrap()
+    }
+
+    async fn run(&self, args: &[&str]) -> Output {
+        let mut command = self.command(args);
+        tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
+    }
+
+    fn created(&self) -> u64 {
+        self.sandbox.stats(&[]).tasks.created
+    }
+
+    async fn until_created(&self, count: u64) {
+        let end = Instant::now() + Duration::from_secs(20);
+        while self.created() < count {
+            assert!(Instant::now() < end, "it submits nothing");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Of each source server its results, of which each must be the only one.
+    fn results(&self) -> BTreeMap<String, Value> {
+        let mut results = BTreeMap::new();
+        for line in fs::read_to_string(self.journal()).unwrap().lines() {
+            let line: Value = serde_json::from_str(line).unwrap();
+            if let Some(source) = line["subject"].as_str() {
+                let before = results.insert(source.to_owned(), line["data"].clone());
+                assert_eq!(before, None, "{source} has two results");
+            }
+        }
+        results
+    }
+
+    /// Every server of the plan has one task at the API and one result that names it.
+    fn every_server_exactly_once(&self, rows: usize) {
+        let stats = self.sandbox.stats(&[]);
+        assert_eq!((stats.tasks.created, stats.created_twice.sources), (rows as u64, 0));
+        let tasks: BTreeMap<_, _> = self
+            .sandbox
+            .tasks()
+            .iter()
+            .map(|task| (task.source().to_owned(), task.id.clone()))
+            .collect();
+        let results = self.results();
+        assert_eq!(results.len(), rows);
+        for (source, result) in results {
+            assert_eq!(result["outcome"], "created", "{source}");
+            assert_eq!(result["task_id"], tasks[&source][..], "{source}");
+        }
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+fn signal(child: &Child, name: &str) {
+    let status = Command::new("kill").args(["-s", name, &child.id().to_string()]).status().unwrap();
+    assert!(status.success());
+}
+
+async fn ended(child: Child) -> Output {
+    tokio::task::spawn_blocking(move || child.wait_with_output().unwrap()).await.unwrap()
+}
+
+fn kinds(journal: &Path) -> Vec<&'static str> {
+    let kind = |line: &str| {
+        let line: Value = serde_json::from_str(line).unwrap();
+        let known = ["digest", "opened", "started", "data"];
+        known.into_iter().find(|key| line.get(key).is_some()).unwrap()
+    };
+    fs::read_to_string(journal).unwrap().lines().map(kind).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_plan_is_submitted_and_a_second_run_sends_nothing() {
+    let desk = Desk::new(20, json!({})).await;
+    let output = desk.run(&["--json"]).await;
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(summary["outcomes"], json!({ "created": 20 }));
+    assert_eq!((&summary["left"], &summary["failed"]), (&json!(0), &json!(0)));
+    desk.every_server_exactly_once(20);
+    let kinds = kinds(&desk.journal());
+    assert_eq!(kinds[..3], ["digest", "opened", "started"]);
+    assert_eq!(kinds.iter().filter(|kind| **kind == "started").count(), 20);
+
+    let before = fs::read(desk.journal()).unwrap();
+    let calls = desk.sandbox.calls().len();
+    let again = desk.run(&["--json"]).await;
+    assert_eq!((again.status.code(), &again.stdout), (Some(0), &output.stdout));
+    assert_eq!(desk.sandbox.calls().len(), calls);
+    assert_eq!(fs::read(desk.journal()).unwrap(), before);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_post_is_in_the_journal_before_it_is_sent() {
+    // The API takes no POST before the file says so: looked at while the first ones hang.
+    let hang = json!({ "faults": [{ "call": "create", "delay": { "fixed": "300ms" } }] });
+    let desk = Desk::new(5, hang).await;
+    let child = desk.start();
+    let end = Instant::now() + Duration::from_secs(20);
+    while desk.sandbox.stats(&[]).max_creates_in_flight < 1 {
+        assert!(Instant::now() < end, "it submits nothing");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let arrived = desk.sandbox.stats(&[]).calls(Kind::Create);
+    let started = kinds(&desk.journal()).iter().filter(|kind| **kind == "started").count() as u64;
+    assert!(started >= arrived, "{started} written, {arrived} sent");
+    assert_eq!(ended(child).await.status.code(), Some(0));
+    desk.every_server_exactly_once(5);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_at_fifty_random_points_it_creates_every_server_exactly_once() {
+    // Answers take up to 60 ms and some come never, so that a kill finds some sent, some applied, some answered.
+    let slow = json!({
+        "latency": { "fixed": "5ms", "jitter": "55ms" },
+        "faults": [{ "call": "create", "probability": 0.05, "do": { "close": { "applied": true } } }],
+    });
+    let rows = 600;
+    let desk = Desk::new(rows, slow).await;
+    desk.write_config(&desk.sandbox.base_url, "20/s");
+    let mut random = fastrand::Rng::with_seed(4);
+    let (mut kills, mut torn) = (0, 0);
+    while kills < 50 {
+        let mut child = desk.start();
+        tokio::time::sleep(Duration::from_millis(random.u64(20..1200))).await;
+        if let Some(status) = child.try_wait().unwrap() {
+            panic!("it ended after {kills} kills ({status}): the plan is too short");
+        }
+        // SIGKILL
+        child.kill().unwrap();
+        child.wait().unwrap();
+        kills += 1;
+        // What a power cut leaves: half a line, now and then.
+        if kills % 5 == 0 && desk.journal().exists() {
+            let mut journal = fs::read(desk.journal()).unwrap();
+            journal.extend_from_slice(br#"{"started":"0193"#);
+            fs::write(desk.journal(), journal).unwrap();
+            torn += 1;
+        }
+    }
+    let before = desk.created();
+    desk.write_config(&desk.sandbox.base_url, "400/s");
+    let output = desk.run(&["--json"]).await;
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(before > 20, "the kills came before anything was sent ({before})");
+    assert!(torn > 5);
+    desk.every_server_exactly_once(rows);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ctrl_c_lets_what_is_in_flight_end_and_the_next_run_goes_on_without_a_doubt() {
+    let slow = json!({ "latency": { "fixed": "100ms" } });
+    let desk = Desk::new(60, slow).await;
+    desk.write_config(&desk.sandbox.base_url, "50/s");
+    let child = desk.start();
+    desk.until_created(5).await;
+    signal(&child, "INT");
+    let output = ended(child).await;
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("run the same command again"));
+    let created = desk.created();
+    assert!(created < 60);
+    assert_eq!(
+        desk.results().len() as u64,
+        created,
+        "what was sent has ended, and is written down"
+    );
+    let output = desk.run(&[]).await;
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(!text(&output.stderr).contains("in doubt"), "{}", text(&output.stderr));
+    desk.every_server_exactly_once(60);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_begun_is_looked_up_before_it_is_sent() {
+    let desk = Desk::new(3, json!({})).await;
+    assert_eq!(desk.run(&[]).await.status.code(), Some(0));
+    // As if it had died before the results were written: all three are begun, and the API has them.
+    let whole = fs::read_to_string(desk.journal()).unwrap();
+    let begun: Vec<_> = whole.lines().filter(|line| !line.contains("\"data\"")).collect();
+    fs::write(desk.journal(), begun.join("\n") + "\n").unwrap();
+    let output = desk.run(&[]).await;
+    assert_eq!(output.status.code(), Some(0));
+    assert!(text(&output.stderr).contains("3 are in doubt"), "{}", text(&output.stderr));
+    assert_eq!(desk.sandbox.stats(&[]).calls(Kind::Create), 3, "looked up, not sent again");
+    desk.every_server_exactly_once(3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_process_is_told_who_submits_the_plan() {
+    let desk = Desk::new(4, json!({})).await;
+    desk.write_config(&desk.sandbox.base_url, "1/s");
+    let first = desk.start();
+    desk.until_created(1).await;
+    let second = desk.run(&[]).await;
+    assert_eq!(second.status.code(), Some(2));
+    let said = text(&second.stderr);
+    let process = format!("process {} since ", first.id());
+    assert!(said.contains("is being submitted already, by ") && said.contains(&process), "{said}");
+    assert!(matches!(Journal::open(&desk.plan()), Err(JournalError::Locked { by: Some(_), .. })));
+    assert_eq!(ended(first).await.status.code(), Some(0));
+    desk.every_server_exactly_once(4);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_plan_or_another_api_is_refused_with_advice() {
+    let desk = Desk::new(4, json!({})).await;
+    assert_eq!(desk.run(&[]).await.status.code(), Some(0));
+    desk.write_plan(5);
+    for args in [&[][..], &["--dry-run"]] {
+        let changed = desk.run(args).await;
+        assert_eq!(changed.status.code(), Some(2));
+        let said = text(&changed.stderr);
+        assert!(said.contains("4 of 4 rows have ended") && said.contains("put it back"), "{said}");
+    }
+    desk.write_plan(4);
+    desk.write_config("http://127.0.0.1:9", "5/s");
+    let elsewhere = desk.run(&[]).await;
+    assert_eq!(elsewhere.status.code(), Some(2));
+    assert!(text(&elsewhere.stderr).contains("was submitted to http://127.0.0.1:"));
+    assert_eq!(desk.created(), 4);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn exit_codes_say_how_it_went() {
+    let refuse = json!({ "faults": [{ "source": "s1", "call": "create",
+        "do": { "answer": { "status": 400, "code": "SMS.0202", "message": "no such template" } } }] });
+    let desk = Desk::new(3, refuse).await;
+    let output = desk.run(&["--json"]).await;
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+    assert!(
+        text(&output.stderr).contains("row 2: migrate-s1 (s1): rejected"),
+        "{}",
+        text(&output.stderr)
+    );
+    assert_eq!(desk.created(), 2);
+
+    let desk = Desk::new(2, json!({})).await;
+    let mut plan = fs::read_to_string(desk.plan()).unwrap();
+    plan.push_str("{\"name\":\"\"}\n");
+    fs::write(desk.plan(), plan).unwrap();
+    let invalid = desk.run(&[]).await;
+    assert_eq!(invalid.status.code(), Some(3));
+    assert!(text(&invalid.stderr).contains("1 of 3 rows are invalid"), "{}", text(&invalid.stderr));
+    assert!(!desk.journal().exists() && desk.sandbox.calls().is_empty());
+
+    desk.write_plan(2);
+    desk.write_config("http://127.0.0.1:9", "5/s");
+    let away = desk.run(&[]).await;
+    assert_eq!(away.status.code(), Some(4), "{}", text(&away.stderr));
+    assert!(text(&away.stderr).contains("the API is out of reach"), "{}", text(&away.stderr));
+    // Nothing was begun, so the right configuration may begin it.
+    desk.write_config(&desk.sandbox.base_url, "50/s");
+    assert_eq!(desk.run(&[]).await.status.code(), Some(0));
+    desk.every_server_exactly_once(2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dry_run_writes_and_sends_nothing() {
+    let desk = Desk::new(7, json!({})).await;
+    let output = desk.run(&["--dry-run"]).await;
+    assert_eq!(output.status.code(), Some(0));
+    let said = text(&output.stdout);
+    assert!(said.contains("7 rows, 0 have ended") && said.contains("forecast: "), "{said}");
+    assert!(!desk.journal().exists() && desk.sandbox.calls().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_window_smaller_than_the_plan_is_enough() {
+    let desk = Desk::new(50, json!({})).await;
+    let output = desk.run(&["-o", "window.size=4", "-o", "window.max_bytes=1KiB"]).await;
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    desk.every_server_exactly_once(50);
+}
+
+#[test]
+fn a_journal_cut_at_any_byte_is_mended_and_what_is_none_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let plan = dir.path().join("plan.csv");
+    let run = "0193e1a0-0000-7000-8000-000000000001";
+    let whole = format!(
+        "{}\n{}\n{}\n{}\n",
+        json!({ "batch": "b", "enqueued_at": "2026-11-28T14:00:00.123Z", "total": 1, "digest": "00", "endpoint": "e" }),
+        json!({ "opened": "2026-11-28T14:00:00Z", "by": "ann@desk, process 7" }),
+        json!({ "started": run, "row": 1, "at": "2026-11-28T14:00:01Z" }),
+        json!({ "type": "sluice.request.created", "data": { "run": run, "outcome": "created" } }),
+    );
+    // As it is written: the key that tells a journal comes first.
+    assert!(whole.starts_with("{\"batch\":\""));
+    for cut in 0..=whole.len() {
+        fs::write(Journal::path_of(&plan), &whole[..cut]).unwrap();
+        let (journal, past) = Journal::open(&plan).unwrap();
+        let lines = whole[..cut].matches('\n').count();
+        assert_eq!(past.head.is_some(), lines >= 1);
+        assert_eq!(
+            (past.started.len(), past.ended.len()),
+            (usize::from(lines == 3), usize::from(lines == 4))
+        );
+        drop(journal);
+        let kept = fs::read_to_string(Journal::path_of(&plan)).unwrap();
+        let end = whole[..cut].rfind('\n').map_or(0, |end| end + 1);
+        assert_eq!(kept, whole[..end]);
+    }
+    for other in ["hello", "hello\n", "{}\n", "{\"started\":1}\n"] {
+        fs::write(Journal::path_of(&plan), other).unwrap();
+        assert!(
+            matches!(Journal::open(&plan), Err(JournalError::Unreadable { line: 1, .. })),
+            "{other}"
+        );
+        assert_eq!(fs::read_to_string(Journal::path_of(&plan)).unwrap(), other);
+    }
+}
