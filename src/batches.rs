@@ -44,6 +44,13 @@ impl Batches {
         }
     }
 
+    /// A delivery came again whose request was settled before: it is held no more, and counted already.
+    pub fn acknowledged(&mut self, batch: &str, run: Run) {
+        if let Some(batch) = self.batches.get_mut(batch) {
+            batch.held.remove(&run);
+        }
+    }
+
     /// Everything held is void; what comes again is counted again.
     pub fn session_lost(&mut self) {
         for batch in self.batches.values_mut() {
@@ -125,6 +132,17 @@ mod tests {
         batches.settled(at(0), "over", run(2), true);
         assert_eq!(batches.counts(at(59)).len(), 2);
         assert_eq!(batches.counts(at(60)), [counts("held", 1, 0, 0)]);
+    }
+
+    #[test]
+    fn what_comes_again_after_it_was_settled_does_not_keep_its_batch_open() {
+        let mut batches = Batches::default();
+        batches.arrived(at(0), "a", run(1));
+        batches.settled(at(0), "a", run(1), true);
+        batches.arrived(at(1), "a", run(1));
+        batches.acknowledged("a", run(1));
+        assert_eq!(batches.counts(at(1)), [counts("a", 0, 1, 0)]);
+        assert_eq!(batches.counts(at(61)), []);
     }
 
     #[test]

@@ -159,7 +159,7 @@ impl<D, F: Fn() -> Around + Send> Watch<D> for Observer<F> {
         self.calls.count();
         self.metrics.attempted(verdict.as_str(), took);
         tracing::debug!(
-            request.id = %job.request.id,
+            request.id = &*job.request.id,
             request.run = %job.request.run.0,
             verdict = verdict.as_str(),
             error_code = verdict.fault().and_then(|fault| fault.error_code.as_deref()),
@@ -176,7 +176,10 @@ impl<D, F: Fn() -> Around + Send> Watch<D> for Observer<F> {
 
     fn settled(&mut self, job: &Job<D>, ending: &Ending, how: &Settled, now: Now, _: Duration) {
         if matches!(how, Settled::SessionLost) {
-            tracing::debug!(request.id = %job.request.id, "the session was lost under a settlement; it is made again");
+            tracing::debug!(
+                request.id = &*job.request.id,
+                "the session was lost under a settlement; it is made again"
+            );
             return;
         }
         self.settled += 1;
@@ -191,7 +194,7 @@ impl<D, F: Fn() -> Around + Send> Watch<D> for Observer<F> {
         self.metrics.settled(ending.outcome, age);
         // The one line of each settled request: always this message and these fields (docs/logging.md).
         tracing::info!(
-            request.id = %job.request.id,
+            request.id = &*job.request.id,
             request.run = %job.request.run.0,
             batch = job.request.batch.as_deref(),
             source_server_id = &*job.request.source_server_id,
@@ -211,6 +214,12 @@ impl<D, F: Fn() -> Around + Send> Watch<D> for Observer<F> {
         }
         if let Some(batch) = &job.request.batch {
             self.batches.arrived(self.last_state, batch, job.request.run);
+        }
+    }
+
+    fn acknowledged(&mut self, job: &Job<D>) {
+        if let Some(batch) = &job.request.batch {
+            self.batches.acknowledged(batch, job.request.run);
         }
     }
 

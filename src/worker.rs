@@ -53,6 +53,8 @@ pub trait Watch<D>: Send {
     fn settled(&mut self, job: &Job<D>, ending: &Ending, how: &Settled, now: Now, took: Duration);
     /// A delivery came; `redelivered` as the source said.
     fn arrived(&mut self, job: &Job<D>);
+    /// A delivery of a request that was settled before is only acknowledged.
+    fn acknowledged(&mut self, _job: &Job<D>) {}
     /// The source's session was opened or lost.
     fn session(&mut self, event: SessionEvent<'_>);
     /// All that could be started has been: the state until something happens.
@@ -193,6 +195,7 @@ where
                 }
                 Step::Settle(job, ending) => self.settle(job, *ending, now),
                 Step::Acknowledge(job) => {
+                    self.watch.acknowledged(&job);
                     let ends = self.source.acknowledge(job);
                     self.begin(ends.map(|()| Done::Released));
                 }
@@ -278,7 +281,7 @@ where
             }
             Done::Posted { job, outcome: Err(Bug(text)), .. }
             | Done::Looked { job, outcome: Err(Bug(text)), .. } => {
-                tracing::error!(request.id = %job.request.id, panic = %text, "a call panicked: this is a bug in sluice");
+                tracing::error!(request.id = &*job.request.id, panic = %text, "a call panicked: this is a bug in sluice");
                 self.core.panicked(now, job, &text);
             }
             Done::Listed { started, result, generation } => {

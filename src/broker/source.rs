@@ -127,7 +127,7 @@ impl Source for Broker {
             let settled = match settle(&options, &job, &ending).await {
                 Ok(()) => Settled::Done,
                 Err(lost) => {
-                    tracing::debug!(request.id = %job.request.id, why = %lost, "not settled: the session was lost");
+                    tracing::debug!(request.id = &*job.request.id, why = %lost, "not settled: the session was lost");
                     Settled::SessionLost
                 }
             };

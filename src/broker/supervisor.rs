@@ -209,7 +209,12 @@ impl Supervisor {
         let received = self.options.clock.now().at;
         let job = Job::new(intake.request, held, number, redelivered, received);
         for warning in &intake.warnings {
-            tracing::debug!(request.id = %job.request.id, pointer = warning.pointer, found = warning.found, "warning");
+            tracing::debug!(
+                request.id = &*job.request.id,
+                pointer = warning.pointer,
+                found = warning.found,
+                "warning"
+            );
         }
         self.tell(if intake.violations.is_empty() {
             Event::Arrived(job)

@@ -21,7 +21,10 @@ use jiff::SignedDuration;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 
-/// `20m`, `1.5s`, `250ms`, `1h 30m`. Not negative.
+/// Nothing that waits longer is meant, and sums and multiples of what is shorter cannot overflow.
+const LONGEST: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
+
+/// `20m`, `1.5s`, `250ms`, `1h 30m`. Not negative, and ten years at most.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let advice = "write a number and a unit, such as 20m, 1.5s, 250ms or 24h";
     if text.trim() == "0" {
@@ -29,7 +32,12 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     }
     let signed: SignedDuration =
         text.trim().parse().map_err(|_| format!("`{text}` is not a duration: {advice}"))?;
-    Duration::try_from(signed).map_err(|_| format!("`{text}` is negative: {advice}"))
+    let duration =
+        Duration::try_from(signed).map_err(|_| format!("`{text}` is negative: {advice}"))?;
+    if duration > LONGEST {
+        return Err(format!("`{text}` is longer than ten years: {advice}"));
+    }
+    Ok(duration)
 }
 
 /// `256MiB`, `16MB`, `1024`, `0`: a number of bytes, with a decimal or a binary unit.
@@ -274,7 +282,9 @@ mod tests {
         ] {
             assert_eq!(parse_duration(text), Ok(Duration::from_millis(millis)), "{text}");
         }
-        for text in ["", "5", "-1s", "1 fortnight", "s", "1e400h", "99999999999999999999h"] {
+        for text in
+            ["", "5", "-1s", "1 fortnight", "s", "1e400h", "99999999999999999999h", "90000h"]
+        {
             assert!(parse_duration(text).is_err(), "{text}");
         }
     }
