@@ -8,6 +8,8 @@ use crate::core::Moment;
 use crate::core::request::Run;
 use crate::metrics::BatchCounts;
 
+/// The latest so many are told apart: there may be one for each request.
+const MOST: usize = 20;
 /// A batch of which nothing is held is kept for so long: its next requests may be under way.
 const QUIET: Duration = Duration::from_secs(60);
 
@@ -64,6 +66,7 @@ impl Batches {
         let mut open: Vec<_> = self.batches.iter().collect();
         open.sort_by(|(a, x), (b, y)| y.latest.cmp(&x.latest).then_with(|| a.cmp(b)));
         open.into_iter()
+            .take(MOST)
             .map(|(name, batch)| BatchCounts {
                 batch: name.to_string(),
                 open: batch.held.len() as u64,

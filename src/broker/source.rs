@@ -112,8 +112,9 @@ impl Source for Broker {
     async fn next(&mut self) -> Event<Held> {
         match self.events.recv().await {
             Some(event) => event,
-            // The supervisor only ends after `leave`, which takes the source away.
-            None => std::future::pending().await,
+            // The supervisor only ends after `leave`, which takes the source away. A worker that heard nothing for ever
+            // would look alive; this ends its lane, which is told and started anew.
+            None => panic!("the task that keeps the sessions has ended: this is a bug in sluice"),
         }
     }
 

@@ -100,7 +100,9 @@ impl<D> Core<D> {
     /// A call for this job panicked: nobody knows what it did.
     pub fn panicked(&mut self, now: Now, mut job: Job<D>, text: &str) {
         self.calling -= 1;
-        self.gate.answered(now, Call::Look, now.at, Ok(()), 0);
+        // It shows nothing about the account, but a row of bugs had better shut the gate.
+        let verdict = Verdict::Ambiguous { fault: Fault::default(), conflict: false };
+        self.gate.answered(now, Call::Post, now.at, Err(&verdict), 0);
         self.learn(now.at, &job.request.source_server_id, false);
         job.progress.attempts += 1;
         let reason = format!(
