@@ -186,10 +186,10 @@ impl Credentials {
         let now = Instant::now();
         let wait = lockout.earliest(print, now).saturating_duration_since(now);
         if !wait.is_zero() {
-            let why = format!(
-                "no log-in for {wait:.0?} yet: the last ones failed, and wrong ones lock the account"
-            );
-            return Err(fault(why));
+            return Err(fault(format!(
+                "no log-in for {wait:.0?} yet, since wrong ones lock the account; the last one: {}",
+                lockout.said
+            )));
         }
         lockout.started(print, now);
         match log_in.send(http, &password).await {
@@ -279,6 +279,7 @@ fn note_failure(lockout: &mut Lockout, print: Fingerprint, failure: Failure) -> 
             fault
         }
     };
+    lockout.said.clone_from(&fault.error_msg);
     tracing::warn!(status = fault.status, error = fault.error_msg, "the log-in failed");
     fault
 }

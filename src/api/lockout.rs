@@ -26,6 +26,8 @@ pub(super) struct Lockout {
     /// How many failed in a row without being refused, and when the last one did.
     failed: u32,
     failed_at: Option<Instant>,
+    /// What was said when the last one failed; empty after a good one.
+    pub(super) said: String,
 }
 
 impl Lockout {

@@ -72,10 +72,7 @@ impl Supervisor {
             failures = if began.elapsed() > STEADY { 0 } else { failures + 1 };
             let wait = wait_before(failures);
             tracing::warn!(%why, wait_ms = wait.as_millis(), "no session with the broker; trying again");
-            self.status.send_modify(|status| {
-                status.state = State::Lost { why };
-                status.blocked = false;
-            });
+            self.lost(why);
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 order = self.inbox.recv() => {
@@ -189,6 +186,8 @@ impl Supervisor {
         watcher.abort();
         self.publisher.send_replace(None);
         self.tell(Event::Lost { why: ended.clone() });
+        // Now, not after the closing, which takes seconds where nobody answers.
+        self.lost(ended.clone());
         // The lock goes with the consume connection, so the next session waits for its end.
         session.close("lost").await;
         Ended::Lost(ended)
@@ -226,6 +225,13 @@ impl Supervisor {
     /// A worker that is gone hears nothing: its deliveries go back with the session.
     fn tell(&self, event: Event<Held>) {
         let _ = self.said.send(event);
+    }
+
+    fn lost(&self, why: String) {
+        self.status.send_modify(|status| {
+            status.state = State::Lost { why };
+            status.blocked = false;
+        });
     }
 
     /// Obeys the worker's last orders while there is no session.

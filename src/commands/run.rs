@@ -180,6 +180,8 @@ async fn listen(
         orders: lane.orders.subscribe(),
     });
     let router = http::router(told.collect(), operator);
+    // Port 0 is a free one, so say which.
+    let address = listener.local_addr().unwrap_or(address);
     tracing::info!(%address, "listening");
     Ok(Some(tokio::spawn(http::serve(listener, router, told_to_stop(stopping)))))
 }

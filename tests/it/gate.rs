@@ -408,6 +408,21 @@ fn a_pause_holds_posts_and_lets_looks_go_on() {
 }
 
 #[test]
+fn an_alarm_ends_with_the_session_that_told_it() {
+    let mut bench = Bench::new();
+    bench.core.blocked(true);
+    many(&mut bench, 1);
+    bench.expect_wait();
+    assert_eq!(reason(&bench), Some(Reason::Blocked));
+    bench.core.session_lost();
+    bench.core.session_opened(bench.now, 2);
+    bench.deliver_in(2, request("s-2", "n"), false);
+    // The linger of a new session, at most.
+    bench.wait(Duration::from_secs(6));
+    bench.expect_post();
+}
+
+#[test]
 fn a_broker_that_takes_no_results_stops_submissions() {
     let mut bench = Bench::with(Settings {
         gate: gate::Settings { max_in_flight: 4, ..gate::Settings::default() },

@@ -5,11 +5,13 @@
 
 mod api;
 mod browser;
+mod chaos;
 mod commands;
 mod config;
 mod contract;
 mod documents;
 mod doubt;
+mod fuzz;
 mod gate;
 mod http;
 mod limits;

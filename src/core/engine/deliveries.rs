@@ -19,6 +19,8 @@ impl<D> Core<D> {
     /// The session is gone and with it every delivery held. Calls that are out go on; their verdicts are kept for the
     /// redelivery.
     pub fn session_lost(&mut self) {
+        // An alarm is the broker's word on this session; nobody takes it back after a crash.
+        self.gate.set_blocked(false);
         self.session = None;
         self.away.clear();
         // A page that is out still comes back; nobody waits for the list any more.

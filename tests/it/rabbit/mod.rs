@@ -1,8 +1,11 @@
 //! Tests that talk to a real RabbitMQ.
 
 mod broker;
+mod chaos;
 mod control;
 mod examples;
+pub(crate) mod failover;
+mod held;
 mod lanes;
 mod monitoring;
 mod network;
@@ -10,4 +13,6 @@ mod places;
 mod planner;
 mod process;
 mod review;
+mod secrets;
+mod traps;
 mod worker;

@@ -126,7 +126,7 @@ impl Drop for OwnNode {
 pub(crate) struct Lane {
     pub(crate) settings: Settings,
     pub(crate) queues: Queues,
-    url: String,
+    pub(crate) url: String,
 }
 
 impl Lane {

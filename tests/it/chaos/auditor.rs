@@ -1,0 +1,140 @@
+//! Were the promises kept? Looks from outside only: at the queues, the stream of results and the sandbox.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
+
+use lapin::options::QueueDeclareOptions;
+use lapin::types::FieldTable;
+use lapin::{Connection, ConnectionProperties};
+use sluicegate::core::Outcome;
+use sluicegate::sandbox::Sandbox;
+
+use crate::support::rabbit::Lane;
+
+/// How long the last requests may take once all is calm.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// What was found in one lane after one round.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Found {
+    pub(crate) name: String,
+    pub(crate) requests: usize,
+    pub(crate) kills: usize,
+    pub(crate) broker: u32,
+    /// What else was broken, by name.
+    pub(crate) broke: BTreeMap<&'static str, u32>,
+    pub(crate) created: usize,
+    pub(crate) twice: usize,
+    /// Requests without a result.
+    pub(crate) lost: usize,
+    /// Results beyond the first of their runs.
+    pub(crate) repeats: usize,
+    pub(crate) looks: u64,
+    pub(crate) broken: Vec<String>,
+}
+
+impl Found {
+    pub(crate) const HEAD: &str = "lane | requests | worker kills | broker kills | created | twice | lost | repeats | looks | also broken\n--- | --- | --- | --- | --- | --- | --- | --- | --- | ---\n";
+
+    pub(crate) fn row(&self) -> String {
+        let mut broke = String::new();
+        for (name, count) in &self.broke {
+            let _ = write!(broke, "{}{name} {count}", if broke.is_empty() { "" } else { ", " });
+        }
+        format!(
+            "{} | {} | {} | {} | {} | {} | {} | {} | {} | {broke}{}",
+            self.name,
+            self.requests,
+            self.kills,
+            self.broker,
+            self.created,
+            self.twice,
+            self.lost,
+            self.repeats,
+            self.looks,
+            if self.broken.is_empty() { "" } else { " | BROKEN" },
+        )
+    }
+}
+
+/// Waits until a broker that was started again has all of the lane: it answers before its streams are there.
+pub(super) async fn reachable(lane: &Lane) {
+    let end = Instant::now() + PATIENCE;
+    let look = async || -> lapin::Result<()> {
+        let connection = Connection::connect(&lane.url, ConnectionProperties::default()).await?;
+        let channel = connection.create_channel().await?;
+        for queue in [lane.queues.results_log(), lane.queues.requests(), lane.queues.dead_letters()]
+        {
+            let passive = QueueDeclareOptions { passive: true, ..Default::default() };
+            channel.queue_declare(queue.as_str().into(), passive, FieldTable::default()).await?;
+        }
+        Ok(())
+    };
+    while let Err(error) = look().await {
+        assert!(Instant::now() < end, "the broker does not come back: {error}");
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+}
+
+/// Waits until every request has its result; how many results there are by then.
+pub(super) async fn settled(lane: &Lane, requests: usize) -> usize {
+    reachable(lane).await;
+    let end = Instant::now() + PATIENCE;
+    let mut seen = 0;
+    while Instant::now() < end {
+        let results = lane.results(seen).await;
+        seen = results.len();
+        let runs: BTreeSet<_> = results.into_iter().map(|result| result.data.request_id).collect();
+        if runs.len() >= requests {
+            break;
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    seen
+}
+
+/// `found` with what the outside shows; no worker runs any more, and at least `seen` results are there.
+pub(super) async fn audit(lane: &Lane, sandbox: &Sandbox, seen: usize, mut found: Found) -> Found {
+    let stats = sandbox.stats(&[]);
+    let results = lane.results(seen).await;
+    let runs: BTreeSet<_> = results.iter().map(|result| &result.id).collect();
+    let with_task: BTreeSet<_> =
+        results.iter().map(|r| (&r.data.request_id, &r.data.task_id)).collect();
+    found.created = usize::try_from(stats.tasks.created).unwrap();
+    found.twice = stats.created_twice.sources;
+    found.lost = found.requests.saturating_sub(runs.len());
+    found.repeats = results.len() - runs.len();
+    found.looks = stats.calls(sluicegate::sandbox::Kind::List);
+    let mut broken = Vec::new();
+    let mut must = |kept: bool, what: String| {
+        if !kept {
+            broken.push(what);
+        }
+    };
+    must(found.twice == 0, format!("created twice: {:?}", stats.created_twice));
+    must(found.created == found.requests, format!("{} tasks created", found.created));
+    must(runs.len() == found.requests, format!("{} runs have results", runs.len()));
+    must(with_task.len() == found.requests, "results of one run name several tasks".into());
+    let others: Vec<_> = results
+        .iter()
+        .filter(|result| result.data.outcome != Outcome::Created)
+        .map(|result| format!("{} is {:?}", result.data.request_id, result.data.outcome))
+        .collect();
+    must(others.is_empty(), others.join(", "));
+    let client = lane.client().await;
+    for (what, queue) in
+        [("requests", lane.queues.requests()), ("dead letters", lane.queues.dead_letters())]
+    {
+        // What the last worker settled takes the broker a moment.
+        let end = Instant::now() + Duration::from_secs(10);
+        let mut depth = client.depth(&queue).await;
+        while depth > 0 && Instant::now() < end {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            depth = client.depth(&queue).await;
+        }
+        must(depth == 0, format!("{depth} {what} are left over"));
+    }
+    found.broken.extend(broken);
+    found
+}

@@ -1,0 +1,263 @@
+//! Who goes on when one is gone? Two real workers, and clusters that lose a node.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use sluicegate::broker::settings::QueueType;
+use sluicegate::core::Outcome;
+use sluicegate::sandbox::Options as SandboxOptions;
+use sluicegate::status::Session;
+use tempfile::TempDir;
+
+use crate::support::process::{Process, Spec, is_active};
+use crate::support::proxy::{Carry, How, Proxy};
+use crate::support::rabbit::{Lane, Node, SOON};
+use crate::support::rig::{Rig, body, outcomes, publish};
+
+const BOTH: [QueueType; 2] = [QueueType::Quorum, QueueType::Classic];
+
+/// Several tasks for one source server are possible, so that a client's doubles are seen; an option each worker has a
+/// name of its own in the log of calls.
+fn sandbox() -> SandboxOptions {
+    let tasks = serde_json::json!({ "tasks": { "allow_doubles": true, "running": "1h" } });
+    SandboxOptions::default().patched(&tasks).unwrap()
+}
+
+fn spec(rig: &Rig, url: &str, rate: &str) -> Spec {
+    Spec::new(url, &rig.lane.queues, &rig.sandbox.base_url, rate)
+}
+
+async fn enqueue(rig: &Rig, count: usize) {
+    let bodies = (0..count).map(|n| body(&format!("s{n}"), 1));
+    publish(&rig.lane.client().await, &rig.lane.queues.requests(), bodies).await;
+}
+
+async fn until_created(rig: &Rig, count: u64) {
+    let end = Instant::now() + SOON;
+    while rig.sandbox.stats(&[]).tasks.created < count {
+        assert!(Instant::now() < end, "{:?}", rig.sandbox.stats(&[]).tasks);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Every request has one result, `created`; every source server one task; the queues are empty.
+async fn all_created_once(rig: &Rig, count: usize) {
+    let results = rig.results(count).await;
+    assert!(
+        outcomes(&results).keys().all(|outcome| *outcome == Outcome::Created),
+        "{:?}",
+        outcomes(&results)
+    );
+    assert_eq!(rig.sandbox.stats(&[]).tasks.created, count as u64);
+    rig.nothing_left_and_nothing_twice().await;
+    rig.lane.client().await.wait_for_depth(&rig.lane.queues.dead_letters(), 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_standby_takes_over_within_three_seconds_of_the_end_of_the_active_worker() {
+    for kind in BOTH {
+        let dir = TempDir::new().unwrap();
+        let rig = Rig::with(Lane::new(&Node::shared(), kind), sandbox()).await;
+        let spec = spec(&rig, &Node::shared().url, "60/s");
+        let mut first = Process::start(&spec, dir.path(), "first");
+        first.active().await;
+        let second = Process::start(&spec, dir.path(), "second");
+        second.standby().await;
+        let (code, ready) = second.get("/readyz").await.unwrap();
+        assert!(code == 200 && ready.contains("standby"), "{code} {ready}");
+        let metric =
+            |text: &str, value: u8| text.contains(&format!("\nsluice_consumer_active {value}"));
+        assert!(metric(&second.get("/metrics").await.unwrap().1, 0));
+        let count = 300;
+        enqueue(&rig, count).await;
+        until_created(&rig, 60).await;
+        first.kill();
+        let took = second.until("active", SOON, is_active).await;
+        println!("{kind:?}: the standby was active {took:?} after kill -9 of the active worker");
+        assert!(took < Duration::from_secs(3), "{took:?}");
+        all_created_once(&rig, count).await;
+        let (code, ready) = second.get("/readyz").await.unwrap();
+        assert!(code == 200 && ready.contains("\"active\""), "{code} {ready}");
+        assert!(metric(&second.get("/metrics").await.unwrap().1, 1));
+        assert_eq!(second.stop().await, Some(0));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_that_is_cut_off_starts_nothing_after_it_has_noticed_and_the_standby_goes_on() {
+    const HEARTBEAT: Duration = Duration::from_secs(4);
+    let dir = TempDir::new().unwrap();
+    let node = Node::shared();
+    let rig = Rig::with(Lane::new(&node, QueueType::Quorum), sandbox()).await;
+    let broker = Proxy::start(address_of(&node.url)).await;
+    // The first worker's way to the API is its own too, so that its calls can be told from the second one's.
+    let first_api =
+        Proxy::start(rig.sandbox.base_url.trim_start_matches("http://").parse().unwrap()).await;
+    let beat = |url: &str| format!("{url}?heartbeat={}", HEARTBEAT.as_secs());
+    let mut cut_off = spec(&rig, &beat(&through(&node.url, &broker)), "20/s");
+    cut_off.endpoint = format!("http://{}", first_api.address);
+    cut_off.look_again = 4 * HEARTBEAT;
+    let mut other = spec(&rig, &beat(&node.url), "20/s");
+    other.look_again = 4 * HEARTBEAT;
+
+    let first = Process::start(&cut_off, dir.path(), "first");
+    first.active().await;
+    let second = Process::start(&other, dir.path(), "second");
+    second.standby().await;
+    let count = 300;
+    enqueue(&rig, count).await;
+    until_created(&rig, 40).await;
+
+    let (cut, cut_at) = (Instant::now(), jiff::Timestamp::now());
+    broker.carry(Carry::Swallow);
+    let detached =
+        |status: &sluicegate::status::Status| matches!(status.session, Session::Detached { .. });
+    first.until("detached", SOON, detached).await;
+    let Session::Detached { since: noticed_at, .. } = first.status().await.unwrap().session else {
+        panic!("it is attached again")
+    };
+    let noticed = Duration::try_from(noticed_at.duration_since(cut_at)).unwrap();
+    let starts_after = rig.sandbox.calls().iter().filter(|call| call.started > noticed_at).count();
+    assert!(noticed <= 2 * HEARTBEAT + Duration::from_secs(2), "{noticed:?}");
+    assert_eq!(
+        starts_after, 0,
+        "the standby is not active yet, so these would be the cut-off one's"
+    );
+    // From here on every connection to the API through the first worker's way would be seen.
+    let connections = first_api.accepted();
+    first_api.cut(How::Close);
+    second.until("active", SOON, is_active).await;
+    let took = cut.elapsed();
+    println!(
+        "cut off silently, heartbeat {HEARTBEAT:?}: noticed after {noticed:?}, standby active after {took:?}"
+    );
+    assert!(took < 3 * HEARTBEAT + Duration::from_secs(3), "{took:?}");
+    all_created_once(&rig, count).await;
+    assert_eq!(first_api.accepted(), connections, "the cut-off worker called the API");
+    // The network is back: it is the standby now.
+    broker.carry(Carry::Pass);
+    broker.cut(How::Reset);
+    first.standby().await;
+    assert_eq!(first.stop().await, Some(0));
+    assert_eq!(second.stop().await, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_of_three_loses_its_leader_in_the_middle_and_nothing_is_lost_or_created_twice() {
+    let cluster = Cluster::start();
+    let dir = TempDir::new().unwrap();
+    let rig = Rig::with(Lane::at(&cluster.urls[0], QueueType::Quorum), sandbox()).await;
+    let mut spec = spec(&rig, "", "200/s");
+    spec.urls.clone_from(&cluster.urls);
+    let worker = Process::start(&spec, dir.path(), "worker");
+    worker.active().await;
+    let count = 2000;
+    enqueue(&rig, count).await;
+    until_created(&rig, 600).await;
+    let leader = cluster.leader_of(&rig.lane.queues.requests());
+    let killed = Instant::now();
+    cluster.script("kill", leader, &[]);
+    // The plain clients of this test go to a node that is left.
+    let left = &cluster.urls[(leader + 1) % 3];
+    let rig = Rig { lane: Lane { url: left.clone(), ..rig.lane }, sandbox: rig.sandbox };
+    let before = rig.sandbox.stats(&[]).tasks.created;
+    until_created(&rig, before + 50).await;
+    println!("node {leader} led and was killed; 50 more tasks {:?} later", killed.elapsed());
+    all_created_once(&rig, count).await;
+    assert_eq!(worker.stop().await, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wrong_password_keeps_the_worker_running_and_costs_one_log_in() {
+    let dir = TempDir::new().unwrap();
+    let rig = Rig::with(Lane::new(&Node::shared(), QueueType::Quorum), sandbox()).await;
+    let mut spec = spec(&rig, &Node::shared().url, "20/s");
+    let (domain, user, _) = sluicegate::sandbox::USER;
+    spec.auth = format!(
+        "kind = \"iam_password\"\niam_endpoint = {:?}\ndomain = {domain:?}\nuser = {user:?}\npassword = \"not-this-one\"",
+        rig.sandbox.base_url
+    );
+    let mut worker = Process::start(&spec, dir.path(), "worker");
+    worker.active().await;
+    enqueue(&rig, 50).await;
+    worker.until("halted", SOON, |status| status.gate.detail.is_some() && !status.gate.open).await;
+    // Two probes would have had the time.
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert!(worker.is_running(), "a supervisor that starts it again would log in again");
+    let log_ins =
+        rig.sandbox.calls().iter().filter(|call| call.path.contains("auth/tokens")).count();
+    assert_eq!(log_ins, 1);
+    let (code, ready) = worker.get("/readyz").await.unwrap();
+    assert!(code == 200 && ready.contains("IAM") && !ready.contains("not-this-one"), "{ready}");
+    assert_eq!(worker.stop().await, Some(0));
+    let client = rig.lane.client().await;
+    client.wait_for_depth(&rig.lane.queues.requests(), 50).await;
+    client.wait_for_depth(&rig.lane.queues.dead_letters(), 0).await;
+}
+
+pub(crate) fn address_of(url: &str) -> std::net::SocketAddr {
+    let rest = url.rsplit_once('@').expect("user").1;
+    rest.split_once('/').expect("vhost").0.parse().unwrap()
+}
+
+/// The same url, another way.
+pub(crate) fn through(url: &str, proxy: &Proxy) -> String {
+    url.replace(&address_of(url).to_string(), &proxy.address.to_string())
+}
+
+/// Three nodes, ended when dropped.
+struct Cluster {
+    dir: TempDir,
+    urls: Vec<String>,
+}
+
+impl Cluster {
+    fn start() -> Self {
+        let version = Node::shared().version;
+        let dir = tempfile::Builder::new().prefix("sluice-cluster-").tempdir().unwrap();
+        let process = std::process::id().to_string();
+        let options = ["3", "--version", &version, "--no-management", "--with", &process];
+        run(dir.path(), "cluster", &options);
+        let env = std::fs::read_to_string(dir.path().join("env")).unwrap();
+        let urls = env.lines().find_map(|line| line.strip_prefix("AMQP_URLS=")).expect("urls");
+        Self { urls: urls.split(',').map(str::to_owned).collect(), dir }
+    }
+
+    /// The number of the node on which a quorum queue's leader runs, from 0.
+    fn leader_of(&self, queue: &str) -> usize {
+        let list = run(&self.node(0), "ctl", &["list_queues", "name", "pid"]);
+        let line = list.lines().find(|line| line.starts_with(queue)).expect("the queue is listed");
+        (0..3)
+            .find(|node| {
+                let settings = std::fs::read_to_string(self.node(*node).join("settings")).unwrap();
+                let name = settings.lines().find_map(|line| line.strip_prefix("NODE=")).unwrap();
+                line.contains(name)
+            })
+            .unwrap_or_else(|| panic!("no node of the cluster in: {line}"))
+    }
+
+    fn script(&self, what: &str, node: usize, arguments: &[&str]) {
+        run(&self.node(node), what, arguments);
+    }
+
+    fn node(&self, node: usize) -> PathBuf {
+        self.dir.path().join((node + 1).to_string())
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/rabbitmq");
+        let _ = Command::new(script).arg("stop").arg(self.dir.path()).output();
+    }
+}
+
+fn run(dir: &Path, what: &str, arguments: &[&str]) -> String {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/rabbitmq");
+    let output = Command::new(script).arg(what).arg(dir).args(arguments).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    let trouble = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "scripts/rabbitmq {what}: {told}{trouble}");
+    told
+}

@@ -1,0 +1,82 @@
+//! What if the gate stays shut for long? Deliveries are held for longer than the broker allows, on brokers of each kind.
+
+use std::time::Duration;
+
+use sluicegate::broker::settings::QueueType;
+use sluicegate::control::Command;
+use sluicegate::core::Outcome;
+use sluicegate::status::Session;
+
+use super::failover::{address_of, through};
+use crate::support::proxy::Proxy;
+use crate::support::rabbit::{Lane, OwnNode, SOON};
+use crate::support::rig::{Rig, Setup, body, outcomes, publish};
+
+/// How a window fared that was held behind a shut gate.
+struct Fared {
+    /// Sessions that the worker opened.
+    sessions: u64,
+    /// Deliveries in the window at the end of the hold.
+    held: usize,
+}
+
+/// Holds `count` requests for `hold`, then lets them go; all of them must be created once, and none dead-lettered.
+async fn hold(own: &OwnNode, kind: QueueType, max_hold: Duration, time: Duration) -> Fared {
+    let count = 120;
+    let proxy = Proxy::start(address_of(&own.node.url)).await;
+    let rig = Rig::new(Lane::new(&own.node, kind)).await;
+    let mut lane = rig.lane.clone();
+    lane.settings.url =
+        Some(sluicegate::config::values::SecretUrls::new(
+            [through(&own.node.url, &proxy).as_str()],
+        ));
+    let mut setup = Setup::quick(&["100/s"]);
+    setup.core.max_hold = max_hold;
+    let mut worker = rig.start_on(&lane, &setup);
+    worker.order(Command::Pause).await;
+    worker.active().await;
+    let one_session = proxy.accepted();
+    publish(
+        &rig.lane.client().await,
+        &rig.lane.queues.requests(),
+        (0..count).map(|n| body(&format!("s{n}"), 1)),
+    )
+    .await;
+    tokio::time::sleep(time).await;
+    let attached = |status: &sluicegate::status::Status| {
+        matches!(status.session, Session::Active { .. })
+            && status.window.ready + status.window.waiting == count
+    };
+    let all = worker.status.wait_for(attached);
+    tokio::time::timeout(SOON, all).await.expect("all are held again").unwrap();
+    let sessions = proxy.accepted() / one_session;
+    worker.order(Command::Resume).await;
+    let results = rig.results(count).await;
+    worker.stop().await;
+    assert!(outcomes(&results).keys().all(|outcome| *outcome == Outcome::Created));
+    assert_eq!(rig.sandbox.stats(&[]).tasks.created, count as u64);
+    rig.nothing_left_and_nothing_twice().await;
+    rig.lane.client().await.wait_for_depth(&rig.lane.queues.dead_letters(), 0).await;
+    Fared { sessions, held: count }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_window_held_for_longer_than_the_consumer_timeout_closes_no_channel_and_loses_nothing() {
+    let own = OwnNode::start_with(|_, _| vec!["consumer_timeout = 60000".to_owned()]);
+    let (short, never) = (Duration::from_secs(20), Duration::from_secs(3600));
+    let time = Duration::from_secs(135);
+    let (quorum, classic, too_long) = tokio::join!(
+        hold(&own, QueueType::Quorum, short, time),
+        hold(&own, QueueType::Classic, short, time),
+        hold(&own, QueueType::Quorum, never, time),
+    );
+    assert_eq!((quorum.sessions, classic.sessions), (1, 1), "given back in time, six times over");
+    assert!(
+        too_long.sessions > 1,
+        "without giving back the broker ends the stream; even then nothing is lost"
+    );
+    println!(
+        "held {} requests for {time:?}: sessions {} and {}; without giving back {}",
+        quorum.held, quorum.sessions, classic.sessions, too_long.sessions
+    );
+}

@@ -1,0 +1,185 @@
+//! A worker as a process of its own: the real `sluice run`, to be killed, cut off and stopped.
+
+use std::fmt::Write as _;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use sluicegate::broker::settings::Queues;
+use sluicegate::status::{Session, Status};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use super::rabbit::SOON;
+
+/// What a process is given.
+#[derive(Clone, Debug)]
+pub(crate) struct Spec {
+    /// AMQP urls, tried in turn.
+    pub(crate) urls: Vec<String>,
+    pub(crate) queues: Queues,
+    pub(crate) endpoint: String,
+    pub(crate) rates: Vec<String>,
+    pub(crate) look_again: Duration,
+    /// The lines of `[api.auth]`.
+    pub(crate) auth: String,
+    pub(crate) level: String,
+    pub(crate) operator_token: String,
+}
+
+impl Spec {
+    pub(crate) fn new(url: &str, queues: &Queues, endpoint: &str, rate: &str) -> Self {
+        Self {
+            urls: vec![url.to_owned()],
+            queues: queues.clone(),
+            endpoint: endpoint.to_owned(),
+            rates: vec![rate.to_owned()],
+            look_again: Duration::from_secs(2),
+            auth: format!("token = {:?}", sluicegate::sandbox::TOKEN),
+            level: "info,sluicegate=debug".to_owned(),
+            operator_token: "operator".to_owned(),
+        }
+    }
+
+    fn toml(&self) -> String {
+        let Self { urls, queues, endpoint, rates, look_again, auth, level, operator_token } = self;
+        let mut text =
+            format!("[broker]\nurl = {urls:?}\n[queues]\nprefix = {:?}\n", queues.prefix);
+        let _ = write!(
+            text,
+            "type = {:?}\nresults_retention = \"1D\"\naudit_retention = \"1D\"\n\
+             [limits]\nrates = {rates:?}\n\
+             [retry]\ninitial = \"100ms\"\nmax = \"1s\"\nattempts = 200\n[halt]\nprobe = \"1s\"\n\
+             [api]\nendpoint = {endpoint:?}\ntimeout = \"1s\"\nconnect_timeout = \"500ms\"\nlook_again = \"{}ms\"\n\
+             [api.auth]\n{auth}\n[http]\nlisten = \"127.0.0.1:0\"\noperator_token = {operator_token:?}\n[log]\nformat = \"json\"\nlevel = {level:?}\n",
+            queues.kind.as_str(),
+            look_again.as_millis(),
+        );
+        text
+    }
+}
+
+/// A running `sluice run`. Dropped, it is killed.
+#[derive(Debug)]
+pub(crate) struct Process {
+    child: Child,
+    pub(crate) log: PathBuf,
+}
+
+impl Process {
+    /// Its configuration and its log lie in `dir`, under `name`; a log that is there already is continued.
+    pub(crate) fn start(spec: &Spec, dir: &Path, name: &str) -> Self {
+        let config = dir.join(format!("{name}.toml"));
+        std::fs::write(&config, spec.toml()).unwrap();
+        let log = dir.join(format!("{name}.log"));
+        let told = File::options().create(true).append(true).open(&log).unwrap();
+        // scripts/chaos can be given another one, such as a release.
+        let built = || env!("CARGO_BIN_EXE_sluice").into();
+        let child = Command::new(std::env::var_os("SLUICE_CHAOS_BINARY").unwrap_or_else(built))
+            .env_clear()
+            .args(["run", "-c"])
+            .arg(&config)
+            .stdin(Stdio::null())
+            .stdout(told.try_clone().unwrap())
+            .stderr(told)
+            .spawn()
+            .unwrap();
+        Self { child, log }
+    }
+
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// `kill -9`
+    pub(crate) fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// SIGTERM, and its exit code; it has to be gone soon.
+    pub(crate) async fn stop(mut self) -> Option<i32> {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+        let end = Instant::now() + SOON;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code();
+            }
+            assert!(Instant::now() < end, "it does not stop; see {}", self.log.display());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// What it has logged so far.
+    pub(crate) fn logged(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap()
+    }
+
+    /// The body of an HTTP answer of its own port; `None` while it does not answer.
+    pub(crate) async fn get(&self, path: &str) -> Option<(u16, String)> {
+        let log = self.logged();
+        let line = log.lines().rev().find(|line| line.contains("\"listening\""))?;
+        let line: serde_json::Value = serde_json::from_str(line).ok()?;
+        let address = line["fields"]["address"].as_str().or(line["address"].as_str())?.to_owned();
+        let ask = async {
+            let mut stream = TcpStream::connect(&address).await.ok()?;
+            let request =
+                format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+            stream.write_all(request.as_bytes()).await.ok()?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.ok()?;
+            let (head, body) = answer.split_once("\r\n\r\n")?;
+            let code = head.split(' ').nth(1)?.parse().ok()?;
+            Some((code, body.to_owned()))
+        };
+        tokio::time::timeout(Duration::from_secs(2), ask).await.ok()?
+    }
+
+    pub(crate) async fn status(&self) -> Option<Status> {
+        let (_, body) = self.get("/status").await?;
+        serde_json::from_str::<Vec<Status>>(&body).ok()?.pop()
+    }
+
+    /// Waits until it says of itself what is wanted, for so long; how long it took.
+    pub(crate) async fn until(
+        &self,
+        what: &str,
+        patience: Duration,
+        wanted: impl Fn(&Status) -> bool,
+    ) -> Duration {
+        let start = Instant::now();
+        loop {
+            let status = self.status().await;
+            if status.as_ref().is_some_and(&wanted) {
+                return start.elapsed();
+            }
+            assert!(
+                start.elapsed() < patience,
+                "not {what} within {patience:?}: {status:?}; see {}",
+                self.log.display()
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    pub(crate) async fn active(&self) -> Duration {
+        self.until("active", SOON, is_active).await
+    }
+
+    pub(crate) async fn standby(&self) -> Duration {
+        let standby = |status: &Status| matches!(status.session, Session::Standby { .. });
+        self.until("a standby", SOON, standby).await
+    }
+}
+
+pub(crate) fn is_active(status: &Status) -> bool {
+    matches!(status.session, Session::Active { .. })
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
