@@ -110,7 +110,7 @@ fn submitted_after(aging: f64, patience: u64) -> Option<u64> {
             ..request(&source, "a")
         };
         bench.deliver(urgent, false);
-        bench.wait(EACH - Duration::from_millis(10));
+        bench.wait(EACH.saturating_sub(Duration::from_millis(10)));
         while let Step::Post(job) = bench.next() {
             if &*job.request.source_server_id == "low" {
                 return Some((bench.now.at - begun).as_secs());
