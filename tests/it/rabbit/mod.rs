@@ -1,5 +1,6 @@
 //! Tests that talk to a real RabbitMQ.
 
+mod alerts;
 mod broker;
 mod chaos;
 mod control;

@@ -16,10 +16,10 @@ use sluicegate::sandbox::{Latency, Options, Sandbox, USER};
 use crate::support::rabbit::{Client, Lane, Node, SOON};
 
 /// A process that ends with the test.
-struct Process(Child);
+pub(super) struct Process(Child);
 
 impl Process {
-    fn start(command: &mut Command) -> Self {
+    pub(super) fn start(command: &mut Command) -> Self {
         Self(
             command
                 .stdin(Stdio::null())
@@ -39,7 +39,7 @@ impl Drop for Process {
 }
 
 /// A loopback address that is free just now.
-fn free_address() -> String {
+pub(super) fn free_address() -> String {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
 }
 
@@ -49,7 +49,7 @@ async fn get(url: &str) -> Option<String> {
 }
 
 /// Asks until it answers well.
-async fn answer(url: &str) -> String {
+pub(super) async fn answer(url: &str) -> String {
     let end = Instant::now() + SOON;
     loop {
         match get(url).await {
@@ -60,9 +60,17 @@ async fn answer(url: &str) -> String {
     }
 }
 
-fn worker(lane: &Lane, node: &Node, sandbox: &Sandbox, listen: &str) -> Process {
+/// A worker of this lane; `keys` are further ones of its configuration.
+pub(super) fn worker(
+    lane: &Lane,
+    node: &Node,
+    sandbox: &Sandbox,
+    listen: &str,
+    keys: &[&str],
+) -> Process {
     let (domain, user, password) = USER;
-    Process::start(Command::new(env!("CARGO_BIN_EXE_sluice")).arg("run").envs([
+    let keys = keys.iter().flat_map(|key| ["-o", key]);
+    Process::start(Command::new(env!("CARGO_BIN_EXE_sluice")).arg("run").args(keys).envs([
         ("SLUICE_BROKER__URL", &*node.url),
         ("SLUICE_QUEUES__PREFIX", &lane.queues.prefix),
         ("SLUICE_API__ENDPOINT", &sandbox.base_url),
@@ -72,13 +80,11 @@ fn worker(lane: &Lane, node: &Node, sandbox: &Sandbox, listen: &str) -> Process 
         ("SLUICE_API__AUTH__USER", user),
         ("SLUICE_API__AUTH__PASSWORD", password),
         ("SLUICE_LIMITS__RATES", "20/s"),
-        ("SLUICE_LIMITS__MAX_RUNNING", "1000"),
         ("SLUICE_HTTP__LISTEN", listen),
     ]))
 }
 
-fn prometheus(dir: &Path, target: &str, listen: &str) -> Process {
-    let rules = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/prometheus/*.rules.yml");
+pub(super) fn prometheus(dir: &Path, rules: &Path, target: &str, listen: &str) -> Process {
     let config = format!(
         "global: {{ scrape_interval: 1s, evaluation_interval: 1s }}\nrule_files: [{}]\n\
          scrape_configs:\n  - job_name: sluicegate\n    static_configs: [{{ targets: [{target:?}] }}]\n",
@@ -93,14 +99,19 @@ fn prometheus(dir: &Path, target: &str, listen: &str) -> Process {
     )
 }
 
-/// `count` requests for as many source servers, of one batch.
-async fn enqueue(lane: &Lane, node: &Node, count: usize) {
+/// The id of a source server.
+pub(super) fn source_server(number: usize) -> String {
+    format!("5a4e0000-0000-4000-8000-{number:012}")
+}
+
+/// `count` requests for as many source servers, from the one numbered `first`, of one batch.
+pub(super) async fn enqueue(lane: &Lane, node: &Node, first: usize, count: usize) {
     let client = Client::connect(&node.url).await;
     let queue = format!("{}.requests", lane.queues.prefix);
     let example = include_str!("../../data/create-task-example.json");
-    for number in 0..count {
+    for number in first..first + count {
         let mut body: Value = serde_json::from_str(example).unwrap();
-        body["source_server"]["id"] = format!("5a4e0000-0000-4000-8000-{number:012}").into();
+        body["source_server"]["id"] = source_server(number).into();
         let mut headers = FieldTable::default();
         headers.insert("x-sluice-batch".into(), AMQPValue::LongString("plan-1".into()));
         let properties = BasicProperties::default()
@@ -111,7 +122,7 @@ async fn enqueue(lane: &Lane, node: &Node, count: usize) {
 }
 
 /// The results of an instant query.
-fn query(prometheus: &str, expression: &str) -> Vec<Value> {
+pub(super) fn query(prometheus: &str, expression: &str) -> Vec<Value> {
     let output = Command::new("promtool")
         .args(["query", "instant", "-o", "json", &format!("http://{prometheus}"), expression])
         .output()
@@ -148,12 +159,13 @@ async fn every_query_of_the_dashboard_returns_data_while_a_plan_runs() {
     let latency = Latency { fixed: Duration::from_millis(20), ..Latency::default() };
     let sandbox = Sandbox::start(Options { latency, ..Options::default() }).await.unwrap();
     let (listen, web) = (free_address(), free_address());
-    let _worker = worker(&lane, &node, &sandbox, &listen);
+    let _worker = worker(&lane, &node, &sandbox, &listen, &["limits.max_running=1000"]);
     answer(&format!("http://{listen}/readyz")).await;
     let dir = tempfile::tempdir().unwrap();
-    let _prometheus = prometheus(dir.path(), &listen, &web);
+    let rules = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/prometheus/*.rules.yml");
+    let _prometheus = prometheus(dir.path(), &rules, &listen, &web);
     answer(&format!("http://{web}/-/ready")).await;
-    enqueue(&lane, &node, 400).await;
+    enqueue(&lane, &node, 0, 400).await;
 
     // Each has returned something at one time; a plan that is nearly done has no open batch.
     let mut empty = panels();
@@ -180,9 +192,9 @@ async fn a_scrape_under_load_passes_promtool_and_stays_under_200_series() {
     let lane = Lane::new(&node, QueueType::Quorum);
     let sandbox = Sandbox::start(Options::default()).await.unwrap();
     let listen = free_address();
-    let _worker = worker(&lane, &node, &sandbox, &listen);
+    let _worker = worker(&lane, &node, &sandbox, &listen, &[]);
     answer(&format!("http://{listen}/readyz")).await;
-    enqueue(&lane, &node, 50).await;
+    enqueue(&lane, &node, 0, 50).await;
     let end = Instant::now() + SOON;
     let scrape = loop {
         let scrape = answer(&format!("http://{listen}/metrics")).await;

@@ -1,0 +1,139 @@
+//! Each alert of `config/prometheus/` fires for real: a real Prometheus with the real rules, a real worker that is given
+//! the reason. Only the times are shorter: ranges of five seconds, no waiting, and held too long after one second.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use lapin::BasicProperties;
+use lapin::types::{AMQPValue, FieldTable};
+use serde_json::Value;
+use sluicegate::broker::settings::QueueType;
+use sluicegate::sandbox::{Account, Fault, NewTask, Options, Sandbox};
+
+use super::monitoring::{answer, enqueue, free_address, prometheus, query, source_server, worker};
+use crate::support::rabbit::{Client, Lane, Node, OwnNode};
+
+/// What an alert may take from its reason to its firing.
+const FIRES: Duration = Duration::from_secs(60);
+
+/// The shipped rules with shorter times.
+fn hurried_rules() -> String {
+    let rules = include_str!("../../../config/prometheus/sluicegate.rules.yml");
+    let mut hurried = rules.replace("_seconds > 1500", "_seconds > 1");
+    assert_ne!(hurried, rules, "the threshold of what is held too long");
+    for range in ["1m", "2m", "5m", "10m", "15m", "30m", "1h"] {
+        hurried = hurried.replace(&format!("[{range}]"), "[5s]");
+    }
+    let hurried: Vec<&str> =
+        hurried.lines().filter(|line| !line.trim_start().starts_with("for: ")).collect();
+    hurried.join("\n")
+}
+
+/// A Prometheus and which alerts have not fired yet.
+struct Alerts {
+    prometheus: String,
+    silent: BTreeSet<String>,
+}
+
+impl Alerts {
+    fn of(rules: &str, prometheus: &str) -> Self {
+        let names = rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: "));
+        Self { prometheus: prometheus.to_owned(), silent: names.map(str::to_owned).collect() }
+    }
+
+    /// Waits until each of these has fired.
+    async fn fire(&mut self, alerts: &[&str]) {
+        let end = Instant::now() + FIRES;
+        loop {
+            let fired = "count_over_time(ALERTS{alertstate=\"firing\"}[10m])";
+            for alert in query(&self.prometheus, fired) {
+                self.silent.remove(alert["metric"]["alertname"].as_str().unwrap());
+            }
+            let silent: Vec<_> =
+                alerts.iter().filter(|name| self.silent.contains(**name)).collect();
+            if silent.is_empty() {
+                return;
+            }
+            assert!(Instant::now() < end, "{silent:?} did not fire");
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+    }
+}
+
+fn fault(rule: &str) -> Vec<Fault> {
+    serde_json::from_str(rule).unwrap()
+}
+
+/// A request that has been tried before, for a source server that has somebody else's task.
+async fn foreign_task(lane: &Lane, node: &Node, sandbox: &Sandbox) {
+    let mut task: Value = serde_json::json!({ "name": "theirs", "state": "RUNNING" });
+    task["source_server_id"] = source_server(1000).into();
+    let task: NewTask = serde_json::from_value(task).unwrap();
+    sandbox.preload(vec![task]);
+    let mut body: Value =
+        serde_json::from_str(include_str!("../../data/create-task-example.json")).unwrap();
+    body["source_server"]["id"] = source_server(1000).into();
+    let mut headers = FieldTable::default();
+    headers.insert("x-sluice-replay".into(), AMQPValue::LongString("1".into()));
+    let properties = BasicProperties::default().with_headers(headers);
+    let client = Client::connect(&node.url).await;
+    client.publish(&lane.queues.requests(), &serde_json::to_vec(&body).unwrap(), properties).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_alert_fires_when_there_is_its_reason() {
+    let own = OwnNode::start();
+    let node = &own.node;
+    let lane = Lane::new(node, QueueType::Quorum);
+    let mut options = Options::default();
+    // Renewed in time, and yet always close to its end.
+    options.auth.token_life = Duration::from_secs(300);
+    let sandbox = Sandbox::start(options).await.unwrap();
+    let (listen, web) = (free_address(), free_address());
+    let keys = ["halt.probe=1s", "retry.initial=100ms", "retry.max=1s", "api.look_again=31s"];
+    let worker = worker(&lane, node, &sandbox, &listen, &keys);
+    answer(&format!("http://{listen}/readyz")).await;
+    let dir = tempfile::tempdir().unwrap();
+    let (rules, path) = (hurried_rules(), dir.path().join("rules.yml"));
+    std::fs::write(&path, &rules).unwrap();
+    let _prometheus = prometheus(dir.path(), &path, &listen, &web);
+    answer(&format!("http://{web}/-/ready")).await;
+    let mut alerts = Alerts::of(&rules, &web);
+    enqueue(&lane, node, 0, 1).await;
+    alerts.fire(&["SluiceTokenExpires"]).await;
+
+    let client = Client::connect(&node.url).await;
+    client.publish(&lane.queues.requests(), b"{}", BasicProperties::default()).await;
+    alerts.fire(&["SluiceDeadLettersGrow", "SluiceDeadLettersWait"]).await;
+    foreign_task(&lane, node, &sandbox).await;
+    alerts.fire(&["SluiceForeignTasks"]).await;
+    let throttled = r#"[{ "call": "create", "times": 1, "do": { "answer":
+        { "status": 429, "code": "APIGW.0308", "message": "limit:100,time:1 second" } } }]"#;
+    sandbox.set_faults(fault(throttled)).unwrap();
+    enqueue(&lane, node, 1, 1).await;
+    alerts.fire(&["SluiceThrottled"]).await;
+
+    // Looks too: one that succeeds shows that the service works.
+    let failing = r#"[{ "do": { "answer": { "status": 400, "code": "SMS.6000" } } }]"#;
+    sandbox.set_faults(fault(failing)).unwrap();
+    enqueue(&lane, node, 2, 400).await;
+    alerts.fire(&["SluiceBreakerShut"]).await;
+    sandbox.set_account(Account::Frozen);
+    sandbox.set_faults(Vec::new()).unwrap();
+    alerts.fire(&["SluiceGateHalted", "SluiceRateUnused", "SluiceHeldTooLong"]).await;
+    // The alarm comes while the rest of them is on its way.
+    sandbox.set_account(Account::Ok);
+    let before = sandbox.stats(&[]).tasks.created;
+    let end = Instant::now() + FIRES;
+    while sandbox.stats(&[]).tasks.created < before + 5 {
+        assert!(Instant::now() < end, "it does not go on after the halt");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    node.script("ctl", &["set_vm_memory_high_watermark", "0.000001"]);
+    alerts.fire(&["SluiceResultsBlocked"]).await;
+    node.script("kill", &[]);
+    alerts.fire(&["SluiceBrokerLost", "SluiceNoActiveWorker"]).await;
+    drop(worker);
+    alerts.fire(&["SluiceDown"]).await;
+    assert!(alerts.silent.is_empty(), "no reason was given for {:?}", alerts.silent);
+}
