@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use clap::CommandFactory as _;
+use sluicegate::commands::Cli;
 use sluicegate::core::Outcome;
 
 fn root() -> &'static Path {
@@ -176,4 +178,41 @@ fn every_promise_of_the_readme_is_held_by_a_test() {
     for promise in promises {
         assert!(!named_tests(promise).is_empty(), "no test holds: {promise}");
     }
+}
+
+/// The words after `sluice` of every command line in the documents: those that begin a line of a code block, and those
+/// in backticks.
+fn command_lines(page: &str) -> Vec<String> {
+    let mut fenced = false;
+    let mut lines = Vec::new();
+    for line in page.lines() {
+        fenced ^= line.trim_start().starts_with("```");
+        if fenced {
+            lines.extend(line.trim().strip_prefix("sluice ").map(str::to_owned));
+        } else {
+            let quoted = line.split('`').skip(1).step_by(2);
+            lines.extend(quoted.filter_map(|code| code.strip_prefix("sluice ")).map(str::to_owned));
+        }
+    }
+    lines
+}
+
+#[test]
+fn every_command_that_a_document_names_exists() {
+    let cli = Cli::command();
+    let mut count = 0;
+    for path in pages().iter().filter(|path| !path.ends_with("docs/commands.md")) {
+        for line in command_lines(&fs::read_to_string(path).unwrap()) {
+            let mut command = &cli;
+            for word in line.split(|c: char| !c.is_ascii_lowercase() && c != '-') {
+                if !command.has_subcommands() || word.is_empty() || word.starts_with('-') {
+                    break;
+                }
+                let found = command.find_subcommand(word);
+                command = found.unwrap_or_else(|| panic!("{}: sluice {line}", path.display()));
+                count += 1;
+            }
+        }
+    }
+    assert!(count > 20, "only {count} commands were found");
 }
