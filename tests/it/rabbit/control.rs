@@ -159,6 +159,8 @@ async fn without_an_active_worker_nothing_is_changed_and_nonsense_hurts_nobody()
             .await
             .unwrap();
     }
+    // The moment for company after a start has to be over first.
+    shut_for(&mut worker, None).await;
     let status = gate(&rig, Command::Status).await.status.unwrap();
     assert_eq!(status.why(), "nothing waits; the next request goes as soon as it comes");
     worker.stop().await;
