@@ -183,6 +183,8 @@ async fn the_command_says_what_was_done_and_why_the_next_request_waits() {
     let rig = Rig::new(Lane::new(&Node::shared(), QueueType::Quorum)).await;
     let mut worker = rig.start(&Setup::quick(&["2/s"]));
     worker.active().await;
+    // The moment for company after a start has to be over first.
+    shut_for(&mut worker, None).await;
     let said = |output: &Output| {
         String::from_utf8([&output.stdout[..], &output.stderr[..]].concat()).unwrap()
     };
