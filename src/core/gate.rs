@@ -178,6 +178,8 @@ pub struct Gate {
     refused: u32,
     breaker: Option<Breaker>,
     failures: u32,
+    /// What failed or was refused last.
+    in_trouble: Call,
     refresh: Refresh,
     pause: Option<Pause>,
     blocked: bool,
@@ -209,6 +211,7 @@ impl Gate {
             refused: 0,
             breaker: None,
             failures: 0,
+            in_trouble: Call::Post,
             refresh: Refresh::Good,
             pause: None,
             blocked: false,
@@ -287,7 +290,10 @@ impl Gate {
             ) => {
                 self.went_well(now, call);
             }
-            Err(Verdict::Ambiguous { .. } | Verdict::Transient { .. }) => self.failed(now.at),
+            Err(Verdict::Ambiguous { .. } | Verdict::Transient { .. }) => {
+                self.in_trouble = call;
+                self.failed(now.at);
+            }
             Err(Verdict::Throttled { wait, limit, .. }) => {
                 self.throttled(now.at, started, *wait, *limit);
             }
@@ -304,10 +310,15 @@ impl Gate {
     }
 
     fn went_well(&mut self, now: Now, call: Call) {
-        self.failures = 0;
-        self.breaker = None;
         self.throttles = 0;
-        self.refused = 0;
+        // That looks are answered does not show that POSTs are: only what was in trouble is well again.
+        if call == Call::Post || self.in_trouble == Call::Look {
+            self.failures = 0;
+            self.breaker = None;
+            self.refused = 0;
+        } else if let Some(breaker) = &mut self.breaker {
+            breaker.canary_at = now.at;
+        }
         if let Refresh::Fresh(_) = self.refresh {
             self.refresh = Refresh::Good;
         }
@@ -367,6 +378,7 @@ impl Gate {
     }
 
     fn account(&mut self, now: Now, call: Call, fault: &Fault, one_resource: bool) {
+        self.in_trouble = call;
         self.refused = self.refused.saturating_add(1);
         if self.halt.is_some() || !one_resource || self.refused >= self.settings.halt_after {
             self.halt(now, call, fault, false);

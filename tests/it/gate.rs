@@ -337,6 +337,31 @@ fn the_breaker_shuts_the_gate_after_many_transient_failures_and_lets_one_canary_
 }
 
 #[test]
+fn looks_that_are_answered_do_not_hide_that_posts_fail() {
+    let mut bench = Bench::new();
+    many(&mut bench, 30);
+    let end = bench.now.at + 120 * MINUTE;
+    while bench.now.at < end {
+        match bench.next() {
+            Step::Post(job) => {
+                bench.posted(job, Verdict::Transient { fault: fault("SMS.6000"), answered: true });
+            }
+            Step::Look(job) => {
+                bench.core.looked(bench.now, bench.now, job, Ok(listing(vec![])), 1);
+                bench.wait(Duration::from_millis(5));
+            }
+            Step::List { .. } => bench.core.listed(bench.now, bench.now, Ok(listing(vec![])), 1),
+            Step::Wait(until) => {
+                let until = until.expect("another try");
+                bench.wait(until - bench.now.at);
+            }
+            other => panic!("nothing may be given up: {other:?}"),
+        }
+    }
+    assert!(bench.core.gate().is_account_trouble(), "the breaker has shut the gate");
+}
+
+#[test]
 fn behind_the_breaker_attempts_do_not_count_so_an_outage_of_hours_exhausts_nothing() {
     let mut bench = Bench::new();
     many(&mut bench, 20);

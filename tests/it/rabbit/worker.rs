@@ -45,8 +45,11 @@ async fn shuffled_requests_are_created_once_each_in_order_and_at_the_rate() {
     for kind in BOTH {
         let rig = Rig::new(lane(kind)).await;
         declare(&rig).await;
-        let count = 2000;
-        let bodies = shuffled(count).into_iter().map(|n| body(&format!("s{n}"), n * 32));
+        // `SLUICE_REQUESTS=10000` for the long run.
+        let count: u16 =
+            std::env::var("SLUICE_REQUESTS").map_or(2000, |count| count.parse().unwrap());
+        let urgency = |n: u16| u16::try_from(u32::from(n) * 65_535 / u32::from(count)).unwrap();
+        let bodies = shuffled(count).into_iter().map(|n| body(&format!("s{n}"), urgency(n)));
         publish(&rig.lane.client().await, &rig.lane.queues.requests(), bodies).await;
         let stalls = Stalls::watch();
         let worker = rig.start(&Setup::quick(&["200/s"]));
