@@ -7,7 +7,7 @@
 //!
 //! - `POST /control/pause|resume|rate`: an operator's orders
 //!
-//! The console's routes come on top of these. Whatever changes something needs the [`Operator`]'s token.
+//! Whatever changes something needs the [`Operator`]'s token.
 
 mod control;
 

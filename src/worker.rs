@@ -43,7 +43,7 @@ pub trait Submit: Send + Sync + 'static {
     fn refresh(&self, generation: Option<u64>) -> impl Future<Output = Result<u64, Fault>> + Send;
 }
 
-/// What the loop tells those who watch: metrics, the log, the console. Called from the loop, so it must not wait.
+/// What the loop tells those who watch: metrics, the log, the status. Called from the loop, so it must not wait.
 pub trait Watch<D>: Send {
     /// An attempt has ended after `took`.
     fn posted(&mut self, job: &Job<D>, verdict: &Verdict, took: Duration);

@@ -200,7 +200,7 @@ fn in_words(summary: &Summary, progress: &Progress, now: Timestamp) -> String {
         let batch = &summary.batch;
         let _ = writeln!(
             text,
-            "{} did not end well: sluice dead-letters list --batch {batch}",
+            "{} of {batch} did not end well: each waits in the queue of dead letters, with its reason in its headers",
             summary.failed
         );
     }
