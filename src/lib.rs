@@ -13,6 +13,7 @@ pub mod broker;
 pub mod clock;
 pub mod commands;
 pub mod config;
+pub mod console;
 pub mod contract;
 pub mod control;
 pub mod core;

@@ -4,6 +4,7 @@ mod keep;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use jiff::Timestamp;
@@ -15,9 +16,11 @@ use keep::{FIRST_WAIT, keep};
 
 use super::{Exit, Failure, World, lane, signals::Signals};
 use crate::api::Client;
+use crate::broker::dead_letters::Review;
 use crate::broker::{self, Broker, topology};
 use crate::clock::Clock;
 use crate::config::{Config, Loaded};
+use crate::console;
 use crate::control::Heard;
 use crate::http::{self, Operator};
 use crate::logging;
@@ -26,6 +29,9 @@ use crate::notify::Notifier;
 use crate::observe::{Around, Observer};
 use crate::status::{self, Status};
 use crate::worker::Worker;
+
+/// So long a page waits for another reviewer.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -173,17 +179,34 @@ async fn listen(
     let http = &lanes[0].config.http;
     let Some(address) = http.listen else { return Ok(None) };
     let operator = Operator::from_settings(http).map_err(Failure::usage)?;
+    let console = lanes.iter().map(|lane| console::Lane {
+        status: lane.status.subscribe(),
+        review: review(&lane.config),
+    });
+    let console =
+        console::router(console.collect(), operator.clone(), address).map_err(Failure::usage)?;
     let listener = http::bind(address).await.map_err(Failure::usage)?;
     let told = lanes.iter().map(|lane| http::Lane {
         metrics: Arc::clone(&lane.metrics),
         status: lane.status.subscribe(),
         orders: lane.orders.subscribe(),
     });
-    let router = http::router(told.collect(), operator);
+    let router = http::router(told.collect(), operator).merge(console);
     // Port 0 is a free one, so say which.
     let address = listener.local_addr().unwrap_or(address);
     tracing::info!(%address, "listening");
     Ok(Some(tokio::spawn(http::serve(listener, router, told_to_stop(stopping)))))
+}
+
+/// What the console reviews dead letters with.
+fn review(config: &Config) -> Review {
+    Review {
+        settings: config.broker.clone(),
+        queues: config.queues.clone(),
+        rules: config.contract.rules(),
+        max_bytes: config.window.max_bytes,
+        patience: PATIENCE,
+    }
 }
 
 /// Runs one lane until it is told to stop, and has left the broker; a panic in it is this lane's trouble alone.

@@ -8,6 +8,7 @@ mod browser;
 mod chaos;
 mod commands;
 mod config;
+mod console;
 mod contract;
 mod documents;
 mod doubt;

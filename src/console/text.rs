@@ -1,0 +1,117 @@
+//! How is a text of somebody else shown so that it cannot deceive? Escaping of HTML is the templates' part.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+/// The longest body that a page shows, in bytes.
+pub(super) const LONGEST: usize = 64 * 1024;
+
+/// Control characters and marks that turn the direction of a text become visible.
+pub(super) fn visible(text: &str) -> Cow<'_, str> {
+    let hidden = |c: char| {
+        c.is_control() && !matches!(c, '\n' | '\t')
+            || matches!(c, '\u{061c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+    };
+    if !text.contains(hidden) {
+        return text.into();
+    }
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if hidden(c) {
+            // Writing to a text cannot fail.
+            let _ = write!(shown, "⟨U+{:04X}⟩", u32::from(c));
+        } else {
+            shown.push(c);
+        }
+    }
+    shown.into()
+}
+
+/// A JSON text with lines and indents of its own; every token stays as it is. What is no JSON stays whole.
+pub(super) fn indented(text: &str) -> Cow<'_, str> {
+    if serde_json::from_str::<serde::de::IgnoredAny>(text).is_err() {
+        return text.into();
+    }
+    let mut lines = String::with_capacity(text.len() * 2);
+    let (mut depth, mut quoted, mut escaped) = (0_usize, false, false);
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        if quoted {
+            lines.push(c);
+            quoted = escaped || c != '"';
+            escaped = !escaped && c == '\\';
+            continue;
+        }
+        match c {
+            _ if c.is_ascii_whitespace() => {}
+            '{' | '[' => {
+                lines.push(c);
+                while chars.next_if(char::is_ascii_whitespace).is_some() {}
+                if let Some(end) = chars.next_if(|c| matches!(c, '}' | ']')) {
+                    lines.push(end);
+                } else {
+                    depth += 1;
+                    line(&mut lines, depth);
+                }
+            }
+            '}' | ']' => {
+                depth = depth.saturating_sub(1);
+                line(&mut lines, depth);
+                lines.push(c);
+            }
+            ',' => {
+                lines.push(c);
+                line(&mut lines, depth);
+            }
+            ':' => lines.push_str(": "),
+            c => {
+                quoted = c == '"';
+                lines.push(c);
+            }
+        }
+    }
+    lines.into()
+}
+
+fn line(lines: &mut String, depth: usize) {
+    lines.push('\n');
+    lines.extend(std::iter::repeat_n("  ", depth));
+}
+
+/// The beginning of a text, at most [`LONGEST`] bytes, and whether that is all.
+pub(super) fn beginning(text: &str) -> (&str, bool) {
+    let mut end = text.len().min(LONGEST);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    (&text[..end], end == text.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_hides_is_shown() {
+        assert_eq!(visible("a\u{202e}b\u{0}\r\n\tü"), "a⟨U+202E⟩b⟨U+0000⟩⟨U+000D⟩\n\tü");
+        assert_eq!(visible("plain"), "plain");
+    }
+
+    #[test]
+    fn indented_json_has_the_same_tokens() {
+        let text = r#"{"a" :[1.50,{ },[ ]],"b\"{":"x, y:z\\","a":null}"#;
+        let shown = indented(text);
+        assert_eq!(
+            shown,
+            "{\n  \"a\": [\n    1.50,\n    {},\n    []\n  ],\n  \"b\\\"{\": \"x, y:z\\\\\",\n  \"a\": null\n}"
+        );
+        assert_eq!(indented("{no json"), "{no json");
+    }
+
+    #[test]
+    fn a_beginning_ends_between_characters() {
+        let text = "ü".repeat(LONGEST);
+        let (start, whole) = beginning(&text);
+        assert!(!whole && start.len() <= LONGEST && start.ends_with('ü'));
+    }
+}

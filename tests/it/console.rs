@@ -1,0 +1,140 @@
+//! Who may read the console and who may change something, on a real socket; no broker is needed to be refused.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use sluicegate::broker::dead_letters::Review;
+use sluicegate::config::values::Secret;
+use sluicegate::console::{self, CHANGES, Lane};
+use sluicegate::contract::Rules;
+use sluicegate::http::{self, Operator};
+use sluicegate::status::Status;
+use tokio::sync::watch;
+
+use crate::support::rabbit::Lane as Names;
+use sluicegate::broker::settings::QueueType;
+
+fn lane() -> Lane {
+    let names = Names::at("amqp://127.0.0.1:1", QueueType::Quorum);
+    let now = "2026-01-02T03:04:05Z".parse().unwrap();
+    let (_, status) = watch::channel(Status::starting("<b>lane", "worker-1", now));
+    let review = Review {
+        settings: names.settings,
+        queues: names.queues,
+        rules: Rules::default(),
+        max_bytes: 1 << 20,
+        patience: Duration::from_secs(1),
+    };
+    Lane { status, review }
+}
+
+async fn start() -> String {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let listener = http::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let operator = Operator::new(Some(&Secret::new("s3cret")));
+    let router = console::router(vec![lane()], operator, address).unwrap();
+    tokio::spawn(http::serve(listener, router, std::future::pending()));
+    format!("http://{address}")
+}
+
+fn client() -> reqwest::Client {
+    reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap()
+}
+
+/// The cookie of a new session.
+async fn log_in(base: &str) -> String {
+    let form = "who=ada&token=s3cret";
+    let answer = client().post(format!("{base}/log-in")).body(form).send().await.unwrap();
+    assert_eq!(answer.status(), 303);
+    let cookie = answer.headers()["set-cookie"].to_str().unwrap().to_owned();
+    assert!(cookie.contains("HttpOnly") && cookie.contains("SameSite=Strict"), "{cookie}");
+    cookie.split(';').next().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn nothing_changes_without_a_session_its_own_form_and_our_own_page() {
+    let base = start().await;
+    let post = |path: &str| client().post(format!("{base}{path}"));
+    for path in CHANGES {
+        assert_eq!(post(path).send().await.unwrap().status(), 401, "{path}");
+        let forged = post(path).header("cookie", "sluice-session=0").body("csrf=0");
+        assert_eq!(forged.send().await.unwrap().status(), 401, "{path}");
+    }
+    let cookie = log_in(&base).await;
+    for path in CHANGES {
+        let no_form = post(path).header("cookie", &cookie).body("csrf=guess");
+        assert_eq!(no_form.send().await.unwrap().status(), 403, "{path}");
+        for (name, value) in [("origin", "https://evil.example"), ("sec-fetch-site", "cross-site")]
+        {
+            let foreign = post(path).header("cookie", &cookie).header(name, value);
+            assert_eq!(foreign.send().await.unwrap().status(), 403, "{path} {name}");
+        }
+        let read = client().get(format!("{base}{path}")).send().await.unwrap();
+        // The session is asked for first, and only then the method.
+        assert!([401, 405].contains(&read.status().as_u16()), "{path} changes by POST only");
+    }
+}
+
+#[tokio::test]
+async fn a_form_of_the_session_is_taken() {
+    let base = start().await;
+    let cookie = log_in(&base).await;
+    let page = client().get(&base).header("cookie", &cookie).send().await.unwrap();
+    let page = page.text().await.unwrap();
+    let csrf = page.split("name=\"csrf\" value=\"").nth(1).unwrap().split('"').next().unwrap();
+    let out = client().post(format!("{base}/log-out")).header("cookie", &cookie);
+    let out = out.body(format!("csrf={csrf}")).send().await.unwrap();
+    assert_eq!(out.status(), 303);
+    let again = client().post(format!("{base}/log-out")).header("cookie", &cookie);
+    assert_eq!(again.body(format!("csrf={csrf}")).send().await.unwrap().status(), 401);
+}
+
+#[tokio::test]
+async fn log_ins_are_limited_and_foreign_ones_refused() {
+    let base = start().await;
+    let post =
+        |token: &str| client().post(format!("{base}/log-in")).body(format!("who=x&token={token}"));
+    let foreign = post("s3cret").header("origin", "https://evil.example");
+    assert_eq!(foreign.send().await.unwrap().status(), 403);
+    let mut codes = Vec::new();
+    for _ in 0..12 {
+        codes.push(post("wrong").send().await.unwrap().status().as_u16());
+    }
+    assert_eq!(codes[..10], [401; 10]);
+    assert_eq!(codes[11], 429, "{codes:?}");
+    assert_eq!(post("s3cret").send().await.unwrap().status(), 429);
+}
+
+#[tokio::test]
+async fn pages_have_a_strict_policy_and_escape_what_they_show() {
+    let base = start().await;
+    let answer = client().get(&base).send().await.unwrap();
+    let policy = answer.headers()["content-security-policy"].to_str().unwrap().to_owned();
+    assert!(policy.starts_with("default-src 'none'; script-src 'self'; style-src 'self'"));
+    assert!(!policy.contains("unsafe"), "{policy}");
+    let page = answer.text().await.unwrap();
+    assert!(page.contains("The gate is shut"), "{page}");
+    assert!(!page.contains("<style") && !page.contains(" style="), "{page}");
+    let letters = client().get(format!("{base}/dead-letters")).send().await.unwrap();
+    let letters = letters.text().await.unwrap();
+    assert!(letters.contains("cannot be seen now") && letters.contains("Try again"), "{letters}");
+}
+
+#[tokio::test]
+async fn a_page_under_another_name_is_not_read_without_a_log_in() {
+    let base = start().await;
+    for (host, code) in [("evil.example", 401), ("localhost:1", 200), ("[::1]:9464", 200)] {
+        let answer = client().get(&base).header("host", host).send().await.unwrap();
+        assert_eq!(answer.status(), code, "{host}");
+    }
+}
+
+#[test]
+fn other_machines_need_a_token_to_be_configured() {
+    let open: SocketAddr = "0.0.0.0:9464".parse().unwrap();
+    let error = console::router(vec![lane()], Operator::default(), open).unwrap_err();
+    assert!(error.contains("set http.operator_token_file"), "{error}");
+    let operator = Operator::new(Some(&Secret::new("s3cret")));
+    assert!(console::router(vec![lane()], operator, open).is_ok());
+}
