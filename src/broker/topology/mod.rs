@@ -1,0 +1,243 @@
+//! Is everything that Sluicegate needs on the broker, and what it should be? Declares it, or compares and names what is
+//! different, before anything is consumed.
+
+mod ask;
+mod objects;
+
+use std::fmt;
+use std::time::Duration;
+
+use lapin::Connection;
+use serde::Serialize;
+
+use super::link::SessionLost;
+use super::settings::{Broker as Settings, QueueType, Queues};
+use super::version::Version;
+use super::{connect, within};
+use ask::{exists, put};
+use objects::DELIVERY_LIMIT;
+pub use objects::{Argument, Object, Routes, objects};
+
+/// Something on the broker that is not what it should be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Mismatch {
+    /// `queue sluice.requests`
+    pub object: String,
+    /// `x-delivery-limit`, `durable`, `type`; empty where the whole object is missing.
+    pub argument: String,
+    pub is: String,
+    pub should: String,
+}
+
+/// What was found on the broker.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Report {
+    pub mismatches: Vec<Mismatch>,
+    /// The queue of requests has a consumer timeout of its own (an argument, in milliseconds).
+    pub consumer_timeout: Option<Duration>,
+}
+
+/// Why a topology could not be declared or checked.
+#[derive(Debug, thiserror::Error)]
+pub enum TopologyError {
+    #[error(transparent)]
+    Unreachable(#[from] SessionLost),
+    #[error("{}", refusal(.0))]
+    Mismatch(Vec<Mismatch>),
+    #[error("{0}")]
+    Settings(String),
+}
+
+fn refusal(mismatches: &[Mismatch]) -> String {
+    let lines: Vec<String> = mismatches.iter().map(ToString::to_string).collect();
+    lines.join("\n")
+}
+
+impl fmt::Display for Mismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { object, argument, is, should } = self;
+        if argument.is_empty() {
+            return write!(
+                f,
+                "{object}: is {is}, should be {should}; `sluice topology apply` declares it"
+            );
+        }
+        write!(f, "{object}: {argument} is {is}, should be {should}; ")?;
+        if argument == DELIVERY_LIMIT && should == "-1" {
+            write!(
+                f,
+                "RabbitMQ 4 dead-letters from such a queue what was returned 20 times, tried or not; "
+            )?;
+        }
+        write!(
+            f,
+            "arguments cannot be changed: let it run empty, delete it, then `sluice topology apply`, or use another queues.prefix"
+        )
+    }
+}
+
+/// Connects and declares what is missing. For `sluice topology apply`, and for a start that should fail early.
+///
+/// # Errors
+/// The broker is out of reach, or has something of that name that is different.
+pub async fn apply(settings: &Settings, queues: &Queues) -> Result<Report, TopologyError> {
+    let (connection, version) = reach(settings).await?;
+    let report = declare(&connection, queues, version).await;
+    close(&connection).await;
+    report
+}
+
+/// Connects and compares, declaring nothing.
+///
+/// # Errors
+/// The broker is out of reach. What is missing or different stands in the report.
+pub async fn check(settings: &Settings, queues: &Queues) -> Result<Report, TopologyError> {
+    let (connection, version) = reach(settings).await?;
+    let report = compare(&connection, queues, version).await;
+    close(&connection).await;
+    Ok(report?)
+}
+
+/// What the broker's version makes of the settings, for `sluice topology show`.
+///
+/// # Errors
+/// The broker is out of reach.
+pub async fn show(
+    settings: &Settings,
+    queues: &Queues,
+) -> Result<(Version, Vec<Object>), TopologyError> {
+    let (connection, version) = reach(settings).await?;
+    close(&connection).await;
+    Ok((version, objects(queues, version)))
+}
+
+async fn reach(settings: &Settings) -> Result<(Connection, Version), TopologyError> {
+    let addresses = connect::addresses(settings).map_err(TopologyError::Settings)?;
+    let mut last = SessionLost("broker.url is empty".into());
+    for address in &addresses {
+        let reached = async {
+            let version = connect::server_version(address).await?;
+            Ok((connect::open(address, "sluice topology").await?, version))
+        };
+        match reached.await {
+            Ok(reached) => return Ok(reached),
+            Err(why) => last = why,
+        }
+    }
+    Err(last.into())
+}
+
+async fn close(connection: &Connection) {
+    // Nothing is lost if it does not close in time: everything on it was answered.
+    let _ = within(Duration::from_secs(2), "closing", connection.close(200, "done".into())).await;
+}
+
+/// Declares everything on `connection`; what is there already must be the same.
+pub(crate) async fn declare(
+    connection: &Connection,
+    queues: &Queues,
+    version: Version,
+) -> Result<Report, TopologyError> {
+    let mut report = Report::default();
+    for object in objects(queues, version) {
+        put(connection, &object, &queues.requests(), &mut report).await?;
+    }
+    if report.mismatches.is_empty() {
+        Ok(report)
+    } else {
+        Err(TopologyError::Mismatch(report.mismatches))
+    }
+}
+
+/// Compares what exists on `connection` with what should.
+pub(crate) async fn compare(
+    connection: &Connection,
+    queues: &Queues,
+    version: Version,
+) -> Result<Report, SessionLost> {
+    let mut report = Report::default();
+    for object in objects(queues, version) {
+        match exists(connection, &object).await? {
+            // Declaring what exists changes nothing and tells what is different. AMQP cannot ask for a binding.
+            true if !matches!(object, Object::Binding { .. }) => {
+                put(connection, &object, &queues.requests(), &mut report).await?;
+            }
+            true => {}
+            false => report.mismatches.push(Mismatch {
+                object: object.to_string(),
+                argument: String::new(),
+                is: "missing".into(),
+                should: "there".into(),
+            }),
+        }
+    }
+    Ok(report)
+}
+
+/// The longest that a delivery may be held, where the broker takes deliveries back at all. `of_queue` is the request
+/// queue's own timeout ([`Report::consumer_timeout`]); without it the broker's default of 30 minutes is assumed.
+pub fn consumer_timeout(
+    version: Version,
+    kind: QueueType,
+    of_queue: Option<Duration>,
+) -> Option<Duration> {
+    const DEFAULT: Duration = Duration::from_secs(30 * 60);
+    version.has_consumer_timeout(kind).then(|| of_queue.unwrap_or(DEFAULT))
+}
+
+/// Whether `window.max_hold` is safe: the broker looks once a minute before 4.3, and a busy worker may be late.
+///
+/// # Errors
+/// A sentence that says what to change.
+pub fn check_hold(
+    max_hold: Duration,
+    version: Version,
+    kind: QueueType,
+    of_queue: Option<Duration>,
+) -> Result<(), String> {
+    const SPARE: Duration = Duration::from_secs(60);
+    match consumer_timeout(version, kind, of_queue) {
+        Some(timeout) if max_hold + SPARE > timeout => Err(format!(
+            "window.max_hold = {max_hold:?} is too long: RabbitMQ {version} takes deliveries back after {timeout:?}{}, with all that the worker holds; leave at least a minute between them",
+            if of_queue.is_some() {
+                " (x-consumer-timeout of the queue)"
+            } else {
+                " (consumer_timeout, its default)"
+            },
+        )),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const V310: Version = Version::new(3, 10, 8);
+
+    #[test]
+    fn a_mismatch_names_the_queue_the_argument_what_is_and_what_should_be() {
+        let told = Mismatch {
+            object: "queue sluice.requests".into(),
+            argument: "x-delivery-limit".into(),
+            is: "absent".into(),
+            should: "-1".into(),
+        }
+        .to_string();
+        for part in ["queue sluice.requests", "x-delivery-limit", "absent", "-1", "topology apply"]
+        {
+            assert!(told.contains(part), "{told}");
+        }
+    }
+
+    #[test]
+    fn a_hold_must_stay_below_the_consumer_timeout() {
+        let minutes = |n: u64| Duration::from_secs(n * 60);
+        let v43 = Version::new(4, 3, 0);
+        assert!(check_hold(minutes(20), V310, QueueType::Quorum, None).is_ok());
+        assert!(check_hold(minutes(30), V310, QueueType::Classic, None).is_err());
+        assert!(check_hold(minutes(300), v43, QueueType::Classic, None).is_ok());
+        assert!(check_hold(minutes(20), v43, QueueType::Quorum, Some(minutes(10))).is_err());
+        assert!(check_hold(minutes(60), v43, QueueType::Quorum, Some(minutes(120))).is_ok());
+    }
+}

@@ -1,0 +1,184 @@
+//! Which exchanges, queues and bindings does Sluicegate need? The arguments follow the broker's version.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use lapin::types::AMQPValue;
+use serde::Serialize;
+
+use super::super::convert::long;
+use super::super::settings::{QueueType, Queues};
+use super::super::version::Version;
+
+/// Streams drop what is too old a segment at a time, so segments are small (the broker's default is 500 MB).
+const SEGMENT_BYTES: i64 = 16_000_000;
+
+pub(super) const DELIVERY_LIMIT: &str = "x-delivery-limit";
+
+/// One thing that must exist on the broker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Object {
+    Exchange { name: String, routes: Routes },
+    Queue { name: String, arguments: BTreeMap<&'static str, Argument> },
+    Binding { exchange: String, queue: String, key: String },
+}
+
+/// How an exchange routes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Routes {
+    Topic,
+    Fanout,
+}
+
+/// The value of a queue's argument.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Argument {
+    Text(String),
+    Number(i64),
+    Flag(bool),
+}
+
+impl fmt::Display for Object {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exchange { name, .. } => write!(f, "exchange {name}"),
+            Self::Queue { name, .. } => write!(f, "queue {name}"),
+            Self::Binding { exchange, queue, key } => {
+                write!(f, "binding {exchange} -{key}-> {queue}")
+            }
+        }
+    }
+}
+
+impl fmt::Display for Argument {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => f.write_str(text),
+            Self::Number(number) => number.fmt(f),
+            Self::Flag(flag) => flag.fmt(f),
+        }
+    }
+}
+
+impl Argument {
+    pub(super) fn to_amqp(&self) -> AMQPValue {
+        match self {
+            Self::Text(text) => long(text),
+            Self::Number(number) => AMQPValue::LongLongInt(*number),
+            Self::Flag(flag) => AMQPValue::Boolean(*flag),
+        }
+    }
+}
+
+/// Everything that must exist, in the order in which it can be declared.
+pub fn objects(queues: &Queues, version: Version) -> Vec<Object> {
+    let exchange = |name: String, routes| Object::Exchange { name, routes };
+    let queue = |name: String, arguments| Object::Queue { name, arguments };
+    let binding = |exchange: String, queue: String, key: &str| Object::Binding {
+        exchange,
+        queue,
+        key: key.into(),
+    };
+    vec![
+        exchange(queues.dead_letters(), Routes::Fanout),
+        queue(queues.dead_letters(), kept(queues, version)),
+        binding(queues.dead_letters(), queues.dead_letters(), ""),
+        queue(queues.requests(), requests(queues, version)),
+        exchange(queues.results(), Routes::Topic),
+        queue(queues.results_log(), stream(&queues.results_retention)),
+        binding(queues.results(), queues.results_log(), "#"),
+        queue(queues.audit(), stream(&queues.audit_retention)),
+        exchange(queues.control(), Routes::Fanout),
+        queue(queues.gate(), latest(queues, version)),
+    ]
+}
+
+/// The arguments that requests and dead letters share.
+fn kept(queues: &Queues, version: Version) -> BTreeMap<&'static str, Argument> {
+    let mut arguments = BTreeMap::new();
+    arguments.insert("x-queue-type", Argument::Text(queues.kind.as_str().into()));
+    if queues.kind == QueueType::Quorum && version.has_default_delivery_limit() {
+        arguments.insert(DELIVERY_LIMIT, Argument::Number(-1));
+    }
+    arguments
+}
+
+fn requests(queues: &Queues, version: Version) -> BTreeMap<&'static str, Argument> {
+    let mut arguments = kept(queues, version);
+    arguments.insert("x-single-active-consumer", Argument::Flag(true));
+    arguments.insert("x-dead-letter-exchange", Argument::Text(queues.dead_letters()));
+    // Quorum queues refuse it; from 4.0 on they have levels of their own.
+    if queues.kind == QueueType::Classic {
+        arguments.insert("x-max-priority", Argument::Number(queues.max_priority.into()));
+    }
+    arguments
+}
+
+/// A queue that keeps its latest message only.
+fn latest(queues: &Queues, version: Version) -> BTreeMap<&'static str, Argument> {
+    let mut arguments = kept(queues, version);
+    arguments.insert("x-max-length", Argument::Number(1));
+    arguments
+}
+
+fn stream(retention: &str) -> BTreeMap<&'static str, Argument> {
+    BTreeMap::from([
+        ("x-queue-type", Argument::Text("stream".into())),
+        ("x-max-age", Argument::Text(retention.into())),
+        ("x-stream-max-segment-size-bytes", Argument::Number(SEGMENT_BYTES)),
+    ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn queues(kind: QueueType) -> Queues {
+        Queues {
+            prefix: "sluice".into(),
+            kind,
+            max_priority: 10,
+            declare: true,
+            results_retention: "30D".into(),
+            audit_retention: "365D".into(),
+        }
+    }
+
+    fn arguments(kind: QueueType, version: Version, queue: &str) -> Vec<String> {
+        let objects = objects(&queues(kind), version);
+        let found = objects.iter().find_map(|object| match object {
+            Object::Queue { name, arguments } if name == queue => Some(arguments),
+            _ => None,
+        });
+        found.unwrap().iter().map(|(name, value)| format!("{name}={value}")).collect()
+    }
+
+    const V310: Version = Version::new(3, 10, 8);
+    const V40: Version = Version::new(4, 0, 5);
+
+    #[test]
+    fn arguments_follow_version_and_type() {
+        let base = ["x-dead-letter-exchange=sluice.dead-letters"];
+        let check = |kind, version, more: &[&str]| {
+            let mut expected: Vec<&str> = base.iter().chain(more).copied().collect();
+            expected.sort_unstable();
+            assert_eq!(arguments(kind, version, "sluice.requests"), expected);
+        };
+        let sac = "x-single-active-consumer=true";
+        check(QueueType::Quorum, V310, &["x-queue-type=quorum", sac]);
+        check(QueueType::Quorum, V40, &["x-queue-type=quorum", sac, "x-delivery-limit=-1"]);
+        check(QueueType::Classic, V310, &["x-queue-type=classic", sac, "x-max-priority=10"]);
+        check(QueueType::Classic, V40, &["x-queue-type=classic", sac, "x-max-priority=10"]);
+        assert_eq!(
+            arguments(QueueType::Quorum, V40, "sluice.dead-letters"),
+            ["x-delivery-limit=-1", "x-queue-type=quorum"]
+        );
+        assert_eq!(
+            arguments(QueueType::Quorum, V310, "sluice.audit"),
+            ["x-max-age=365D", "x-queue-type=stream", "x-stream-max-segment-size-bytes=16000000"]
+        );
+    }
+}
