@@ -28,16 +28,13 @@ use crate::intake::header;
 use crate::results;
 use crate::review::audit::{Act, Action, By, undoable};
 use crate::review::edit::{Difference, Edit, differences};
-use crate::review::{Filter, Group, Letter, Parcel, REQUEST_ID, groups};
+use crate::review::{Filter, Group, Letter, PAST, Parcel, Past, REQUEST_ID, groups};
 
 /// How many letters are on their way at once.
 const IN_FLIGHT: usize = 64;
 
 /// How often a letter's past is remembered in its header, so that headers stay small.
 const MOST_PAST: usize = 20;
-
-/// The header of a replayed request that keeps how it ended before: a JSON array, the latest last.
-pub const PAST: &str = "x-sluice-past";
 
 /// The reviewer's end of the broker.
 #[derive(Clone, Debug)]
@@ -341,7 +338,7 @@ impl Review {
         };
         let act = Act {
             letter: Some(letter.id),
-            cause: Some(in_a_line(&letter)),
+            cause: Some(letter.cause.in_a_line()),
             before: Some(before),
             after: after.clone().filter(|_| action == Action::Edit),
             ..Act::new(action, by, now)
@@ -416,7 +413,7 @@ impl Review {
             let letter = Letter::read(parcel, None, &self.rules);
             let act = Act {
                 letter: Some(letter.id),
-                cause: Some(in_a_line(&letter)),
+                cause: Some(letter.cause.in_a_line()),
                 ..Act::new(Action::Import, by, Timestamp::now())
             };
             let messages = vec![audit::message(&act, &self.queues), self.letter_message(parcel)];
@@ -540,17 +537,13 @@ async fn carry_out(
 /// The request as it is sent again: the reason it died left behind in its past, one replay more, retries afresh.
 fn again(letter: &Letter, before: &Parcel, body: bytes::Bytes, now: Timestamp) -> Parcel {
     let mut headers = before.headers.clone();
-    let mut past: Vec<serde_json::Value> =
-        before.header(PAST).and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
-    past.push(serde_json::json!({
-        "cause": in_a_line(letter),
-        "failed_at": letter.failed_at,
-        "attempts": letter.attempts,
-        "replay": letter.replay,
-    }));
+    let mut past = letter.past.clone();
+    past.push(Past::of(letter));
     let old = past.len().saturating_sub(MOST_PAST);
+    // Texts, numbers and times: nothing of it can fail to be written.
+    let past = serde_json::to_string(&past.split_off(old)).unwrap_or_default();
     headers.retain(|name, _| !results::header::ALL.contains(&name.as_str()) && name != REQUEST_ID);
-    headers.insert(PAST.into(), serde_json::Value::from(past.split_off(old)).to_string().into());
+    headers.insert(PAST.into(), past.into());
     headers.insert(header::REPLAY.into(), (letter.replay.saturating_add(1)).to_string().into());
     // A deadline that has passed would end it at once, which is not what a reviewer means by sending it again.
     let deadline = before.header(header::DEADLINE).and_then(|text| text.parse::<Timestamp>().ok());
@@ -558,12 +551,4 @@ fn again(letter: &Letter, before: &Parcel, body: bytes::Bytes, now: Timestamp) -
         headers.remove(header::DEADLINE);
     }
     Parcel { message_id: Some(letter.request_id.clone()), headers, body, ..before.clone() }
-}
-
-/// `rejected SMS.0204 (400): source server # is not found`
-fn in_a_line(letter: &Letter) -> String {
-    let cause = &letter.cause;
-    let code = cause.error_code.as_deref().map(|code| format!(" {code}")).unwrap_or_default();
-    let status = cause.status.map(|status| format!(" ({status})")).unwrap_or_default();
-    format!("{}{code}{status}: {}", cause.outcome, cause.message)
 }

@@ -60,7 +60,7 @@ enum Command {
     Config(config::Args),
     /// Stand in for the API on this machine: limits, faults, statistics; to rehearse a plan
     Sandbox(sandbox::Args),
-    /// Print the JSON Schema of a request or a result
+    /// Print the JSON Schema of a request, a result, a dead letter or an audit event
     Schema(schema::Args),
     /// Print a completion script for a shell, or write man pages
     Completions(completions::Args),

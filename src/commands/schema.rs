@@ -21,12 +21,18 @@ enum Of {
     Request,
     /// What is published when a request has ended
     Result,
+    /// A dead letter, as `sluice dead-letters export` writes it
+    DeadLetter,
+    /// What was done to a dead letter or to the gate: an event of the audit stream
+    Audit,
 }
 
 pub(super) fn run(args: &Args) -> Exit {
     let schema = match args.of {
         Of::Request => crate::contract::schema(args.strict),
         Of::Result => crate::results::schema(),
+        Of::DeadLetter => crate::review::schema::dead_letter(),
+        Of::Audit => crate::review::schema::act(),
     };
     print(&format!("{schema:#}\n"));
     Exit::Done

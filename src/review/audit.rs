@@ -32,6 +32,19 @@ pub enum Action {
 }
 
 impl Action {
+    pub const ALL: [Self; 10] = [
+        Self::Replay,
+        Self::Edit,
+        Self::Discard,
+        Self::Restore,
+        Self::Import,
+        Self::Note,
+        Self::Pause,
+        Self::Resume,
+        Self::Rate,
+        Self::Priority,
+    ];
+
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Replay => "replay",
@@ -49,9 +62,11 @@ impl Action {
 }
 
 /// One act, as the audit stream keeps it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Act {
+    #[schemars(with = "String")]
     pub id: Uuid,
+    #[schemars(with = "String")]
     pub at: Timestamp,
     pub action: Action,
     /// Who did it.
@@ -61,12 +76,14 @@ pub struct Act {
     pub why: Option<String>,
     /// The dead letter that it was done to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
     pub letter: Option<Uuid>,
     /// The cause of that letter, in one line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<String>,
     /// The act that a restore undid.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
     pub undoes: Option<Uuid>,
     /// The message before, whole: enough to put it back.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -52,6 +52,13 @@ impl Cause {
         let id = digest.iter().take(4).fold(0_u32, |id, byte| id << 8 | u32::from(*byte));
         Self { id: format!("{id:08x}"), outcome, error_code, status, message }
     }
+
+    /// `rejected SMS.0204 (400): source server # is not found`
+    pub fn in_a_line(&self) -> String {
+        let code = self.error_code.as_deref().map(|code| format!(" {code}")).unwrap_or_default();
+        let status = self.status.map(|status| format!(" ({status})")).unwrap_or_default();
+        format!("{}{code}{status}: {}", self.outcome, self.message)
+    }
 }
 
 /// The places that are wrong, indexes left out, each once.

@@ -1,6 +1,7 @@
 //! What does a dead letter say? Everything a reviewer asks for, read from the message that lies in the queue.
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -13,6 +14,32 @@ use crate::results::header;
 
 /// The header that keeps the request's message id; the dead letter's own is its result's.
 pub const REQUEST_ID: &str = "x-sluice-request-id";
+
+/// The header of a replayed request that keeps how it ended before: JSON, an array of [`Past`], the latest last.
+pub const PAST: &str = "x-sluice-past";
+
+/// How a request ended before it was replayed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Past {
+    /// The cause in one line.
+    pub cause: String,
+    #[schemars(with = "Option<String>")]
+    pub failed_at: Option<Timestamp>,
+    pub attempts: u32,
+    /// How often it had been replayed by then.
+    pub replay: u32,
+}
+
+impl Past {
+    pub fn of(letter: &Letter) -> Self {
+        Self {
+            cause: letter.cause.in_a_line(),
+            failed_at: letter.failed_at,
+            attempts: letter.attempts,
+            replay: letter.replay,
+        }
+    }
+}
 
 /// A dead letter without its body.
 #[derive(Clone, Debug, Serialize)]
@@ -30,6 +57,8 @@ pub struct Letter {
     pub attempts: u32,
     pub failed_at: Option<Timestamp>,
     pub history: Vec<Try>,
+    /// How it ended before it was replayed, the latest last.
+    pub past: Vec<Past>,
     pub batch: Option<String>,
     pub row: Option<u64>,
     pub name: String,
@@ -93,6 +122,7 @@ impl Letter {
                 .and_then(|text| text.parse().ok())
                 .unwrap_or(0),
             history: json(parcel, header::HISTORY).unwrap_or_default(),
+            past: json(parcel, PAST).unwrap_or_default(),
             batch: request.batch.as_deref().map(str::to_owned),
             row: request.row,
             name: request.name.into(),

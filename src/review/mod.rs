@@ -9,8 +9,9 @@ pub mod edit;
 mod filter;
 mod letter;
 mod parcel;
+pub mod schema;
 
 pub use cause::{Cause, Group, groups};
 pub use filter::Filter;
-pub use letter::{Death, Letter, REQUEST_ID};
+pub use letter::{Death, Letter, PAST, Past, REQUEST_ID};
 pub use parcel::Parcel;

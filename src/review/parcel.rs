@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
 /// A message with all that is needed to publish it again.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Parcel {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message_id: Option<String>,
@@ -30,6 +31,7 @@ pub struct Parcel {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, Value>,
     #[serde(serialize_with = "write_body", deserialize_with = "read_body")]
+    #[schemars(with = "BodyForm<'static>")]
     pub body: Bytes,
 }
 
@@ -46,7 +48,7 @@ impl Parcel {
 }
 
 /// UTF-8 as a text, anything else as `{"hex": "..."}`: whatever was enqueued must come back byte for byte.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 enum BodyForm<'a> {
     Text(std::borrow::Cow<'a, str>),

@@ -125,7 +125,7 @@ fn usage_errors_end_with_2_and_say_what_there_is() {
 
 #[test]
 fn schemas_completions_and_man_pages_are_written() {
-    for of in ["request", "result"] {
+    for of in ["request", "result", "dead-letter", "audit"] {
         let output = sluice(&["schema", of], &[]);
         let schema: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
         assert!(schema["properties"].is_object(), "{of}: {schema}");

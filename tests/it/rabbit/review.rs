@@ -7,14 +7,14 @@ use futures_util::StreamExt;
 use lapin::BasicProperties;
 use lapin::options::{BasicConsumeOptions, BasicQosOptions, BasicRejectOptions};
 use lapin::types::{AMQPValue, FieldTable};
-use sluicegate::broker::dead_letters::{Order, PAST, Progress, Review, ReviewError};
+use sluicegate::broker::dead_letters::{Order, Progress, Review, ReviewError};
 use sluicegate::broker::settings::QueueType;
 use sluicegate::broker::topology;
 use sluicegate::contract::{Rules, Violation};
 use sluicegate::core::{Fault, Outcome};
-use sluicegate::review::Filter;
 use sluicegate::review::audit::{Action, By};
 use sluicegate::review::edit::{Change, Edit};
+use sluicegate::review::{Filter, PAST};
 use sluicegate::source::{Event, Settled, Source};
 
 use crate::support::rabbit::{Client, Lane, Node, arrived, ending, next, opened, request_body};
