@@ -126,7 +126,8 @@ pub fn router(lanes: Vec<Lane>, operator: Operator, listen: SocketAddr) -> Resul
         .route("/log-in", get(access::ask).post(access::log_in))
         .route("/assets/htmx.min.js", get(|| async { script(include_str!("assets/htmx.min.js")) }))
         .route("/assets/htmx-sse.js", get(|| async { script(include_str!("assets/htmx-sse.js")) }))
-        .route("/assets/console.css", get(|| async { style(include_str!("assets/console.css")) }));
+        .route("/assets/console.css", get(|| async { style(include_str!("assets/console.css")) }))
+        .route("/assets/icon.svg", get(|| async { image(include_str!("assets/icon.svg")) }));
     Ok(changes
         .merge(reading)
         .merge(open)
@@ -141,6 +142,10 @@ fn script(text: &'static str) -> Response {
 
 fn style(text: &'static str) -> Response {
     ([(header::CONTENT_TYPE, "text/css; charset=utf-8")], text).into_response()
+}
+
+fn image(text: &'static str) -> Response {
+    ([(header::CONTENT_TYPE, "image/svg+xml")], text).into_response()
 }
 
 /// Only our own files run or paint, nobody frames us, and nothing is kept.

@@ -20,6 +20,7 @@ pub(super) fn bare(title: &str, content: &Markup) -> Markup {
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="htmx-config" content=(HTMX);
                 title { (title) " · Sluicegate" }
+                link rel="icon" href="/assets/icon.svg";
                 link rel="stylesheet" href="/assets/console.css";
                 script src="/assets/htmx.min.js" defer {}
                 script src="/assets/htmx-sse.js" defer {}
@@ -51,6 +52,7 @@ pub(super) fn framed(
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="htmx-config" content=(HTMX);
                 title { (title) " · Sluicegate" }
+                link rel="icon" href="/assets/icon.svg";
                 link rel="stylesheet" href="/assets/console.css";
                 script src="/assets/htmx.min.js" defer {}
                 script src="/assets/htmx-sse.js" defer {}

@@ -1,6 +1,7 @@
 //! What tests share.
 
 pub(crate) mod bench;
+pub(crate) mod browser;
 pub(crate) mod process;
 pub(crate) mod proxy;
 pub(crate) mod rabbit;

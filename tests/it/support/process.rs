@@ -117,12 +117,17 @@ impl Process {
         std::fs::read_to_string(&self.log).unwrap()
     }
 
-    /// The body of an HTTP answer of its own port; `None` while it does not answer.
-    pub(crate) async fn get(&self, path: &str) -> Option<(u16, String)> {
+    /// Where its HTTP port is; `None` until it has said so.
+    pub(crate) fn address(&self) -> Option<String> {
         let log = self.logged();
         let line = log.lines().rev().find(|line| line.contains("\"listening\""))?;
         let line: serde_json::Value = serde_json::from_str(line).ok()?;
-        let address = line["fields"]["address"].as_str().or(line["address"].as_str())?.to_owned();
+        Some(line["fields"]["address"].as_str().or(line["address"].as_str())?.to_owned())
+    }
+
+    /// The body of an HTTP answer of its own port; `None` while it does not answer.
+    pub(crate) async fn get(&self, path: &str) -> Option<(u16, String)> {
+        let address = self.address()?;
         let ask = async {
             let mut stream = TcpStream::connect(&address).await.ok()?;
             let request =
