@@ -3,7 +3,7 @@
 //! - `GET /metrics`: all lanes, in Prometheus' text format
 //! - `GET /healthz`: 200 while the process works
 //! - `GET /readyz`: 200 while every lane is attached to its broker, as the active worker or as a standby; 503 says why not
-//! - `GET /status`: every lane's [`Status`], as JSON
+//! - `GET /status`: every lane's [`Status`], as JSON; where other machines can ask, with a token only
 //!
 //! - `POST /control/pause|resume|rate`: an operator's orders
 //!
@@ -11,12 +11,15 @@
 
 mod control;
 
+pub use control::CHANGES;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
@@ -46,48 +49,82 @@ pub struct Lane {
 }
 
 /// Who may change something: whoever sends the token as `Authorization: Bearer ...`. Without a token nobody may.
+/// Beside it there may be a reader's token, which opens what is not open to everybody.
 #[derive(Clone, Debug, Default)]
-pub struct Operator(Option<[u8; 32]>);
+pub struct Operator {
+    token: Option<[u8; 32]>,
+    reader: Option<[u8; 32]>,
+}
+
+/// What a token gives its owner the right to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Right {
+    Read,
+    Change,
+}
 
 impl Operator {
     /// # Errors
-    /// Says that the token's file cannot be read.
+    /// Says that a token's file cannot be read.
     pub fn from_settings(http: &sections::Http) -> Result<Self, String> {
-        Ok(Self::new(http.token()?.as_ref()))
+        Ok(Self::new(http.token()?.as_ref()).with_reader(http.token_to_read()?.as_ref()))
     }
 
     pub fn new(token: Option<&Secret>) -> Self {
-        Self(token.map(|token| Sha256::digest(token.expose().as_bytes()).into()))
+        Self { token: token.map(|token| digest(token.expose())), reader: None }
     }
 
-    /// Whether there is a token at all.
+    #[must_use]
+    pub fn with_reader(self, token: Option<&Secret>) -> Self {
+        Self { reader: token.map(|token| digest(token.expose())), ..self }
+    }
+
+    /// Whether anybody can change something at all.
     pub fn is_set(&self) -> bool {
-        self.0.is_some()
+        self.token.is_some()
     }
 
-    /// Digests are compared, so the time that it takes tells nothing about the token.
-    pub fn is_token(&self, given: &str) -> bool {
-        let given: [u8; 32] = Sha256::digest(given.as_bytes()).into();
-        self.0 == Some(given)
+    /// Whether there is any token to log in with.
+    pub fn can_log_in(&self) -> bool {
+        self.token.is_some() || self.reader.is_some()
+    }
+
+    /// Digests are compared, so the time that it takes tells nothing about the tokens.
+    pub fn right(&self, given: &str) -> Option<Right> {
+        let given = Some(digest(given));
+        if self.token == given {
+            Some(Right::Change)
+        } else {
+            (self.reader == given).then_some(Right::Read)
+        }
+    }
+
+    /// The right of whoever sends a token as `Authorization: Bearer ...`.
+    pub fn bearer(&self, headers: &HeaderMap) -> Option<Right> {
+        let authorization = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+        self.right(authorization.strip_prefix("Bearer ")?.trim())
     }
 
     pub fn allows(&self, headers: &HeaderMap) -> bool {
-        let authorization =
-            headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        authorization
-            .and_then(|value| value.strip_prefix("Bearer "))
-            .is_some_and(|given| self.is_token(given.trim()))
+        self.bearer(headers) == Some(Right::Change)
     }
 }
 
-/// The routes that every worker has.
-pub fn router(lanes: Vec<Lane>, operator: Operator) -> Router {
+fn digest(token: &str) -> [u8; 32] {
+    Sha256::digest(token.as_bytes()).into()
+}
+
+/// The routes that every worker has. The status names batches and people, so it is open on this machine only; what
+/// probes and Prometheus ask for is numbers and the state of the session, and is open to all who can reach `listen`.
+pub fn router(lanes: Vec<Lane>, operator: Operator, listen: SocketAddr) -> Router {
     let lanes: Arc<[Lane]> = lanes.into();
+    let readers = (!listen.ip().is_loopback()).then(|| operator.clone());
     Router::new()
+        .route("/status", get(status))
+        .layer(middleware::from_fn_with_state(readers, may_read))
         .route("/metrics", get(metrics))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
-        .route("/status", get(status))
         .with_state(Arc::clone(&lanes))
         .merge(control::routes(lanes, operator))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
@@ -124,6 +161,19 @@ pub async fn serve(
         },
         () = patience => {}
     }
+}
+
+/// Without `readers` everybody may.
+async fn may_read(
+    State(readers): State<Option<Operator>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if readers.is_some_and(|readers| readers.bearer(request.headers()).is_none()) {
+        let why = "the status needs a token here: send the operator's or the reader's as `Authorization: Bearer TOKEN`\n";
+        return (StatusCode::UNAUTHORIZED, why).into_response();
+    }
+    next.run(request).await
 }
 
 async fn metrics(State(lanes): State<Arc<[Lane]>>) -> Response {

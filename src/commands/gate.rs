@@ -136,7 +136,15 @@ async fn over_http(
     let base = url.trim_end_matches('/');
     let client = client(base)?;
     let request = match &order.command {
-        Command::Status => client.get(format!("{base}/status")),
+        Command::Status => {
+            let request = client.get(format!("{base}/status"));
+            // On loopback it needs none.
+            match token(target.token_file.as_deref(), config) {
+                Ok(token) => request.bearer_auth(token.expose()),
+                Err(_) if target.token_file.is_none() => request,
+                Err(failure) => return Err(failure),
+            }
+        }
         command => {
             let token = token(target.token_file.as_deref(), config)?;
             let (what, rates) = match command {
@@ -160,7 +168,12 @@ async fn over_http(
             error.without_url()
         ))
     };
-    let body = request.send().await.map_err(away)?.bytes().await.map_err(away)?;
+    let answer = request.send().await.map_err(away)?;
+    if order.command == Command::Status && answer.status() == reqwest::StatusCode::UNAUTHORIZED {
+        let why = "shows its status only to whoever has its operator's or its reader's token: give --token-file";
+        return Err(Failure::usage(format!("the worker at {base} {why}")));
+    }
+    let body = answer.bytes().await.map_err(away)?;
     let read = if order.command == Command::Status {
         serde_json::from_slice::<Vec<Status>>(&body).map(|lanes| pick(lanes, target))
     } else {

@@ -191,7 +191,7 @@ async fn listen(
         status: lane.status.subscribe(),
         orders: lane.orders.subscribe(),
     });
-    let router = http::router(told.collect(), operator).merge(console);
+    let router = http::router(told.collect(), operator, address).merge(console);
     // Port 0 is a free one, so say which.
     let address = listener.local_addr().unwrap_or(address);
     tracing::info!(%address, "listening");

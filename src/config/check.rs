@@ -271,10 +271,24 @@ fn halt(halt: &sections::Halt, findings: &mut Findings<'_>) {
 
 fn http(http: &sections::Http, findings: &mut Findings<'_>) {
     findings.one_of("http", "operator_token");
-    if let Some(path) = &http.operator_token_file {
-        findings.problems_at(
-            "http.operator_token_file",
-            super::values::Secret::from_file(path).map(drop),
+    findings.one_of("http", "reader_token");
+    let files = [
+        ("http.operator_token_file", &http.operator_token_file),
+        ("http.reader_token_file", &http.reader_token_file),
+    ];
+    for (key, path) in files {
+        if let Some(path) = path {
+            findings.problems_at(key, super::values::Secret::from_file(path).map(drop));
+        }
+    }
+    let has_token = http.operator_token.is_some() || http.operator_token_file.is_some();
+    if let Some(listen) = http.listen
+        && !listen.ip().is_loopback()
+        && !has_token
+    {
+        findings.problem(
+            "http.listen",
+            format!("{listen} can be reached by other machines, and there is no operator token: set http.operator_token_file, or listen on 127.0.0.1"),
         );
     }
 }

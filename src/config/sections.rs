@@ -113,6 +113,8 @@ pub struct Http {
     pub listen: Option<SocketAddr>,
     pub operator_token: Option<Secret>,
     pub operator_token_file: Option<std::path::PathBuf>,
+    pub reader_token: Option<Secret>,
+    pub reader_token_file: Option<std::path::PathBuf>,
 }
 
 impl Http {
@@ -121,10 +123,22 @@ impl Http {
     /// # Errors
     /// Says that the file cannot be read.
     pub fn token(&self) -> Result<Option<Secret>, String> {
-        match (&self.operator_token_file, &self.operator_token) {
-            (Some(file), _) => Secret::from_file(file).map(Some),
-            (None, token) => Ok(token.clone()),
-        }
+        secret(self.operator_token_file.as_deref(), self.operator_token.as_ref())
+    }
+
+    /// The token of those who may only read.
+    ///
+    /// # Errors
+    /// Says that the file cannot be read.
+    pub fn token_to_read(&self) -> Result<Option<Secret>, String> {
+        secret(self.reader_token_file.as_deref(), self.reader_token.as_ref())
+    }
+}
+
+fn secret(file: Option<&std::path::Path>, text: Option<&Secret>) -> Result<Option<Secret>, String> {
+    match file {
+        Some(file) => Secret::from_file(file).map(Some),
+        None => Ok(text.cloned()),
     }
 }
 

@@ -1,7 +1,8 @@
 //! Who may read the console, and who may change something?
 //!
-//! On loopback everybody on this machine may read; anybody else, and every change, needs a log-in with the operator's
-//! token. A change needs the session's own secret in its form too, and comes from our own pages.
+//! On loopback everybody on this machine may read; anybody else needs a log-in with the reader's or the operator's
+//! token, and every change one with the operator's. A change needs the session's own secret in its form too, and comes
+//! from our own pages.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -21,10 +22,11 @@ use uuid::Uuid;
 
 use super::fields::Fields;
 use super::page::{self, notice};
-use super::{FORM_LIMIT, Shared};
-use crate::http::Operator;
+use super::{Console, FORM_LIMIT, Shared};
+use crate::http::{Operator, Right};
 
 const COOKIE: &str = "sluice-session";
+pub(super) const LOG_OUT: &str = "/log-out";
 /// Nobody works longer than this in one go.
 const LASTS: Duration = Duration::from_secs(12 * 3600);
 /// More people than this do not log in to one worker.
@@ -38,11 +40,17 @@ pub(super) struct Session {
     pub(super) who: String,
     /// Stands in every form of this session.
     pub(super) csrf: String,
+    right: Right,
     until: Instant,
 }
 
-/// Who looks at a page: with a session, they may change something.
+/// Who looks at a page: with a session, they are logged in.
 pub(super) type Viewer = Option<Session>;
+
+/// The viewer's session, if they may change something.
+pub(super) fn operator(viewer: &Viewer) -> Option<&Session> {
+    viewer.as_ref().filter(|session| session.right == Right::Change)
+}
 
 #[derive(Debug)]
 pub(super) struct Access {
@@ -76,14 +84,16 @@ impl Access {
 
     /// Reading is open to this machine. A page of another site whose name was turned to this address sends its own name.
     fn may_read(&self, headers: &HeaderMap) -> bool {
-        self.open_reading && is_this_machine(headers) || self.session(headers).is_some()
+        self.open_reading && is_this_machine(headers)
+            || self.session(headers).is_some()
+            || self.operator.bearer(headers).is_some()
     }
 
-    fn begin(&self, who: &str) -> String {
+    fn begin(&self, who: &str, right: Right) -> String {
         let secret = || format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
         let cookie = secret();
         let until = Instant::now() + LASTS;
-        let session = Session { who: who.to_owned(), csrf: secret(), until };
+        let session = Session { who: who.to_owned(), csrf: secret(), right, until };
         let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
         if sessions.len() >= MOST
             && let Some(oldest) = sessions.iter().min_by_key(|(_, s)| s.until).map(|(key, _)| *key)
@@ -141,7 +151,8 @@ pub(super) async fn may_read(
     next: Next,
 ) -> Response {
     if !console.access.may_read(request.headers()) {
-        return (StatusCode::UNAUTHORIZED, form("Reading needs a log-in here.")).into_response();
+        let why = "Reading needs a log-in here.";
+        return (StatusCode::UNAUTHORIZED, form(&console, why)).into_response();
     }
     let viewer: Viewer = console.access.session(request.headers());
     request.extensions_mut().insert(viewer);
@@ -158,9 +169,13 @@ pub(super) async fn may_change(
         return refused(StatusCode::FORBIDDEN, "This came from another site; nothing was done.");
     }
     let Some(session) = console.access.session(request.headers()) else {
-        return (StatusCode::UNAUTHORIZED, form("Changing anything needs a log-in."))
-            .into_response();
+        let why = "Changing anything needs a log-in; a session ends after twelve hours, or with the worker.";
+        return (StatusCode::UNAUTHORIZED, form(&console, why)).into_response();
     };
+    if session.right != Right::Change && request.uri().path() != LOG_OUT {
+        let why = "You are logged in to read; changing anything needs the operator's token.";
+        return refused(StatusCode::FORBIDDEN, why);
+    }
     let (mut parts, body) = request.into_parts();
     let Ok(body) = to_bytes(body, FORM_LIMIT).await else {
         return refused(StatusCode::PAYLOAD_TOO_LARGE, "The form is longer than 4 MiB.");
@@ -174,20 +189,27 @@ pub(super) async fn may_change(
     next.run(Request::from_parts(parts, Body::from(body))).await
 }
 
-pub(super) async fn ask() -> Response {
-    form("").into_response()
+pub(super) async fn ask(State(console): State<Shared>) -> Response {
+    form(&console, "").into_response()
 }
 
-fn form(why: &str) -> maud::Markup {
+fn form(console: &Console, why: &str) -> maud::Markup {
+    let (can, operator) = (console.access.operator.can_log_in(), console.access.operator.is_set());
     page::bare(
         "Log in",
         &html! {
             @if !why.is_empty() { (notice(true, why)) }
-            form.card method="post" action="/log-in" {
-                p.soft { "The operator's token is what http.operator_token_file holds. Your name stands in the audit." }
-                p { label for="who" { "Your name" } input #who type="text" name="who" autocomplete="username" required maxlength="64"; }
-                p { label for="token" { "Operator token" } input #token type="password" name="token" autocomplete="current-password" required; }
-                button type="submit" { "Log in" }
+            @if can {
+                form.card.narrow method="post" action="/log-in" {
+                    p { label for="who" { "Your name" } input #who type="text" name="who" autocomplete="username" required maxlength="64" autofocus; }
+                    p { label for="token" { "Token" } input #token type="password" name="token" autocomplete="current-password" required; }
+                    p { button type="submit" { "Log in" } }
+                    p.soft { "The operator's token is what " code { "http.operator_token_file" } " of the worker names; the reader's, "
+                        code { "http.reader_token_file" } ", opens the pages and changes nothing. Your name stands in the audit beside what you do." }
+                }
+            }
+            @if !operator {
+                (notice(true, "This worker has no operator's token, so nobody can change anything here: set http.operator_token_file in its configuration and restart it."))
             }
         },
     )
@@ -202,23 +224,25 @@ pub(super) async fn log_in(
     if is_cross_site(&headers) {
         return refused(StatusCode::FORBIDDEN, "This came from another site; nothing was done.");
     }
-    if !access.operator.is_set() {
-        let why = "This worker has no operator token: set http.operator_token_file and restart it.";
-        return refused(StatusCode::FORBIDDEN, why);
+    if !access.operator.can_log_in() {
+        return (StatusCode::FORBIDDEN, form(&console, "")).into_response();
     }
     if access.tries.check().is_err() {
         let why = "Too many log-ins; wait a minute and try again.";
         return refused(StatusCode::TOO_MANY_REQUESTS, why);
     }
     let fields = Fields::of_form(&body);
-    if !fields.get("token").is_some_and(|token| access.operator.is_token(token)) {
+    let Some(right) = fields.get("token").and_then(|token| access.operator.right(token)) else {
         tracing::warn!("a log-in to the console with a wrong token");
-        return (StatusCode::UNAUTHORIZED, form("That is not the operator's token."))
-            .into_response();
-    }
+        let why = "That is not a token of this worker.";
+        return (StatusCode::UNAUTHORIZED, form(&console, why)).into_response();
+    };
     let who: String = fields.get("who").unwrap_or("operator").chars().take(64).collect();
-    let cookie = access.begin(&who);
-    let cookie = format!("{COOKIE}={cookie}; Path=/; HttpOnly; SameSite=Strict");
+    let cookie = access.begin(&who, right);
+    // Behind a proxy that speaks TLS, the browser says so by the page's origin.
+    let is_secure = text(&headers, "origin").is_some_and(|origin| origin.starts_with("https:"));
+    let secure = if is_secure { "; Secure" } else { "" };
+    let cookie = format!("{COOKIE}={cookie}; Path=/; HttpOnly; SameSite=Strict{secure}");
     ([(header::SET_COOKIE, cookie)], Redirect::to("/")).into_response()
 }
 

@@ -21,7 +21,7 @@ use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::{HeaderValue, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 use tokio::sync::watch;
 
 use crate::broker::dead_letters::{Review, Snapshot};
@@ -33,15 +33,54 @@ use fields::Fields;
 /// Bodies may have 1 MiB, and a form writes three characters for many a byte.
 const FORM_LIMIT: usize = 4 * 1024 * 1024;
 
+type Routes = Vec<(&'static str, MethodRouter<Shared>)>;
+
 /// All that changes something, and needs the operator's token. Logging in is the exception that leads there.
-pub const CHANGES: [&str; 6] = [
-    "/log-out",
-    "/dead-letters/prepare",
-    "/dead-letters/act",
-    "/dead-letters/note",
-    "/audit/undo",
-    "/jobs/stop",
-];
+fn changes() -> Routes {
+    vec![
+        (access::LOG_OUT, post(access::log_out)),
+        ("/dead-letters/prepare", post(orders::prepare)),
+        ("/dead-letters/act", post(orders::act)),
+        ("/dead-letters/note", post(letters::note)),
+        ("/audit/undo", post(audit::undo)),
+        ("/jobs/stop", post(jobs::stop)),
+    ]
+}
+
+/// What whoever may read can see.
+fn readings() -> Routes {
+    vec![
+        ("/", get(now::show)),
+        ("/events/now", get(now::events)),
+        ("/dead-letters", get(letters::list)),
+        ("/dead-letters/one", get(letters::one)),
+        ("/audit", get(audit::show)),
+        ("/jobs", get(jobs::show)),
+    ]
+}
+
+/// What everybody can see.
+fn open() -> Routes {
+    vec![
+        (LOG_IN, get(access::ask).post(access::log_in)),
+        ("/assets/htmx.min.js", get(|| async { script(include_str!("assets/htmx.min.js")) })),
+        ("/assets/htmx-sse.js", get(|| async { script(include_str!("assets/htmx-sse.js")) })),
+        ("/assets/console.css", get(|| async { style(include_str!("assets/console.css")) })),
+        ("/assets/icon.svg", get(|| async { image(include_str!("assets/icon.svg")) })),
+    ]
+}
+
+/// The one route that takes a post of anybody.
+pub const LOG_IN: &str = "/log-in";
+
+/// The paths of every route, by who may use it: changes, readings, open.
+pub fn paths() -> [Vec<&'static str>; 3] {
+    [changes(), readings(), open()].map(|of| of.into_iter().map(|(path, _)| path).collect())
+}
+
+fn together(routes: Routes) -> Router<Shared> {
+    routes.into_iter().fold(Router::new(), |router, (path, route)| router.route(path, route))
+}
 
 /// What the console needs of one lane.
 #[derive(Clone, Debug)]
@@ -106,31 +145,12 @@ pub fn router(lanes: Vec<Lane>, operator: Operator, listen: SocketAddr) -> Resul
         orders: orders::Orders::default(),
         jobs: jobs::Jobs::default(),
     });
-    let changes = Router::new()
-        .route("/log-out", post(access::log_out))
-        .route("/dead-letters/prepare", post(orders::prepare))
-        .route("/dead-letters/act", post(orders::act))
-        .route("/dead-letters/note", post(letters::note))
-        .route("/audit/undo", post(audit::undo))
-        .route("/jobs/stop", post(jobs::stop))
-        .layer(middleware::from_fn_with_state(Arc::clone(&console), access::may_change));
-    let reading = Router::new()
-        .route("/", get(now::show))
-        .route("/events/now", get(now::events))
-        .route("/dead-letters", get(letters::list))
-        .route("/dead-letters/one", get(letters::one))
-        .route("/audit", get(audit::show))
-        .route("/jobs", get(jobs::show))
-        .layer(middleware::from_fn_with_state(Arc::clone(&console), access::may_read));
-    let open = Router::new()
-        .route("/log-in", get(access::ask).post(access::log_in))
-        .route("/assets/htmx.min.js", get(|| async { script(include_str!("assets/htmx.min.js")) }))
-        .route("/assets/htmx-sse.js", get(|| async { script(include_str!("assets/htmx-sse.js")) }))
-        .route("/assets/console.css", get(|| async { style(include_str!("assets/console.css")) }))
-        .route("/assets/icon.svg", get(|| async { image(include_str!("assets/icon.svg")) }));
-    Ok(changes
-        .merge(reading)
-        .merge(open)
+    let may_change = middleware::from_fn_with_state(Arc::clone(&console), access::may_change);
+    let may_read = middleware::from_fn_with_state(Arc::clone(&console), access::may_read);
+    Ok(together(changes())
+        .layer(may_change)
+        .merge(together(readings()).layer(may_read))
+        .merge(together(open()))
         .layer(middleware::from_fn(secured))
         .layer(DefaultBodyLimit::max(FORM_LIMIT))
         .with_state(console))

@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use maud::{DOCTYPE, Markup, html};
 
-use super::access::{Session, Viewer};
+use super::access::{self, Session, Viewer};
 use super::text::visible;
 use super::{Console, Place};
 
@@ -73,7 +73,7 @@ pub(super) fn framed(
                     }
                     @match viewer {
                         Some(session) => form method="post" action="/log-out" {
-                            (csrf(session)) span.soft { (visible(&session.who)) " " } button.plain type="submit" { "Log out" }
+                            (csrf(session)) span.soft { (visible(&session.who)) @if access::operator(viewer).is_none() { " (reads)" } " " } button.plain type="submit" { "Log out" }
                         },
                         None => a href="/log-in" { "Log in" },
                     }

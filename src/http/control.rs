@@ -13,7 +13,7 @@ use axum::routing::post;
 use axum::{Json, Router};
 use serde::Deserialize;
 
-use super::{Lane, Operator};
+use super::{Lane, Operator, Right};
 use crate::control::{Answer, Command, Heard, Order, RECORD};
 use crate::core::Rate;
 use crate::status::Session;
@@ -56,6 +56,9 @@ async fn control(
     (code, Json(answer)).into_response()
 }
 
+/// Everything here that changes something.
+pub const CHANGES: [&str; 3] = ["/control/pause", "/control/resume", "/control/rate"];
+
 type Refused = (StatusCode, String);
 
 fn order<'a>(
@@ -67,6 +70,10 @@ fn order<'a>(
 ) -> Result<(&'a Lane, Order), Refused> {
     if !shared.operator.is_set() {
         let why = "this worker has no operator token: set http.operator_token_file and restart it";
+        return Err((StatusCode::FORBIDDEN, why.to_owned()));
+    }
+    if shared.operator.bearer(headers) == Some(Right::Read) {
+        let why = "this is the reader's token, which changes nothing: send the operator's";
         return Err((StatusCode::FORBIDDEN, why.to_owned()));
     }
     if !shared.operator.allows(headers) {

@@ -191,7 +191,8 @@ fn sample(key: &str, file: &str) -> String {
         | "api.auth.security_token"
         | "api.auth.access_key"
         | "api.auth.secret_key"
-        | "http.operator_token" => "text",
+        | "http.operator_token"
+        | "http.reader_token" => "text",
         key => panic!("a new key needs a sample here: {key}"),
     };
     value.to_owned()

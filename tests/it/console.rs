@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sluicegate::broker::dead_letters::Review;
 use sluicegate::config::values::Secret;
-use sluicegate::console::{self, CHANGES, Lane};
+use sluicegate::console::{self, LOG_IN, Lane};
 use sluicegate::contract::Rules;
 use sluicegate::http::{self, Operator};
 use sluicegate::status::Status;
@@ -32,19 +32,32 @@ async fn start() -> String {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let listener = http::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let address = listener.local_addr().unwrap();
-    let operator = Operator::new(Some(&Secret::new("s3cret")));
-    let router = console::router(vec![lane()], operator, address).unwrap();
+    let router = console::router(vec![lane()], operator(), address).unwrap();
     tokio::spawn(http::serve(listener, router, std::future::pending()));
     format!("http://{address}")
 }
 
+fn operator() -> Operator {
+    Operator::new(Some(&Secret::new("s3cret"))).with_reader(Some(&Secret::new("read")))
+}
+
+/// Made once: each one reads the system's certificates.
 fn client() -> reqwest::Client {
-    reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap()
+    static CLIENT: std::sync::OnceLock<reqwest::Client> = std::sync::OnceLock::new();
+    let build = || {
+        let redirects = reqwest::redirect::Policy::none();
+        reqwest::Client::builder().redirect(redirects).pool_max_idle_per_host(0).build().unwrap()
+    };
+    CLIENT.get_or_init(build).clone()
 }
 
 /// The cookie of a new session.
 async fn log_in(base: &str) -> String {
-    let form = "who=ada&token=s3cret";
+    log_in_with(base, "s3cret").await
+}
+
+async fn log_in_with(base: &str, token: &str) -> String {
+    let form = format!("who=ada&token={token}");
     let answer = client().post(format!("{base}/log-in")).body(form).send().await.unwrap();
     assert_eq!(answer.status(), 303);
     let cookie = answer.headers()["set-cookie"].to_str().unwrap().to_owned();
@@ -56,13 +69,24 @@ async fn log_in(base: &str) -> String {
 async fn nothing_changes_without_a_session_its_own_form_and_our_own_page() {
     let base = start().await;
     let post = |path: &str| client().post(format!("{base}{path}"));
-    for path in CHANGES {
+    let [changes, readings, open] = console::paths();
+    for path in &changes {
         assert_eq!(post(path).send().await.unwrap().status(), 401, "{path}");
         let forged = post(path).header("cookie", "sluice-session=0").body("csrf=0");
         assert_eq!(forged.send().await.unwrap().status(), 401, "{path}");
     }
+    // What reads takes no post at all, and of what is open only the log-in.
+    for path in readings.iter().chain(&open).filter(|path| **path != LOG_IN) {
+        for method in ["POST", "PUT", "PATCH", "DELETE"] {
+            let odd = client().request(method.parse().unwrap(), format!("{base}{path}"));
+            assert_eq!(odd.send().await.unwrap().status(), 405, "{method} {path}");
+        }
+    }
+    let reader = log_in_with(&base, "read").await;
     let cookie = log_in(&base).await;
-    for path in CHANGES {
+    for path in &changes {
+        let of_reader = post(path).header("cookie", &reader).send().await.unwrap();
+        assert_eq!(of_reader.status(), 403, "{path}");
         let no_form = post(path).header("cookie", &cookie).body("csrf=guess");
         assert_eq!(no_form.send().await.unwrap().status(), 403, "{path}");
         for (name, value) in [("origin", "https://evil.example"), ("sec-fetch-site", "cross-site")]
@@ -135,6 +159,47 @@ fn other_machines_need_a_token_to_be_configured() {
     let open: SocketAddr = "0.0.0.0:9464".parse().unwrap();
     let error = console::router(vec![lane()], Operator::default(), open).unwrap_err();
     assert!(error.contains("set http.operator_token_file"), "{error}");
-    let operator = Operator::new(Some(&Secret::new("s3cret")));
-    assert!(console::router(vec![lane()], operator, open).is_ok());
+    assert!(console::router(vec![lane()], operator(), open).is_ok());
+}
+
+/// A console that other machines could reach.
+async fn start_open() -> String {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let listener = http::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let router = console::router(vec![lane()], operator(), "0.0.0.0:1".parse().unwrap()).unwrap();
+    tokio::spawn(http::serve(listener, router, std::future::pending()));
+    format!("http://{address}")
+}
+
+#[tokio::test]
+async fn other_machines_read_with_either_token_and_nothing_without() {
+    let base = start_open().await;
+    let [_, readings, open] = console::paths();
+    for path in &readings {
+        let answer = client().get(format!("{base}{path}")).send().await.unwrap();
+        assert_eq!(answer.status(), 401, "{path}");
+    }
+    for path in &open {
+        let answer = client().get(format!("{base}{path}")).send().await.unwrap();
+        assert_eq!(answer.status(), 200, "{path}");
+    }
+    let cookie = log_in_with(&base, "read").await;
+    let page = client().get(&base).header("cookie", cookie).send().await.unwrap();
+    assert_eq!(page.status(), 200);
+    assert!(page.text().await.unwrap().contains("ada (reads)"));
+    let told = client().get(&base).bearer_auth("read").send().await.unwrap();
+    assert_eq!(told.status(), 200);
+}
+
+#[tokio::test]
+async fn behind_tls_the_cookie_is_for_tls_only() {
+    let base = start().await;
+    let host = base.strip_prefix("http://").unwrap();
+    for (origin, secure) in [(format!("https://{host}"), true), (base.clone(), false)] {
+        let form = client().post(format!("{base}/log-in")).body("who=ada&token=s3cret");
+        let answer = form.header("origin", origin).send().await.unwrap();
+        let cookie = answer.headers()["set-cookie"].to_str().unwrap();
+        assert_eq!(cookie.contains("; Secure"), secure, "{cookie}");
+    }
 }

@@ -20,17 +20,24 @@ struct Server {
 }
 
 async fn start() -> Server {
+    start_as_if_at("127.0.0.1:0").await
+}
+
+/// On loopback, with the rights of another address.
+async fn start_as_if_at(listen: &str) -> Server {
     let now = "2026-01-02T03:04:05Z".parse().unwrap();
     let (status, receiver) = watch::channel(Status::starting("lane", "worker-1", now));
     let (orders, heard) = mpsc::channel(1);
     let (_, orders) = watch::channel(Some(orders));
     let lane = Lane { metrics: Arc::new(Metrics::new(None).unwrap()), status: receiver, orders };
-    let operator = Operator::new(Some(&Secret::new("s3cret")));
+    let operator =
+        Operator::new(Some(&Secret::new("s3cret"))).with_reader(Some(&Secret::new("read")));
     let listener = http::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let base = format!("http://{}", listener.local_addr().unwrap());
     let (stop, stopping) = oneshot::channel();
     let stopping = async { drop(stopping.await) };
-    let task = tokio::spawn(http::serve(listener, http::router(vec![lane], operator), stopping));
+    let router = http::router(vec![lane], operator, listen.parse().unwrap());
+    let task = tokio::spawn(http::serve(listener, router, stopping));
     Server { base, status, heard, stop, task }
 }
 
@@ -99,6 +106,30 @@ async fn a_port_in_use_is_told_with_what_to_do() {
         error.starts_with("cannot listen on 127.0.0.1:") && error.contains("set http.listen"),
         "{error}"
     );
+}
+
+#[tokio::test]
+async fn other_machines_read_the_status_with_a_token_and_the_rest_without() {
+    let server = start_as_if_at("0.0.0.0:9464").await;
+    for path in ["/metrics", "/healthz"] {
+        assert_eq!(server.get(path).await.0, 200, "{path}");
+    }
+    assert_eq!(server.get("/readyz").await.0, 503, "it has no session");
+    let (code, why) = server.get("/status").await;
+    assert!(code == 401 && why.contains("Authorization: Bearer TOKEN"), "{code} {why}");
+    for (token, code) in [("read", 200), ("s3cret", 200), ("guess", 401)] {
+        let asked = reqwest::Client::new().get(format!("{}/status", server.base));
+        assert_eq!(asked.bearer_auth(token).send().await.unwrap().status(), code, "{token}");
+    }
+    let (code, said) = gate(&server.base, &["status"]).await;
+    assert!(code == Some(0) && said.contains("lane: "), "{code:?} {said}");
+    // The reader's token steers nothing.
+    for path in http::CHANGES {
+        let order = reqwest::Client::new().post(format!("{}{path}", server.base));
+        assert_eq!(order.bearer_auth("read").send().await.unwrap().status(), 403, "{path}");
+        let order = reqwest::Client::new().post(format!("{}{path}", server.base));
+        assert_eq!(order.send().await.unwrap().status(), 401, "{path}");
+    }
 }
 
 #[test]

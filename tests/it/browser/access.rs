@@ -13,7 +13,7 @@ async fn a_wrong_token_is_told_and_the_right_one_leads_to_a_session_that_ends() 
     browser.type_in("#who", "ada").await;
     browser.type_in("#token", "guess").await;
     browser.follow("main form button").await;
-    browser.until_text("That is not the operator's token").await;
+    browser.until_text("That is not a token of this worker").await;
     // The browser itself writes down that the answer was a 401.
     let complaints = browser.complaints().await;
     assert!(complaints.len() == 1 && complaints[0].contains("401"), "{complaints:?}");
