@@ -18,6 +18,7 @@ pub mod contract;
 pub mod control;
 pub mod core;
 pub mod enqueue;
+pub mod export;
 pub mod http;
 pub mod intake;
 pub mod logging;

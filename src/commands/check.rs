@@ -10,7 +10,6 @@ use jiff::{SignedDuration, Timestamp};
 use super::{Exit, Failure, World, lane, online, plan_file, print};
 use crate::broker;
 use crate::config::{Config, values};
-use crate::core::schedule::Schedule;
 use crate::plan::{self, Forecast, Hold, Pace, Report, SurveyError};
 use crate::status::Status;
 
@@ -136,21 +135,7 @@ impl Args {
     }
 
     fn pace(&self, config: &Config) -> Pace {
-        Pace { answer: self.answer, migration: self.migration, ..pace(config) }
-    }
-}
-
-/// How fast the worker of this configuration may go, by guesses for what only the API knows.
-pub(super) fn pace(config: &Config) -> Pace {
-    Pace {
-        rates: config.limits.rates.clone(),
-        margin: config.limits.margin,
-        max_in_flight: config.limits.max_in_flight,
-        max_running: config.limits.max_running,
-        schedule: Schedule::new(config.schedule.windows.clone()),
-        timeout: config.api.timeout,
-        answer: Duration::from_millis(300),
-        migration: Duration::from_secs(4 * 3600),
+        Pace { answer: self.answer, migration: self.migration, ..Pace::new(config.core()) }
     }
 }
 
@@ -219,18 +204,23 @@ pub(super) fn in_words(forecast: &Forecast, pace: &Pace) -> String {
     match forecast.held_by {
         None => {}
         Some(Hold::Rate) => {
-            let rates: Vec<String> = pace.rates.iter().map(ToString::to_string).collect();
+            let rates: Vec<String> =
+                pace.settings.gate.rates.iter().map(ToString::to_string).collect();
             let _ = write!(text, "; bound by limits.rates ({})", rates.join(", "));
         }
         Some(Hold::InFlight) => {
-            let _ = write!(text, "; bound by limits.max_in_flight ({})", pace.max_in_flight);
+            let _ = write!(
+                text,
+                "; bound by limits.max_in_flight ({})",
+                pace.settings.gate.max_in_flight
+            );
         }
         Some(Hold::Running) => {
             let hours = SignedDuration::try_from(pace.migration).unwrap_or_default();
             let _ = write!(
                 text,
                 "; bound by limits.max_running ({}), if a migration runs {hours:#} (--migration)",
-                pace.max_running
+                pace.settings.max_running
             );
         }
         Some(Hold::Schedule) => text.push_str("; bound by schedule.windows"),

@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::enqueue::{self, EnqueueError};
 use crate::intake::is_batch_id;
 use crate::plan::batch::{Batch, BatchError, Head, State};
-use crate::plan::{self, Plan, Report, Survey, SurveyError};
+use crate::plan::{self, Pace, Plan, Report, Survey, SurveyError};
 use crate::results::{Enqueued, Opened};
 
 #[derive(Debug, clap::Args)]
@@ -71,7 +71,8 @@ pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
     let runtime = super::runtime()?;
     let head = runtime.block_on(enqueue(args, &config, &survey, world))?;
     if args.watch {
-        let follow = watch::Follow { batch: head.batch, until_done: true, json: args.json };
+        let follow =
+            watch::Follow { batch: head.batch, until_done: true, json: args.json, export: None };
         return runtime.block_on(watch::follow(&config, &follow, world));
     }
     Ok(Exit::Done)
@@ -258,7 +259,7 @@ fn confirms(head: &Head, at: Timestamp) -> Result<bool, Failure> {
 }
 
 fn tell(args: &Args, config: &Config, survey: &Survey, head: &Head, waiting: u64) {
-    let pace = check::pace(config);
+    let pace = Pace::new(config.core());
     let forecast = plan::forecast(&pace, waiting, survey.report.loads(), Timestamp::now());
     if args.json {
         let skipped = survey.report.rows - survey.report.valid;

@@ -17,8 +17,8 @@ use crate::api::Client;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::core::gate::Reason;
-use crate::core::{Core, Ending, Job, Now, Outcome, Query, Verdict};
-use crate::plan::{self, Survey, SurveyError};
+use crate::core::{Core, Ending, Job, Now, Outcome, Query, Settings, Verdict};
+use crate::plan::{self, Pace, Survey, SurveyError};
 use crate::progress::failure_line;
 use crate::results;
 use crate::source::Settled;
@@ -31,7 +31,8 @@ Nothing is sent unless every row is valid. PLAN.results.jsonl, beside the plan, 
 is the journal: after Ctrl-C or a crash run the same command again, it goes on, looks up what is in
 doubt and creates nothing twice. Ctrl-C lets what is in flight end; a second one stops at once.
 Examples: sluice submit plan.xlsx -c lane.toml --dry-run
-          sluice submit plan.csv -c lane.toml -o limits.rates=2/s")]
+          sluice submit plan.csv -c lane.toml -o limits.rates=2/s
+          sluice submit plan.csv -c lane.toml --failed")]
 pub(super) struct Args {
     /// The plan: .csv, .xlsx, .jsonl or .json
     plan: PathBuf,
@@ -39,6 +40,9 @@ pub(super) struct Args {
     reading: plan_file::Args,
     #[command(flatten)]
     lane: lane::Args,
+    /// Try again what did not end well
+    #[arg(long)]
+    failed: bool,
     /// Say what would be sent; send and write nothing
     #[arg(long)]
     dry_run: bool,
@@ -56,18 +60,30 @@ pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
     let config = args.lane.load(world, !args.dry_run)?.config;
     let survey = survey(args, &config)?;
     if args.dry_run {
-        let past = Journal::peek(&args.plan).map_err(Failure::usage)?;
+        let mut past = Journal::peek(&args.plan).map_err(Failure::usage)?;
         check_head(args, &config, &survey, &past)?;
+        again(args, &mut past);
         return Ok(tell_dry_run(args, &config, &survey, &past));
     }
     let _level = crate::logging::start(&config.log).map_err(Failure::usage)?;
-    let (journal, past) = Journal::open(&args.plan).map_err(Failure::usage)?;
+    let (journal, mut past) = Journal::open(&args.plan).map_err(Failure::usage)?;
     check_head(args, &config, &survey, &past)?;
+    again(args, &mut past);
     let tally = Tally::of(&survey, &past);
     if tally.left() == 0 {
         return Ok(tell(args, &past.head.map_or_else(String::new, |head| head.batch), &tally));
     }
     super::runtime()?.block_on(submit(args, config, &survey, journal, past, world))
+}
+
+/// What `--failed` asks for.
+fn again(args: &Args, past: &mut Past) {
+    if args.failed {
+        match past.forget_failures() {
+            0 => eprintln!("--failed: none has failed"),
+            failed => eprintln!("{failed} that did not end well are tried again"),
+        }
+    }
 }
 
 /// Reads the whole plan; what is wrong with it ends the command here, before anything is sent.
@@ -148,12 +164,9 @@ async fn submit(
     let plan = args.reading.open(&args.plan, config.contract.rules())?;
     let source = Rows::start(plan, journal, past, source).map_err(Failure::usage)?;
     let trouble = source.trouble();
-    let mut settings = config.core();
-    settings.max_hold = NO_MAX_HOLD;
-    settings.gate.margin += SYNC;
     let refresher = client.clone();
     let renewal = tokio::spawn(async move { refresher.keep_fresh().await });
-    let worker = Worker::new(source, Arc::new(client), teller, settings, clock);
+    let worker = Worker::new(source, Arc::new(client), teller, settings(&config), clock);
     work(worker, &mut signals, trouble.clone()).await;
     renewal.abort();
     bar.finish_and_clear();
@@ -169,6 +182,14 @@ async fn submit(
         }),
         None => Ok(exit),
     }
+}
+
+/// What the worker goes by here.
+fn settings(config: &Config) -> Settings {
+    let mut settings = config.core();
+    settings.max_hold = NO_MAX_HOLD;
+    settings.gate.margin += SYNC;
+    settings
 }
 
 /// Until every row has ended, or a signal or trouble stops it. A second signal ends the process.
@@ -265,7 +286,7 @@ impl Tally {
 
 fn tell_dry_run(args: &Args, config: &Config, survey: &Survey, past: &Past) -> Exit {
     let tally = Tally::of(survey, past);
-    let pace = check::pace(config);
+    let pace = Pace { starts_now: true, ..Pace::new(settings(config)) };
     let loads = survey.report.loads();
     // Which rows are left does not matter to the forecast, only how many.
     let ended = usize::try_from(tally.ended()).unwrap_or(usize::MAX).min(loads.len());
@@ -309,6 +330,11 @@ fn tell(args: &Args, batch: &str, tally: &Tally) -> Exit {
     }
     if left > 0 {
         eprintln!("{left} are left: run the same command again to go on");
+    } else if failed > 0 {
+        eprintln!(
+            "{failed} did not end well; the results say why. When the cause is mended, --failed tries them again; rows \
+             that must change go into a plan of their own"
+        );
     }
     if failed + left == 0 { Exit::Done } else { Exit::NotAllWell }
 }

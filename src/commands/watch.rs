@@ -13,6 +13,7 @@ use crate::broker::{From, PlannerError};
 use crate::config::Config;
 use crate::config::values::{parse_duration, show_duration};
 use crate::core::Outcome;
+use crate::export::Target;
 use crate::progress::{Batches, Change, Progress, Summary, failure_line};
 use crate::results::Event;
 use crate::watch::{Results, beginning};
@@ -22,7 +23,7 @@ use crate::watch::{Results, beginning};
 At a terminal it follows the batch to its end; elsewhere it tells how things stand, or waits with
 --until-done.
 Ends with 1 if --until-done and some requests did not end well. Without BATCH it lists the batches.
-Examples: sluice watch 019ab0d0-...        sluice watch nightly --until-done --json")]
+Examples: sluice watch 019ab0d0-...        sluice watch nightly --until-done --export report.html")]
 pub(super) struct Args {
     /// The batch's id, as `sluice enqueue` printed it
     batch: Option<String>,
@@ -37,6 +38,12 @@ pub(super) struct Args {
     /// JSON lines on stdout: each result as it comes, the summary last
     #[arg(long)]
     json: bool,
+    /// At the end write a report, a row a server: .csv, .xlsx or .html
+    #[arg(long, value_name = "FILE", requires = "batch")]
+    export: Option<Target>,
+    /// Replace the file of --export
+    #[arg(long, requires = "export")]
+    overwrite: bool,
 }
 
 /// What to follow.
@@ -45,15 +52,24 @@ pub(super) struct Follow {
     pub(super) batch: String,
     pub(super) until_done: bool,
     pub(super) json: bool,
+    /// Where the report goes, and whether it may replace one.
+    pub(super) export: Option<(Target, bool)>,
 }
 
 pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
     let config = args.lane.load(world, false)?.config;
     let runtime = super::runtime()?;
+    if let Some(target) = &args.export {
+        target.check(args.overwrite).map_err(Failure::usage)?;
+    }
     match &args.batch {
         Some(batch) => {
-            let follow =
-                Follow { batch: batch.clone(), until_done: args.until_done, json: args.json };
+            let follow = Follow {
+                batch: batch.clone(),
+                until_done: args.until_done,
+                json: args.json,
+                export: args.export.clone().map(|target| (target, args.overwrite)),
+            };
             runtime.block_on(self::follow(&config, &follow, world))
         }
         None => runtime.block_on(list(&config, args.since, args.json)),
@@ -93,8 +109,25 @@ pub(super) async fn follow(
     }
     screen.close(&progress);
     results.close().await;
+    if let Some((target, overwrite)) = &follow.export {
+        export(target, *overwrite, &progress)?;
+    }
     let failed = progress.failed() > 0 && (follow.until_done || progress.is_done());
     Ok(if failed { Exit::NotAllWell } else { Exit::Done })
+}
+
+fn export(target: &Target, overwrite: bool, progress: &Progress) -> Result<(), Failure> {
+    let zone = TimeZone::system();
+    target.write(progress, Timestamp::now(), &zone, overwrite).map_err(Failure::usage)?;
+    let (file, rows) = (target.file.display(), progress.settled());
+    eprintln!("{file}: {rows} requests, one a row");
+    let left = progress.total().map_or(0, |total| total.saturating_sub(rows));
+    if left > 0 {
+        eprintln!(
+            "{left} have not ended yet and are not in it: write it again later, with --overwrite"
+        );
+    }
+    Ok(())
 }
 
 async fn open(config: &Config, from: From) -> Result<Results, Failure> {

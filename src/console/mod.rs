@@ -11,7 +11,7 @@ mod letters;
 mod now;
 mod orders;
 mod page;
-mod text;
+pub(crate) mod text;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 pub(super) const LONGEST: usize = 64 * 1024;
 
 /// Control characters and marks that turn the direction of a text become visible.
-pub(super) fn visible(text: &str) -> Cow<'_, str> {
+pub(crate) fn visible(text: &str) -> Cow<'_, str> {
     let hidden = |c: char| {
         c.is_control() && !matches!(c, '\n' | '\t')
             || matches!(c, '\u{061c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')

@@ -41,6 +41,8 @@ struct Count {
     next: usize,
     /// Source servers of the rows so far, and tasks that were counted but not listed.
     sources: HashSet<Box<str>>,
+    /// Our own that are there and wait for somebody to start them.
+    idle: HashSet<Box<str>>,
     unlisted: usize,
 }
 
@@ -121,6 +123,7 @@ impl Running {
             begun: now,
             next: 0,
             sources: HashSet::new(),
+            idle: HashSet::new(),
             unlisted: 0,
         });
     }
@@ -140,6 +143,8 @@ impl Running {
             };
             if takes {
                 count.sources.insert(task.source_server_id.as_str().into());
+            } else if own.is_some() {
+                count.idle.insert(task.source_server_id.as_str().into());
             }
         }
         // More than a page: those not listed count, whatever they are.
@@ -163,10 +168,11 @@ impl Running {
 
     fn complete(&mut self, now: Moment, count: Count) {
         let before = self.taken();
-        let Count { begun, sources, unlisted, .. } = count;
+        let Count { begun, sources, idle, unlisted, .. } = count;
         let look_again = self.look_again;
         self.own.retain(|source, own| {
-            let listed = sources.contains(source);
+            // Forgotten, an idle one would count as a foreign one that is about to run.
+            let listed = sources.contains(source) || idle.contains(source);
             let ended = own.seen && !listed;
             let never_came = !listed && begun >= own.since + look_again;
             own.seen |= listed;
@@ -298,6 +304,18 @@ mod tests {
         assert_eq!(running.taken(), 0);
         count(&mut running, 4, [vec![], vec![task("a", 1)], vec![]]);
         assert_eq!(running.taken(), 1);
+    }
+
+    #[test]
+    fn a_task_that_waits_to_be_started_stays_our_own_however_long() {
+        let mut running = watched(9);
+        running.started(now(1).at, "a", false);
+        for at in [50, 100, 500] {
+            count(&mut running, at, [vec![task("a", 1)], vec![], vec![]]);
+            assert_eq!(running.taken(), 0, "after {at} s");
+        }
+        count(&mut running, 510, [vec![], vec![], vec![]]);
+        assert!(running.own.is_empty());
     }
 
     #[test]

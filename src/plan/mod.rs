@@ -34,6 +34,7 @@ use bytes::Bytes;
 use jiff::tz::TimeZone;
 
 pub use check::{Check, Report, check};
+pub(crate) use csv::csv_cell;
 pub use explain::{UnknownField, explain};
 pub use finding::Finding;
 pub use forecast::{Forecast, Hold, Load, Pace, forecast};

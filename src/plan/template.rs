@@ -8,7 +8,7 @@ use rust_xlsxwriter::{
 
 use super::settings::SETTINGS;
 use super::tree::Node;
-use super::{Format, cell::Cell};
+use super::{Format, cell::Cell, csv_cell};
 use crate::contract::{Field, Kind, Need, fields, parts};
 
 /// What a column of the template is about.
@@ -100,19 +100,11 @@ fn csv() -> String {
     // the mark makes Excel read the file as UTF-8
     let mut text = "\u{feff}".to_owned();
     for (label, cells) in rows(&columns) {
-        let cells: Vec<String> = std::iter::once(label).chain(cells).map(csv_cell).collect();
+        let cells: Vec<_> = std::iter::once(label).chain(cells).map(csv_cell).collect();
         text.push_str(&cells.join(","));
         text.push_str("\r\n");
     }
     text
-}
-
-fn csv_cell(text: &str) -> String {
-    if text.contains(['"', ',', '\n']) {
-        format!("\"{}\"", text.replace('"', "\"\""))
-    } else {
-        text.to_owned()
-    }
 }
 
 fn jsonl() -> String {

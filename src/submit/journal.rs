@@ -76,6 +76,21 @@ pub struct Past {
     pub ended: HashMap<Run, Outcome>,
 }
 
+impl Past {
+    /// As if what did not end well had not ended: how many that are. What may be there all the same is in doubt.
+    pub fn forget_failures(&mut self) -> usize {
+        let before = self.ended.len();
+        let Self { started, ended, .. } = self;
+        ended.retain(|run, outcome| {
+            if matches!(outcome, Outcome::Unknown | Outcome::Exhausted) {
+                started.insert(*run);
+            }
+            !outcome.is_dead_letter()
+        });
+        before - self.ended.len()
+    }
+}
+
 /// Why the file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
@@ -289,6 +304,8 @@ fn read(path: &Path, file: &File) -> Result<(Past, u64), JournalError> {
             }
             (Line::Started(Begun { started, .. }), true) => {
                 past.started.insert(Run(started));
+                // It had failed, and is tried again.
+                past.ended.remove(&Run(started));
             }
             (Line::Result { data: Ended { run, outcome } }, true) => {
                 past.started.remove(&Run(run));

@@ -42,7 +42,7 @@ fn helps() -> Vec<(String, String)> {
 #[test]
 fn the_help_of_every_command_fits_a_screen_and_has_an_example() {
     for (name, help) in helps() {
-        assert!(help.lines().count() <= 45, "{name} has {} lines:\n{help}", help.lines().count());
+        assert!(help.lines().count() <= 40, "{name} has {} lines:\n{help}", help.lines().count());
         let longest = help.lines().map(|line| line.chars().count()).max().unwrap();
         assert!(longest <= 100, "{name} has a line of {longest}:\n{help}");
         // A command that only holds others leaves the examples to them.
@@ -130,15 +130,26 @@ fn schemas_completions_and_man_pages_are_written() {
         let schema: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
         assert!(schema["properties"].is_object(), "{of}: {schema}");
     }
+    let commands: Vec<String> = helps().into_iter().map(|(name, _)| name).collect();
     for shell in ["bash", "zsh", "fish"] {
         let output = sluice(&["completions", shell], &[]);
-        assert!(String::from_utf8(output.stdout).unwrap().contains("config"), "{shell}");
+        let script = String::from_utf8(output.stdout).unwrap();
+        for command in &commands {
+            let last = command.split(' ').next_back().unwrap();
+            assert!(script.contains(last), "{shell} does not complete {command}");
+        }
     }
     let dir = tempfile::tempdir().unwrap();
     assert_eq!(
         sluice(&["completions", "--man", dir.path().to_str().unwrap()], &[]).status.code(),
         Some(0)
     );
+    for command in &commands {
+        let page = dir.path().join(format!("{}.1", command.replace(' ', "-")));
+        let page = std::fs::read_to_string(&page)
+            .unwrap_or_else(|error| panic!("{}: {error}", page.display()));
+        assert!(page.contains(".SH SYNOPSIS"), "{command}: {page}");
+    }
     let page = std::fs::read_to_string(dir.path().join("sluice-config-check.1")).unwrap();
     assert!(page.contains("Report all problems at once"), "{page}");
 }

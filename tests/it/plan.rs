@@ -267,60 +267,67 @@ fn excel_numbers_dates_and_errors_are_understood() {
     );
 }
 
+/// Twenty-five different mistakes: (row of the sheet, column, what stands there).
+pub(crate) const MISTAKES: [(u32, u16, &str); 25] = [
+    (2, 0, "web 1"),
+    (5, 1, "FILE"),
+    (9, 2, "Linux"),
+    (17, 3, ""),
+    (33, 4, ""),
+    (65, 5, ""),
+    (100, 7, "40 GB"),
+    (101, 7, "-1"),
+    (102, 8, ""),
+    (103, 9, ""),
+    (104, 10, ""),
+    (105, 11, ""),
+    (200, 12, "high"),
+    (201, 12, "65536"),
+    (202, 12, "1.5"),
+    (203, 13, "maybe"),
+    (204, 0, "a.b"),
+    (205, 0, ""),
+    (206, 1, ""),
+    (207, 12, "-1"),
+    (300, 7, "4.29E+10"),
+    (301, 13, "2"),
+    (500, 3, "000000000000000000000000000000000400"),
+    (600, 5, "vm-500"),
+    (1001, 0, "naïve"),
+];
+
+/// A thousand rows in a workbook, with these mistakes.
+pub(crate) fn thousand(mistakes: &[(u32, u16, &str)]) -> Vec<u8> {
+    let mut book = Workbook::new();
+    let sheet = book.add_worksheet();
+    sheet.write_row(0, 0, HEADER).unwrap();
+    for row in 1..=1000_u32 {
+        for (column, text) in (0_u16..).zip(cells(row as usize)) {
+            let wrong = mistakes.iter().find(|(at, of, _)| (*at, *of) == (row + 1, column));
+            let text = wrong.map_or(text.as_str(), |(_, _, text)| text);
+            sheet.write(row, column, text).unwrap();
+        }
+    }
+    book.save_to_buffer().unwrap()
+}
+
+/// The places of the mistakes: row, and column as a spreadsheet calls it.
+pub(crate) fn places() -> Vec<(u64, String)> {
+    let letter = |column: u16| char::from(b'A' + u8::try_from(column).unwrap()).to_string();
+    MISTAKES.iter().map(|(row, column, _)| (u64::from(*row), letter(*column))).collect()
+}
+
 #[test]
 fn twenty_five_mistakes_in_a_thousand_rows_are_all_named() {
     let desk = Desk::new();
-    // (row of the sheet, column, what stands there)
-    let mistakes: [(u32, u16, &str); 25] = [
-        (2, 0, "web 1"),
-        (5, 1, "FILE"),
-        (9, 2, "Linux"),
-        (17, 3, ""),
-        (33, 4, ""),
-        (65, 5, ""),
-        (100, 7, "40 GB"),
-        (101, 7, "-1"),
-        (102, 8, ""),
-        (103, 9, ""),
-        (104, 10, ""),
-        (105, 11, ""),
-        (200, 12, "high"),
-        (201, 12, "65536"),
-        (202, 12, "1.5"),
-        (203, 13, "maybe"),
-        (204, 0, "a.b"),
-        (205, 0, ""),
-        (206, 1, ""),
-        (207, 12, "-1"),
-        (300, 7, "4.29E+10"),
-        (301, 13, "2"),
-        (500, 3, "000000000000000000000000000000000400"),
-        (600, 5, "vm-500"),
-        (1001, 0, "naïve"),
-    ];
-    let file = desk.sheet("plan.xlsx", |sheet| {
-        sheet.write_row(0, 0, HEADER).unwrap();
-        for row in 1..=1000_u32 {
-            for (column, text) in (0_u16..).zip(cells(row as usize)) {
-                let wrong = mistakes.iter().find(|(at, of, _)| (*at, *of) == (row + 1, column));
-                let text = wrong.map_or(text.as_str(), |(_, _, text)| text);
-                sheet.write(row, column, text).unwrap();
-            }
-        }
-    });
-    let report = check(&file, &options());
+    let report = check(&desk.file("plan.xlsx", thousand(&MISTAKES)), &options());
     assert_eq!((report.rows, report.valid, report.more_findings), (1000, 975, 0));
-    let told: Vec<(u64, &str)> = report
+    let told: Vec<_> = report
         .findings
         .iter()
-        .map(|finding| (finding.row, finding.column.as_deref().unwrap_or("-")))
+        .map(|finding| (finding.row, finding.column.clone().unwrap_or_default()))
         .collect();
-    let letters = ["A", "B", "C", "D", "E", "F", "G", "H", "I", "J", "K", "L", "M", "N"];
-    let expected: Vec<(u64, &str)> = mistakes
-        .iter()
-        .map(|(row, column, _)| (u64::from(*row), letters[*column as usize]))
-        .collect();
-    assert_eq!(told, expected, "{:#?}", report.findings);
+    assert_eq!(told, places(), "{:#?}", report.findings);
 }
 
 #[test]

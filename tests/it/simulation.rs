@@ -13,12 +13,14 @@ mod worker;
 mod world;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
-use sluicegate::core::{Settings, gate};
+use sluicegate::core::{Request, Settings, gate};
+use sluicegate::plan::{Load, Pace, forecast};
 
-use history::History;
+use history::{History, epoch};
 use world::World;
 
 /// Says which history was running when a check, here or in the core, failed.
@@ -121,4 +123,48 @@ fn a_thousand_waiting_requests_go_in_order_and_within_the_rate() {
     world.run();
     let pace = world.checks.pace();
     assert!((0.98 * 150.0..150.5).contains(&pace), "{pace} calls a second");
+}
+
+/// What really happened in virtual time, and what the forecast said before, in seconds.
+fn forecast_and_reality(settings: Settings, requests: usize, lasts: Option<u64>) -> (f64, f64) {
+    let lasts = lasts.map(Duration::from_secs);
+    let calm = History::calm(&mut SmallRng::seed_from_u64(7), requests, settings);
+    let history = History { lasts, ..calm };
+    let pace = Pace {
+        starts_now: true,
+        // What a POST takes there in the mean.
+        answer: Duration::from_millis(225),
+        migration: lasts.unwrap_or_default(),
+        ..Pace::new(history.settings.clone())
+    };
+    let load = |request: &Request| Load { not_before: None, starts: request.starts };
+    let loads: Vec<_> = history.requests.iter().map(load).collect();
+    let told = forecast(&pace, 0, &loads, epoch()).unwrap().seconds;
+    let mut world = World::new(7, history, false);
+    let begun = world.now;
+    world.run();
+    (told, (world.now - begun).as_secs_f64())
+}
+
+#[test]
+fn a_forecast_comes_true_within_a_twentieth() {
+    let gate = |rates: &[&str]| gate::Settings {
+        rates: rates.iter().map(|rate| rate.parse().unwrap()).collect(),
+        ..gate::Settings::default()
+    };
+    let bound = |gate, max_running| Settings { gate, max_running, ..Settings::default() };
+    let cases = [
+        ("a rate", bound(gate(&["5/s"]), 0), 300, None),
+        ("two rates", bound(gate(&["2/s", "60/min"]), 0), 300, None),
+        ("short migrations", bound(gate(&["5/s"]), 5), 60, Some(12)),
+        ("migrations", bound(gate(&["2/s", "60/min"]), 10), 100, Some(60)),
+        ("a rate that counts share", bound(gate(&["1/s"]), 20), 100, Some(90)),
+        ("long migrations", bound(gate(&["2/s"]), 100), 500, Some(4 * 3_600)),
+    ];
+    for (what, settings, requests, lasts) in cases {
+        let (told, took) = forecast_and_reality(settings, requests, lasts);
+        println!("bound by {what}: forecast {told:.1} s, took {took:.1} s");
+        let off = (told / took - 1.0).abs();
+        assert!(off <= 0.05, "bound by {what}: forecast {told:.1} s, took {took:.1} s");
+    }
 }

@@ -329,6 +329,37 @@ async fn exit_codes_say_how_it_went() {
     desk.every_server_exactly_once(2);
 }
 
+/// One is refused and one meets a service error, at first. Then the API is well again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_did_not_end_well_is_tried_again_when_asked_and_nothing_else_is() {
+    let trouble = json!({ "faults": [
+        { "source": "s1", "call": "create", "do": { "answer": { "status": 400, "code": "SMS.0202", "message": "no" } } },
+        { "source": "s2", "call": "create", "do": { "answer": {} } },
+    ] });
+    let desk = Desk::new(5, trouble).await;
+    let failed = desk.run(&["--json", "-o", "retry.attempts=2"]).await;
+    assert_eq!(failed.status.code(), Some(1), "{}", text(&failed.stderr));
+    assert!(text(&failed.stderr).contains("--failed tries them again"), "{}", text(&failed.stderr));
+    let summary: Value = serde_json::from_slice(&failed.stdout).unwrap();
+    assert_eq!((&summary["failed"], &summary["left"]), (&json!(2), &json!(0)), "{summary}");
+    desk.sandbox.set_faults(Vec::new()).unwrap();
+    let calls = desk.sandbox.stats(&[]).calls(Kind::Create);
+    // Without being asked nothing is done again.
+    assert_eq!(desk.run(&[]).await.status.code(), Some(1));
+    assert_eq!(desk.sandbox.stats(&[]).calls(Kind::Create), calls);
+    let again = desk.run(&["--failed", "--json"]).await;
+    assert_eq!(again.status.code(), Some(0), "{}", text(&again.stderr));
+    assert!(text(&again.stderr).contains("2 that did not end well are tried again"));
+    let summary: Value = serde_json::from_slice(&again.stdout).unwrap();
+    assert_eq!(summary["outcomes"], json!({ "created": 5 }), "{summary}");
+    let stats = desk.sandbox.stats(&[]);
+    assert_eq!((stats.tasks.created, stats.created_twice.sources), (5, 0));
+    assert_eq!(stats.calls(Kind::Create), calls + 2);
+    let none = desk.run(&["--failed"]).await;
+    assert_eq!(none.status.code(), Some(0));
+    assert!(text(&none.stderr).contains("none has failed"), "{}", text(&none.stderr));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dry_run_writes_and_sends_nothing() {
     let desk = Desk::new(7, json!({})).await;

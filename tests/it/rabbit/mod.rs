@@ -13,6 +13,7 @@ mod network;
 mod places;
 mod planner;
 mod process;
+mod report;
 mod review;
 mod secrets;
 mod traps;

@@ -1,7 +1,7 @@
 //! What if the network fails? A TCP proxy on a free port in front of any other, for RabbitMQ and for the API, whose
 //! connections can be frozen, cut, reset, refused, delayed and swallowed.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -75,7 +75,12 @@ pub(crate) struct Proxy {
 
 impl Proxy {
     pub(crate) async fn start(target: SocketAddr) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::start_at("127.0.0.1".parse().unwrap(), target).await
+    }
+
+    /// On a free port of this address.
+    pub(crate) async fn start_at(address: IpAddr, target: SocketAddr) -> Self {
+        let listener = TcpListener::bind((address, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (carry, _) = watch::channel(Carry::Pass);
         let (breaks, _) = watch::channel((0, How::Close));
