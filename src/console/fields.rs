@@ -1,21 +1,26 @@
 //! What did a form or an address say? Names may repeat: every box that is ticked has the same one.
 
 use axum::body::Bytes;
+use jiff::Timestamp;
 
 use crate::review::Filter;
 
-/// The filter's fields, with what people call them.
-pub(super) const FILTER: [(&str, &str); 9] = [
-    ("cause", "Cause, outcome or code"),
-    ("batch", "Batch"),
-    ("source_server", "Source server"),
-    ("name", "Name contains"),
-    ("region", "Region"),
-    ("project", "Project"),
-    ("from", "Failed from (2026-01-31T12:00Z)"),
-    ("to", "Failed before"),
-    ("text", "Text in the body"),
+/// A field of the filter: its name, what people call it, and where in a [`Filter`] it stands.
+type Text = (&'static str, &'static str, fn(&mut Filter) -> &mut Option<String>);
+
+/// The texts of the filter that are typed.
+pub(super) const TEXTS: [Text; 6] = [
+    ("batch", "Batch", |filter| &mut filter.batch),
+    ("source_server", "Source server", |filter| &mut filter.source_server),
+    ("name", "Name contains", |filter| &mut filter.name),
+    ("region", "Region", |filter| &mut filter.region),
+    ("project", "Project", |filter| &mut filter.project),
+    ("text", "Text in the body", |filter| &mut filter.text),
 ];
+
+fn is_condition(name: &str) -> bool {
+    matches!(name, "cause" | "from" | "to" | "id") || TEXTS.iter().any(|(text, ..)| *text == name)
+}
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Fields(Vec<(String, String)>);
@@ -45,33 +50,46 @@ impl Fields {
     /// # Errors
     /// A time is none.
     pub(super) fn filter(&self) -> Result<Filter, String> {
-        let text = |name: &str| self.get(name).map(str::to_owned);
-        let time = |name: &str| {
-            let Some(text) = self.get(name) else { return Ok(None) };
-            let wrong =
-                |_| format!("{name}: {text:?} is no time; write it like 2026-01-31T12:00:00Z");
-            text.parse().map(Some).map_err(wrong)
+        let ids = self.all("id").map(str::to_owned).collect();
+        let cause = self.get("cause").map(str::to_owned);
+        let (from, to) = (self.time("from")?, self.time("to")?);
+        let mut filter = Filter { ids, cause, from, to, ..Filter::default() };
+        for (name, _, place) in TEXTS {
+            *place(&mut filter) = self.get(name).map(str::to_owned);
+        }
+        Ok(filter)
+    }
+
+    /// With an offset, or without one in UTC.
+    fn time(&self, name: &str) -> Result<Option<Timestamp>, String> {
+        let Some(text) = self.get(name) else { return Ok(None) };
+        let of_utc = |text: &str| {
+            let time = text.parse::<jiff::civil::DateTime>().ok()?;
+            jiff::tz::TimeZone::UTC.to_timestamp(time).ok()
         };
-        Ok(Filter {
-            ids: Vec::new(),
-            cause: text("cause"),
-            batch: text("batch"),
-            source_server: text("source_server"),
-            name: text("name"),
-            region: text("region"),
-            project: text("project"),
-            from: time("from")?,
-            to: time("to")?,
-            text: text("text"),
-        })
+        let time = text.parse().ok().or_else(|| of_utc(text));
+        let wrong =
+            || format!("{name}: {text:?} is no time; write it like 2026-01-31T12:00, in UTC");
+        time.map(Some).ok_or_else(wrong)
+    }
+
+    /// The conditions that were given.
+    pub(super) fn conditions(&self) -> impl Iterator<Item = (&str, &str)> {
+        let pairs = self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        pairs.filter(|(name, value)| !value.is_empty() && is_condition(name))
     }
 
     /// The lane and the conditions again, as the query of an address.
     pub(super) fn query(&self) -> String {
-        let kept = self.0.iter().filter(|(name, value)| {
-            !value.is_empty() && (name == "lane" || FILTER.iter().any(|(field, _)| field == name))
-        });
-        form_urlencoded::Serializer::new(String::new()).extend_pairs(kept).finish()
+        self.with("", "")
+    }
+
+    /// The same with a field set anew, or added.
+    pub(super) fn with(&self, name: &str, value: &str) -> String {
+        let lane = self.get("lane").map(|lane| ("lane", lane));
+        let kept = lane.into_iter().chain(self.conditions()).filter(|(kept, _)| *kept != name);
+        let new = (!name.is_empty()).then_some((name, value));
+        form_urlencoded::Serializer::new(String::new()).extend_pairs(kept.chain(new)).finish()
     }
 }
 
@@ -82,7 +100,8 @@ mod tests {
     #[test]
     fn a_query_keeps_the_lane_and_the_conditions_and_nothing_else() {
         let fields = Fields::of_query(Some("lane=a+b&cause=x%26y&csrf=1&id=1&id=2&name=".into()));
-        assert_eq!(fields.query(), "lane=a+b&cause=x%26y");
+        assert_eq!(fields.query(), "lane=a+b&cause=x%26y&id=1&id=2");
+        assert_eq!(fields.with("cause", "z"), "lane=a+b&id=1&id=2&cause=z");
         assert_eq!(fields.all("id").collect::<Vec<_>>(), ["1", "2"]);
         assert_eq!(fields.filter().unwrap().cause.as_deref(), Some("x&y"));
     }
@@ -91,5 +110,9 @@ mod tests {
     fn a_time_that_is_none_is_told() {
         let error = Fields::of_query(Some("from=yesterday".into())).filter().unwrap_err();
         assert!(error.contains("\"yesterday\" is no time"), "{error}");
+        for from in ["2026-01-31", "2026-01-31T00:00", "2026-01-31T08:00%2B08:00"] {
+            let filter = Fields::of_query(Some(format!("from={from}"))).filter().unwrap();
+            assert_eq!(filter.from, Some("2026-01-31T00:00:00Z".parse().unwrap()), "{from}");
+        }
     }
 }

@@ -5,16 +5,19 @@
 
 mod access;
 mod audit;
+mod export;
 mod fields;
 mod jobs;
+mod letter;
 mod letters;
+mod look;
 mod now;
 mod orders;
 mod page;
 pub(crate) mod text;
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
@@ -24,7 +27,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use tokio::sync::watch;
 
-use crate::broker::dead_letters::{Review, Snapshot};
+use crate::broker::dead_letters::Review;
 use crate::http::Operator;
 use crate::status::Status;
 use access::Access;
@@ -41,7 +44,7 @@ fn changes() -> Routes {
         (access::LOG_OUT, post(access::log_out)),
         ("/dead-letters/prepare", post(orders::prepare)),
         ("/dead-letters/act", post(orders::act)),
-        ("/dead-letters/note", post(letters::note)),
+        ("/dead-letters/note", post(letter::note)),
         ("/audit/undo", post(audit::undo)),
         ("/jobs/stop", post(jobs::stop)),
     ]
@@ -53,8 +56,10 @@ fn readings() -> Routes {
         ("/", get(now::show)),
         ("/events/now", get(now::events)),
         ("/dead-letters", get(letters::list)),
-        ("/dead-letters/one", get(letters::one)),
+        ("/dead-letters/one", get(letter::show)),
+        ("/dead-letters/export", get(export::download)),
         ("/audit", get(audit::show)),
+        ("/audit/one", get(audit::one)),
         ("/jobs", get(jobs::show)),
     ]
 }
@@ -94,14 +99,14 @@ pub struct Lane {
 struct Place {
     name: String,
     lane: Lane,
-    seen: Mutex<Option<Arc<Snapshot>>>,
-    /// One pass at a time.
-    looking: tokio::sync::Mutex<()>,
+    looks: look::Looks,
+    /// One order at a time.
+    acting: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug)]
 struct Console {
-    places: Vec<Place>,
+    places: Vec<Arc<Place>>,
     access: Access,
     orders: orders::Orders,
     jobs: jobs::Jobs,
@@ -111,22 +116,11 @@ type Shared = Arc<Console>;
 
 impl Console {
     /// The lane that `?lane=` names; without it, the first.
-    fn place(&self, fields: &Fields) -> Option<&Place> {
+    fn place(&self, fields: &Fields) -> Option<&Arc<Place>> {
         match fields.get("lane") {
             Some(name) => self.places.iter().find(|place| place.name == name),
             None => self.places.first(),
         }
-    }
-}
-
-impl Place {
-    fn seen(&self) -> Option<Arc<Snapshot>> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// What was seen is out of date: something has moved.
-    fn forget(&self) {
-        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }
 
@@ -137,7 +131,12 @@ impl Place {
 pub fn router(lanes: Vec<Lane>, operator: Operator, listen: SocketAddr) -> Result<Router, String> {
     let places = lanes.into_iter().map(|lane| {
         let name = lane.status.borrow().lane.clone();
-        Place { name, lane, seen: Mutex::default(), looking: tokio::sync::Mutex::default() }
+        Arc::new(Place {
+            name,
+            lane,
+            looks: look::Looks::default(),
+            acting: tokio::sync::Mutex::default(),
+        })
     });
     let console: Shared = Arc::new(Console {
         places: places.collect(),

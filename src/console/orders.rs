@@ -13,7 +13,8 @@ use uuid::Uuid;
 
 use super::access::Session;
 use super::fields::Fields;
-use super::letters::{trouble, violations};
+use super::letter::violations;
+use super::letters::trouble;
 use super::page::{self, csrf, hidden, notice, query};
 use super::text::visible;
 use super::{Place, Shared};
@@ -91,24 +92,24 @@ pub(super) async fn prepare(
         Err(error) => return bad(&format!("A body cannot be read back: {error}.")),
     };
     let count = selected.len();
-    let what = verb(&order);
+    let (what, is_discard) = (verb(&order), order == Order::Discard);
     let prepared = Prepared { lane: place.name.clone(), filter, order };
     let id = may.then(|| console.orders.keep(prepared));
     let content = html! {
-        p { strong { "This will " (what) " " (count) @if count == 1 { " letter" } @else { " letters" } "." }
+        p.big { "This will " strong { (what) " " (count) @if count == 1 { " letter" } @else { " letters" } } "."
             @if !by_name { " They are many, so they are chosen by the filter when it begins: what came since goes with them." } }
         (shown)
         @if let Some(id) = id {
             form.card method="post" action="/dead-letters/act" {
                 (csrf(&session)) (hidden("lane", &place.name)) (hidden("order", &id.to_string()))
-                p { label for="why" { "Why (stands in the audit)" } input #why type="text" name="why" maxlength="500"; }
+                p { label for="why" { "Why? It stands in the audit." } input #why type="text" name="why" maxlength="500"; }
                 div.actions {
-                    button type="submit" #go { "Yes, " (what) " " (count) }
-                    a href={ "/dead-letters" (query(&[("lane", &place.name)])) } { "No, go back" }
+                    button.danger[is_discard] type="submit" #go { "Yes, " (what) " " (count) }
+                    a.button.plain href={ "/dead-letters" (query(&[("lane", &place.name)])) } { "No, go back" }
                 }
             }
         } @else {
-            (notice(true, "Nothing can be moved like this: an edit goes when every body is valid after it. Go back and change it."))
+            (notice(true, "Nothing can be moved like this: an edit goes only when every body is valid after it. Go back and change it."))
         }
     };
     page::framed(&console, place, &viewer, "Before anything moves", &content).into_response()
@@ -123,14 +124,13 @@ fn verb(order: &Order) -> &'static str {
 }
 
 fn selection(fields: &Fields) -> Result<Filter, String> {
-    if fields.get("which") != Some("ticked") {
-        return fields.filter();
+    let filter = fields.filter()?;
+    match (fields.get("which"), filter.ids.is_empty()) {
+        (Some("ticked"), true) => Err("No letter is ticked; tick some, or choose all.".into()),
+        (Some("ticked"), false) => Ok(Filter::ids(filter.ids)),
+        // Boxes that are ticked mean nothing then.
+        _ => Ok(Filter { ids: Vec::new(), ..filter }),
     }
-    let ids: Vec<String> = fields.all("id").map(str::to_owned).collect();
-    if ids.is_empty() {
-        return Err("No letter is ticked; tick some, or choose all.".into());
-    }
-    Ok(Filter::ids(ids))
 }
 
 fn order(fields: &Fields) -> Result<Order, String> {
@@ -172,24 +172,31 @@ fn preview(
     let order = previews.iter().filter(wrong).chain(previews.iter().filter(|one| !wrong(one)));
     let shown = html! {
         @if bad > 0 { (notice(true, &format!("{bad} of {} would not be valid.", previews.len()))) }
-        @else { p.good { "All " (previews.len()) " are valid after this edit." } }
-        @for one in order.take(SHOWN) { (difference(one)) }
-        @if previews.len() > SHOWN { p.soft { "The first " (SHOWN) " of " (previews.len()) "." } }
+        @else { (notice(false, &format!("All {} are valid after this edit.", previews.len()))) }
+        section.card {
+            table #differences.stack {
+                thead { tr { th { "Letter" } th { "Place" } th { "Before" } th { "After" } } }
+                tbody { @for one in order.take(SHOWN) { (difference(one)) } }
+            }
+            @if previews.len() > SHOWN { p.soft { "The first " (SHOWN) " of " (previews.len()) "; all of them were tried." } }
+        }
     };
     Ok((shown, bad == 0))
 }
 
 fn difference(one: &Preview) -> Markup {
+    let rows = one.differences.len().max(1);
+    let name = html! { td rowspan=(rows) { bdi { (visible(&one.name)) }
+    @if let Some(error) = &one.error { p.bad { (visible(error)) } }
+    @if !one.violations.is_empty() { div.bad { (violations(&one.violations)) } } } };
     html! {
-        section.card.difference {
-            h2 { bdi { (visible(&one.name)) } }
-            @if let Some(error) = &one.error { p.bad { (visible(error)) } }
-            @if !one.violations.is_empty() { (violations(&one.violations)) }
-            @if one.differences.is_empty() && one.error.is_none() { p.soft { "No difference." } }
-            @for d in &one.differences {
-                p { code { (visible(if d.pointer.is_empty() { "the whole body" } else { &d.pointer })) } br;
-                    @if let Some(before) = &d.before { del { "− " (visible(before)) } br; }
-                    @if let Some(after) = &d.after { ins { "+ " (visible(after)) } } }
+        @if one.differences.is_empty() { tr { (name) td colspan="3" { span.soft { "no difference" } } } }
+        @for (n, d) in one.differences.iter().enumerate() {
+            tr {
+                @if n == 0 { (name) }
+                td { code { (visible(if d.pointer.is_empty() { "the whole body" } else { &d.pointer })) } }
+                td data-label="before" { @if let Some(before) = &d.before { del { (visible(before)) } } @else { span.soft { "absent" } } }
+                td data-label="after" { @if let Some(after) = &d.after { ins { (visible(after)) } } @else { span.soft { "absent" } } }
             }
         }
     }

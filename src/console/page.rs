@@ -10,21 +10,28 @@ use super::{Console, Place};
 /// No inline styles, no evaluated texts, nothing kept: as the content security policy wants it.
 const HTMX: &str = r#"{"includeIndicatorStyles":false,"allowEval":false,"historyCacheSize":0,"selfRequestsOnly":true}"#;
 
+fn head(title: &str) -> Markup {
+    html! {
+        head {
+            meta charset="utf-8";
+            meta name="viewport" content="width=device-width, initial-scale=1";
+            meta name="color-scheme" content="light dark";
+            meta name="htmx-config" content=(HTMX);
+            title { (title) " · Sluicegate" }
+            link rel="icon" href="/assets/icon.svg";
+            link rel="stylesheet" href="/assets/console.css";
+            script src="/assets/htmx.min.js" defer {}
+            script src="/assets/htmx-sse.js" defer {}
+        }
+    }
+}
+
 /// A page without the way around, for those who may not read.
 pub(super) fn bare(title: &str, content: &Markup) -> Markup {
     html! {
         (DOCTYPE)
         html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                meta name="htmx-config" content=(HTMX);
-                title { (title) " · Sluicegate" }
-                link rel="icon" href="/assets/icon.svg";
-                link rel="stylesheet" href="/assets/console.css";
-                script src="/assets/htmx.min.js" defer {}
-                script src="/assets/htmx-sse.js" defer {}
-            }
+            (head(title))
             body {
                 a.skip href="#main" { "To the content" }
                 header { strong { "Sluicegate" } nav { a href="/" { "Console" } } }
@@ -47,16 +54,7 @@ pub(super) fn framed(
     html! {
         (DOCTYPE)
         html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                meta name="htmx-config" content=(HTMX);
-                title { (title) " · Sluicegate" }
-                link rel="icon" href="/assets/icon.svg";
-                link rel="stylesheet" href="/assets/console.css";
-                script src="/assets/htmx.min.js" defer {}
-                script src="/assets/htmx-sse.js" defer {}
-            }
+            (head(title))
             body {
                 a.skip href="#main" { "To the content" }
                 header {
@@ -82,6 +80,11 @@ pub(super) fn framed(
             }
         }
     }
+}
+
+/// An outcome or an action as a word in its colour.
+pub(super) fn badge(word: &str) -> Markup {
+    html! { span class={ "badge " (word) } { (word) } }
 }
 
 pub(super) fn csrf(session: &Session) -> Markup {

@@ -3,21 +3,30 @@
 //! With `UPDATE_SCREENSHOTS=1` the tests write the pictures of `docs/images` anew.
 
 mod access;
+mod crash;
+mod letters;
+mod reviewers;
+mod strange;
 
+use bytes::Bytes;
+use lapin::Confirmation;
+use lapin::options::BasicPublishOptions;
+use lapin::types::AMQPValue;
+use sluicegate::broker::dead_letters::Review;
 use sluicegate::broker::settings::QueueType;
+use sluicegate::contract::Rules;
 use sluicegate::sandbox::Options as SandboxOptions;
 use tempfile::TempDir;
 
 use crate::support::browser::{Browser, Looks};
 use crate::support::process::{Process, Spec};
-use crate::support::rabbit::{Lane, Node};
-use crate::support::rig::Rig;
+use crate::support::rabbit::{Lane, Node, SOON};
+use crate::support::rig::{Rig, properties};
 
 /// What the operator types to log in.
 const TOKEN: &str = "operator";
 
 /// A worker process with its console, and a browser in front of it.
-#[allow(dead_code)]
 struct Desk {
     rig: Rig,
     spec: Spec,
@@ -46,15 +55,63 @@ impl Desk {
         Self { rig, spec, dir, worker, base, browser }
     }
 
+    /// `kill -9`, and a new one in its place; the browser has to log in anew.
+    async fn kill_the_worker(&mut self, name: &str) {
+        self.worker.kill();
+        self.worker = Process::start(&self.spec, self.dir.path(), name);
+        self.worker.active().await;
+        self.base = format!("http://{}", self.worker.address().unwrap());
+    }
+
+    /// Publishes requests with a batch and an id each.
+    async fn enqueue(&self, batch: &str, requests: impl IntoIterator<Item = (String, Bytes)>) {
+        let client = self.rig.lane.client().await;
+        let queue = self.rig.lane.queues.requests();
+        let mut confirms = Vec::new();
+        for (id, body) in requests {
+            let properties = properties(&id);
+            let mut headers = properties.headers().clone().unwrap();
+            headers.insert("x-sluice-batch".into(), AMQPValue::LongString(batch.into()));
+            let publish = client.channel.basic_publish(
+                "".into(),
+                queue.as_str().into(),
+                BasicPublishOptions { mandatory: true, ..Default::default() },
+                &body,
+                properties.with_headers(headers),
+            );
+            confirms.push(publish.await.unwrap());
+        }
+        for confirm in confirms {
+            assert_eq!(confirm.await.unwrap(), Confirmation::Ack(None));
+        }
+    }
+
+    /// Waits until so many dead letters lie in the queue.
+    async fn dead(&self, count: u32) {
+        let client = self.rig.lane.client().await;
+        client.wait_for_depth(&self.rig.lane.queues.dead_letters(), count).await;
+    }
+
+    /// Every text of this page has contrast enough in both colours, and the page fits the screen.
+    async fn is_readable(&self, looks: Looks) {
+        let hard = self.browser.hard_to_read(looks).await;
+        assert!(hard.is_empty(), "{hard:#?}");
+        let wide = self.browser.too_wide().await;
+        assert!(wide.is_empty(), "wider than the screen: {wide:#?}");
+    }
+
     /// Opens a page by its path.
     async fn open(&self, path: &str) {
         self.browser.go(&format!("{}{path}", self.base)).await;
     }
 
-    #[allow(dead_code)]
     async fn log_in(&self) {
+        self.log_in_as("ada").await;
+    }
+
+    async fn log_in_as(&self, who: &str) {
         self.open("/log-in").await;
-        self.browser.type_in("#who", "ada").await;
+        self.browser.type_in("#who", who).await;
         self.browser.type_in("#token", TOKEN).await;
         self.browser.follow("main form button").await;
     }
@@ -63,5 +120,16 @@ impl Desk {
     async fn no_complaints(&self) {
         let complaints = self.browser.complaints().await;
         assert!(complaints.is_empty(), "{complaints:#?}");
+    }
+}
+
+/// A reviewer beside the console.
+fn review(desk: &Desk) -> Review {
+    Review {
+        settings: desk.rig.lane.settings.clone(),
+        queues: desk.rig.lane.queues.clone(),
+        rules: Rules::default(),
+        max_bytes: 1 << 20,
+        patience: SOON,
     }
 }

@@ -179,10 +179,26 @@ impl Browser {
         said.map(|entry| entry["message"].to_string()).collect()
     }
 
-    /// The page is not wider than the screen.
-    pub(crate) async fn fits(&self) -> bool {
-        let wide = "document.documentElement.scrollWidth <= document.documentElement.clientWidth";
-        self.value(wide).await == Value::Bool(true)
+    /// Texts that are hard to read, in light and in dark colours: less contrast than WCAG 2 AA wants.
+    pub(crate) async fn hard_to_read(&self, looks: Looks) -> Vec<String> {
+        let mut found = Vec::new();
+        for dark in [true, false] {
+            self.look(Looks { dark, ..looks }).await;
+            let texts = self.value(include_str!("../../data/contrast.js").trim()).await;
+            let texts = texts.as_array().unwrap().iter();
+            found.extend(
+                texts.map(|text| format!("{} {text}", if dark { "dark" } else { "light" })),
+            );
+        }
+        found
+    }
+
+    /// What makes the page wider than the screen.
+    pub(crate) async fn too_wide(&self) -> Vec<String> {
+        let wide = "[...document.documentElement.scrollWidth > innerWidth ? document.querySelectorAll('body *') : []]\
+                    .filter(e => e.getBoundingClientRect().right > innerWidth).map(e => e.outerHTML.slice(0, 200))";
+        let wide = self.value(wide).await;
+        wide.as_array().unwrap().iter().map(ToString::to_string).collect()
     }
 
     /// Writes `docs/images/NAME.png` where `UPDATE_SCREENSHOTS` is set; the beginning of the page, as much as `height`.

@@ -190,6 +190,15 @@ impl Rig {
         }
     }
 
+    /// Waits until so many tasks were created.
+    pub(crate) async fn created(&self, count: u64) {
+        let end = Instant::now() + 2 * SOON;
+        while self.sandbox.stats(&[]).tasks.created < count {
+            assert!(Instant::now() < end, "{:?}", self.sandbox.stats(&[]).tasks);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     /// The queue is empty and nothing was created twice.
     pub(crate) async fn nothing_left_and_nothing_twice(&self) {
         self.lane.client().await.wait_for_depth(&self.lane.queues.requests(), 0).await;
