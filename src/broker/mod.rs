@@ -4,6 +4,7 @@
 //! connections ([`connect`]); what was declared or is wrong is [`topology`]'s; one task owns each confirm channel
 //! ([`publisher`]); bodies wait in memory or in a [`spill`] file.
 
+mod active;
 mod audit;
 mod connect;
 mod convert;

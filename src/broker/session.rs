@@ -1,4 +1,4 @@
-//! How does a session begin, run and end? Two connections to one broker, the lock of the active worker, and the
+//! How does a session begin, run and end? Two connections to one broker, the part of the active worker, and the
 //! stream of deliveries. Any failure of any part ends the whole session; a new one starts from nothing.
 
 use std::sync::Arc;
@@ -14,8 +14,9 @@ use lapin::options::{
 use lapin::types::FieldTable;
 use lapin::{Channel, Connection, Consumer, ErrorKind};
 
+use super::active::Candidate;
 use super::connect::{self, Address};
-use super::convert::{long, short};
+use super::convert::short;
 use super::link::{Consuming, Link, SessionLost};
 use super::publisher::Publisher;
 use super::settings::Queues;
@@ -24,9 +25,6 @@ use super::topology;
 use super::version::Version;
 use super::{ANSWER, within};
 use crate::control::{Heard, Steering};
-
-/// How often a standby tries to become the active worker.
-const STANDBY: Duration = Duration::from_secs(1);
 
 /// How long a quorum queue's client takes to hand on settlements after the channel has read them.
 const FLUSH: Duration = Duration::from_millis(500);
@@ -95,43 +93,31 @@ impl Connections {
         prefetch: u16,
         standby: impl Fn(),
     ) -> Result<Session, SessionLost> {
-        let lock = loop {
-            match self.take_lock(&queues.active()).await? {
-                Some(lock) => break lock,
-                None => standby(),
-            }
+        let mut candidate = Candidate::stand(&self.consume, &self.publish, queues).await?;
+        let mut blocked = false;
+        let mut elected = Box::pin(candidate.elected(standby));
+        loop {
             tokio::select! {
-                () = tokio::time::sleep(STANDBY) => {}
-                Some((side, lapin::Event::Error(error))) = self.events.next() => {
-                    if !self.is_up(side) {
+                elected = &mut elected => break elected?,
+                Some((side, event)) = self.events.next() => match event {
+                    lapin::Event::Error(error) if !self.is_up(side) => {
                         return Err(SessionLost(format!("the connection to {}: {error}", side.what())));
                     }
-                }
+                    lapin::Event::ConnectionBlocked(_) => {
+                        tracing::warn!("the broker's alarm: which worker is active can be asked again when it ends");
+                        blocked = true;
+                    }
+                    lapin::Event::ConnectionUnblocked => blocked = false,
+                    _ => {}
+                },
             }
-        };
-        Session::start(self, lock, queues, prefetch).await
-    }
-
-    /// The exclusive queue of the active worker: it belongs to the connection, not to the channel.
-    async fn take_lock(&mut self, name: &str) -> Result<Option<Channel>, SessionLost> {
-        let channel = within(ANSWER, "opening a channel", self.consume.create_channel()).await?;
-        let options = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
-        // The type is named, because a virtual host can make quorum the default, which cannot be exclusive.
-        let mut arguments = FieldTable::default();
-        arguments.insert("x-queue-type".into(), long("classic"));
-        let declared =
-            tokio::time::timeout(ANSWER, channel.queue_declare(short(name), options, arguments))
-                .await;
-        match declared {
-            Ok(Ok(_)) => Ok(Some(channel)),
-            Ok(Err(error)) => match error.kind() {
-                ErrorKind::ProtocolError(refused) if refused.get_id() == 405 => Ok(None),
-                _ => Err(SessionLost(format!("declaring {name}: {error}"))),
-            },
-            Err(_) => Err(SessionLost(format!(
-                "declaring {name}: the broker did not answer in {ANSWER:?}"
-            ))),
         }
+        drop(elected);
+        let session = Session::start(self, candidate, queues, prefetch).await?;
+        if blocked {
+            session.on.link.set_blocked(true);
+        }
+        Ok(session)
     }
 }
 
@@ -147,8 +133,9 @@ pub(super) enum Said {
 /// The session of the active worker.
 pub(super) struct Session {
     connections: Connections,
-    /// Kept open for questions, such as how long a queue is.
-    lock: Channel,
+    candidate: Candidate,
+    /// For questions, such as how long a queue is.
+    asking: Channel,
     publishing: Channel,
     consumer: Consumer,
     control: Control,
@@ -164,7 +151,7 @@ pub(super) struct Session {
 impl Session {
     async fn start(
         connections: Connections,
-        lock: Channel,
+        candidate: Candidate,
         queues: &Queues,
         prefetch: u16,
     ) -> Result<Self, SessionLost> {
@@ -175,7 +162,9 @@ impl Session {
         within(ANSWER, "asking for confirms", confirms).await?;
         let channel =
             within(ANSWER, "opening a channel", connections.consume.create_channel()).await?;
-        let waiting = depth(&lock, &queues.requests()).await?;
+        let asking =
+            within(ANSWER, "opening a channel", connections.consume.create_channel()).await?;
+        let waiting = depth(&asking, &queues.requests()).await?;
         let (control, steering) =
             Control::open(&connections.consume, &connections.publish, queues).await?;
         // 0 would mean 2,000 on a quorum queue.
@@ -193,7 +182,8 @@ impl Session {
         let on = Consuming { channel, link, publisher, version: connections.version };
         Ok(Self {
             connections,
-            lock,
+            candidate,
+            asking,
             publishing,
             consumer,
             control,
@@ -213,6 +203,7 @@ impl Session {
                 why = self.on.link.lost() => Some(Said::Lost(why)),
                 Some((side, event)) = self.connections.events.next() => self.heard(side, event),
                 order = self.control.next() => self.ordered(order),
+                lost = self.candidate.deposed() => Some(self.lose(&lost.0)),
                 item = self.consumer.next(), if !self.ended => self.delivered(item),
             };
             if let Some(said) = said {
@@ -314,7 +305,9 @@ impl Session {
     pub(super) async fn close(self, why: &str) {
         self.on.link.lose(why);
         let reason = || short(why);
-        for channel in [&self.on.channel, &self.lock, &self.publishing] {
+        // The next worker is the active one when this one consumes no requests any more.
+        let Candidate { channel, questions, .. } = &self.candidate;
+        for channel in [&self.on.channel, &self.asking, &self.publishing, channel, questions] {
             let _ = within(CLOSE, "closing", channel.close(200, reason())).await;
         }
         for connection in [&self.connections.consume, &self.connections.publish] {
@@ -324,7 +317,7 @@ impl Session {
 
     /// A channel for questions, and nothing else.
     pub(super) fn questions(&self) -> Channel {
-        self.lock.clone()
+        self.asking.clone()
     }
 }
 

@@ -94,7 +94,7 @@ impl Queues {
         format!("{}.gate", self.prefix)
     }
 
-    /// The lock of the active worker.
+    /// Tells which worker is the active one.
     pub fn active(&self) -> String {
         format!("{}.active", self.prefix)
     }

@@ -139,6 +139,10 @@ impl Supervisor {
         self.tell(Event::Opened { session: self.sessions });
         let number = self.sessions;
         self.status.send_modify(|status| status.state = State::Active { session: number });
+        // It may have begun in an alarm.
+        if session.on.link.blocked_within(Duration::ZERO) {
+            self.blocked(true);
+        }
         tracing::info!(session = number, server = %session.on.version, waiting = session.waiting, "active");
         let watcher = tokio::spawn(watch_queues(
             session.questions(),
@@ -174,11 +178,7 @@ impl Supervisor {
                         None => self.deliver(delivery, &session, number),
                     },
                     Said::Ordered(heard) => self.tell(Event::Ordered(heard)),
-                    Said::Blocked(now) => {
-                        self.status.send_modify(|status| status.blocked = now);
-                        tracing::warn!(blocked = now, "the broker's alarm: results can be published again when it ends");
-                        self.tell(Event::Blocked(now));
-                    }
+                    Said::Blocked(now) => self.blocked(now),
                     Said::Lost(why) => break why.to_string(),
                 },
             }
@@ -188,7 +188,7 @@ impl Supervisor {
         self.tell(Event::Lost { why: ended.clone() });
         // Now, not after the closing, which takes seconds where nobody answers.
         self.lost(ended.clone());
-        // The lock goes with the consume connection, so the next session waits for its end.
+        // The part of the active worker goes with the consume connection, so the next session waits for its end.
         session.close("lost").await;
         Ended::Lost(ended)
     }
@@ -225,6 +225,15 @@ impl Supervisor {
     /// A worker that is gone hears nothing: its deliveries go back with the session.
     fn tell(&self, event: Event<Held>) {
         let _ = self.said.send(event);
+    }
+
+    fn blocked(&self, now: bool) {
+        self.status.send_modify(|status| status.blocked = now);
+        tracing::warn!(
+            blocked = now,
+            "the broker's alarm: results can be published again when it ends"
+        );
+        self.tell(Event::Blocked(now));
     }
 
     fn lost(&self, why: String) {

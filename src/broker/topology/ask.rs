@@ -15,8 +15,13 @@ use super::objects::{Argument, Object, Routes};
 use super::{Mismatch, Report};
 
 /// Arguments whose values are the operator's business: they may be changed by policy, or cannot be compared.
-const TOLERATED: [&str; 4] =
-    ["x-max-age", "x-stream-max-segment-size-bytes", TIMEOUT, "x-queue-leader-locator"];
+const TOLERATED: [&str; 5] = [
+    "x-max-age",
+    "x-stream-max-segment-size-bytes",
+    TIMEOUT,
+    "x-consumer-disconnected-timeout",
+    "x-queue-leader-locator",
+];
 
 const TIMEOUT: &str = "x-consumer-timeout";
 

@@ -93,6 +93,7 @@ pub fn objects(queues: &Queues, version: Version) -> Vec<Object> {
         queue(queues.audit(), stream(&queues.audit_retention)),
         exchange(queues.control(), Routes::Fanout),
         queue(queues.gate(), latest(queues, version)),
+        queue(queues.active(), questions(queues, version)),
     ]
 }
 
@@ -121,6 +122,13 @@ fn requests(queues: &Queues, version: Version) -> BTreeMap<&'static str, Argumen
 fn latest(queues: &Queues, version: Version) -> BTreeMap<&'static str, Argument> {
     let mut arguments = kept(queues, version);
     arguments.insert("x-max-length", Argument::Number(1));
+    arguments
+}
+
+/// A queue that has one consumer hear its latest message.
+fn questions(queues: &Queues, version: Version) -> BTreeMap<&'static str, Argument> {
+    let mut arguments = latest(queues, version);
+    arguments.insert("x-single-active-consumer", Argument::Flag(true));
     arguments
 }
 

@@ -79,9 +79,11 @@ impl Proxy {
     }
 
     /// On a free port of this address.
+    #[expect(clippy::unused_async, reason = "it needs a runtime, and whoever awaits it has one")]
     pub(crate) async fn start_at(address: IpAddr, target: SocketAddr) -> Self {
-        let listener = TcpListener::bind((address, 0)).await.unwrap();
-        let address = listener.local_addr().unwrap();
+        let socket = reserve((address, 0).into());
+        let address = socket.local_addr().unwrap();
+        let listener = socket.listen(1024).unwrap();
         let (carry, _) = watch::channel(Carry::Pass);
         let (breaks, _) = watch::channel((0, How::Close));
         let (cut_after, _) = watch::channel(None);
@@ -159,8 +161,8 @@ async fn serve(
             Some((wanted, done)) = doors.recv() => {
                 door = wanted;
                 if door == Door::Refuse {
-                    drop(listener.take());
                     reserved.get_or_insert_with(|| reserve(address));
+                    drop(listener.take());
                 } else if let Some(socket) = reserved.take() {
                     listener = Some(socket.listen(1024).unwrap());
                 }
@@ -185,10 +187,12 @@ async fn accept(listener: Option<&TcpListener>) -> std::io::Result<(TcpStream, S
     }
 }
 
-/// A socket that has the port without listening refuses connections.
+/// A socket that has the port without listening refuses connections. It can have it beside a listener, so that the port
+/// is never free in between: any outgoing connection could be given it.
 fn reserve(address: SocketAddr) -> TcpSocket {
-    let socket = TcpSocket::new_v4().unwrap();
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.unwrap();
     socket.set_reuseaddr(true).unwrap();
+    socket.set_reuseport(true).unwrap();
     socket.bind(address).unwrap();
     socket
 }
