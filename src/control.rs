@@ -19,7 +19,7 @@ use crate::status::Status;
 pub const RECORD: Duration = Duration::from_secs(5);
 
 /// What is wanted.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "do", rename_all = "snake_case")]
 pub enum Command {
     /// Say how it is; changes nothing.
@@ -33,7 +33,7 @@ pub enum Command {
 }
 
 /// A command, and who gives it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Order {
     #[serde(flatten)]
     pub command: Command,
@@ -43,7 +43,7 @@ pub struct Order {
 }
 
 /// What the worker says to an order.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Answer {
     /// Whether it was done.
     pub done: bool,
@@ -76,9 +76,10 @@ impl Heard {
 }
 
 /// What operators have set, as of its latest change.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Steering {
     /// When it was last changed; of two the later one holds.
+    #[schemars(with = "String")]
     pub at: Timestamp,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pause: Option<Pause>,

@@ -111,16 +111,26 @@ impl<'a> Chunks<'a> {
     }
 
     fn message(&self, row: &Row, view: &View) -> Enqueue {
+        let id = message_id(&self.head.batch, &view.source_server_id, &row.body);
+        let mut settings = headers(&row.settings);
+        settings.push((header::TRACEPARENT, traceparent(id)));
         Enqueue {
-            message_id: message_id(&self.head.batch, &view.source_server_id, &row.body).to_string(),
+            message_id: id.to_string(),
             body: row.body.clone(),
             batch: self.head.batch.clone(),
             row: row.number,
             enqueued_at: self.head.enqueued_at,
             priority: row.settings.priority.unwrap_or(view.priority),
-            settings: headers(&row.settings),
+            settings,
         }
     }
+}
+
+/// A trace begins with the request that is enqueued, and is found by its message id; recorded it is wherever somebody
+/// records traces.
+fn traceparent(id: Uuid) -> String {
+    let parent = Uuid::new_v5(&SPACE, id.as_bytes()).as_u64_pair().0;
+    format!("00-{}-{parent:016x}-01", id.simple())
 }
 
 /// The settings of a row, as headers of its message.
@@ -137,7 +147,17 @@ pub(crate) fn headers(settings: &Settings) -> Vec<(&'static str, String)> {
 
 #[cfg(test)]
 mod tests {
-    use super::message_id;
+    use super::{message_id, traceparent};
+
+    #[test]
+    fn a_trace_is_found_by_the_message_id() {
+        let id = message_id("b", "src", b"{}");
+        let parent = traceparent(id);
+        let parts: Vec<&str> = parent.split('-').collect();
+        assert_eq!((parts[0], parts[1], parts[3]), ("00", &*id.simple().to_string(), "01"));
+        assert!(parts[2].len() == 16 && parts[2] != "0000000000000000", "{parent}");
+        assert_eq!(parent, traceparent(id), "the same, however often it is enqueued");
+    }
 
     #[test]
     fn a_message_id_is_of_batch_server_and_body_and_nothing_else() {

@@ -8,6 +8,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod api;
+pub mod asyncapi;
 pub mod batches;
 pub mod broker;
 pub mod clock;
@@ -33,5 +34,6 @@ pub mod sandbox;
 pub mod source;
 pub mod status;
 pub mod submit;
+pub mod traces;
 pub mod watch;
 pub mod worker;

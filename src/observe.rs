@@ -8,10 +8,12 @@ use tokio::sync::watch;
 
 use crate::batches::Batches;
 use crate::core::gate::Reason;
-use crate::core::{Core, Ending, Job, Moment, Now, Verdict};
+use crate::core::request::Trace;
+use crate::core::{Core, Ending, Job, Listing, Moment, Now, Verdict};
 use crate::metrics::{Metrics, WindowCounts};
 use crate::source::Settled;
 use crate::status::{self, Status};
+use crate::traces::{Call, Traces};
 use crate::worker::{SessionEvent, Watch};
 
 /// The snapshot is renewed at most so often; the loop comes by at least once a second.
@@ -33,6 +35,7 @@ pub struct Observer<F> {
     metrics: Arc<Metrics>,
     status: watch::Sender<Status>,
     around: F,
+    traces: Option<Traces>,
     calls: Calls,
     settled: u64,
     batches: Batches,
@@ -48,6 +51,7 @@ impl<F: Fn() -> Around> Observer<F> {
             metrics,
             status,
             around,
+            traces: None,
             calls: Calls::default(),
             settled: 0,
             batches: Batches::default(),
@@ -55,6 +59,12 @@ impl<F: Fn() -> Around> Observer<F> {
             last_state: Moment::START,
             last_snapshot: Moment::START,
         }
+    }
+
+    /// Makes spans too.
+    #[must_use]
+    pub fn tracing(self, traces: Option<Traces>) -> Self {
+        Self { traces, ..self }
     }
 
     fn snapshot<D>(&mut self, core: &Core<D>, now: Now) {
@@ -148,14 +158,17 @@ impl<F: Fn() -> Around> Observer<F> {
             ) => {
                 tracing::warn!(reason = reason.as_str(), "the gate is shut");
             }
-            Some(reason) => tracing::debug!(reason = reason.as_str(), "the gate is shut"),
+            Some(reason) => tracing::debug!(reason = reason.as_str(), "the gate waits"),
             None => tracing::debug!("the gate is open"),
         }
     }
 }
 
 impl<D, F: Fn() -> Around + Send> Watch<D> for Observer<F> {
-    fn posted(&mut self, job: &Job<D>, verdict: &Verdict, took: Duration) {
+    fn posted(&mut self, job: &Job<D>, verdict: &Verdict, now: Now, took: Duration) {
+        if let Some(traces) = &self.traces {
+            traces.called(job, Call::Post, verdict.as_str(), now, took);
+        }
         self.calls.count();
         self.metrics.attempted(verdict.as_str(), took);
         tracing::debug!(
@@ -164,8 +177,29 @@ impl<D, F: Fn() -> Around + Send> Watch<D> for Observer<F> {
             verdict = verdict.as_str(),
             error_code = verdict.fault().and_then(|fault| fault.error_code.as_deref()),
             took_ms = millis(took),
+            trace_id = job.request.trace.as_deref().map(Trace::id),
             "attempted"
         );
+    }
+
+    fn look_answered(
+        &mut self,
+        job: &Job<D>,
+        result: &Result<Listing, Verdict>,
+        now: Now,
+        took: Duration,
+    ) {
+        if let Some(traces) = &self.traces {
+            let showed = result.as_ref().err().map_or("answered", Verdict::as_str);
+            traces.called(job, Call::Look, showed, now, took);
+        }
+    }
+
+    fn trace(&self, job: &Job<D>, call: Call) -> Option<Box<Trace>> {
+        match &self.traces {
+            Some(traces) => traces.context(job, call),
+            None => job.request.trace.clone(),
+        }
     }
 
     fn looked(&mut self, found: &'static str, took: Duration) {
@@ -183,6 +217,9 @@ impl<D, F: Fn() -> Around + Send> Watch<D> for Observer<F> {
             return;
         }
         self.settled += 1;
+        if let Some(traces) = &self.traces {
+            traces.settled(job, ending, now);
+        }
         if let Some(batch) = &job.request.batch {
             let well = !ending.outcome.is_dead_letter();
             self.batches.settled(now.at, batch, job.request.run, well);
@@ -204,6 +241,7 @@ impl<D, F: Fn() -> Around + Send> Watch<D> for Observer<F> {
             attempts = ending.attempts,
             looks = ending.looks,
             age_ms = age.map(millis),
+            trace_id = job.request.trace.as_deref().map(Trace::id),
             "settled"
         );
     }

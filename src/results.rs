@@ -16,8 +16,8 @@ use crate::core::{Ending, Outcome, Request, Try};
 pub const CONTENT_TYPE: &str = "application/cloudevents+json";
 
 const RESULT_TYPE: &str = "sluice.request.";
-const OPENED_TYPE: &str = "sluice.batch.opened";
-const ENQUEUED_TYPE: &str = "sluice.batch.enqueued";
+pub const OPENED_TYPE: &str = "sluice.batch.opened";
+pub const ENQUEUED_TYPE: &str = "sluice.batch.enqueued";
 
 /// The most violations that a result or a dead letter lists. A body can break thousands of rules, and headers must
 /// fit one frame.
@@ -198,7 +198,7 @@ pub fn result(
     prefix: &str,
     worker: &str,
 ) -> CloudEvent<Outcomes> {
-    let kind = format!("{RESULT_TYPE}{}", ending.outcome.as_str());
+    let kind = kind(ending.outcome);
     let subject = Some(request.source_server_id.to_string()).filter(|id| !id.is_empty());
     let data = outcomes(request, ending, worker);
     let mut event =
@@ -236,6 +236,11 @@ pub fn outcomes(request: &Request, ending: &Ending, worker: &str) -> Outcomes {
         settled_at: ending.settled_at,
         worker: worker.to_owned(),
     }
+}
+
+/// The CloudEvents type of a result.
+pub fn kind(outcome: Outcome) -> String {
+    format!("{RESULT_TYPE}{}", outcome.as_str())
 }
 
 /// The announcement of a batch before its first request.
@@ -286,8 +291,7 @@ pub fn schema() -> serde_json::Value {
     if let Some(kind) =
         schema.pointer_mut("/properties/type").and_then(serde_json::Value::as_object_mut)
     {
-        let words: Vec<String> =
-            Outcome::ALL.iter().map(|o| format!("{RESULT_TYPE}{}", o.as_str())).collect();
+        let words: Vec<String> = Outcome::ALL.iter().map(|outcome| self::kind(*outcome)).collect();
         kind.insert("enum".into(), words.into());
     }
     schema

@@ -12,15 +12,17 @@ use crate::core::gate::Reason;
 use crate::metrics::{BatchCounts, WindowCounts};
 
 /// One lane at one instant.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Status {
     /// The lane's name: its configuration file's, without the ending.
     pub lane: String,
     pub version: Cow<'static, str>,
     /// The worker's name, as results carry it.
     pub worker: String,
+    #[schemars(with = "String")]
     pub started_at: Timestamp,
     /// When this snapshot was taken.
+    #[schemars(with = "String")]
     pub at: Timestamp,
     pub session: Session,
     pub gate: Gate,
@@ -41,15 +43,23 @@ pub struct Status {
 }
 
 /// What the worker is to the broker.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum Session {
     /// No session: why, and since when.
-    Detached { why: String, since: Timestamp },
+    Detached {
+        why: String,
+        #[schemars(with = "String")]
+        since: Timestamp,
+    },
     /// Another worker of the same prefix is the active one.
-    Standby { since: Timestamp },
+    Standby {
+        #[schemars(with = "String")]
+        since: Timestamp,
+    },
     /// This worker consumes.
     Active {
+        #[schemars(with = "String")]
         since: Timestamp,
         /// RabbitMQ's version.
         server: String,
@@ -57,19 +67,21 @@ pub enum Session {
 }
 
 /// Whether the next request may go.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Gate {
     pub open: bool,
     /// Why it is shut.
     pub reason: Option<Reason>,
     /// For people: what the API said, who paused it and why.
     pub detail: Option<String>,
+    #[schemars(with = "Option<String>")]
     pub since: Option<Timestamp>,
     /// When it opens again, or is tried again, where that is known.
+    #[schemars(with = "Option<String>")]
     pub until: Option<Timestamp>,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Limits {
     /// As configured, or as an operator set them.
     pub rates: Vec<String>,
@@ -80,14 +92,14 @@ pub struct Limits {
     pub max_in_flight: u32,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Running {
     pub migrations: u32,
     /// `limits.max_running`
     pub most: u32,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Queues {
     pub requests: u64,
     pub dead_letters: u64,

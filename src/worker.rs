@@ -12,16 +12,18 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::clock::Clock;
 use crate::control::{self, Answer, Change, Command, Heard, Steering};
 use crate::core::request::Trace;
 use crate::core::{
-    Core, Ending, Fault, Job, Listing, Moment, Now, Query, Rate, Settings, Step, Verdict, judge,
+    Core, Ending, Fault, Hot, Job, Listing, Moment, Now, Query, Rate, Settings, Step, Verdict,
+    judge,
 };
 use crate::source::{Delivery, Event, Settled, Source};
 use crate::status::Status;
+use crate::traces::Call;
 
 /// The API as the worker uses it. Each call is one request on the wire, and says the generation of the token it used.
 pub trait Submit: Send + Sync + 'static {
@@ -46,7 +48,20 @@ pub trait Submit: Send + Sync + 'static {
 /// What the loop tells those who watch: metrics, the log, the status. Called from the loop, so it must not wait.
 pub trait Watch<D>: Send {
     /// An attempt has ended after `took`.
-    fn posted(&mut self, job: &Job<D>, verdict: &Verdict, took: Duration);
+    fn posted(&mut self, job: &Job<D>, verdict: &Verdict, now: Now, took: Duration);
+    /// A look for this job was answered, or was not, after `took`.
+    fn look_answered(
+        &mut self,
+        _job: &Job<D>,
+        _result: &Result<Listing, Verdict>,
+        _now: Now,
+        _took: Duration,
+    ) {
+    }
+    /// The trace context that a call for this job carries.
+    fn trace(&self, job: &Job<D>, _call: Call) -> Option<Box<Trace>> {
+        job.request.trace.clone()
+    }
     /// A look has ended; `found` is the word of its finding.
     fn looked(&mut self, found: &'static str, took: Duration);
     /// A request has been settled (or its session was lost under it).
@@ -97,6 +112,8 @@ pub struct Worker<S: Source, A, W> {
     clock: Clock,
     /// `limits.rates` of the configuration, and what operators have set since.
     configured: Vec<Rate>,
+    /// Where a changed configuration comes from, if it may change.
+    hot: Option<watch::Receiver<Hot>>,
     steering: Steering,
     /// Changes that could not be written down yet, the latest few.
     unwritten: Vec<Change>,
@@ -119,10 +136,17 @@ where
             core,
             clock,
             configured,
+            hot: None,
             steering: Steering::default(),
             unwritten: Vec::new(),
             under_way: FuturesUnordered::new(),
         }
+    }
+
+    /// Takes over what changes in the configuration while it works.
+    #[must_use]
+    pub fn following(self, hot: watch::Receiver<Hot>) -> Self {
+        Self { hot: Some(hot), ..self }
     }
 
     /// Works until `stop` resolves; then starts nothing new, waits for what is in flight, gives the rest back and
@@ -156,6 +180,7 @@ where
                     Some(heard) => self.obey(heard),
                     None => ordered = false,
                 },
+                hot = changed(&mut self.hot) => self.reconfigure(&hot),
                 Some(done) = self.under_way.next() => self.done(done),
                 event = self.source.next() => self.event(event),
                 () = sleep_until(clock, wake) => {}
@@ -219,9 +244,10 @@ where
         let api = Arc::clone(&self.api);
         let body = job.delivery.body();
         let starting = job.delivery.starting(started, &job.request);
+        let trace = self.watch.trace(&job, Call::Post);
         self.begin(async move {
             let outcome = match starting.await.and(body) {
-                Ok(body) => caught(api.post(body, job.request.trace.as_deref())).await,
+                Ok(body) => caught(api.post(body, trace.as_deref())).await,
                 // Surely not sent, and surely tried again: the source still has the request.
                 Err(error) => Ok((unsent(&error), 0)),
             };
@@ -231,9 +257,10 @@ where
 
     fn look(&mut self, job: Job<S::Delivery>, started: Now) {
         let api = Arc::clone(&self.api);
+        let trace = self.watch.trace(&job, Call::Look);
         self.begin(async move {
             let query = judge::query(&job.request);
-            let outcome = caught(api.list(&query, job.request.trace.as_deref())).await;
+            let outcome = caught(api.list(&query, trace.as_deref())).await;
             Done::Looked { job, started, outcome }
         });
     }
@@ -272,10 +299,11 @@ where
         let now = self.clock.now();
         match done {
             Done::Posted { job, started, outcome: Ok((verdict, generation)) } => {
-                self.watch.posted(&job, &verdict, now.at - started.at);
+                self.watch.posted(&job, &verdict, now, now.at - started.at);
                 self.core.posted(now, started, job, verdict, generation);
             }
             Done::Looked { job, started, outcome: Ok((result, generation)) } => {
+                self.watch.look_answered(&job, &result, now, now.at - started.at);
                 let found = self.core.looked(now, started, job, result, generation);
                 self.watch.looked(found, now.at - started.at);
             }
@@ -388,6 +416,18 @@ where
         }
     }
 
+    fn reconfigure(&mut self, hot: &Hot) {
+        let now = self.clock.now();
+        self.configured.clone_from(&hot.rates);
+        if self.steering.rates.is_some() && self.core.gate().limits().rates() != hot.rates {
+            tracing::info!(
+                "an operator has set other rates: they hold until `sluice gate rate configured`"
+            );
+        }
+        self.core.reconfigure(now, hot);
+        self.steer(now);
+    }
+
     fn steer(&mut self, now: Now) {
         let rates = self.steering.rates.as_ref().unwrap_or(&self.configured);
         self.core.steer(now, self.steering.pause.clone(), rates);
@@ -413,6 +453,17 @@ where
         let status = self.watch.status(&self.core, now).map(Box::new);
         let _ = heard.reply.send(Answer { done: true, said, status });
     }
+}
+
+/// The next change of the configuration.
+async fn changed(hot: &mut Option<watch::Receiver<Hot>>) -> Hot {
+    if let Some(hot) = hot
+        && hot.changed().await.is_ok()
+    {
+        return hot.borrow_and_update().clone();
+    }
+    // Nothing changes any more.
+    std::future::pending().await
 }
 
 /// Until the moment, but for a second at most: whoever watches wants to see time pass.

@@ -60,7 +60,7 @@ enum Command {
     Config(config::Args),
     /// Stand in for the API on this machine: limits, faults, statistics; to rehearse a plan
     Sandbox(sandbox::Args),
-    /// Print the JSON Schema of a request, a result, a dead letter or an audit event
+    /// Describe the messages to other programs: JSON Schemas, AsyncAPI
     Schema(schema::Args),
     /// Print a completion script for a shell, or write man pages
     Completions(completions::Args),
@@ -89,7 +89,7 @@ impl Cli {
             Command::Plan(args) => plan::run(&args),
             Command::Config(args) => config::run(&args, world),
             Command::Sandbox(args) => sandbox::run(&args),
-            Command::Schema(args) => Ok(schema::run(&args)),
+            Command::Schema(args) => schema::run(&args),
             Command::Completions(args) => completions::run(&args),
         }
     }

@@ -1,6 +1,7 @@
 //! `sluice run`: the worker, a lane for each configuration file.
 
 mod keep;
+mod reload;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,6 +14,7 @@ use tokio::task::JoinSet;
 use tracing::Instrument as _;
 
 use keep::{FIRST_WAIT, keep};
+use reload::{Followed, Reload};
 
 use super::{Exit, Failure, World, lane, signals::Signals};
 use crate::api::Client;
@@ -22,12 +24,14 @@ use crate::clock::Clock;
 use crate::config::{Config, Loaded};
 use crate::console;
 use crate::control::Heard;
+use crate::core::Hot;
 use crate::http::{self, Operator};
-use crate::logging;
+use crate::logging::{self, Level};
 use crate::metrics::Metrics;
 use crate::notify::Notifier;
 use crate::observe::{Around, Observer};
 use crate::status::{self, Status};
+use crate::traces::Traces;
 use crate::worker::Worker;
 
 /// So long a page waits for another reviewer.
@@ -36,7 +40,8 @@ const PATIENCE: Duration = Duration::from_secs(15);
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 SIGTERM or SIGINT stops it gracefully: what is in flight ends, the rest stays in the queue.
-A second one stops it at once.
+A second one stops it at once. SIGHUP reads the files again: limits.rates, limits.max_in_flight,
+limits.max_running, schedule.windows and log.level change; an invalid file changes nothing.
 GET /readyz on http.listen says whether it is attached, and why not.
 Example: sluice run -c singapore.toml -c bangkok.toml")]
 pub(super) struct Args {
@@ -52,13 +57,18 @@ pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
     let lanes = load(args, world)?;
     // One process has one log and one port: those of the first lane.
     let first = &lanes[0].1.config;
-    let _level = logging::start(&first.log).map_err(Failure::usage)?;
+    let level = logging::start(&first.log).map_err(Failure::usage)?;
     for (name, loaded) in &lanes {
         for warning in &loaded.warnings {
             tracing::warn!(lane = %name, "{warning}");
         }
     }
-    super::runtime()?.block_on(serve(lanes, world))
+    let traces = Traces::from_env(&world.env).map_err(Failure::usage)?;
+    let exit = super::runtime()?.block_on(serve(lanes, level, traces.as_ref(), args, world));
+    if let Some(traces) = traces {
+        traces.finish();
+    }
+    exit
 }
 
 fn load(args: &Args, world: &World) -> Result<Vec<(String, Loaded)>, Failure> {
@@ -99,18 +109,31 @@ struct Lane {
     config: Config,
     client: Client,
     metrics: Arc<Metrics>,
+    traces: Option<Traces>,
     status: watch::Sender<Status>,
+    /// What of the configuration may change meanwhile.
+    hot: watch::Sender<Hot>,
     /// The way to its loop, while that runs.
     orders: watch::Sender<Option<mpsc::Sender<Heard>>>,
 }
 
-async fn serve(loaded: Vec<(String, Loaded)>, world: &World) -> Result<Exit, Failure> {
+async fn serve(
+    loaded: Vec<(String, Loaded)>,
+    level: Level,
+    traces: Option<&Traces>,
+    args: &Args,
+    world: &World,
+) -> Result<Exit, Failure> {
     let mut signals = Signals::listen().map_err(Failure::usage)?;
+    let reload = Reload::listen(level).map_err(Failure::usage)?;
     let worker = worker_name(world);
     let several = loaded.len() > 1;
-    let mut lanes = Vec::new();
+    let (mut lanes, mut followed) = (Vec::new(), Vec::new());
     for (name, loaded) in loaded {
-        lanes.push(prepare(name, loaded.config, &worker, several).await?);
+        let mut lane = prepare(name, loaded.config.clone(), &worker, several).await?;
+        lane.traces = traces.cloned();
+        followed.push(Followed { loaded, hot: lane.hot.clone() });
+        lanes.push(lane);
     }
     let (stop, stopping) = watch::channel(false);
     let listening = listen(&lanes, stopping.clone()).await?;
@@ -130,6 +153,7 @@ async fn serve(loaded: Vec<(String, Loaded)>, world: &World) -> Result<Exit, Fai
     tokio::select! {
         _ = workers => {}
         _ = stopper => {}
+        () = reload.follow(args, world, followed) => {}
     }
     if let Some(listening) = listening {
         let _ = listening.await;
@@ -162,9 +186,11 @@ async fn prepare(
     let status = Status::starting(&name, worker, Timestamp::now());
     Ok(Lane {
         name,
+        hot: watch::Sender::new(config.hot()),
         config,
         client,
         metrics: Arc::new(metrics),
+        traces: None,
         status: watch::Sender::new(status),
         orders: watch::Sender::new(None),
     })
@@ -226,7 +252,7 @@ async fn run_lane(lane: Lane, worker: String, several: bool, stopping: watch::Re
 }
 
 async fn work(lane: Lane, worker: String, stopping: watch::Receiver<bool>) {
-    let Lane { name, config, client, metrics, status, orders } = lane;
+    let Lane { name, config, client, metrics, traces, status, hot, orders } = lane;
     let clock = Clock::start();
     let confirmed = Arc::clone(&metrics);
     let source = Broker::start(broker::Options {
@@ -241,7 +267,7 @@ async fn work(lane: Lane, worker: String, stopping: watch::Receiver<bool>) {
         on_confirm: Arc::new(move |took| confirmed.confirmed(took)),
     });
     let around = around(&source, client.clone());
-    let observer = Observer::new(metrics, status, around);
+    let observer = Observer::new(metrics, status, around).tracing(traces);
     let refresher = client.clone();
     // Ends with this lane, however that ends.
     let mut renewal = JoinSet::new();
@@ -249,7 +275,9 @@ async fn work(lane: Lane, worker: String, stopping: watch::Receiver<bool>) {
     let (sender, inbox) = mpsc::channel(16);
     orders.send_replace(Some(sender));
     tracing::info!(lane = %name, "the worker begins");
-    let worker = Worker::new(source, Arc::new(client), observer, config.core(), clock);
+    let changes = hot.subscribe();
+    let core = config.core().with(&changes.borrow());
+    let worker = Worker::new(source, Arc::new(client), observer, core, clock).following(changes);
     worker.run(told_to_stop(stopping), inbox).await;
 }
 

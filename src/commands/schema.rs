@@ -2,7 +2,10 @@
 
 use clap::ValueEnum;
 
-use super::{Exit, print};
+use std::collections::BTreeMap;
+
+use super::{Exit, Failure, print};
+use crate::config::{self, Given};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: sluice schema request > create-task.schema.json")]
@@ -13,6 +16,9 @@ pub(super) struct Args {
     /// request: only what the API's page allows, without what real clients send besides
     #[arg(long)]
     strict: bool,
+    /// asyncapi: what the names begin with
+    #[arg(long, value_name = "PREFIX", default_value = "sluice")]
+    prefix: String,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -25,15 +31,26 @@ enum Of {
     DeadLetter,
     /// What was done to a dead letter or to the gate: an event of the audit stream
     Audit,
+    /// All of it as an AsyncAPI 3 document: queues, headers, payloads
+    Asyncapi,
 }
 
-pub(super) fn run(args: &Args) -> Exit {
+pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
     let schema = match args.of {
         Of::Request => crate::contract::schema(args.strict),
         Of::Result => crate::results::schema(),
         Of::DeadLetter => crate::review::schema::dead_letter(),
         Of::Audit => crate::review::schema::act(),
+        Of::Asyncapi => asyncapi(&args.prefix)?,
     };
     print(&format!("{schema:#}\n"));
-    Exit::Done
+    Ok(Exit::Done)
+}
+
+fn asyncapi(prefix: &str) -> Result<serde_json::Value, Failure> {
+    let prefix = [("queues.prefix".to_owned(), prefix.to_owned())];
+    let env = BTreeMap::new();
+    let given = Given { file: None, env: &env, overrides: &prefix, needs_api: false };
+    let loaded = config::load(&given).map_err(|problems| Failure::usage(problems.to_string()))?;
+    Ok(crate::asyncapi::document(&loaded.config.queues))
 }

@@ -348,7 +348,7 @@ struct Teller {
 }
 
 impl<D> Watch<D> for Teller {
-    fn posted(&mut self, job: &Job<D>, verdict: &Verdict, took: Duration) {
+    fn posted(&mut self, job: &Job<D>, verdict: &Verdict, _now: Now, took: Duration) {
         let took_ms = took.as_millis();
         tracing::debug!(request.id = %job.request.id, verdict = verdict.as_str(), took_ms, "attempted");
     }

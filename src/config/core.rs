@@ -2,7 +2,7 @@
 
 use super::Config;
 use crate::core::schedule::Schedule;
-use crate::core::{Settings, gate, retry};
+use crate::core::{Hot, Settings, gate, retry};
 
 impl Config {
     /// What the worker's decisions depend on.
@@ -34,6 +34,12 @@ impl Config {
             answered_within: self.api.timeout,
             max_running: usize::try_from(self.limits.max_running).unwrap_or(usize::MAX),
         }
+    }
+
+    /// The part of it that may change while the worker runs.
+    pub fn hot(&self) -> Hot {
+        let Settings { gate, schedule, max_running, .. } = self.core();
+        Hot { rates: gate.rates, max_in_flight: gate.max_in_flight, max_running, schedule }
     }
 
     /// How many deliveries are held at once: the prefetch.

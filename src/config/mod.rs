@@ -9,19 +9,21 @@ mod check;
 mod core;
 mod problem;
 mod read;
+mod reference;
 pub mod sections;
 mod show;
 mod tree;
 mod trouble;
 pub mod values;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::Path;
 
 use serde::Deserialize;
 
 pub use problem::{Problem, Problems};
+pub use reference::reference;
 use tree::{Origin, Table};
 
 /// The embedded default, comments and all.
@@ -29,6 +31,10 @@ pub const DEFAULT: &str = include_str!("../../config/sluice.toml");
 
 /// Variables of the environment that start so, and have a `__` after it, are keys.
 const ENV_PREFIX: &str = "SLUICE_";
+
+/// The keys that SIGHUP reads again; all others hold until a restart.
+pub const HOT: [&str; 5] =
+    ["limits.rates", "limits.max_in_flight", "limits.max_running", "schedule.windows", "log.level"];
 
 /// One lane's configuration.
 #[derive(Clone, Debug, Deserialize)]
@@ -80,6 +86,13 @@ impl Loaded {
     /// The effective configuration as TOML, secrets masked, each value that is not the default's with its origin.
     pub fn show(&self) -> String {
         show::show(&self.tree, &self.learned)
+    }
+
+    /// The keys whose values are not those of `other`, as dotted paths.
+    pub fn differences(&self, other: &Self) -> Vec<String> {
+        let (here, there) = (show::values(&self.tree), show::values(&other.tree));
+        let keys: BTreeSet<_> = here.keys().chain(there.keys()).collect();
+        keys.into_iter().filter(|key| here.get(*key) != there.get(*key)).cloned().collect()
     }
 
     /// Every key there is, as dotted paths.

@@ -2,7 +2,7 @@
 //! give: all errors at once, unknown keys with their place, and the list of the keys that there are.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::de::value::{MapAccessDeserializer, StrDeserializer};
 use serde::de::{
@@ -26,6 +26,8 @@ pub(super) struct Learned {
     /// The keys that were given as a text and read as a number or a truth, and those that were read as a list.
     pub(super) bare: BTreeSet<String>,
     pub(super) lists: BTreeSet<String>,
+    /// What each value is read as, in serde's words; only of the keys that were given.
+    pub(super) kinds: BTreeMap<String, String>,
     unknown: Vec<Problem>,
 }
 
@@ -108,6 +110,10 @@ impl<'a> Reader<'a> {
         }
     }
 
+    fn is_read_as(&self, kind: impl FnOnce() -> String) {
+        self.learned.borrow_mut().kinds.entry(self.path.clone()).or_insert_with(kind);
+    }
+
     fn untyped(&self) -> Option<&'a str> {
         match self.at {
             At::Node(Node { value: Value::Untyped(text), .. }) => Some(text),
@@ -160,6 +166,15 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// What a visitor says that it wants.
+struct Expected<'a, V>(&'a V);
+
+impl<'de, V: Visitor<'de>> std::fmt::Display for Expected<'_, V> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.expecting(f)
+    }
+}
+
 fn join(path: &str, key: &str) -> String {
     if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }
@@ -177,6 +192,7 @@ impl<'a> de::Deserializer<'a> for Reader<'a> {
 
     fn deserialize_any<V: Visitor<'a>>(self, visitor: V) -> Result<V::Value, Trouble> {
         let origin = self.origin();
+        self.is_read_as(|| Expected(&visitor).to_string());
         let result = match self.at {
             At::Root(table) | At::Node(Node { value: Value::Table(table), .. }) => {
                 let entries = table.iter().collect::<Vec<_>>().into_iter();
@@ -286,6 +302,7 @@ impl<'a> de::Deserializer<'a> for Reader<'a> {
         visitor: V,
     ) -> Result<V::Value, Trouble> {
         let origin = self.origin();
+        self.is_read_as(|| format!("one of {}", variants.join(", ")));
         let result = match self.at {
             At::Node(Node { value: Value::Text(text) | Value::Untyped(text), .. }) => {
                 let text: StrDeserializer<'_, Trouble> = text.as_str().into_deserializer();

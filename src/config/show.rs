@@ -1,5 +1,6 @@
 //! What holds, and where does it come from? The effective configuration as TOML, with secrets masked.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::read::{Learned, list_of};
@@ -11,6 +12,21 @@ pub(super) fn show(tree: &Table, learned: &Learned) -> String {
     let mut text = String::new();
     section(&mut text, "", tree, learned);
     text
+}
+
+/// The value of every key, as it is written. With secrets: not to be shown.
+pub(super) fn values(tree: &Table) -> BTreeMap<String, String> {
+    let mut values = BTreeMap::new();
+    for (key, entry) in tree {
+        match &entry.node.value {
+            Value::Table(inner) => {
+                let below = self::values(inner).into_iter();
+                values.extend(below.map(|(path, value)| (format!("{key}.{path}"), value)));
+            }
+            _ => drop(values.insert(key.clone(), literal(&entry.node, false))),
+        }
+    }
+    values
 }
 
 fn section(text: &mut String, path: &str, table: &Table, learned: &Learned) {

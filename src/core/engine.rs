@@ -77,6 +77,27 @@ impl Default for Settings {
     }
 }
 
+impl Settings {
+    /// These, with what has changed since.
+    #[must_use]
+    pub fn with(mut self, hot: &Hot) -> Self {
+        self.gate.rates.clone_from(&hot.rates);
+        self.gate.max_in_flight = hot.max_in_flight;
+        self.max_running = hot.max_running;
+        self.schedule = hot.schedule.clone();
+        self
+    }
+}
+
+/// What of the settings may change while the worker runs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Hot {
+    pub rates: Vec<Rate>,
+    pub max_in_flight: usize,
+    pub max_running: usize,
+    pub schedule: Schedule,
+}
+
 /// What is to be done next.
 #[derive(Debug)]
 pub enum Step<D> {
@@ -204,6 +225,14 @@ impl<D> Core<D> {
     /// What operators have set, as it stands.
     pub fn steer(&mut self, now: Now, pause: Option<Pause>, rates: &[Rate]) {
         self.gate.steer(now.at, pause, rates);
+    }
+
+    /// The configuration was changed; the rates are the business of [`Core::steer`], for an operator's go before them.
+    pub fn reconfigure(&mut self, now: Now, hot: &Hot) {
+        self.gate.set_max_in_flight(hot.max_in_flight);
+        self.running.set_most(hot.max_running, now.at);
+        self.settings.schedule = hot.schedule.clone();
+        self.hours = schedule::Watch::default();
     }
 
     pub fn pause(&mut self, pause: Pause) {

@@ -47,7 +47,19 @@ impl Default for Settings {
 }
 
 /// Why the gate is shut.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    schemars::JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
     /// The worker is stopping.
@@ -157,7 +169,7 @@ struct Breaker {
 }
 
 /// Who paused the gate, and why.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Pause {
     pub by: String,
     pub reason: String,
@@ -483,6 +495,11 @@ impl Gate {
     /// While the account or the API as a whole is the trouble, attempts do not count against requests.
     pub fn is_account_trouble(&self) -> bool {
         self.halt.is_some() || self.breaker.is_some()
+    }
+
+    /// What is in flight beyond a lower number ends as it would have.
+    pub fn set_max_in_flight(&mut self, most: usize) {
+        self.settings.max_in_flight = most;
     }
 
     pub fn max_in_flight(&self) -> usize {

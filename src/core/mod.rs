@@ -18,7 +18,7 @@ pub mod time;
 pub mod verdict;
 pub mod window;
 
-pub use engine::{Core, Settings, Step};
+pub use engine::{Core, Hot, Settings, Step};
 pub use limits::Limits;
 pub use outcome::{Ending, Outcome, Try};
 pub use rate::{Rate, RateError};

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 /// At most [`count`](Self::count) calls in any window of length [`window`](Self::window). Written `2/s`, `60/min`,
 /// `100/5s`, `500/h`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 pub struct Rate {
     count: u32,

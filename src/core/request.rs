@@ -77,6 +77,13 @@ pub struct Trace {
     pub state: Option<String>,
 }
 
+impl Trace {
+    /// The trace's id, 32 hexadecimal digits: what it is searched by.
+    pub fn id(&self) -> &str {
+        self.parent.get(3..35).unwrap_or_default()
+    }
+}
+
 /// A request, its delivery, and how far it has come. Whoever holds the job answers for the delivery.
 #[derive(Debug)]
 pub struct Job<D> {

@@ -84,6 +84,19 @@ impl Running {
         self.most > 0
     }
 
+    /// Another cap from now on. Where migrations were not watched, nothing is known of what was sent just now: the first
+    /// count is begun only when the API must show it.
+    pub fn set_most(&mut self, most: usize, now: Moment) {
+        if most == 0 {
+            self.own.clear();
+            self.listed.clear();
+            (self.unlisted, self.counted, self.count) = (0, None, None);
+        } else if self.most == 0 {
+            self.next = now + self.look_again;
+        }
+        self.most = most;
+    }
+
     pub fn most(&self) -> usize {
         self.most
     }
@@ -286,6 +299,26 @@ mod tests {
         count(&mut running, 2, [vec![], vec![task("a", 1)], vec![]]);
         count(&mut running, 4, [vec![], vec![], vec![]]);
         assert!(running.admits(now(4).at).is_ok());
+    }
+
+    #[test]
+    fn a_cap_that_is_changed_holds_at_once_and_a_new_one_waits_until_the_api_shows_what_was_sent() {
+        let mut running = watched(1);
+        running.started(now(1).at, "a", true);
+        count(&mut running, 2, [vec![], vec![task("a", 1)], vec![]]);
+        assert!(running.admits(now(3).at).is_err());
+        running.set_most(2, now(3).at);
+        assert!(running.admits(now(3).at).is_ok(), "a second place, without a count");
+        running.set_most(0, now(4).at);
+        assert!(running.admits(now(4).at).is_ok() && running.wants(now(4).at).is_none());
+        running.set_most(1, now(5).at);
+        assert!(running.admits(now(5).at).is_err());
+        assert!(
+            running.wants(now(49).at).is_none(),
+            "what was sent just now may not be listed yet"
+        );
+        count(&mut running, 51, [vec![], vec![], vec![]]);
+        assert!(running.admits(now(51).at).is_ok());
     }
 
     #[test]

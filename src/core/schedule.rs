@@ -134,7 +134,7 @@ impl Window {
 }
 
 /// When requests may be submitted.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Schedule {
     windows: Vec<Window>,
 }

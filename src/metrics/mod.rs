@@ -40,7 +40,9 @@ const WAY_SECONDS: [f64; 9] =
 const CONFIRM_SECONDS: [f64; 10] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0];
 
 /// How many requests the window holds, by state.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
+)]
 pub struct WindowCounts {
     pub ready: usize,
     pub waiting: usize,
@@ -49,7 +51,7 @@ pub struct WindowCounts {
 }
 
 /// How far one open batch has come.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct BatchCounts {
     pub batch: String,
     pub open: u64,

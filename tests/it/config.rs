@@ -343,3 +343,20 @@ fn a_file_that_cannot_be_read_is_named() {
         "/no/such.toml: cannot read the configuration: No such file or directory (os error 2)";
     assert_eq!(problems.to_string(), expected);
 }
+
+#[test]
+fn the_reference_of_the_documents_is_of_this_code() {
+    let page = config::reference().unwrap();
+    for key in load(TOKEN, &[], &[]).unwrap().keys() {
+        let row =
+            page.lines().find(|line| line.contains(&format!("| `{}` |", config::variable(key))));
+        let row = row.unwrap_or_else(|| panic!("{key} is missing"));
+        let cells: Vec<&str> = row.split(" | ").collect();
+        assert!(cells.len() >= 5 && !cells[1].is_empty() && cells[4].len() > 3, "{row}");
+    }
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/configuration.md");
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(&path, &page).unwrap();
+    }
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), page, "run the tests with UPDATE_DOCS=1");
+}

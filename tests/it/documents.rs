@@ -216,3 +216,50 @@ fn every_command_that_a_document_names_exists() {
     }
     assert!(count > 20, "only {count} commands were found");
 }
+
+/// The words of a command line, up to a comment, a pipe or a redirection.
+fn words(line: &str) -> Vec<String> {
+    let (mut words, mut word, mut quote) = (Vec::new(), String::new(), None);
+    for c in line.chars() {
+        match (quote, c) {
+            (Some(open), c) if c == open => quote = None,
+            (None, '\'' | '"') => quote = Some(c),
+            (None, '#' | '|' | '>' | '&' | ';') if word.is_empty() => return words,
+            (None, ' ') if word.is_empty() => {}
+            (None, ' ') => words.push(std::mem::take(&mut word)),
+            (_, c) => word.push(c),
+        }
+    }
+    words.extend(Some(word).filter(|word| !word.is_empty()));
+    words
+}
+
+#[test]
+fn every_command_line_of_a_document_has_flags_and_arguments_that_there_are() {
+    let mut count = 0;
+    for path in pages().iter().filter(|path| !path.ends_with("docs/commands.md")) {
+        let page = fs::read_to_string(path).unwrap();
+        let mut fenced = false;
+        for line in page.lines() {
+            fenced ^= line.trim_start().starts_with("```");
+            // A variable of the environment may stand in front.
+            let Some((before, line)) = line.split_once("sluice ").filter(|_| fenced) else {
+                continue;
+            };
+            let is_command = before.split(' ').all(|word| word.is_empty() || word.contains('='))
+                || before.trim_end().ends_with("&&");
+            if !is_command || line.contains('…') {
+                continue;
+            }
+            let mut line = words(line);
+            line.insert(0, "sluice".to_owned());
+            if let Err(error) = Cli::command().try_get_matches_from(&line)
+                && error.use_stderr()
+            {
+                panic!("{}: {}\n{error}", path.display(), line.join(" "));
+            }
+            count += 1;
+        }
+    }
+    assert!(count > 25, "only {count} command lines were found");
+}

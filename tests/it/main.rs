@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod api;
+mod asyncapi;
 mod browser;
 mod chaos;
 mod commands;

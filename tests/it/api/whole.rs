@@ -93,7 +93,7 @@ impl Source for Requests {
 struct Nobody;
 
 impl<D> Watch<D> for Nobody {
-    fn posted(&mut self, _: &Job<D>, _: &Verdict, _: Duration) {}
+    fn posted(&mut self, _: &Job<D>, _: &Verdict, _: Now, _: Duration) {}
     fn looked(&mut self, _: &'static str, _: Duration) {}
     fn settled(&mut self, _: &Job<D>, _: &Ending, _: &Settled, _: Now, _: Duration) {}
     fn arrived(&mut self, _: &Job<D>) {}

@@ -98,10 +98,14 @@ impl Process {
         let _ = self.child.wait();
     }
 
+    pub(crate) fn signal(&self, name: &str) {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-s", name, &id]).status().unwrap().success());
+    }
+
     /// SIGTERM, and its exit code; it has to be gone soon.
     pub(crate) async fn stop(mut self) -> Option<i32> {
-        let id = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+        self.signal("TERM");
         let end = Instant::now() + SOON;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {

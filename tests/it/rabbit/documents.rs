@@ -1,0 +1,63 @@
+//! The commands of the documents, run as they stand there.
+
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use sluicegate::broker::settings::QueueType;
+
+use super::monitoring::free_address;
+use crate::support::rabbit::{Lane, Node};
+
+/// The blocks of a page that are marked as a shell's.
+fn shell(page: &str) -> String {
+    let mut script = String::new();
+    let mut inside = false;
+    for line in page.lines() {
+        match line {
+            "```sh" => inside = true,
+            "```" => inside = false,
+            line if inside => {
+                script.push_str(line);
+                script.push('\n');
+            }
+            _ => {}
+        }
+    }
+    script
+}
+
+#[test]
+fn the_commands_of_getting_started_do_what_the_page_says() {
+    let node = Node::shared();
+    let lane = Lane::new(&node, QueueType::Quorum);
+    let page = shell(include_str!("../../../docs/getting-started.md"));
+    // As on the page, but for what other tests use at the same time.
+    let script = page
+        .replace("amqp://guest:guest@127.0.0.1:5672/%2f", &node.url)
+        .replace("127.0.0.1:9465", &free_address());
+    assert_ne!(script, page);
+    let listen = free_address();
+    let script = script.replace("127.0.0.1:9464", &listen);
+    let dir = tempfile::tempdir().unwrap();
+    let program = std::path::Path::new(env!("CARGO_BIN_EXE_sluice")).parent().unwrap();
+    let path = format!("{}:{}", program.display(), std::env::var("PATH").unwrap());
+    let (out, err) = (dir.path().join("out"), dir.path().join("err"));
+    let mut shell = Command::new("timeout")
+        .args(["60", "bash", "-euo", "pipefail", "-c", &format!("set -m\n{script}wait\n")])
+        .current_dir(dir.path())
+        .env("PATH", path)
+        .env("SLUICE_QUEUES__PREFIX", &lane.queues.prefix)
+        .env("SLUICE_HTTP__LISTEN", &listen)
+        .stdin(Stdio::null())
+        .stdout(std::fs::File::create(&out).unwrap())
+        .stderr(std::fs::File::create(&err).unwrap())
+        .spawn()
+        .unwrap();
+    let start = std::time::Instant::now();
+    let status = shell.wait().unwrap();
+    let (out, err) = (std::fs::read_to_string(out).unwrap(), std::fs::read_to_string(err).unwrap());
+    assert!(status.success(), "{status} after {:?}\n{out}\n{err}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(60));
+    assert!(out.contains("\"created\":1") || out.contains("\"created\": 1"), "{out}\n{err}");
+    assert!(out.contains("\"max_calls\"") || out.contains("created_twice"), "{out}\n{err}");
+}
