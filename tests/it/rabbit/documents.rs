@@ -1,5 +1,6 @@
 //! The commands of the documents, run as they stand there.
 
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -39,7 +40,7 @@ fn the_commands_of_getting_started_do_what_the_page_says() {
     let listen = free_address();
     let script = script.replace("127.0.0.1:9464", &listen);
     let dir = tempfile::tempdir().unwrap();
-    let program = std::path::Path::new(env!("CARGO_BIN_EXE_sluice")).parent().unwrap();
+    let program = Path::new(env!("CARGO_BIN_EXE_sluice")).parent().unwrap();
     let path = format!("{}:{}", program.display(), std::env::var("PATH").unwrap());
     let (out, err) = (dir.path().join("out"), dir.path().join("err"));
     let mut shell = Command::new("timeout")
@@ -60,4 +61,34 @@ fn the_commands_of_getting_started_do_what_the_page_says() {
     assert!(start.elapsed() < Duration::from_secs(60));
     assert!(out.contains("\"created\":1") || out.contains("\"created\": 1"), "{out}\n{err}");
     assert!(out.contains("\"max_calls\"") || out.contains("created_twice"), "{out}\n{err}");
+}
+
+/// The words after `rabbitmqctl` in every page.
+fn broker_commands() -> Vec<String> {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
+    let pages = std::fs::read_dir(docs).unwrap().map(|entry| entry.unwrap().path());
+    let pages = pages.filter(|path| path.extension().is_some_and(|ending| ending == "md"));
+    let mut words = Vec::new();
+    for page in pages {
+        let page = std::fs::read_to_string(page).unwrap();
+        for piece in page.split("rabbitmqctl ").skip(1) {
+            let word = piece.split(|c: char| !c.is_ascii_lowercase() && c != '_').next().unwrap();
+            words.extend(Some(word.to_owned()).filter(|word| !word.is_empty() && word != "is"));
+        }
+    }
+    assert!(words.len() > 5, "{words:?}");
+    words
+}
+
+#[test]
+fn every_command_of_rabbitmqctl_that_a_document_names_exists() {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/rabbitmq");
+    let help =
+        Command::new(script).arg("ctl").arg(&Node::shared().dir).arg("help").output().unwrap();
+    let help = String::from_utf8_lossy(&help.stdout).into_owned();
+    let known: Vec<&str> = help.split_whitespace().collect();
+    assert!(known.contains(&"list_queues"), "{help}");
+    for word in broker_commands() {
+        assert!(known.contains(&&*word), "rabbitmqctl {word} is no command");
+    }
 }
