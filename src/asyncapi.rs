@@ -40,8 +40,7 @@ pub fn document(queues: &Queues) -> Value {
 
 const ABOUT: &str = "\
 Requests to create migration tasks go in, results come out. What is here is seen from the worker: it *receives* requests \
-and orders, and *sends* results, dead letters and acts. Every name begins with `queues.prefix`. The exclusive queue \
-`{prefix}.active` of the active worker carries no messages.";
+and orders, and *sends* results, dead letters and acts. Every name begins with `queues.prefix`.";
 
 /// What can be published to or read from.
 fn channels(queues: &Queues) -> Value {
@@ -116,6 +115,12 @@ fn channels(queues: &Queues) -> Value {
             "description": "Its one message is read by each worker that becomes the active one. Not to be published to.",
             "messages": one_of(&["steering"]),
             "bindings": queue(&queues.gate()),
+        },
+        "active": {
+            "address": queues.active(),
+            "title": "Which worker is the active one",
+            "description": "Its single active consumer: workers ask themselves into it. Not to be published to, or read from.",
+            "bindings": queue(&queues.active()),
         },
     })
 }
