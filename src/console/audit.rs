@@ -203,7 +203,7 @@ fn row(place: &Place, viewer: &Viewer, deed: &Deed) -> Markup {
                 @if first.letter.is_some() { (named(place, deed)) }
             }
             td.why data-label="why" { bdi { (visible(first.why.as_deref().unwrap_or(""))) } }
-            @if let Some(session) = operator(viewer) { td {
+            @if let Some(session) = operator(viewer) { td.do {
                 @if deed.undoable > 0 {
                     form method="post" action="/audit/undo" {
                         (csrf(session)) (hidden("lane", &place.name)) (hidden("id", &first.id.to_string()))

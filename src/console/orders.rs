@@ -98,7 +98,6 @@ pub(super) async fn prepare(
     let content = html! {
         p.big { "This will " strong { (what) " " (count) @if count == 1 { " letter" } @else { " letters" } } "."
             @if !by_name { " They are many, so they are chosen by the filter when it begins: what came since goes with them." } }
-        (shown)
         @if let Some(id) = id {
             form.card method="post" action="/dead-letters/act" {
                 (csrf(&session)) (hidden("lane", &place.name)) (hidden("order", &id.to_string()))
@@ -111,6 +110,7 @@ pub(super) async fn prepare(
         } @else {
             (notice(true, "Nothing can be moved like this: an edit goes only when every body is valid after it. Go back and change it."))
         }
+        (shown)
     };
     page::framed(&console, place, &viewer, "Before anything moves", &content).into_response()
 }

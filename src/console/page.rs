@@ -50,6 +50,11 @@ pub(super) fn framed(
     content: &Markup,
 ) -> Markup {
     let several = console.places.len() > 1;
+    // What leads away from the dead letters still belongs to them.
+    let of = match title {
+        "Dead letter" | "Before anything moves" | "Order" => "Dead letters",
+        title => title,
+    };
     let lane = if several { query(&[("lane", &place.name)]) } else { String::new() };
     html! {
         (DOCTYPE)
@@ -61,7 +66,7 @@ pub(super) fn framed(
                     strong { "Sluicegate" }
                     nav aria-label="Pages" {
                         @for (name, path) in [("Now", "/"), ("Dead letters", "/dead-letters"), ("Audit", "/audit")] {
-                            a href={ (path) (lane) } aria-current=[(name == title).then_some("page")] { (name) }
+                            a href={ (path) (lane) } aria-current=[(name == of).then_some(if name == title { "page" } else { "true" })] { (name) }
                         }
                         @if several {
                             @for other in &console.places {

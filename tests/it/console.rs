@@ -203,3 +203,24 @@ async fn behind_tls_the_cookie_is_for_tls_only() {
         assert_eq!(cookie.contains("; Secure"), secure, "{cookie}");
     }
 }
+
+#[test]
+fn the_worker_does_not_start_where_others_could_reach_it_without_a_token() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("worker.toml");
+    let begin = "[api]\nendpoint = \"http://127.0.0.1:1\"\n[api.auth]\ntoken = \"t\"\n[http]\n";
+    for (listen, more) in
+        [("0.0.0.0:0", ""), ("[::]:0", ""), ("192.0.2.1:9464", "reader_token = \"only reads\"\n")]
+    {
+        std::fs::write(&file, format!("{begin}listen = \"{listen}\"\n{more}")).unwrap();
+        let mut run = std::process::Command::new(env!("CARGO_BIN_EXE_sluice"));
+        let output = run.env_clear().args(["run", "-c"]).arg(&file).output().unwrap();
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{told}");
+        assert!(told.contains("worker.toml:6:10: http.listen"), "{told}");
+        assert!(
+            told.contains("there is no operator token: set http.operator_token_file"),
+            "{told}"
+        );
+    }
+}

@@ -12,6 +12,11 @@ use crate::support::rig::body;
 
 const COUNT: usize = 1000;
 
+/// How often it is killed; more with `SLUICE_KILLS`.
+fn kills() -> usize {
+    std::env::var("SLUICE_KILLS").map_or(2, |text| text.parse().unwrap())
+}
+
 /// Replays all that is there, up to the page of its progress.
 async fn begin(desk: &Desk) {
     desk.log_in().await;
@@ -44,7 +49,7 @@ async fn a_replay_that_is_killed_loses_nothing_and_creates_nothing_twice() {
     desk.enqueue("wave-8", requests).await;
     desk.dead(u32::try_from(COUNT).unwrap()).await;
     let mut rest = COUNT as u64;
-    for round in 0..3 {
+    for round in 0..kills() {
         begin(&desk).await;
         let moved = moved(&desk, fastrand::u64(0..rest / 4)).await;
         desk.kill_the_worker(&format!("worker-{round}")).await;

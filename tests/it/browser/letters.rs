@@ -102,8 +102,10 @@ async fn a_cause_is_mended_with_one_edit_and_all_of_it_is_created_and_a_discard_
     assert_eq!(browser.count("#differences tbody tr").await, 50);
     browser.type_in("#why", "the plan's template was wrong").await;
     desk.is_readable(DESK).await;
-    browser.picture("edit-preview", 900).await;
+    browser.picture("edit-preview", 720).await;
     browser.follow("#go").await;
+    browser.until("document.querySelector('#job progress[value]')").await;
+    browser.picture("progress", 420).await;
     browser.until_text("Done: 240 letters moved").await;
     desk.is_readable(DESK).await;
     desk.dead(760).await;
@@ -136,7 +138,7 @@ async fn a_discard_is_undone(desk: &Desk) {
     browser.until_text("the plan's template was wrong").await;
     assert_eq!(browser.count("#acts > tbody > tr").await, 2);
     desk.is_readable(DESK).await;
-    browser.picture("audit", 700).await;
+    browser.picture("audit", 500).await;
     browser.follow("#acts form button").await;
     browser.until_text("Undone: 140 letters are back").await;
     desk.dead(760).await;
