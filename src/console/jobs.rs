@@ -178,7 +178,8 @@ fn state(console: &Console, job: &Job, viewer: &Viewer) -> Markup {
                 Some(Ok(said)) => (notice(false, said)),
                 Some(Err(said)) => (notice(true, said)),
                 None => {
-                    @if let Some(session) = operator(viewer) {
+                    @if of > 0 && moved == of { p.soft { "All have moved; what else was held is given back to the queue." } }
+                    @else if let Some(session) = operator(viewer) {
                         form method="post" action="/jobs/stop" { (csrf(session)) (hidden("id", &id)) button.plain type="submit" { "Stop" } }
                     }
                     noscript { p { "Load this page again to see how far it is." } }
