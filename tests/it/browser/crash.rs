@@ -50,6 +50,10 @@ async fn a_replay_that_is_killed_loses_nothing_and_creates_nothing_twice() {
     desk.dead(u32::try_from(COUNT).unwrap()).await;
     let mut rest = COUNT as u64;
     for round in 0..kills() {
+        // Few letters are all on their way at once.
+        if rest < 200 {
+            break;
+        }
         begin(&desk).await;
         let moved = moved(&desk, fastrand::u64(0..rest / 4)).await;
         desk.kill_the_worker(&format!("worker-{round}")).await;
