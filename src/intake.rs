@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
+use std::panic::AssertUnwindSafe;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -11,6 +12,7 @@ use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use crate::bug;
 use crate::contract::{self, Rules, Violation};
 use crate::core::Request;
 use crate::core::request::{Run, Trace};
@@ -53,6 +55,8 @@ pub struct Intake {
     pub violations: Vec<Violation>,
     /// Rules of the page that real use breaks without harm.
     pub warnings: Vec<Violation>,
+    /// What a panic said while it was read: a bug in this program, and nobody knows what the message asks for.
+    pub bug: Option<String>,
 }
 
 /// Any fixed UUID serves as a name space; changing it would give messages without an id another one.
@@ -64,6 +68,61 @@ const QUOTED: usize = 80;
 /// Reads a message. Never panics, and looks at the body once for its digest and once for its contents.
 pub fn read(message: &Message, rules: &Rules) -> Intake {
     let digest: [u8; 32] = Sha256::digest(&message.body).into();
+    caught(message, &digest, || read_all(message, digest, rules))
+}
+
+/// The one place where a panic of reading is caught: it belongs to the message, not to the lane that it came on.
+fn caught(message: &Message, digest: &[u8; 32], read: impl FnOnce() -> Intake) -> Intake {
+    std::panic::catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|panic| {
+        let text = bug::text(&*panic);
+        let id = id_of(message, digest);
+        tracing::error!(request.id = &*id, panic = %text, "reading a message panicked: this is a bug in sluice");
+        unreadable(message, digest, id, text)
+    })
+}
+
+/// What is known without reading.
+fn unreadable(message: &Message, digest: &[u8; 32], id: Box<str>, text: String) -> Intake {
+    let request = Request {
+        run: Run::of(&id, digest, message.timestamp, 0),
+        id,
+        name: Box::default(),
+        source_server_id: Box::default(),
+        target_vm_id: None,
+        project_id: Box::default(),
+        region_id: Box::default(),
+        batch: None,
+        row: None,
+        priority: 1,
+        enqueued_at: message.timestamp,
+        not_before: None,
+        deadline: None,
+        replay: 0,
+        again: false,
+        starts: true,
+        trace: None,
+        bytes: length(message),
+    };
+    let violation = Violation {
+        pointer: String::new(),
+        found: format!("a panic: {text}"),
+        allowed: "a message that this version of sluice can read; report the bug".into(),
+    };
+    Intake { request, violations: vec![violation], warnings: Vec::new(), bug: Some(text) }
+}
+
+fn id_of(message: &Message, digest: &[u8; 32]) -> Box<str> {
+    match message.message_id.as_deref() {
+        Some(id) if !id.is_empty() => id.into(),
+        _ => derived_id(digest),
+    }
+}
+
+fn length(message: &Message) -> u32 {
+    u32::try_from(message.body.len()).unwrap_or(u32::MAX)
+}
+
+fn read_all(message: &Message, digest: [u8; 32], rules: &Rules) -> Intake {
     let mut headers = Headers { texts: &message.headers, violations: Vec::new() };
     let batch = headers.batch();
     let enqueued_at = headers.parsed(header::ENQUEUED_AT, RFC_3339);
@@ -78,10 +137,7 @@ pub fn read(message: &Message, rules: &Rules) -> Intake {
     let body = Body::read(&message.body, rules);
     violations.extend(body.violations);
 
-    let id = match message.message_id.as_deref() {
-        Some(id) if !id.is_empty() => id.into(),
-        _ => derived_id(&digest),
-    };
+    let id = id_of(message, &digest);
     let enqueued_at = enqueued_at.or(message.timestamp);
     let request = Request {
         run: Run::of(&id, &digest, enqueued_at, replay),
@@ -101,9 +157,9 @@ pub fn read(message: &Message, rules: &Rules) -> Intake {
         again,
         starts: body.starts,
         trace,
-        bytes: u32::try_from(message.body.len()).unwrap_or(u32::MAX),
+        bytes: length(message),
     };
-    Intake { request, violations, warnings: body.warnings }
+    Intake { request, violations, warnings: body.warnings, bug: None }
 }
 
 /// The message id of a message that has none: the same for the same body.
@@ -366,6 +422,22 @@ mod tests {
             read(&both, &Rules::default()).request.enqueued_at.unwrap().to_string(),
             "2026-01-31T12:00:00Z"
         );
+    }
+
+    #[test]
+    fn a_panic_while_reading_is_this_messages_alone_and_keeps_its_identity() {
+        let message = Message {
+            message_id: Some("17".into()),
+            timestamp: Timestamp::from_second(1_700_000_000).ok(),
+            ..message(&[(header::REPLAY, "1")])
+        };
+        let intake = caught(&message, &[7; 32], || panic!("at byte {}", 3));
+        assert_eq!(intake.bug.as_deref(), Some("at byte 3"));
+        assert_eq!(&*intake.request.id, "17");
+        assert_eq!(intake.request.enqueued_at, message.timestamp);
+        assert_eq!(intake.request.bytes, 2);
+        assert!(intake.violations[0].found.contains("at byte 3"), "a reviewer is told too");
+        assert!(read(&message, &Rules::default()).bug.is_none());
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub mod api;
 pub mod asyncapi;
 pub mod batches;
 pub mod broker;
+mod bug;
 pub mod clock;
 pub mod commands;
 pub mod config;

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use crate::contract::Violation;
 use crate::control::{Change, Heard, Steering};
 use crate::core::{Ending, Job, Now, Request};
+use crate::intake::Intake;
 
 /// A delivery as the worker sees it: the body, and whatever the source needs to settle it.
 pub trait Delivery: Send + 'static {
@@ -38,12 +39,35 @@ pub enum Event<D> {
     Arrived(Job<D>),
     /// A message that must not be sent: to be settled as `invalid` with these violations.
     Invalid(Job<D>, Vec<Violation>),
+    /// A message whose reading panicked, with these words: to be settled as `unknown`.
+    Unreadable(Job<D>, String),
     /// The session ended: its deliveries are void. The source opens a new one by itself.
     Lost { why: String },
     /// A source that has an end (a plan) has no more requests.
     Ended,
     /// Results can (`false`) or cannot (`true`) be published just now (`RabbitMQ`: `connection.blocked`).
     Blocked(bool),
+}
+
+impl<D> Event<D> {
+    /// A message that was read, as the job that `job` makes of its request.
+    pub fn of(intake: Intake, job: impl FnOnce(Request) -> Job<D>) -> Self {
+        let Intake { request, violations, bug, .. } = intake;
+        let job = job(request);
+        match bug {
+            Some(text) => Self::Unreadable(job, text),
+            None if violations.is_empty() => Self::Arrived(job),
+            None => Self::Invalid(job, violations),
+        }
+    }
+
+    /// The job of a delivery.
+    pub fn into_job(self) -> Option<Job<D>> {
+        match self {
+            Self::Arrived(job) | Self::Invalid(job, _) | Self::Unreadable(job, _) => Some(job),
+            _ => None,
+        }
+    }
 }
 
 /// How an attempt to settle ended.

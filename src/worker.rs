@@ -14,6 +14,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{mpsc, watch};
 
+use crate::bug;
 use crate::clock::Clock;
 use crate::control::{self, Answer, Change, Command, Heard, Steering};
 use crate::core::request::Trace;
@@ -351,6 +352,10 @@ where
                 self.watch.arrived(&job);
                 self.core.invalid(now, job, violations);
             }
+            Event::Unreadable(job, text) => {
+                self.watch.arrived(&job);
+                self.core.unreadable(now, job, &text);
+            }
             Event::Lost { why } => {
                 self.watch.session(SessionEvent::Lost(&why));
                 self.core.session_lost();
@@ -473,14 +478,9 @@ async fn sleep_until(clock: Clock, moment: Option<Moment>) {
         .await;
 }
 
-/// The one place where a panic is caught: whatever went wrong belongs to the request that was handled.
+/// The one place where a panic of a call is caught: whatever went wrong belongs to the request that was handled.
 async fn caught<T>(future: impl Future<Output = T>) -> Result<T, Bug> {
-    AssertUnwindSafe(future).catch_unwind().await.map_err(|panic| {
-        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-        Bug(text
-            .or_else(|| panic.downcast_ref::<String>().cloned())
-            .unwrap_or_else(|| "no message".to_owned()))
-    })
+    AssertUnwindSafe(future).catch_unwind().await.map_err(|panic| Bug(bug::text(&*panic)))
 }
 
 fn unsent(error: &std::io::Error) -> Verdict {

@@ -23,6 +23,7 @@ mod spill;
 mod status;
 mod steer;
 mod supervisor;
+mod taker;
 mod tool;
 pub mod topology;
 mod version;

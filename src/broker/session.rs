@@ -13,6 +13,7 @@ use lapin::options::{
 };
 use lapin::types::FieldTable;
 use lapin::{Channel, Connection, Consumer, ErrorKind};
+use tokio::sync::mpsc;
 
 use super::active::Candidate;
 use super::connect::{self, Address};
@@ -21,6 +22,7 @@ use super::link::{Consuming, Link, SessionLost};
 use super::publisher::Publisher;
 use super::settings::Queues;
 use super::steer::Control;
+use super::taker::{Taken, Taker};
 use super::topology;
 use super::version::Version;
 use super::{ANSWER, within};
@@ -91,6 +93,7 @@ impl Connections {
         mut self,
         queues: &Queues,
         prefetch: u16,
+        taker: Taker,
         standby: impl Fn(),
     ) -> Result<Session, SessionLost> {
         let mut candidate = Candidate::stand(&self.consume, &self.publish, queues).await?;
@@ -113,7 +116,7 @@ impl Connections {
             }
         }
         drop(elected);
-        let session = Session::start(self, candidate, queues, prefetch).await?;
+        let session = Session::start(self, candidate, queues, prefetch, taker).await?;
         if blocked {
             session.on.link.set_blocked(true);
         }
@@ -123,7 +126,11 @@ impl Connections {
 
 /// What a session has to say.
 pub(super) enum Said {
-    Delivery(Box<Delivery>),
+    Delivery(Box<Taken>),
+    /// A delivery that came after the consumer was cancelled.
+    Late {
+        tag: u64,
+    },
     Blocked(bool),
     /// An operator's order.
     Ordered(Heard),
@@ -138,10 +145,13 @@ pub(super) struct Session {
     asking: Channel,
     publishing: Channel,
     consumer: Consumer,
+    taken: mpsc::UnboundedReceiver<lapin::Result<Option<Taken>>>,
     control: Control,
     /// What operators have set before this session.
     pub(super) steering: Option<Steering>,
+    /// The consumer is cancelled: what has been taken in is all, and what comes still comes another way.
     cancelled: bool,
+    all_taken: bool,
     ended: bool,
     pub(super) on: Consuming,
     /// How many requests were waiting when it began.
@@ -154,6 +164,7 @@ impl Session {
         candidate: Candidate,
         queues: &Queues,
         prefetch: u16,
+        taker: Taker,
     ) -> Result<Self, SessionLost> {
         let link = Link::new();
         let publishing =
@@ -178,6 +189,7 @@ impl Session {
             FieldTable::default(),
         );
         let consumer = within(ANSWER, &format!("consuming {}", queues.requests()), consume).await?;
+        let deliveries = taker.attach(&consumer);
         let publisher = Publisher::start(publishing.clone(), Arc::clone(&link));
         let on = Consuming { channel, link, publisher, version: connections.version };
         Ok(Self {
@@ -186,9 +198,11 @@ impl Session {
             asking,
             publishing,
             consumer,
+            taken: deliveries,
             control,
             steering,
             cancelled: false,
+            all_taken: false,
             ended: false,
             on,
             waiting,
@@ -204,7 +218,8 @@ impl Session {
                 Some((side, event)) = self.connections.events.next() => self.heard(side, event),
                 order = self.control.next() => self.ordered(order),
                 lost = self.candidate.deposed() => Some(self.lose(&lost.0)),
-                item = self.consumer.next(), if !self.ended => self.delivered(item),
+                item = self.taken.recv(), if !self.all_taken => self.taken(item),
+                item = self.consumer.next(), if self.cancelled && !self.ended => self.late(item),
             };
             if let Some(said) = said {
                 return said;
@@ -238,17 +253,29 @@ impl Session {
     }
 
     /// The end of the stream, of whatever kind, is the end of the session, unless it was asked for.
-    fn delivered(&mut self, item: Option<lapin::Result<Delivery>>) -> Option<Said> {
+    fn taken(&mut self, item: Option<lapin::Result<Option<Taken>>>) -> Option<Said> {
         match item {
-            Some(Ok(delivery)) => Some(Said::Delivery(Box::new(delivery))),
+            Some(Ok(Some(taken))) => Some(Said::Delivery(Box::new(taken))),
+            Some(Err(error)) => Some(self.lose(&stream_error(&error))),
             None if self.cancelled => {
+                self.all_taken = true;
+                None
+            }
+            Some(Ok(None)) | None => Some(
+                self.lose("the broker ended the stream of deliveries (was the queue deleted?)"),
+            ),
+        }
+    }
+
+    /// From the moment of its cancelling the client library keeps what comes, and the end of the stream was asked for.
+    fn late(&mut self, item: Option<lapin::Result<Delivery>>) -> Option<Said> {
+        match item {
+            Some(Ok(delivery)) => Some(Said::Late { tag: delivery.delivery_tag }),
+            Some(Err(error)) => Some(self.lose(&stream_error(&error))),
+            None => {
                 self.ended = true;
                 None
             }
-            Some(Err(error)) => Some(self.lose(&stream_error(&error))),
-            None => Some(
-                self.lose("the broker ended the stream of deliveries (was the queue deleted?)"),
-            ),
         }
     }
 
@@ -274,7 +301,11 @@ impl Session {
     /// closed. `held` are the tags of the deliveries that are not settled.
     pub(super) async fn leave(mut self, held: Vec<u64>) {
         let mut held = held;
-        while !self.ended
+        while let Ok(Ok(Some(taken))) = self.taken.try_recv() {
+            held.push(taken.tag);
+        }
+        while self.cancelled
+            && !self.ended
             && let Some(Some(Ok(delivery))) = self.consumer.next().now_or_never()
         {
             held.push(delivery.delivery_tag);

@@ -165,9 +165,7 @@ impl Source for Broker {
     async fn leave(mut self, mut held: Vec<Job<Held>>) {
         self.stop().await;
         while let Ok(event) = self.events.try_recv() {
-            if let Event::Arrived(job) | Event::Invalid(job, _) = event {
-                held.push(job);
-            }
+            held.extend(event.into_job());
         }
         let (done, answer) = oneshot::channel();
         if self.orders.send(Order::Leave(held, done)).is_ok() {

@@ -5,13 +5,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use lapin::Channel;
-use lapin::message::Delivery;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::connect;
-use super::convert;
 use super::delivery::Held;
 use super::link::Consuming;
 use super::publisher::Publisher;
@@ -20,10 +17,10 @@ use super::settings::Queues;
 use super::source::{Options, Order};
 use super::spill::Spill;
 use super::status::{State, Status};
+use super::taker::{Taken, Taker};
 use super::topology::{self, TopologyError};
 use super::version::Version;
 use crate::core::Job;
-use crate::intake;
 use crate::source::Event;
 
 /// The waits between sessions: they double from the first to the last, with jitter. A session that lasted longer than
@@ -86,7 +83,13 @@ impl Supervisor {
 
     /// A new session; none if the worker leaves meanwhile.
     async fn open_or_leave(&mut self) -> Result<Option<Session>, String> {
-        let open = Self::open(Arc::clone(&self.options), self.status.clone(), self.next_address);
+        let taker = Taker {
+            rules: self.options.rules,
+            spill: self.spill.clone(),
+            clock: self.options.clock,
+        };
+        let open =
+            Self::open(Arc::clone(&self.options), taker, self.status.clone(), self.next_address);
         self.next_address = self.next_address.wrapping_add(1);
         tokio::select! {
             opened = open => opened.map(Some),
@@ -99,6 +102,7 @@ impl Supervisor {
 
     async fn open(
         options: Arc<Options>,
+        taker: Taker,
         status: watch::Sender<Status>,
         turn: usize,
     ) -> Result<Session, String> {
@@ -124,7 +128,8 @@ impl Supervisor {
                 changed
             });
         };
-        connections.activate(&options.queues, options.window, standby).await.map_err(|lost| lost.0)
+        let active = connections.activate(&options.queues, options.window, taker, standby);
+        active.await.map_err(|lost| lost.0)
     }
 
     /// Carries a session's words to the worker, and the worker's orders to the session, until either ends it.
@@ -172,11 +177,12 @@ impl Supervisor {
                     }
                 },
                 said = session.next() => match said {
-                    Said::Delivery(delivery) => match &mut stopped {
+                    Said::Delivery(taken) => match &mut stopped {
                         // Kept unsettled: the session's end gives it back.
-                        Some(tags) => tags.push_back(delivery.delivery_tag),
-                        None => self.deliver(delivery, &session, number),
+                        Some(tags) => tags.push_back(taken.tag),
+                        None => self.deliver(*taken, &session, number),
                     },
+                    Said::Late { tag } => stopped.get_or_insert_default().push_back(tag),
                     Said::Ordered(heard) => self.tell(Event::Ordered(heard)),
                     Said::Blocked(now) => self.blocked(now),
                     Said::Lost(why) => break why.to_string(),
@@ -193,33 +199,20 @@ impl Supervisor {
         Ended::Lost(ended)
     }
 
-    fn deliver(&self, delivery: Box<Delivery>, session: &Session, number: u64) {
-        // A vector that grew with its frames can be twice as long as its bytes.
-        let body = Bytes::from(delivery.data.into_boxed_slice());
-        let message = convert::message(&delivery.properties, body);
-        let redelivered = delivery.redelivered || convert::was_out(&delivery.properties);
-        let intake = intake::read(&message, &self.options.rules);
-        let held = Held {
-            tag: delivery.delivery_tag,
-            body: self.spill.keep(message.body),
-            properties: Box::new(delivery.properties),
-            on: session.on.clone(),
-        };
-        let received = self.options.clock.now().at;
-        let job = Job::new(intake.request, held, number, redelivered, received);
+    fn deliver(&self, taken: Taken, session: &Session, number: u64) {
+        let Taken { tag, redelivered, properties, body, intake, received } = taken;
         for warning in &intake.warnings {
             tracing::debug!(
-                request.id = &*job.request.id,
+                request.id = &*intake.request.id,
                 pointer = warning.pointer,
                 found = warning.found,
                 "warning"
             );
         }
-        self.tell(if intake.violations.is_empty() {
-            Event::Arrived(job)
-        } else {
-            Event::Invalid(job, intake.violations)
-        });
+        let held = Held { tag, body, properties, on: session.on.clone() };
+        self.tell(Event::of(intake, |request| {
+            Job::new(request, held, number, redelivered, received)
+        }));
     }
 
     /// A worker that is gone hears nothing: its deliveries go back with the session.

@@ -311,6 +311,7 @@ impl<D> Core<D> {
     /// What to do now. To be called until it says [`Step::Wait`].
     pub fn next(&mut self, now: Now) -> Step<D> {
         self.on_time(now);
+        self.close_ranks(now);
         if let Some(step) = self.steps.pop_front() {
             return step;
         }
@@ -328,7 +329,12 @@ impl<D> Core<D> {
             return Step::Refresh { generation };
         }
         let climb = self.gate.tick(now.at);
-        match self.choose(now) {
+        let mut chosen = self.choose(now);
+        // Choosing can find that what stood first has to wait for something else.
+        while chosen.is_err() && self.close_ranks(now) {
+            chosen = self.choose(now);
+        }
+        match chosen {
             Ok(step) => {
                 self.shut = None;
                 step

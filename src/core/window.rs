@@ -70,8 +70,37 @@ pub enum Line {
 }
 
 impl Line {
+    pub const BOTH: [Self; 2] = [Self::Starting, Self::Still];
+
     fn of(request: &Request) -> Self {
         if request.starts { Self::Starting } else { Self::Still }
+    }
+}
+
+/// Both lines, each in order.
+#[derive(Debug, Default)]
+struct Lines {
+    starting: BTreeMap<Rank, Key>,
+    still: BTreeMap<Rank, Key>,
+}
+
+impl Lines {
+    fn of(&self, line: Line) -> &BTreeMap<Rank, Key> {
+        match line {
+            Line::Starting => &self.starting,
+            Line::Still => &self.still,
+        }
+    }
+
+    fn of_mut(&mut self, line: Line) -> &mut BTreeMap<Rank, Key> {
+        match line {
+            Line::Starting => &mut self.starting,
+            Line::Still => &mut self.still,
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.starting.len() + self.still.len()
     }
 }
 
@@ -83,12 +112,15 @@ pub type Key = u64;
 pub struct Window<D> {
     aging: f64,
     jobs: HashMap<Key, Entry<D>>,
-    starting: BTreeMap<Rank, Key>,
-    still: BTreeMap<Rank, Key>,
+    posts: Lines,
     looks: BTreeMap<Rank, Key>,
     swept: BTreeMap<Rank, Key>,
     until: BTreeSet<(Moment, Key)>,
-    copies: HashMap<Box<str>, Vec<Key>>,
+    /// By source server. One of each line stands among the others when its source server is free; so an ending costs the
+    /// same beside any number of copies.
+    copies: HashMap<Box<str>, Lines>,
+    /// Source servers of which a job has left its line: the next copy's turn may have come.
+    left: Vec<Box<str>>,
     held: BTreeSet<(Moment, Key)>,
     deadlines: BTreeSet<(Moment, Key)>,
     /// Source servers with a job out of the window: in a call, or being settled.
@@ -101,12 +133,12 @@ impl<D> Window<D> {
         Self {
             aging,
             jobs: HashMap::new(),
-            starting: BTreeMap::new(),
-            still: BTreeMap::new(),
+            posts: Lines::default(),
             looks: BTreeMap::new(),
             swept: BTreeMap::new(),
             until: BTreeSet::new(),
             copies: HashMap::new(),
+            left: Vec::new(),
             held: BTreeSet::new(),
             deadlines: BTreeSet::new(),
             busy: HashSet::new(),
@@ -124,7 +156,7 @@ impl<D> Window<D> {
 
     /// How many jobs wait for their turn, and how many for something else.
     pub fn counts(&self) -> (usize, usize) {
-        let ready = self.starting.len() + self.still.len() + self.looks.len();
+        let ready = self.posts.len() + self.looks.len();
         (ready, self.jobs.len() - ready)
     }
 
@@ -179,10 +211,7 @@ impl<D> Window<D> {
 
     /// The first job of this line whose source server is free.
     pub fn first_post(&mut self, line: Line) -> Option<(Rank, Key)> {
-        self.first_free(|window| match line {
-            Line::Starting => &window.starting,
-            Line::Still => &window.still,
-        })
+        self.first_free(|window| window.posts.of(line))
     }
 
     /// The first job whose turn is a look and whose source server is free.
@@ -246,16 +275,25 @@ impl<D> Window<D> {
         self.busy.contains(source)
     }
 
-    /// The source server is free again, and nobody waits for it.
+    /// The source server is free again.
     pub fn vacate(&mut self, source: &str) {
         self.busy.remove(source);
     }
 
-    /// The source server is free again: the jobs that waited for it are taken out, to be admitted anew.
-    pub fn release(&mut self, source: &str) -> Vec<Job<D>> {
-        self.busy.remove(source);
-        let keys = self.copies.remove(source).unwrap_or_default();
-        keys.into_iter().filter_map(|key| self.take(key)).collect()
+    /// Takes out the most urgent copy of this source server, to be admitted anew.
+    pub fn take_copy(&mut self, source: &str, line: Line) -> Option<Job<D>> {
+        let (_, &key) = self.copies.get(source)?.of(line).first_key_value()?;
+        self.take(key)
+    }
+
+    /// A free source server with copies, of which a job has left its line.
+    pub fn take_left(&mut self) -> Option<Box<str>> {
+        while let Some(source) = self.left.pop() {
+            if !self.busy.contains(&source) && self.copies.contains_key(&source) {
+                return Some(source);
+            }
+        }
+        None
     }
 
     /// The job held longest.
@@ -282,12 +320,12 @@ impl<D> Window<D> {
 
     /// Takes everything out.
     pub fn drain(&mut self) -> Vec<Job<D>> {
-        self.starting.clear();
-        self.still.clear();
+        self.posts = Lines::default();
         self.looks.clear();
         self.swept.clear();
         self.until.clear();
         self.copies.clear();
+        self.left.clear();
         self.held.clear();
         self.deadlines.clear();
         self.jobs.drain().map(|(_, entry)| entry.job).collect()
@@ -313,11 +351,7 @@ impl<D> Window<D> {
         entry.place = place;
         match place {
             Place::Post => {
-                let line = match Line::of(&entry.job.request) {
-                    Line::Starting => &mut self.starting,
-                    Line::Still => &mut self.still,
-                };
-                line.insert(entry.rank, key);
+                self.posts.of_mut(Line::of(&entry.job.request)).insert(entry.rank, key);
             }
             Place::Look => {
                 self.looks.insert(entry.rank, key);
@@ -329,23 +363,23 @@ impl<D> Window<D> {
                 self.until.insert((at, key));
             }
             Place::Copy => {
-                self.copies
-                    .entry(entry.job.request.source_server_id.clone())
-                    .or_default()
-                    .push(key);
+                let request = &entry.job.request;
+                let copies = self.copies.entry(request.source_server_id.clone()).or_default();
+                copies.of_mut(Line::of(request)).insert(entry.rank, key);
             }
         }
     }
 
     fn exit(&mut self, key: Key) {
         let Some(entry) = self.jobs.get(&key) else { return };
+        let request = &entry.job.request;
+        let source = &request.source_server_id;
+        if matches!(entry.place, Place::Post | Place::Look) && self.copies.contains_key(source) {
+            self.left.push(source.clone());
+        }
         match entry.place {
             Place::Post => {
-                let line = match Line::of(&entry.job.request) {
-                    Line::Starting => &mut self.starting,
-                    Line::Still => &mut self.still,
-                };
-                line.remove(&entry.rank);
+                self.posts.of_mut(Line::of(request)).remove(&entry.rank);
             }
             Place::Look => {
                 self.looks.remove(&entry.rank);
@@ -357,10 +391,9 @@ impl<D> Window<D> {
                 self.until.remove(&(at, key));
             }
             Place::Copy => {
-                let source = &entry.job.request.source_server_id;
-                if let Some(keys) = self.copies.get_mut(source) {
-                    keys.retain(|other| *other != key);
-                    if keys.is_empty() {
+                if let Some(copies) = self.copies.get_mut(source) {
+                    copies.of_mut(Line::of(request)).remove(&entry.rank);
+                    if copies.len() == 0 {
                         self.copies.remove(source);
                     }
                 }

@@ -191,12 +191,7 @@ impl Rows {
         };
         let in_doubt = self.past.started.contains(&intake.request.run);
         let received = self.options.clock.now().at;
-        let job = Job::new(intake.request, held, SESSION, in_doubt, received);
-        if intake.violations.is_empty() {
-            Event::Arrived(job)
-        } else {
-            Event::Invalid(job, intake.violations)
-        }
+        Event::of(intake, |request| Job::new(request, held, SESSION, in_doubt, received))
     }
 
     fn cannot_go_on(&self, why: impl std::fmt::Display) {

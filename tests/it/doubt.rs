@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use sluicegate::core::gate::{self, Reason};
+use sluicegate::core::gate::{self, Pause, Reason};
 use sluicegate::core::{
-    Fault, Listing, Outcome, Request, Run, Settings, Step, Task, Verdict, retry,
+    Fault, Job, Listing, Outcome, Request, Run, Settings, Step, Task, Verdict, retry,
 };
 
 use crate::support::bench::{
@@ -473,4 +473,48 @@ fn the_last_attempt_of_a_request_is_looked_up_before_it_is_given_up() {
     let ending = bench.settle();
     assert_eq!((ending.outcome, ending.attempts), (Outcome::Exhausted, 1));
     assert_eq!(ending.history.len(), 1);
+}
+
+#[test]
+fn a_message_that_cannot_be_read_is_settled_once_as_unknown_and_hurts_nobody_else() {
+    let mut bench = Bench::new();
+    let job = |bench: &Bench, redelivered| {
+        Job::new(request("", "unread"), 7, 1, redelivered, bench.now.at)
+    };
+    bench.core.unreadable(bench.now, job(&bench, false), "index out of bounds");
+    let ending = bench.settle();
+    assert_eq!(ending.outcome, Outcome::Unknown);
+    assert!(ending.reason.contains("index out of bounds"), "{}", ending.reason);
+    bench.core.unreadable(bench.now, job(&bench, true), "index out of bounds");
+    assert!(matches!(bench.next(), Step::Acknowledge(_)), "its result is published");
+    bench.deliver(request("s", "a"), false);
+    bench.post(created("t"));
+    assert_eq!(bench.settle().outcome, Outcome::Created);
+}
+
+#[test]
+fn a_copy_goes_on_when_the_one_before_it_leaves_without_a_call() {
+    let mut bench = Bench::new();
+    let copy = |n: u32, deadline: Option<i64>| {
+        let run = Run::of(&n.to_string(), &[0; 32], None, 0);
+        let deadline = deadline.map(|minutes| bench.now.wall + SignedDuration::from_mins(minutes));
+        Request { run, deadline, priority: u16::try_from(100 - n).unwrap(), ..request("s", "a") }
+    };
+    let copies = [copy(0, None), copy(1, Some(5)), copy(2, None)];
+    for request in copies {
+        bench.deliver(request, false);
+    }
+    let first = bench.expect_post();
+    bench.expect_wait();
+    bench.posted(first, Verdict::Rejected(fault("SMS.0204")));
+    bench.settle();
+    // The second one's turn has come, but the gate is shut until its deadline has passed.
+    bench.core.pause(Pause { by: "anna".into(), reason: "not now".into() });
+    bench.expect_wait();
+    bench.wait(Duration::from_secs(600));
+    assert_eq!(bench.settle().outcome, Outcome::Expired);
+    bench.expect_wait();
+    bench.core.resume(bench.now);
+    let third = bench.expect_post();
+    assert_eq!(third.request.priority, 98);
 }

@@ -161,6 +161,31 @@ fn decision(held: usize) -> Duration {
     began.elapsed() / DECISIONS
 }
 
+/// The time from one ending to the next of so many requests for one source server; all are refused.
+fn ending_beside_copies(copies: u32) -> Duration {
+    const ENDINGS: u32 = 500;
+    let mut bench = Bench::with(Settings { window: copies as usize, ..settings() });
+    for n in 0..copies {
+        let run = Run::of(&n.to_string(), &[0; 32], None, 0);
+        bench.deliver(Request { run, ..request("one", "a") }, false);
+    }
+    let began = Instant::now();
+    for _ in 0..ENDINGS {
+        bench.post(Verdict::Rejected(Fault::default()));
+        bench.settle();
+    }
+    let took = began.elapsed() / ENDINGS;
+    assert_eq!(bench.core.held().count(), (copies - ENDINGS) as usize);
+    took
+}
+
+#[test]
+fn an_ending_costs_no_more_beside_a_window_of_copies_than_beside_a_few() {
+    let (few, many) = (ending_beside_copies(1_000), ending_beside_copies(65_535));
+    println!("an ending takes {few:?} beside 1,000 copies and {many:?} beside 65,535");
+    assert!(many < few * 6, "{few:?} and {many:?}");
+}
+
 #[test]
 fn a_decision_costs_no_more_beside_many_requests_than_beside_few() {
     let many = std::env::var("SLUICE_BACKLOG").ok().and_then(|n| n.parse().ok()).unwrap_or(100_000);

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use crate::bug;
+
 /// The waits before a lane starts again double from the first to the last; one that ran longer than [`STEADY`] starts
 /// them afresh.
 pub(super) const FIRST_WAIT: Duration = Duration::from_secs(1);
@@ -42,9 +44,9 @@ pub(super) async fn keep<F>(
 }
 
 fn text(ended: tokio::task::JoinError) -> String {
-    let Ok(panic) = ended.try_into_panic() else { return "it was cancelled".to_owned() };
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
+    ended
+        .try_into_panic()
+        .map_or_else(|_| "it was cancelled".to_owned(), |panic| bug::text(&*panic))
 }
 
 #[cfg(test)]

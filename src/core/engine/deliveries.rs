@@ -76,13 +76,6 @@ impl<D> Core<D> {
 
     /// A message was delivered that must not be sent.
     pub fn invalid(&mut self, now: Now, job: Job<D>, violations: Vec<Violation>) {
-        if self.session != Some(job.session) {
-            return;
-        }
-        if job.redelivered && self.published.get(&job.request.run).is_some() {
-            self.steps.push_back(Step::Acknowledge(job));
-            return;
-        }
         let reason = match violations.first() {
             Some(first) => {
                 format!("{} at {:?}: mend the body and send it again", first.allowed, first.pointer)
@@ -91,6 +84,27 @@ impl<D> Core<D> {
         };
         let mut ending = Self::ending(now, &job, Outcome::Invalid, reason);
         ending.violations = violations;
+        self.unsendable(job, ending);
+    }
+
+    /// A message was delivered that this program cannot read: reading it panicked with this text.
+    pub fn unreadable(&mut self, now: Now, job: Job<D>, text: &str) {
+        let reason = format!(
+            "a bug in sluice ({text}): report it with this body; it was not sent by this delivery, so mend or replay it \
+             with another version"
+        );
+        let ending = Self::ending(now, &job, Outcome::Unknown, reason);
+        self.unsendable(job, ending);
+    }
+
+    fn unsendable(&mut self, job: Job<D>, ending: Ending) {
+        if self.session != Some(job.session) {
+            return;
+        }
+        if job.redelivered && self.published.get(&job.request.run).is_some() {
+            self.steps.push_back(Step::Acknowledge(job));
+            return;
+        }
         self.settle(job, ending);
     }
 

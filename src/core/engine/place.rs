@@ -6,32 +6,46 @@ use crate::core::outcome::{Ending, Outcome};
 use crate::core::request::{Doubt, Job};
 use crate::core::retry;
 use crate::core::time::{Moment, Now};
-use crate::core::window::Place;
+use crate::core::window::{Line, Place};
+
+/// Where a job has been put.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Admitted {
+    /// Its turn comes by its rank.
+    InLine,
+    /// It waits for something, or has ended.
+    Elsewhere,
+}
 
 impl<D> Core<D> {
     /// Finds the place of a job that is not in the window: just arrived, or come back.
-    pub(super) fn admit(&mut self, now: Now, mut job: Job<D>) {
+    pub(super) fn admit(&mut self, now: Now, mut job: Job<D>) -> Admitted {
         if self.session != Some(job.session) {
-            return self.carry(job, false);
+            self.carry(job, false);
+            return Admitted::Elsewhere;
         }
         if job.redelivered {
             if let Some(mut ending) = self.pending.remove(&job.request.run) {
                 ending.settled_at = now.wall;
-                return self.settle(job, *ending);
+                self.settle(job, *ending);
+                return Admitted::Elsewhere;
             }
             if self.published.get(&job.request.run).is_some() {
-                return self.steps.push_back(Step::Acknowledge(job));
+                self.steps.push_back(Step::Acknowledge(job));
+                return Admitted::Elsewhere;
             }
         }
         raise(&self.known, &mut job);
         if job.progress.doubt != Doubt::None && !self.settings.look_up {
             let reason = "it may have been created already, and look-ups are switched off (api.look_up): find out, then \
                           replay or discard it";
-            return self.finish(now, job, Outcome::Unknown, reason.to_owned());
+            self.finish(now, job, Outcome::Unknown, reason.to_owned());
+            return Admitted::Elsewhere;
         }
         let late = job.request.deadline.is_some_and(|deadline| deadline <= now.wall);
         if late && job.progress.doubt == Doubt::None {
-            return self.expired(now, job);
+            self.expired(now, job);
+            return Admitted::Elsewhere;
         }
         let place = match job.progress.doubt {
             _ if job.progress.until > now.at => Place::Until(job.progress.until),
@@ -40,6 +54,32 @@ impl<D> Core<D> {
             Doubt::Target(_) => Place::Swept,
         };
         self.window.put(now, job, place);
+        if matches!(place, Place::Post | Place::Look) {
+            Admitted::InLine
+        } else {
+            Admitted::Elsewhere
+        }
+    }
+
+    /// Lets the next copy of a free source server stand in line: the most urgent one that can.
+    fn admit_copies(&mut self, now: Now, source: &str) {
+        for line in Line::BOTH {
+            while let Some(copy) = self.window.take_copy(source, line) {
+                if self.admit(now, copy) == Admitted::InLine {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Wherever a job has left its line without a call, the next copy takes its place. Whether there was such a job.
+    pub(super) fn close_ranks(&mut self, now: Now) -> bool {
+        let mut any = false;
+        while let Some(source) = self.window.take_left() {
+            self.admit_copies(now, &source);
+            any = true;
+        }
+        any
     }
 
     /// Puts a job back whose call has ended, not to start before `until`.
@@ -54,9 +94,8 @@ impl<D> Core<D> {
     pub(super) fn land(&mut self, now: Now, job: &Job<D>) {
         if job.in_flight {
             self.gate.settled();
-            for copy in self.window.release(&job.request.source_server_id) {
-                self.admit(now, copy);
-            }
+            self.window.vacate(&job.request.source_server_id);
+            self.admit_copies(now, &job.request.source_server_id);
         }
     }
 

@@ -11,6 +11,7 @@ pub(crate) mod failover;
 mod held;
 mod lanes;
 mod logging;
+mod memory;
 mod monitoring;
 mod network;
 mod places;

@@ -129,9 +129,17 @@ impl World {
             let places = called.chain(settled).chain(held).filter(live).count();
             assert_eq!(places, self.broker.held(), "a delivery is in no place, or in two");
         }
+        // A copy waits for what is under way for its source server, or stands behind another one of its line.
         let busy = self.busy(w);
+        let lined =
+            worker.core.held().filter(|(_, place)| matches!(place, Place::Post | Place::Look));
+        let lined: HashSet<_> =
+            lined.map(|(job, _)| (&*job.request.source_server_id, job.request.starts)).collect();
         for (job, place) in worker.core.held() {
-            let in_vain = place == Place::Copy && !busy.contains(&*job.request.source_server_id);
+            let source = &*job.request.source_server_id;
+            let in_vain = place == Place::Copy
+                && !busy.contains(source)
+                && !lined.contains(&(source, job.request.starts));
             assert!(!in_vain, "{} waits for nobody", job.request.id);
         }
         self.check_wakes(w);

@@ -26,6 +26,8 @@ pub(crate) struct Spec {
     pub(crate) auth: String,
     pub(crate) level: String,
     pub(crate) operator_token: String,
+    /// Further sections, as they stand in the file.
+    pub(crate) more: String,
 }
 
 impl Spec {
@@ -39,11 +41,13 @@ impl Spec {
             auth: format!("token = {:?}", sluicegate::sandbox::TOKEN),
             level: "info,sluicegate=debug".to_owned(),
             operator_token: "operator".to_owned(),
+            more: String::new(),
         }
     }
 
     fn toml(&self) -> String {
-        let Self { urls, queues, endpoint, rates, look_again, auth, level, operator_token } = self;
+        let Self { urls, queues, endpoint, rates, look_again, auth, level, operator_token, more } =
+            self;
         let mut text =
             format!("[broker]\nurl = {urls:?}\n[queues]\nprefix = {:?}\n", queues.prefix);
         let _ = write!(
@@ -52,7 +56,7 @@ impl Spec {
              [limits]\nrates = {rates:?}\n\
              [retry]\ninitial = \"100ms\"\nmax = \"1s\"\nattempts = 200\n[halt]\nprobe = \"1s\"\n\
              [api]\nendpoint = {endpoint:?}\ntimeout = \"1s\"\nconnect_timeout = \"500ms\"\nlook_again = \"{}ms\"\n\
-             [api.auth]\n{auth}\n[http]\nlisten = \"127.0.0.1:0\"\noperator_token = {operator_token:?}\n[log]\nformat = \"json\"\nlevel = {level:?}\n",
+             [api.auth]\n{auth}\n[http]\nlisten = \"127.0.0.1:0\"\noperator_token = {operator_token:?}\n[log]\nformat = \"json\"\nlevel = {level:?}\n{more}",
             queues.kind.as_str(),
             look_again.as_millis(),
         );
@@ -114,6 +118,13 @@ impl Process {
             assert!(Instant::now() < end, "it does not stop; see {}", self.log.display());
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    /// A figure of `/proc/PID/status` that is given in kB, such as `VmHWM`; in bytes.
+    pub(crate) fn memory(&self, figure: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with(figure)).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
     }
 
     /// What it has logged so far.

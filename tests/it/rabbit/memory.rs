@@ -1,0 +1,160 @@
+//! How much memory does a full window take? The real program behind a slow gate, with bodies from half a kilobyte to a
+//! megabyte.
+//!
+//! `SLUICE_WINDOW=65535` is the whole window (1.7 GB of bodies); `SLUICE_CHAOS_BINARY` names another program to measure,
+//! such as a release.
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use sluicegate::broker::settings::QueueType;
+use sluicegate::broker::topology;
+use tempfile::TempDir;
+
+use crate::support::process::{Process, Spec};
+use crate::support::rabbit::{Lane, Node};
+use crate::support::rig::{Rig, body, publish};
+
+const MIB: u64 = 1 << 20;
+
+/// What a process may take beyond the bodies that it is allowed to hold.
+const AROUND: u64 = 100 * 1_000_000;
+
+/// The conditions of one run.
+struct Load {
+    requests: u16,
+    /// Sizes are spread evenly on a logarithmic scale, raised to this power: the higher, the fewer are large.
+    skew: f64,
+    max_bytes: u64,
+    max_hold: Duration,
+    /// How long the gate is watched while it lets one call a second through.
+    watched: Duration,
+}
+
+impl Load {
+    fn from_env() -> Self {
+        match std::env::var("SLUICE_WINDOW").ok().and_then(|n| n.parse().ok()) {
+            Some(requests) => Self {
+                requests,
+                skew: 6.0,
+                max_bytes: 256 * MIB,
+                max_hold: Duration::from_secs(60),
+                watched: Duration::from_secs(180),
+            },
+            None => Self {
+                requests: 5_000,
+                skew: 2.5,
+                max_bytes: 32 * MIB,
+                max_hold: Duration::from_secs(1_200),
+                watched: Duration::from_secs(10),
+            },
+        }
+    }
+
+    /// The priority of each request, in the order in which they are enqueued: shuffled, and no two the same.
+    fn priority(&self, n: u16) -> u16 {
+        let shuffled = u64::from(n) * 48_271 % u64::from(self.requests);
+        u16::try_from(shuffled).unwrap()
+    }
+
+    /// A body between 500 bytes and 1 MiB.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "within a megabyte"
+    )]
+    fn body(&self, n: u16) -> Bytes {
+        const LEAST: f64 = 500.0;
+        let most = f64::from(1 << 20);
+        let place = f64::from(n.wrapping_mul(40_503)) / f64::from(u16::MAX);
+        let size = LEAST * (most / LEAST).powf(place.powf(self.skew));
+        let mut body: serde_json::Value =
+            serde_json::from_slice(&body(&format!("s{n}"), self.priority(n))).unwrap();
+        // The smallest that is valid; a field that the API does not know makes it longer.
+        body["target_server"]["disks"] = serde_json::json!([]);
+        body["note"] = "".into();
+        let room = (size as usize).saturating_sub(body.to_string().len());
+        body["note"] = "x".repeat(room).into();
+        body.to_string().into()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_window_behind_a_slow_gate_stays_within_its_memory_and_in_order() {
+    let load = Load::from_env();
+    let node = Node::shared();
+    let rig = Rig::new(Lane::new(&node, QueueType::Quorum)).await;
+    let sizes: Vec<usize> = (0..load.requests).map(|n| load.body(n).len()).collect();
+    let total: usize = sizes.iter().sum();
+    topology::apply(&rig.lane.settings, &rig.lane.queues).await.unwrap();
+    let bodies = (0..load.requests).map(|n| load.body(n));
+    publish(&rig.lane.client().await, &rig.lane.queues.requests(), bodies).await;
+
+    let dir = TempDir::new().unwrap();
+    let mut spec = Spec::new(&node.url, &rig.lane.queues, &rig.sandbox.base_url, "1/s");
+    spec.level = "info".to_owned();
+    spec.more = format!(
+        "[window]\nsize = {}\nmax_bytes = \"{}\"\nmax_hold = \"{}s\"\n",
+        load.requests,
+        load.max_bytes,
+        load.max_hold.as_secs()
+    );
+    let worker = Process::start(&spec, dir.path(), "worker");
+    let began = Instant::now();
+    let all = usize::from(load.requests);
+    let full = |status: &sluicegate::status::Status| {
+        let window = &status.window;
+        let held = window.ready + window.waiting + window.in_flight + window.settling;
+        held + usize::try_from(status.settled).unwrap() >= all
+    };
+    worker.until("full", Duration::from_secs(500), full).await;
+    let filled = began.elapsed();
+    let at_full = worker.memory("VmHWM");
+
+    // Whatever goes from now on is the most urgent of all.
+    let calls_before = rig.sandbox.calls().len();
+    let mut oldest: f64 = 0.0;
+    let mut settled_down = 0;
+    let end = Instant::now() + load.watched;
+    while Instant::now() < end {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let Some(status) = worker.status().await else { continue };
+        oldest = oldest.max(status.oldest_held_seconds.unwrap_or(0.0));
+        settled_down = worker.memory("VmRSS");
+    }
+    let peak = worker.memory("VmHWM");
+    let calls: Vec<u16> = rig.sandbox.calls().iter().filter_map(|call| call.priority).collect();
+    let early: HashSet<u16> = calls[..=calls_before].iter().copied().collect();
+    let late = &calls[calls_before + 1..];
+    println!(
+        "RabbitMQ {}, {all} requests of {} to {} bytes, {} MB in all; max_bytes {} MB, max_hold {:?}: full after \
+         {filled:.1?} with {} MB at most; within {:?} behind 1/s at most {} MB, {} MB at the end; oldest held {oldest:.1} s; \
+         {} calls in order",
+        node.version,
+        sizes.iter().min().unwrap(),
+        sizes.iter().max().unwrap(),
+        total / 1_000_000,
+        load.max_bytes / 1_000_000,
+        load.max_hold,
+        at_full / 1_000_000,
+        load.watched,
+        peak / 1_000_000,
+        settled_down / 1_000_000,
+        late.len()
+    );
+    let ideal = (0..load.requests).rev().filter(|priority| !early.contains(priority));
+    assert!(late.len() > 5, "{late:?}");
+    assert!(late.iter().copied().eq(ideal.take(late.len())), "{late:?}");
+    assert!(peak < load.max_bytes + AROUND, "{peak} bytes");
+    let hold = load.max_hold.as_secs_f64();
+    assert!(oldest < hold * 1.5, "held for {oldest} s");
+    if load.watched > load.max_hold {
+        assert!(oldest > hold * 0.8, "nothing was held long enough to be given back: {oldest} s");
+    }
+    let log = worker.logged();
+    assert!(!log.contains("no session"), "one session: {log}");
+    assert_eq!(worker.stop().await, Some(0));
+    assert_eq!(rig.sandbox.stats(&[]).created_twice.sources, 0);
+    assert_eq!(rig.sandbox.stats(&[]).tasks.created, calls.len() as u64);
+}
