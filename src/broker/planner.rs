@@ -35,7 +35,7 @@ pub enum PlannerError {
     #[error("{0}")]
     Settings(String),
     #[error(
-        "the broker is out of reach: {0}; check broker.url (host, user, password, vhost) and that it runs"
+        "the broker is out of reach: {0}; check that it runs, and broker.url (host, user, password, vhost), which stands in the file of -c or SLUICE_CONFIG"
     )]
     OutOfReach(SessionLost),
     #[error(

@@ -216,7 +216,7 @@ fn begin(
             eprintln!("going on with batch {batch}: {confirmed} of {total} were confirmed");
             Ok((head, confirmed))
         }
-        State::Finished { head, at } if !args.again && !confirms(&head, at)? => {
+        State::Finished { head, at } if !args.again && !confirms(args, &head, at)? => {
             Err(Failure::usage("nothing was sent"))
         }
         _ => {
@@ -239,7 +239,7 @@ pub(super) fn in_milliseconds(at: Timestamp) -> Timestamp {
 }
 
 /// Asks at a terminal; elsewhere `--again` must say it.
-fn confirms(head: &Head, at: Timestamp) -> Result<bool, Failure> {
+fn confirms(args: &Args, head: &Head, at: Timestamp) -> Result<bool, Failure> {
     let was = format!(
         "this plan was enqueued at {at:.0} as batch {} ({} requests)",
         head.batch, head.total
@@ -247,8 +247,9 @@ fn confirms(head: &Head, at: Timestamp) -> Result<bool, Failure> {
     let stdin = std::io::stdin();
     if !stdin.is_terminal() {
         let advice = format!(
-            "sluice watch {} shows what became of it; --again enqueues it as a new batch",
-            head.batch
+            "sluice watch {}{} shows what became of it; --again enqueues it as a new batch",
+            head.batch,
+            args.lane.shown()
         );
         return Err(Failure::usage(format!("{was}; {advice}")));
     }
@@ -272,8 +273,11 @@ fn tell(args: &Args, config: &Config, survey: &Survey, head: &Head, waiting: u64
     }
     print(&format!("{}\n", head.batch));
     eprintln!(
-        "{} requests are in {}; follow them with: sluice watch {}",
-        head.total, head.queue, head.batch
+        "{} requests are in {}; follow them with: sluice watch {}{}",
+        head.total,
+        head.queue,
+        head.batch,
+        args.lane.shown()
     );
     if let Some(forecast) = forecast {
         eprintln!("forecast: {}", check::in_words(&forecast, &pace));

@@ -29,6 +29,20 @@ impl Args {
     }
 }
 
+impl Args {
+    /// What a command that is shown to be copied must say to use the same file.
+    pub(super) fn shown(&self) -> String {
+        let Some(file) = &self.config else { return String::new() };
+        let file = file.display().to_string();
+        let plain = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
+        if file.chars().all(plain) {
+            format!(" -c {file}")
+        } else {
+            format!(" -c '{}'", file.replace('\'', r"'\''"))
+        }
+    }
+}
+
 /// # Errors
 /// All problems of the configuration.
 pub(super) fn load(

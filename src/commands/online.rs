@@ -122,8 +122,13 @@ async fn wait(pace: &mut Limits, clock: Clock) {
 
 fn refused(verdict: &Verdict) -> Failure {
     let said = verdict.fault().map(ToString::to_string).unwrap_or_default();
-    Failure::out_of_reach(format!(
-        "the API did not answer ({}): {said}; check api.endpoint and [api.auth]",
-        verdict.as_str()
-    ))
+    Failure::out_of_reach(match verdict {
+        Verdict::Unauthorized(_) => {
+            format!("the API refuses the credential: {said}; see [api.auth]")
+        }
+        Verdict::Transient { answered: false, .. } => {
+            format!("the API is out of reach: {said}; see api.endpoint, or try again later")
+        }
+        _ => format!("the API did not tell ({}): {said}; try again later", verdict.as_str()),
+    })
 }

@@ -1,6 +1,6 @@
 //! `sluice plan template`: how does a planner start?
 
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::path::PathBuf;
 
 use clap::Subcommand;
@@ -23,8 +23,9 @@ enum Command {
 
 #[derive(Debug, clap::Args)]
 struct Template {
-    #[arg(long, value_enum, default_value = "csv")]
-    format: Format,
+    /// csv, xlsx, jsonl or json (default: by the ending of --output, else csv)
+    #[arg(long, value_enum, hide_possible_values = true)]
+    format: Option<Format>,
     /// Where to write it (default: stdout); a file that is there is left alone
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -32,7 +33,12 @@ struct Template {
 
 pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
     let Command::Template(template) = &args.command;
-    let bytes = plan::template(template.format).map_err(Failure::usage)?;
+    let format = match (&template.format, &template.output) {
+        (Some(format), _) => *format,
+        (None, Some(file)) => plan::format_of(file).map_err(Failure::usage)?,
+        (None, None) => Format::Csv,
+    };
+    let bytes = plan::template(format).map_err(Failure::usage)?;
     let Some(path) = &template.output else {
         let mut out = std::io::stdout().lock();
         // a reader that has gone away (`| head`) is no error
@@ -41,7 +47,11 @@ pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
     };
     let written = std::fs::File::create_new(path).and_then(|mut file| file.write_all(&bytes));
     written.map_err(|error| {
-        Failure::usage(format!("{}: cannot be written: {error}", path.display()))
+        let cure = match error.kind() {
+            ErrorKind::AlreadyExists => "it is left as it is: choose another name",
+            _ => "choose a directory that is there and that you may write to",
+        };
+        Failure::usage(format!("{}: cannot be written: {error}; {cure}", path.display()))
     })?;
     eprintln!("{} is written: fill it in, then: sluice check {0}", path.display());
     Ok(Exit::Done)

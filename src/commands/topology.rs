@@ -85,7 +85,7 @@ pub(super) async fn compare(config: &Config) -> Result<(), TopologyError> {
 pub(super) fn failure(error: TopologyError) -> Failure {
     match error {
         TopologyError::Unreachable(why) => Failure::out_of_reach(format!(
-            "the broker is out of reach: {why}; check broker.url and that it runs"
+            "the broker is out of reach: {why}; check that it runs, and broker.url, which stands in the file of -c or SLUICE_CONFIG"
         )),
         TopologyError::Mismatch(_) | TopologyError::Settings(_) => Failure::usage(error),
     }

@@ -260,7 +260,11 @@ async fn list(config: &Config, since: Option<Duration>, json: bool) -> Result<Ex
             print(&format!("{line}\n"));
         }
     } else if summaries.is_empty() {
-        eprintln!("the results stream knows no batches");
+        eprintln!(
+            "the results stream knows no batches: nothing has been enqueued under queues.prefix = {:?}; is it the \
+             planners' one?",
+            config.queues.prefix
+        );
     } else {
         print(&table(&summaries));
     }

@@ -117,7 +117,10 @@ pub fn load(given: &Given<'_>) -> Result<Loaded, Problems> {
         Ok(text) => load_text(Some((&name, &text)), given),
         Err(e) => Err(Problems::new(vec![Problem::of_file(
             &name,
-            format!("cannot read the configuration: {e}"),
+            format!(
+                "cannot read the configuration: {e}; name an existing file with -c, or write one with: sluice config \
+                 show --default > sluice.toml"
+            ),
         )])),
     }
 }

@@ -78,11 +78,14 @@ pub struct Fault {
 /// What was said, in one line.
 impl std::fmt::Display for Fault {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} [{}", self.error_msg, self.error_code.as_deref().unwrap_or("no error code"))?;
-        if let Some(status) = self.status {
-            write!(f, ", status {status}")?;
+        f.write_str(&self.error_msg)?;
+        match (self.error_code.as_deref(), self.status) {
+            (Some(code), Some(status)) => write!(f, " [{code}, status {status}]")?,
+            (Some(code), None) => write!(f, " [{code}]")?,
+            (None, Some(status)) => write!(f, " [no error code, status {status}]")?,
+            // The network's word, or ours.
+            (None, None) => {}
         }
-        f.write_str("]")?;
         if !self.error_param.is_empty() {
             write!(f, " ({})", self.error_param.join("; "))?;
         }

@@ -46,9 +46,9 @@ pub enum State {
 /// Why the file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum BatchError {
-    #[error("{}: cannot be written: {source}; the batch's id is kept there before anything is sent", file.display())]
+    #[error("{}: cannot be written: {source}; the batch's id is kept there before anything is sent: put the plan into a directory that you may write to", file.display())]
     Io { file: PathBuf, source: io::Error },
-    #[error("{}: another `sluice enqueue` of this plan is running", file.display())]
+    #[error("{}: another `sluice enqueue` of this plan is running; wait until it has ended, then run this again", file.display())]
     Locked { file: PathBuf },
     #[error("{}, line {line}: is not the journal of an enqueued plan; move it away if it is yours", file.display())]
     Unreadable { file: PathBuf, line: usize },

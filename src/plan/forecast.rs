@@ -76,7 +76,7 @@ const HELD: usize = 1_000;
 /// A worker that has started so long ago is idle.
 const IDLE: Duration = Duration::from_secs(120);
 /// Beyond so many steps (some seconds of work) the rest is taken to go on like what was driven through.
-const MOST_STEPS: u64 = 3_000_000;
+const MOST_STEPS: u64 = 1_000_000;
 /// A wait as long as this is one for ever.
 const FOR_EVER: Duration = Duration::from_secs(20 * 365 * 24 * 3600);
 /// The API's page of a list.

@@ -131,7 +131,7 @@ impl Row {
 /// Why a plan cannot be read, or no further.
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
-    #[error("{}: cannot be read: {source}", file.display())]
+    #[error("{}: cannot be read: {source}{}", file.display(), cure(source))]
     Open { file: PathBuf, source: io::Error },
     #[error("{}: {what}; {cure}", file.display())]
     Unknown { file: PathBuf, what: String, cure: String },
@@ -148,6 +148,19 @@ pub enum PlanError {
 
 fn listed(findings: &[Finding]) -> String {
     findings.iter().map(|finding| format!("  {finding}")).collect::<Vec<_>>().join("\n")
+}
+
+fn cure(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::NotFound => {
+            "; check the path, or begin a plan with `sluice plan template --output FILE`"
+        }
+        io::ErrorKind::PermissionDenied => {
+            "; let yourself read it (chmod u+r), or ask its owner for a copy"
+        }
+        io::ErrorKind::IsADirectory => "; name the file in it",
+        _ => "",
+    }
 }
 
 /// Opens a plan and reads its header. The rows come from the iterator; after an error there are no more.
@@ -180,7 +193,11 @@ fn buffered(input: File) -> BufReader<File> {
     BufReader::with_capacity(64 << 10, input)
 }
 
-fn format_of(file: &Path) -> Result<Format, PlanError> {
+/// By the ending of the name.
+///
+/// # Errors
+/// It is none that a plan has.
+pub fn format_of(file: &Path) -> Result<Format, PlanError> {
     let ending = file
         .extension()
         .and_then(|ending| ending.to_str())

@@ -25,6 +25,11 @@ impl Sheet {
     /// Opens the workbook; `sheet`: the name, else the first.
     pub(super) fn open(file: File, sheet: Option<&str>) -> Result<Self, Broken> {
         let cure = "is it an .xlsx workbook, complete and without a password? Save it again, or export it as CSV UTF-8";
+        if file.metadata().is_ok_and(|file| file.len() == 0) {
+            let cure =
+                "save the workbook again, or begin with: sluice plan template --output FILE.xlsx";
+            return Err(Broken::new(0, "an empty file (0 bytes)", cure));
+        }
         let book = Xlsx::new(BufReader::new(file))
             .map_err(|error| Broken::new(0, format!("no readable workbook: {error}"), cure))?;
         let names = book.sheet_names();

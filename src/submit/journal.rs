@@ -94,7 +94,7 @@ impl Past {
 /// Why the file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
-    #[error("{}: cannot be used: {source}; what becomes of each request is written there before anything is sent", file.display())]
+    #[error("{}: cannot be used: {source}; what becomes of each request is written there before anything is sent: put the plan into a directory that you may write to", file.display())]
     Io { file: PathBuf, source: io::Error },
     #[error("{}: the plan is being submitted already{}; wait until that has ended", file.display(), by.as_ref().map(|by| format!(", by {by}")).unwrap_or_default())]
     Locked { file: PathBuf, by: Option<String> },

@@ -234,9 +234,5 @@ async fn check_online_says_of_each_source_server_whether_a_task_can_be_created()
     assert!(problems(3).contains("does not know it"), "{told:#}");
     let refused = sluice(&args, &[("SLUICE_API__AUTH__TOKEN", "wrong")]);
     assert_eq!(refused.status.code(), Some(4), "{}", stderr(&refused));
-    assert!(
-        stderr(&refused).contains("the API did not answer (unauthorized)"),
-        "{}",
-        stderr(&refused)
-    );
+    assert!(stderr(&refused).contains("the API refuses the credential: "), "{}", stderr(&refused));
 }

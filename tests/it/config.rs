@@ -339,9 +339,8 @@ fn a_file_that_cannot_be_read_is_named() {
         needs_api: false,
     };
     let problems = config::load(&given).unwrap_err();
-    let expected =
-        "/no/such.toml: cannot read the configuration: No such file or directory (os error 2)";
-    assert_eq!(problems.to_string(), expected);
+    let expected = "/no/such.toml: cannot read the configuration: No such file or directory (os error 2); name";
+    assert!(problems.to_string().starts_with(expected), "{problems}");
 }
 
 #[test]

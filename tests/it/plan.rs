@@ -537,8 +537,9 @@ fn files_that_cannot_be_read_say_what_to_do() {
     let folder = desk.0.path().join("folder.csv");
     fs::create_dir(&folder).unwrap();
     for (file, part) in [
-        (missing, "missing.csv: cannot be read: No such file"),
-        (folder, "folder.csv: cannot be read"),
+        (missing, "(os error 2); check the path, or begin a plan with `sluice plan template"),
+        (folder, "is a directory; name the file in it"),
+        (desk.file("empty.xlsx", ""), "an empty file (0 bytes); save the workbook again"),
         (desk.file("plan.xls", "x"), "older Excel files: save as .xlsx"),
         (desk.file("empty.csv", ""), "has no requests"),
         (desk.file("empty.jsonl", "\n# nothing\n"), "has no requests"),
@@ -750,10 +751,14 @@ fn sluice_check_tells_people_and_programs_all_of_it() {
 fn sluice_plan_template_writes_a_file_once() {
     let desk = Desk::new();
     let path = desk.0.path().join("plan.xlsx");
-    let args = ["plan", "template", "--format", "xlsx", "--output", path.to_str().unwrap()];
+    // The ending says what it is to be.
+    let args = ["plan", "template", "--output", path.to_str().unwrap()];
     assert_eq!(sluice(&args).0, Some(0));
     assert!(fs::read(&path).unwrap().starts_with(b"PK"));
     let (code, _, err) = sluice(&args);
     assert!(code == Some(2) && err.contains("cannot be written: File exists"), "{err}");
+    assert!(err.contains("choose another name"), "{err}");
+    let pdf = sluice(&["plan", "template", "--output", "plan.pdf"]);
+    assert!(pdf.0 == Some(2) && pdf.2.contains("a plan ends in .csv, .xlsx"), "{}", pdf.2);
     assert!(sluice(&["plan", "template"]).1.starts_with("\u{feff}#,name,type,"));
 }

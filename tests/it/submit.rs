@@ -89,6 +89,20 @@ impl Desk {
         }
     }
 
+    /// Lines of the journal.
+    fn written(&self) -> usize {
+        let journal = fs::read(self.journal()).unwrap_or_default();
+        journal.iter().filter(|byte| **byte == b'\n').count()
+    }
+
+    async fn until_written(&self, lines: usize) {
+        let end = Instant::now() + Duration::from_secs(60);
+        while self.written() < lines {
+            assert!(Instant::now() < end, "it writes nothing");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     /// Of each source server its results, of which each must be the only one.
     fn results(&self) -> BTreeMap<String, Value> {
         let mut results = BTreeMap::new();
@@ -195,8 +209,16 @@ async fn killed_at_fifty_random_points_it_creates_every_server_exactly_once() {
     let mut random = fastrand::Rng::with_seed(4);
     let (mut kills, mut torn) = (0, 0);
     while kills < 50 {
+        let written = desk.written();
         let mut child = desk.start();
-        tokio::time::sleep(Duration::from_millis(random.u64(20..1200))).await;
+        // Half of them at a time of the clock; half of them, however slow the machine is, while it is at work.
+        let longest = if kills % 2 == 0 {
+            desk.until_written(written + random.usize(2..10)).await;
+            60
+        } else {
+            1200
+        };
+        tokio::time::sleep(Duration::from_millis(random.u64(1..longest))).await;
         if let Some(status) = child.try_wait().unwrap() {
             panic!("it ended after {kills} kills ({status}): the plan is too short");
         }
