@@ -92,7 +92,7 @@ impl Desk {
     /// Lines of the journal.
     fn written(&self) -> usize {
         let journal = fs::read(self.journal()).unwrap_or_default();
-        journal.iter().filter(|byte| **byte == b'\n').count()
+        String::from_utf8_lossy(&journal).matches('\n').count()
     }
 
     async fn until_written(&self, lines: usize) {
