@@ -1,5 +1,5 @@
 //! How is the worker just now? One snapshot, written by the worker and read by everybody who asks: `/readyz`, `/status`,
-//! `sluice gate status`.
+//! the console, `sluice gate status`.
 
 mod why;
 

@@ -22,6 +22,8 @@ const PREFETCH: u16 = 500;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum From {
     First,
+    /// At the chunk that was written last.
+    Last,
     /// At the chunk that holds this time: earlier messages come too.
     Time(Timestamp),
     /// What is published from now on.
@@ -36,6 +38,8 @@ pub struct Reader {
     connection: Connection,
     channel: Channel,
     consumer: Consumer,
+    /// What came and is not acknowledged yet: whoever gives up waiting gets it the next time.
+    read: Option<Delivery>,
 }
 
 impl Reader {
@@ -56,7 +60,7 @@ impl Reader {
         let consume = channel.basic_consume(short(stream), "".into(), options, arguments);
         let consumer =
             within(ANSWER, &format!("reading {stream}"), consume).await.map_err(refused)?;
-        Ok(Self { connection, channel, consumer })
+        Ok(Self { connection, channel, consumer, read: None })
     }
 
     /// The next message's offset and body; `None` if none comes within `patience`: then the reader has seen all there
@@ -68,16 +72,20 @@ impl Reader {
         &mut self,
         patience: Duration,
     ) -> Result<Option<(u64, Vec<u8>)>, SessionLost> {
-        let delivery = match tokio::time::timeout(patience, self.consumer.next()).await {
-            Err(_) => return Ok(None),
-            Ok(Some(Ok(delivery))) => delivery,
-            Ok(Some(Err(error))) => return Err(SessionLost(error.to_string())),
-            Ok(None) => return Err(SessionLost("the broker ended the stream".to_owned())),
-        };
-        // Acknowledging a stream's message only asks for more.
-        let ack = delivery.acker.ack(BasicAckOptions::default());
-        within(ANSWER, "asking for more", ack).await?;
-        Ok(Some((place(&delivery), delivery.data)))
+        if self.read.is_none() {
+            self.read = match tokio::time::timeout(patience, self.consumer.next()).await {
+                Err(_) => return Ok(None),
+                Ok(Some(Ok(delivery))) => Some(delivery),
+                Ok(Some(Err(error))) => return Err(SessionLost(error.to_string())),
+                Ok(None) => return Err(SessionLost("the broker ended the stream".to_owned())),
+            };
+        }
+        if let Some(delivery) = &self.read {
+            // Acknowledging a stream's message only asks for more. A second time says and does nothing.
+            let ack = delivery.acker.ack(BasicAckOptions::default());
+            within(ANSWER, "asking for more", ack).await?;
+        }
+        Ok(self.read.take().map(|delivery| (place(&delivery), delivery.data)))
     }
 
     pub async fn close(self) {
@@ -89,6 +97,7 @@ impl Reader {
 fn offset(from: From) -> AMQPValue {
     match from {
         From::First => long("first"),
+        From::Last => long("last"),
         From::Next => long("next"),
         From::Time(at) => AMQPValue::Timestamp(u64::try_from(at.as_second()).unwrap_or_default()),
         From::Offset(offset) => AMQPValue::LongLongInt(i64::try_from(offset).unwrap_or(i64::MAX)),

@@ -114,7 +114,8 @@ fn read_rates(texts: &[String]) -> Result<Option<Vec<Rate>>, Failure> {
     rates.collect::<Result<_, _>>().map(Some).map_err(Failure::usage)
 }
 
-fn who(world: &World) -> String {
+/// `user@host`, for the audit.
+pub(super) fn who(world: &World) -> String {
     let user = world.env.get("USER").or_else(|| world.env.get("LOGNAME"));
     format!("{}@{}", user.map_or("somebody", String::as_str), super::host(world))
 }

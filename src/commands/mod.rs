@@ -3,6 +3,7 @@
 mod check;
 mod completions;
 mod config;
+mod dead_letters;
 mod enqueue;
 mod exit;
 mod gate;
@@ -48,6 +49,8 @@ enum Command {
     Submit(submit::Args),
     /// Follow a batch, or list the batches
     Watch(watch::Args),
+    /// Review what failed: by cause; mend it, replay it, discard it, undo that
+    DeadLetters(dead_letters::Args),
     /// Look at and steer a running worker: status, pause, resume, rate
     Gate(gate::Args),
     /// Declare, compare or print the exchanges and queues on the broker
@@ -70,6 +73,7 @@ enum Command {
 #[derive(Clone, Debug, Default)]
 pub struct World {
     pub env: BTreeMap<String, String>,
+    pub stdin_is_terminal: bool,
     pub stdout_is_terminal: bool,
     pub stderr_is_terminal: bool,
 }
@@ -83,6 +87,7 @@ impl Cli {
             Command::Enqueue(args) => enqueue::run(&args, world),
             Command::Submit(args) => submit::run(&args, world),
             Command::Watch(args) => watch::run(&args, world),
+            Command::DeadLetters(args) => dead_letters::run(&args, world),
             Command::Gate(args) => gate::run(&args, world),
             Command::Topology(args) => topology::run(&args, world),
             Command::Check(args) => check::run(&args, world),

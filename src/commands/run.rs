@@ -227,11 +227,10 @@ async fn listen(
 /// What the console reviews dead letters with.
 fn review(config: &Config) -> Review {
     Review {
-        settings: config.broker.clone(),
-        queues: config.queues.clone(),
-        rules: config.contract.rules(),
         max_bytes: config.window.max_bytes,
         patience: PATIENCE,
+        who: "the console".into(),
+        ..Review::new(&config.broker, &config.queues, config.contract.rules())
     }
 }
 

@@ -233,7 +233,7 @@ fn in_words(summary: &Summary, progress: &Progress, now: Timestamp) -> String {
         let batch = &summary.batch;
         let _ = writeln!(
             text,
-            "{} of {batch} did not end well: each waits in the queue of dead letters, with its reason in its headers",
+            "{} did not end well: sluice dead-letters list --batch {batch}",
             summary.failed
         );
     }

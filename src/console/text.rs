@@ -4,15 +4,27 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 
 /// The longest body that a page shows, in bytes.
-pub(super) const LONGEST: usize = 64 * 1024;
+pub(crate) const LONGEST: usize = 64 * 1024;
 
-/// Control characters and marks that turn the direction of a text become visible.
+/// Control characters, marks that turn the direction of a text and what cannot be seen at all become visible.
 pub(crate) fn visible(text: &str) -> Cow<'_, str> {
-    let hidden = |c: char| {
-        c.is_control() && !matches!(c, '\n' | '\t')
-            || matches!(c, '\u{061c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
-    };
-    if !text.contains(hidden) {
+    escaped(text, |c| is_hidden(c) && !matches!(c, '\n' | '\t'))
+}
+
+/// The same in one line, for a cell of a table.
+pub(crate) fn one_line(text: &str) -> Cow<'_, str> {
+    escaped(text, is_hidden)
+}
+
+fn is_hidden(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}')
+        || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+        || matches!(c, '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+fn escaped(text: &str, hidden: impl Fn(char) -> bool) -> Cow<'_, str> {
+    if !text.contains(&hidden) {
         return text.into();
     }
     let mut shown = String::with_capacity(text.len());
@@ -27,8 +39,23 @@ pub(crate) fn visible(text: &str) -> Cow<'_, str> {
     shown.into()
 }
 
+/// A JSON text without the white space between its tokens.
+pub(crate) fn squeezed(text: &str) -> String {
+    let (mut quoted, mut escaped) = (false, false);
+    let kept = text.chars().filter(|&c| {
+        if quoted {
+            quoted = escaped || c != '"';
+            escaped = !escaped && c == '\\';
+            return true;
+        }
+        quoted = c == '"';
+        !c.is_ascii_whitespace()
+    });
+    kept.collect()
+}
+
 /// A JSON text with lines and indents of its own; every token stays as it is. What is no JSON stays whole.
-pub(super) fn indented(text: &str) -> Cow<'_, str> {
+pub(crate) fn indented(text: &str) -> Cow<'_, str> {
     if serde_json::from_str::<serde::de::IgnoredAny>(text).is_err() {
         return text.into();
     }
@@ -79,7 +106,7 @@ fn line(lines: &mut String, depth: usize) {
 }
 
 /// The beginning of a text, at most [`LONGEST`] bytes, and whether that is all.
-pub(super) fn beginning(text: &str) -> (&str, bool) {
+pub(crate) fn beginning(text: &str) -> (&str, bool) {
     let mut end = text.len().min(LONGEST);
     while !text.is_char_boundary(end) {
         end -= 1;
@@ -95,6 +122,7 @@ mod tests {
     fn what_hides_is_shown() {
         assert_eq!(visible("a\u{202e}b\u{0}\r\n\tü"), "a⟨U+202E⟩b⟨U+0000⟩⟨U+000D⟩\n\tü");
         assert_eq!(visible("plain"), "plain");
+        assert_eq!(one_line("a\n\u{1b}[2Jb\u{e0041}"), "a⟨U+000A⟩⟨U+001B⟩[2Jb⟨U+E0041⟩");
     }
 
     #[test]
@@ -106,6 +134,8 @@ mod tests {
             "{\n  \"a\": [\n    1.50,\n    {},\n    []\n  ],\n  \"b\\\"{\": \"x, y:z\\\\\",\n  \"a\": null\n}"
         );
         assert_eq!(indented("{no json"), "{no json");
+        let bare = r#"{"a":[1.50,{},[]],"b\"{":"x, y:z\\","a":null}"#;
+        assert_eq!(squeezed(&shown), bare);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::cell::Cell;
 /// The longest record: a quote that is never closed must not swallow memory.
 const MAX_RECORD: usize = 32 << 20;
 
-pub(super) struct Csv<R> {
+pub(crate) struct Csv<R> {
     input: R,
     separator: u8,
     /// The rows read so far: blank ones count, as in a spreadsheet.
@@ -27,7 +27,7 @@ struct Piece {
 
 impl<R: BufRead> Csv<R> {
     /// Finds the separator in the first line.
-    pub(super) fn open(mut input: R) -> Result<Self, Broken> {
+    pub(crate) fn open(mut input: R) -> Result<Self, Broken> {
         let start = input.fill_buf().map_err(|error| Broken::io(1, &error))?;
         if start.starts_with(&[0xff, 0xfe]) || start.starts_with(&[0xfe, 0xff]) {
             return Err(Broken::new(1, "UTF-16 text", "save it as \"CSV UTF-8\" and try again"));
@@ -64,11 +64,22 @@ impl<R: BufRead> Csv<R> {
         Ok(Some((row, cells?)))
     }
 
-    fn cell(&self, at: usize, piece: Piece) -> Result<Cell, Broken> {
-        let text = String::from_utf8(piece.text).map_err(|_| {
+    /// The next row's texts, whatever they look like.
+    pub(crate) fn texts(&mut self) -> Result<Option<(u64, Vec<String>)>, Broken> {
+        let Some(pieces) = self.record()? else { return Ok(None) };
+        let texts = pieces.into_iter().enumerate().map(|(at, piece)| self.text(at, piece.text));
+        Ok(Some((self.row, texts.collect::<Result<_, _>>()?)))
+    }
+
+    fn text(&self, at: usize, bytes: Vec<u8>) -> Result<String, Broken> {
+        String::from_utf8(bytes).map_err(|_| {
             let what = format!("bytes that are not UTF-8 in column {}", super::column_name(at));
             Broken::new(self.row, what, "save the file as \"CSV UTF-8\" and try again")
-        })?;
+        })
+    }
+
+    fn cell(&self, at: usize, piece: Piece) -> Result<Cell, Broken> {
+        let text = self.text(at, piece.text)?;
         Ok(match (piece.quoted, text.is_empty()) {
             (true, true) if self.quotes_all == Some(false) => Cell::Blank,
             (true, false) if text != "\"\"" => Cell::Text(text),

@@ -11,7 +11,7 @@ pub mod batch;
 mod cell;
 mod check;
 mod columns;
-mod csv;
+pub(crate) mod csv;
 mod explain;
 mod finding;
 mod forecast;
@@ -219,10 +219,10 @@ pub fn format_of(file: &Path) -> Result<Format, PlanError> {
 
 /// Why a file ends being readable at some row.
 #[derive(Debug)]
-struct Broken {
-    row: u64,
-    what: String,
-    cure: String,
+pub(crate) struct Broken {
+    pub(crate) row: u64,
+    pub(crate) what: String,
+    pub(crate) cure: String,
 }
 
 impl Broken {

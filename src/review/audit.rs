@@ -1,5 +1,7 @@
 //! Who did what to a dead letter or to the gate? Every act is an event in the audit stream, with what was before.
 
+use std::collections::HashSet;
+
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -125,13 +127,44 @@ impl Act {
     pub fn can_be_undone(&self) -> bool {
         matches!(self.action, Action::Discard | Action::Edit) && self.before.is_some()
     }
+
+    /// Whether one of `names` is this act's id or its letter's, or the beginning of one (8 characters at least).
+    pub fn is_named(&self, names: &[String]) -> bool {
+        const SHORTEST: usize = 8;
+        let ids = [Some(self.id), self.letter].into_iter().flatten().map(|id| id.to_string());
+        let names = || names.iter().filter(|name| name.len() >= SHORTEST);
+        ids.into_iter().any(|id| names().any(|name| id.starts_with(&name.to_lowercase())))
+    }
 }
 
 /// The acts that can be undone and were not, newest first.
 pub fn undoable(acts: &[Act]) -> Vec<&Act> {
-    let undone: std::collections::HashSet<Uuid> =
-        acts.iter().filter_map(|act| act.undoes).collect();
+    let undone: HashSet<Uuid> = acts.iter().filter_map(|act| act.undoes).collect();
     acts.iter().rev().filter(|act| act.can_be_undone() && !undone.contains(&act.id)).collect()
+}
+
+/// Finds what can be undone while the acts go by, oldest first, and keeps no message.
+#[derive(Debug, Default)]
+pub struct Undoable {
+    wanted: Vec<Act>,
+    undone: HashSet<Uuid>,
+}
+
+impl Undoable {
+    pub fn take(&mut self, act: Act, is_wanted: bool) {
+        self.undone.extend(act.undoes);
+        if is_wanted && act.can_be_undone() {
+            self.wanted.push(Act { before: None, after: None, ..act });
+        }
+    }
+
+    /// Newest first; of each letter only the newest, for an older act was followed by something else.
+    pub fn newest_of_each_letter(self) -> Vec<Act> {
+        let Self { wanted, undone } = self;
+        let mut seen = HashSet::new();
+        let newest = wanted.into_iter().rev().filter(|act| !undone.contains(&act.id));
+        newest.filter(|act| seen.insert(act.letter)).collect()
+    }
 }
 
 #[cfg(test)]
@@ -151,6 +184,34 @@ mod tests {
         let restore = act(Action::Restore, Some(discard.id));
         let acts = [discard, edit.clone(), replay, restore];
         assert_eq!(undoable(&acts).iter().map(|act| act.id).collect::<Vec<_>>(), [edit.id]);
+    }
+
+    #[test]
+    fn of_each_letter_the_newest_act_is_undone_and_only_what_is_wanted() {
+        let by = By { who: "me".into(), why: None };
+        let letter = Uuid::new_v4();
+        let act = |action, letter| Act {
+            letter: Some(letter),
+            before: Some(Parcel::default()),
+            ..Act::new(action, &by, Timestamp::UNIX_EPOCH)
+        };
+        let (old, new) = (act(Action::Discard, letter), act(Action::Edit, letter));
+        let (other, unwanted) =
+            (act(Action::Discard, Uuid::new_v4()), act(Action::Edit, Uuid::new_v4()));
+        let gone = act(Action::Discard, Uuid::new_v4());
+        let undo =
+            Act { undoes: Some(gone.id), ..Act::new(Action::Restore, &by, Timestamp::UNIX_EPOCH) };
+        let ids = [new.id, other.id];
+        let mut undoable = Undoable::default();
+        for one in [old, other, new, gone, undo, act(Action::Replay, Uuid::new_v4())] {
+            undoable.take(one, true);
+        }
+        undoable.take(unwanted, false);
+        let found = undoable.newest_of_each_letter();
+        assert_eq!(found.iter().map(|act| act.id).collect::<Vec<_>>(), ids);
+        assert!(found.iter().all(|act| act.before.is_none()));
+        assert!(found[0].is_named(&[letter.to_string().to_uppercase()]));
+        assert!(!found[0].is_named(&[letter.to_string()[..7].to_owned(), "x".repeat(8)]));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Which dead letters are meant? All conditions that are given must hold.
 
+use std::collections::HashSet;
+
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -35,35 +37,67 @@ impl Filter {
 
     /// Whether the letter is meant; `body` is only asked for where a text is looked for.
     pub fn matches(&self, letter: &Letter, body: impl FnOnce() -> Option<Bytes>) -> bool {
+        self.ready().matches(letter, body)
+    }
+
+    /// For many letters: thousands of ids are not gone through for each.
+    pub fn ready(&self) -> Ready<'_> {
+        let ids: HashSet<String> = self.ids.iter().map(|id| id.to_lowercase()).collect();
+        let starts = ids.iter().filter(|id| (SHORTEST..WHOLE).contains(&id.len())).cloned();
+        let names = self.ids.iter().map(String::as_str).collect();
+        Ready { filter: self, starts: starts.collect(), names, ids }
+    }
+}
+
+/// The beginning of an id that says enough, and a whole one, in characters.
+const SHORTEST: usize = 8;
+const WHOLE: usize = 36;
+
+/// A filter that is ready for many letters.
+#[derive(Debug)]
+pub struct Ready<'a> {
+    filter: &'a Filter,
+    /// In lower case.
+    ids: HashSet<String>,
+    /// As they were given: message ids.
+    names: HashSet<&'a str>,
+    /// Those that may be the beginning of an id.
+    starts: Vec<String>,
+}
+
+impl Ready<'_> {
+    /// See [`Filter::matches`].
+    pub fn matches(&self, letter: &Letter, body: impl FnOnce() -> Option<Bytes>) -> bool {
+        let filter = self.filter;
         let is = |wanted: &Option<String>, found: &str| {
             wanted.as_deref().is_none_or(|wanted| wanted == found)
         };
         self.is_one_of(letter)
-            && self.cause.as_deref().is_none_or(|cause| is_cause(cause, letter))
-            && self.batch.as_deref().is_none_or(|batch| letter.batch.as_deref() == Some(batch))
-            && is(&self.source_server, &letter.source_server_id)
-            && is(&self.region, &letter.region_id)
-            && is(&self.project, &letter.project_id)
-            && self
+            && filter.cause.as_deref().is_none_or(|cause| is_cause(cause, letter))
+            && filter.batch.as_deref().is_none_or(|batch| letter.batch.as_deref() == Some(batch))
+            && is(&filter.source_server, &letter.source_server_id)
+            && is(&filter.region, &letter.region_id)
+            && is(&filter.project, &letter.project_id)
+            && filter
                 .name
                 .as_deref()
                 .is_none_or(|name| letter.name.to_lowercase().contains(&name.to_lowercase()))
-            && self.from.is_none_or(|from| letter.failed_at.is_some_and(|at| at >= from))
-            && self.to.is_none_or(|to| letter.failed_at.is_some_and(|at| at < to))
-            && self
+            && filter.from.is_none_or(|from| letter.failed_at.is_some_and(|at| at >= from))
+            && filter.to.is_none_or(|to| letter.failed_at.is_some_and(|at| at < to))
+            && filter
                 .text
                 .as_deref()
                 .is_none_or(|text| body().is_some_and(|body| contains(&body, text.as_bytes())))
     }
 
     fn is_one_of(&self, letter: &Letter) -> bool {
-        const SHORTEST: usize = 8;
+        if self.ids.is_empty() {
+            return true;
+        }
         let id = letter.id.to_string();
-        let named = |wanted: &String| {
-            *wanted == letter.request_id
-                || (wanted.len() >= SHORTEST && id.starts_with(&wanted.to_lowercase()))
-        };
-        self.ids.is_empty() || self.ids.iter().any(named)
+        self.ids.contains(&id)
+            || self.names.contains(letter.request_id.as_str())
+            || self.starts.iter().any(|start| id.starts_with(start))
     }
 }
 

@@ -6,6 +6,7 @@
 pub mod audit;
 mod cause;
 pub mod edit;
+pub mod file;
 mod filter;
 mod letter;
 mod parcel;

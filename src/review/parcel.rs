@@ -56,18 +56,20 @@ enum BodyForm<'a> {
 }
 
 fn write_body<S: Serializer>(body: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {
-    use std::fmt::Write as _;
     let form = match std::str::from_utf8(body) {
         Ok(text) => BodyForm::Text(text.into()),
-        Err(_) => BodyForm::Hex {
-            hex: body.iter().fold(String::with_capacity(body.len() * 2), |mut hex, byte| {
-                // Writing to a text cannot fail.
-                let _ = write!(hex, "{byte:02x}");
-                hex
-            }),
-        },
+        Err(_) => BodyForm::Hex { hex: to_hex(body) },
     };
     form.serialize(serializer)
+}
+
+pub(super) fn to_hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut hex, byte| {
+        // Writing to a text cannot fail.
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
 }
 
 fn read_body<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
@@ -78,7 +80,7 @@ fn read_body<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Err
     }
 }
 
-fn from_hex(hex: &str) -> Option<Bytes> {
+pub(super) fn from_hex(hex: &str) -> Option<Bytes> {
     let digits = hex.as_bytes();
     // A sign would pass for the first digit of a number.
     if !digits.iter().all(u8::is_ascii_hexdigit) {

@@ -1,4 +1,4 @@
-//! Why is the next request not going now, and when will it? One sentence, the same for `/readyz` and
+//! Why is the next request not going now, and when will it? One sentence, the same for `/readyz`, the console and
 //! `sluice gate status`.
 
 use jiff::{SignedDuration, Timestamp};

@@ -19,11 +19,8 @@ fn lane() -> Lane {
     let now = "2026-01-02T03:04:05Z".parse().unwrap();
     let (_, status) = watch::channel(Status::starting("<b>lane", "worker-1", now));
     let review = Review {
-        settings: names.settings,
-        queues: names.queues,
-        rules: Rules::default(),
-        max_bytes: 1 << 20,
         patience: Duration::from_secs(1),
+        ..Review::new(&names.settings, &names.queues, Rules::default())
     };
     Lane { status, review }
 }

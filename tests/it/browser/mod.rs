@@ -125,11 +125,6 @@ impl Desk {
 
 /// A reviewer beside the console.
 fn review(desk: &Desk) -> Review {
-    Review {
-        settings: desk.rig.lane.settings.clone(),
-        queues: desk.rig.lane.queues.clone(),
-        rules: Rules::default(),
-        max_bytes: 1 << 20,
-        patience: SOON,
-    }
+    let lane = &desk.rig.lane;
+    Review { patience: SOON, ..Review::new(&lane.settings, &lane.queues, Rules::default()) }
 }

@@ -10,6 +10,7 @@ mod examples;
 pub(crate) mod failover;
 mod held;
 mod lanes;
+mod letters;
 mod logging;
 mod memory;
 mod monitoring;

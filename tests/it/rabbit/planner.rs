@@ -192,7 +192,7 @@ async fn failures_are_told_with_their_row_and_reason_and_end_with_1() {
     );
     assert!(
         text(&watched.stdout)
-            .contains("2 of weekend did not end well: each waits in the queue of dead letters")
+            .contains("2 did not end well: sluice dead-letters list --batch weekend")
     );
 }
 

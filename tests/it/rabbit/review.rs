@@ -23,11 +23,9 @@ const BOTH: [QueueType; 2] = [QueueType::Quorum, QueueType::Classic];
 
 fn review(lane: &Lane) -> Review {
     Review {
-        settings: lane.settings.clone(),
-        queues: lane.queues.clone(),
-        rules: Rules::default(),
         max_bytes: 1 << 20,
         patience: Duration::from_secs(20),
+        ..Review::new(&lane.settings, &lane.queues, Rules::default())
     }
 }
 
@@ -94,8 +92,8 @@ async fn what_is_replayed_arrives_unchanged_as_a_new_run_with_its_past() {
         let (seen, told) = std::sync::mpsc::channel();
         let watch = move |progress: Progress| seen.send(progress.moved).is_ok();
         let done = review(&lane).act(&filter, &Order::Replay, &by("ada"), watch).await.unwrap();
-        assert_eq!(done, Progress { moved: 10, of: 10 });
-        assert_eq!(told.into_iter().collect::<Vec<_>>(), (1..=10).collect::<Vec<_>>());
+        assert_eq!(done, Progress { moved: 10, of: 10, left: 0 });
+        assert_eq!(told.into_iter().collect::<Vec<_>>(), (0..=10).collect::<Vec<_>>());
         client.wait_for_depth(&lane.queues.dead_letters(), 20).await;
         client.wait_for_depth(&lane.queues.requests(), 10).await;
 
@@ -218,7 +216,7 @@ async fn repeats_of_one_run_are_one_letter_and_move_together() {
     assert_eq!(copies, [1, 1, 3]);
     let ids = Filter::ids([letter.id().to_owned()]);
     let done = review(&lane).act(&ids, &Order::Replay, &by("ada"), on).await.unwrap();
-    assert_eq!(done, Progress { moved: 1, of: 1 });
+    assert_eq!(done, Progress { moved: 1, of: 1, left: 0 });
     client.wait_for_depth(&lane.queues.dead_letters(), 2).await;
     client.wait_for_depth(&lane.queues.requests(), 1).await;
 }
@@ -304,7 +302,7 @@ async fn a_second_reviewer_waits_and_is_told_why_and_sees_the_whole_queue() {
         let mut impatient = review(&lane);
         impatient.patience = Duration::from_millis(500);
         let told = impatient.list().await.unwrap_err().to_string();
-        assert!(told.contains("somebody else is reviewing"), "{told}");
+        assert!(told.contains("another consumer reads"), "{told}");
     }
 }
 
@@ -371,7 +369,7 @@ async fn exported_letters_can_be_imported_again() {
     client.wait_for_depth(&lane.queues.dead_letters(), 0).await;
     let read: Vec<_> = lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(read, parcels);
-    assert_eq!(review(&lane).import(&read, &by("ada"), &mut on).await.unwrap().moved, 6);
+    assert_eq!(review(&lane).import(read, 6, &by("ada"), &mut on).await.unwrap().moved, 6);
     let again = review(&lane).list().await.unwrap();
     let again: Vec<_> = again.letters.iter().map(|found| found.parcel().unwrap()).collect();
     assert_eq!(again, parcels);

@@ -1,0 +1,138 @@
+//! How do letters come (back) into the queue? Undone from what the audit kept, or imported from a file.
+
+use std::collections::HashSet;
+
+use futures_util::future::try_join_all;
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::{Attend, IN_FLIGHT, Progress, Review, ReviewError};
+use crate::broker::audit::{self, Acts};
+use crate::broker::publisher::Outgoing;
+use crate::broker::tool::Tool;
+use crate::review::audit::{Act, Action, By, Undoable};
+use crate::review::{Letter, Parcel};
+
+/// Messages that belong together: an act and the letter that it puts into the queue.
+type Pair = Vec<Outgoing>;
+
+impl Review {
+    /// The acts that can be undone, were not yet, and are `wanted`: of each letter the newest, for an older one was
+    /// followed by something else. Newest first, without the messages that they keep.
+    ///
+    /// # Errors
+    /// The broker is out of reach.
+    pub async fn undoable(
+        &self,
+        mut wanted: impl FnMut(&Act) -> bool,
+    ) -> Result<Vec<Act>, ReviewError> {
+        let mut acts = Acts::open(&self.settings, &self.queues).await?;
+        let mut undoable = Undoable::default();
+        while let Some(act) = acts.next().await? {
+            let is_wanted = wanted(&act);
+            undoable.take(act, is_wanted);
+        }
+        acts.close().await;
+        Ok(undoable.newest_of_each_letter())
+    }
+
+    /// Puts back what these acts took away, as it was before.
+    ///
+    /// # Errors
+    /// The broker is out of reach, or was lost on the way: what is back is back.
+    pub async fn undo(
+        &self,
+        acts: &HashSet<Uuid>,
+        by: &By,
+        attend: &mut dyn Attend,
+    ) -> Result<Progress, ReviewError> {
+        let mut progress = Progress { of: acts.len(), ..Progress::default() };
+        let mut stream = Acts::open(&self.settings, &self.queues).await?;
+        let tool = self.tool().await?;
+        let mut pairs: Vec<Pair> = Vec::new();
+        let mut going = attend.progress(progress);
+        while going && let Some(act) = stream.next().await? {
+            let Some(before) = act.before.as_ref().filter(|_| acts.contains(&act.id)) else {
+                continue;
+            };
+            let undo = Act {
+                letter: act.letter,
+                cause: act.cause.clone(),
+                undoes: Some(act.id),
+                ..Act::new(Action::Restore, by, Timestamp::now())
+            };
+            pairs.push(vec![audit::message(&undo, &self.queues), self.letter_message(before)]);
+            if pairs.len() == IN_FLIGHT {
+                going = put(&tool, &mut pairs, &mut progress, attend).await?;
+            }
+        }
+        put(&tool, &mut pairs, &mut progress, attend).await?;
+        stream.close().await;
+        tool.close().await;
+        Ok(progress)
+    }
+
+    /// Undoes all that are named, by the act's id or the letter's (8 characters at least); which ones that were.
+    ///
+    /// # Errors
+    /// None of them can be undone, or the broker is out of reach.
+    pub async fn restore(&self, named: &[String], by: &By) -> Result<Vec<Act>, ReviewError> {
+        let acts = self.undoable(|act| act.is_named(named)).await?;
+        if acts.is_empty() {
+            return Err(ReviewError::Nothing(
+                "nothing of that name can be undone: name an act or a letter that was discarded or edited, and not restored since".into(),
+            ));
+        }
+        let ids = acts.iter().map(|act| act.id).collect();
+        self.undo(&ids, by, &mut |_| true).await?;
+        Ok(acts)
+    }
+
+    /// Puts letters of an exported file into the queue; `of` is how many there are.
+    ///
+    /// # Errors
+    /// The broker did not take all of them: how many it did.
+    pub async fn import(
+        &self,
+        parcels: impl IntoIterator<Item = Parcel>,
+        of: usize,
+        by: &By,
+        attend: &mut dyn Attend,
+    ) -> Result<Progress, ReviewError> {
+        let tool = self.tool().await?;
+        let mut progress = Progress { of, ..Progress::default() };
+        let mut going = attend.progress(progress);
+        let mut parcels = parcels.into_iter();
+        let mut pairs: Vec<Pair> = Vec::new();
+        while going && let Some(parcel) = parcels.next() {
+            let letter = Letter::read(&parcel, None, &self.rules);
+            let act = Act {
+                letter: Some(letter.id),
+                cause: Some(letter.cause.in_a_line()),
+                ..Act::new(Action::Import, by, Timestamp::now())
+            };
+            pairs.push(vec![audit::message(&act, &self.queues), self.letter_message(&parcel)]);
+            if pairs.len() == IN_FLIGHT {
+                going = put(&tool, &mut pairs, &mut progress, attend).await?;
+            }
+        }
+        put(&tool, &mut pairs, &mut progress, attend).await?;
+        tool.close().await;
+        Ok(progress)
+    }
+}
+
+/// Publishes all of `pairs` at once and waits for their confirms; whether to go on.
+async fn put(
+    tool: &Tool,
+    pairs: &mut Vec<Pair>,
+    progress: &mut Progress,
+    attend: &mut dyn Attend,
+) -> Result<bool, ReviewError> {
+    let count = pairs.len();
+    let all = pairs.drain(..).map(|pair| tool.publisher.publish(pair));
+    let lost = |why| ReviewError::Lost { progress: *progress, why };
+    try_join_all(all).await.map_err(lost)?;
+    progress.moved += count;
+    Ok(attend.progress(*progress))
+}

@@ -1,0 +1,218 @@
+//! What can a reviewer do with dead letters? See them, send them again, mend them, take them out and put them back.
+//!
+//! Each task is one short pass over the queue ([`super::pass`]): nothing is held while a person thinks. What moves is
+//! first published (where it goes, and to the audit, both confirmed), and only then acknowledged, so a crash at any point
+//! leaves a letter at worst in both places: sent twice, the worker's look-up finds the first.
+
+mod back;
+mod moves;
+mod snapshot;
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::Serialize;
+use uuid::Uuid;
+
+pub use moves::Order;
+pub use snapshot::{Found, Preview, Snapshot};
+
+use super::audit::Acts;
+use super::convert::short;
+use super::link::SessionLost;
+use super::parcels;
+use super::pass::{NoPass, Pass, Terms};
+use super::planner::PlannerError;
+use super::publisher::Outgoing;
+use super::settings::{Broker as Settings, Queues};
+use super::spill::Spill;
+use super::tool::Tool;
+use super::topology::TopologyError;
+use crate::contract::Rules;
+use crate::review::Parcel;
+use crate::review::audit::{Act, Action, By};
+
+/// How many letters are on their way at once.
+const IN_FLIGHT: usize = 64;
+
+/// The most letters that one pass holds: a few kilobytes each, without their bodies.
+pub const MOST: u32 = 30_000;
+
+/// The reviewer's end of the broker.
+#[derive(Clone, Debug)]
+pub struct Review {
+    pub settings: Settings,
+    pub queues: Queues,
+    pub rules: Rules,
+    /// Bytes of bodies that a pass keeps in memory; the rest waits in a temporary file.
+    pub max_bytes: u64,
+    /// How long to wait for another reviewer.
+    pub patience: Duration,
+    /// Who reviews: what another one who has to wait is told.
+    pub who: String,
+    /// Told once, when somebody else is at it, who that is.
+    pub on_wait: fn(&str),
+    /// The most letters of a pass; more are reviewed in parts. 65,535 at most.
+    pub most: u32,
+}
+
+/// How far an order has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Progress {
+    /// Letters that have moved, repeats counted once.
+    pub moved: usize,
+    pub of: usize,
+    /// More letters in the queue than one pass can hold: so many were not looked at.
+    pub left: u32,
+}
+
+/// Watches an order while it runs, and may stop it.
+pub trait Attend: Send {
+    /// Called before the first letter and after every one; `false`: no more are begun.
+    fn progress(&mut self, progress: Progress) -> bool;
+}
+
+impl<F: FnMut(Progress) -> bool + Send> Attend for F {
+    fn progress(&mut self, progress: Progress) -> bool {
+        self(progress)
+    }
+}
+
+/// Why a review did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub enum ReviewError {
+    #[error(transparent)]
+    Unreachable(#[from] TopologyError),
+    #[error("the audit cannot be read: {0}")]
+    Audit(#[from] PlannerError),
+    #[error("{0}; nothing was done, try again in a moment")]
+    Busy(String),
+    #[error("{} letters would still be invalid; nothing was moved", .0.len())]
+    Invalid(Vec<Preview>),
+    #[error("the connection to the broker was lost after {} of {} letters had moved: {why}; the others are still there", .progress.moved, .progress.of)]
+    Lost { progress: Progress, why: SessionLost },
+    #[error("the temporary file cannot be read: {0}")]
+    File(#[from] std::io::Error),
+    #[error("{0}")]
+    Nothing(String),
+}
+
+impl From<SessionLost> for ReviewError {
+    fn from(why: SessionLost) -> Self {
+        Self::Lost { progress: Progress::default(), why }
+    }
+}
+
+impl From<NoPass> for ReviewError {
+    fn from(no: NoPass) -> Self {
+        match no {
+            NoPass::Busy(why) => Self::Busy(why),
+            NoPass::Lost(why) => why.into(),
+        }
+    }
+}
+
+impl Review {
+    /// A review with 64 MiB of bodies in memory, that waits half a minute for another reviewer.
+    pub fn new(settings: &Settings, queues: &Queues, rules: Rules) -> Self {
+        Self {
+            settings: settings.clone(),
+            queues: queues.clone(),
+            rules,
+            max_bytes: 64 << 20,
+            patience: Duration::from_secs(30),
+            who: "somebody".into(),
+            on_wait: |_| {},
+            most: MOST,
+        }
+    }
+
+    async fn tool(&self) -> Result<Tool, TopologyError> {
+        Tool::connect(&self.settings, &self.queues, "review").await
+    }
+
+    async fn pass<'a>(&self, tool: &'a Tool) -> Result<Pass<'a>, NoPass> {
+        let terms = Terms {
+            rules: &self.rules,
+            spill: &Spill::new(self.max_bytes),
+            who: &self.who,
+            most: self.most,
+            patience: self.patience,
+            on_wait: self.on_wait,
+        };
+        Pass::take(tool, &terms).await
+    }
+
+    /// Everything that lies in the queue, in one pass.
+    ///
+    /// # Errors
+    /// The broker is out of reach, or somebody else reviews for too long.
+    pub async fn list(&self) -> Result<Snapshot, ReviewError> {
+        let review = self.clone();
+        to_the_end(async move { review.list_now().await }).await
+    }
+
+    async fn list_now(&self) -> Result<Snapshot, ReviewError> {
+        let tool = self.tool().await?;
+        let mut pass = self.pass(&tool).await?;
+        let letters = pass.let_go().into_iter().map(Found::from).collect();
+        let snapshot = Snapshot { at: Timestamp::now(), letters, left: pass.left };
+        pass.give_back().await?;
+        tool.close().await;
+        Ok(snapshot)
+    }
+
+    /// Writes something down about a letter.
+    ///
+    /// # Errors
+    /// The broker is out of reach.
+    pub async fn note(&self, letter: Uuid, by: &By) -> Result<Act, ReviewError> {
+        let tool = self.tool().await?;
+        let act = Act { letter: Some(letter), ..Act::new(Action::Note, by, Timestamp::now()) };
+        tool.record(&act).await?;
+        tool.close().await;
+        Ok(act)
+    }
+
+    /// The acts that `wanted` wants, oldest first. `wanted` sees every act, and only what it wants is kept in memory.
+    ///
+    /// # Errors
+    /// The broker is out of reach.
+    pub async fn acts(
+        &self,
+        mut wanted: impl FnMut(&Act) -> bool,
+    ) -> Result<Vec<Act>, ReviewError> {
+        let mut acts = Acts::open(&self.settings, &self.queues).await?;
+        let mut found = Vec::new();
+        while let Some(act) = acts.next().await? {
+            if wanted(&act) {
+                found.push(act);
+            }
+        }
+        acts.close().await;
+        Ok(found)
+    }
+
+    /// The message that puts a letter into the queue.
+    fn letter_message(&self, parcel: &Parcel) -> Outgoing {
+        Outgoing {
+            exchange: short(&self.queues.dead_letters()),
+            key: short(""),
+            body: parcel.body.clone(),
+            properties: parcels::properties(parcel),
+        }
+    }
+}
+
+/// Goes on when nobody waits any more (a page that was left, say): dropped half way, its connection would keep the lock
+/// until the broker misses a heartbeat.
+async fn to_the_end<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> T {
+    match tokio::spawn(work).await {
+        Ok(done) => done,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The runtime ends, and with it whoever waits here.
+            Err(_) => std::future::pending().await,
+        },
+    }
+}

@@ -1,0 +1,242 @@
+//! How do letters leave the queue? Replayed, mended or discarded, each by itself: what becomes of it is published and
+//! confirmed, the audit's act included, and only then it is acknowledged.
+
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use jiff::Timestamp;
+
+use super::snapshot::{preview, whole};
+use super::{Attend, IN_FLIGHT, Progress, Review, ReviewError, to_the_end};
+use crate::broker::audit;
+use crate::broker::convert::short;
+use crate::broker::link::SessionLost;
+use crate::broker::parcels;
+use crate::broker::pass::{Entry, Pass, ended};
+use crate::broker::planner::coarse;
+use crate::broker::publisher::Outgoing;
+use crate::broker::tool::Tool;
+use crate::intake::header;
+use crate::results;
+use crate::review::audit::{Act, Action, By};
+use crate::review::edit::Edit;
+use crate::review::{Filter, Letter, PAST, Parcel, Past, REQUEST_ID};
+
+/// How often a letter's past is remembered in its header, so that headers stay small.
+const MOST_PAST: usize = 20;
+
+/// What is to be done with the letters that are selected.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Order {
+    Replay,
+    Edit(Edit),
+    Discard,
+}
+
+impl Review {
+    /// Does `order` to every letter that is meant. An edit that would leave any of them invalid moves none. It goes on
+    /// when nobody waits for it any more; only `attend` stops it.
+    ///
+    /// # Errors
+    /// See [`ReviewError`]; what has moved until then has moved for good, and is in the audit.
+    pub async fn act(
+        &self,
+        filter: &Filter,
+        order: &Order,
+        by: &By,
+        attend: impl Attend + 'static,
+    ) -> Result<Progress, ReviewError> {
+        let (review, filter, order, by) = (self.clone(), filter.clone(), order.clone(), by.clone());
+        to_the_end(async move { review.act_now(&filter, &order, &by, attend).await }).await
+    }
+
+    async fn act_now(
+        &self,
+        filter: &Filter,
+        order: &Order,
+        by: &By,
+        mut attend: impl Attend,
+    ) -> Result<Progress, ReviewError> {
+        let tool = self.tool().await?;
+        let mut pass = self.pass(&tool).await?;
+        let result = match self.select(&mut pass.entries, filter, order) {
+            Ok(selected) => {
+                let now = Timestamp::now();
+                let begin = |entry: Entry| self.begin(entry, order, by, now);
+                carry_out(&tool, &mut pass, selected, begin, &mut attend).await
+            }
+            Err(error) => Err(error),
+        };
+        // After a lost connection the broker gives back by itself.
+        let back = pass.give_back().await;
+        tool.close().await;
+        let progress = result?;
+        back.map_err(|why| ReviewError::Lost { progress, why })?;
+        Ok(progress)
+    }
+
+    /// Takes the letters that are meant out of `entries`. Of an edit all bodies are tried first, one at a time: what is
+    /// held in memory does not grow with the selection.
+    fn select(
+        &self,
+        entries: &mut Vec<Entry>,
+        filter: &Filter,
+        order: &Order,
+    ) -> Result<Vec<Entry>, ReviewError> {
+        let filter = filter.ready();
+        let (selected, others): (Vec<Entry>, Vec<Entry>) = std::mem::take(entries)
+            .into_iter()
+            .partition(|entry| filter.matches(&entry.letter, || entry.body.bytes().ok()));
+        *entries = others;
+        let mut invalid = Vec::new();
+        if let Order::Edit(edit) = order {
+            for entry in &selected {
+                if let (None, told) =
+                    preview(&entry.letter, &entry.body.bytes()?, edit, &self.rules)
+                {
+                    invalid.push(told);
+                }
+            }
+        }
+        if invalid.is_empty() {
+            return Ok(selected);
+        }
+        entries.extend(selected);
+        Err(ReviewError::Invalid(invalid))
+    }
+
+    /// The messages that move one letter.
+    fn begin(
+        &self,
+        entry: Entry,
+        order: &Order,
+        by: &By,
+        now: Timestamp,
+    ) -> Result<Move, ReviewError> {
+        let Entry { letter, body, parcel, tags } = entry;
+        let body = body.bytes()?;
+        let before = whole(&letter, parcel, body.clone());
+        let (action, after) = match order {
+            Order::Discard => (Action::Discard, None),
+            Order::Replay => (Action::Replay, Some(again(&letter, &before, body, now))),
+            Order::Edit(edit) => {
+                let new =
+                    edit.apply(&body).map_err(|error| ReviewError::Nothing(error.to_string()))?;
+                (Action::Edit, Some(again(&letter, &before, new, now)))
+            }
+        };
+        let act = Act {
+            letter: Some(letter.id),
+            cause: Some(letter.cause.in_a_line()),
+            before: Some(before),
+            after: after.clone().filter(|_| action == Action::Edit),
+            ..Act::new(action, by, now)
+        };
+        // The audit first: nothing moves that is not in it.
+        let mut messages = vec![audit::message(&act, &self.queues)];
+        if let Some(after) = after {
+            let level = coarse(letter.priority, self.queues.max_priority);
+            messages.push(Outgoing {
+                exchange: short(""),
+                key: short(&self.queues.requests()),
+                body: after.body.clone(),
+                properties: parcels::properties(&after).with_priority(level),
+            });
+        }
+        Ok(Move { messages, tags })
+    }
+}
+
+/// One letter on its way.
+struct Move {
+    messages: Vec<Outgoing>,
+    tags: Vec<u64>,
+}
+
+/// Publishes and acknowledges, [`IN_FLIGHT`] at once.
+async fn carry_out(
+    tool: &Tool,
+    pass: &mut Pass<'_>,
+    selected: Vec<Entry>,
+    begin: impl Fn(Entry) -> Result<Move, ReviewError>,
+    attend: &mut dyn Attend,
+) -> Result<Progress, ReviewError> {
+    let mut progress = Progress { moved: 0, of: selected.len(), left: pass.left };
+    let mut copies = 0;
+    let mut waiting = selected.into_iter();
+    let mut going = attend.progress(progress);
+    let mut failed = None;
+    let mut taken_back = false;
+    {
+        let held: &Pass<'_> = pass;
+        let taken = ended(held.consumer());
+        tokio::pin!(taken);
+        let mut under_way = FuturesUnordered::new();
+        loop {
+            while going
+                && under_way.len() < IN_FLIGHT
+                && let Some(entry) = waiting.next()
+            {
+                match begin(entry) {
+                    Ok(one) => under_way.push(move_one(tool, held, one)),
+                    Err(error) => {
+                        failed = Some(error);
+                        going = false;
+                    }
+                }
+            }
+            let done = tokio::select! {
+                done = under_way.next() => done,
+                why = &mut taken => {
+                    taken_back = true;
+                    Some(Err(why))
+                }
+            };
+            match done {
+                Some(Ok(acknowledged)) => {
+                    copies += acknowledged;
+                    progress.moved += 1;
+                    going = attend.progress(progress) && going;
+                }
+                Some(Err(why)) => {
+                    failed = Some(ReviewError::Lost { progress, why });
+                    break;
+                }
+                None => break,
+            }
+        }
+    }
+    if taken_back {
+        pass.taken_back();
+    }
+    pass.count_acknowledged(copies);
+    pass.entries.extend(waiting);
+    match failed {
+        Some(error) => Err(error),
+        None => Ok(progress),
+    }
+}
+
+/// How many copies are gone then.
+async fn move_one(tool: &Tool, pass: &Pass<'_>, one: Move) -> Result<usize, SessionLost> {
+    tool.publisher.publish(one.messages).await?;
+    pass.acknowledge(&one.tags).await?;
+    Ok(one.tags.len())
+}
+
+/// The request as it is sent again: the reason it died left behind in its past, one replay more, retries afresh.
+fn again(letter: &Letter, before: &Parcel, body: bytes::Bytes, now: Timestamp) -> Parcel {
+    let mut headers = before.headers.clone();
+    let mut past = letter.past.clone();
+    past.push(Past::of(letter));
+    let old = past.len().saturating_sub(MOST_PAST);
+    // Texts, numbers and times: nothing of it can fail to be written.
+    let past = serde_json::to_string(&past.split_off(old)).unwrap_or_default();
+    headers.retain(|name, _| !results::header::ALL.contains(&name.as_str()) && name != REQUEST_ID);
+    headers.insert(PAST.into(), past.into());
+    headers.insert(header::REPLAY.into(), (letter.replay.saturating_add(1)).to_string().into());
+    // A deadline that has passed would end it at once, which is not what a reviewer means by sending it again.
+    let deadline = before.header(header::DEADLINE).and_then(|text| text.parse::<Timestamp>().ok());
+    if deadline.is_some_and(|deadline| deadline <= now) {
+        headers.remove(header::DEADLINE);
+    }
+    Parcel { message_id: Some(letter.request_id.clone()), headers, body, ..before.clone() }
+}

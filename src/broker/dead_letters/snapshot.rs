@@ -1,0 +1,133 @@
+//! What did one pass see, and what would an edit do to it? Nothing here holds anything at the broker.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::broker::pass::Entry;
+use crate::broker::spill::Body;
+use crate::contract::{self, Rules, Violation};
+use crate::results::header;
+use crate::review::edit::{Difference, Edit, differences};
+use crate::review::{Filter, Group, Letter, Parcel, groups};
+
+/// What one pass saw.
+#[derive(Debug)]
+pub struct Snapshot {
+    pub at: Timestamp,
+    pub letters: Vec<Found>,
+    /// More letters than one pass can hold: so many were not looked at. They come to light when some of these are gone.
+    pub left: u32,
+}
+
+/// A letter that a pass saw, with its body.
+#[derive(Clone, Debug)]
+pub struct Found {
+    pub letter: Letter,
+    parcel: Parcel,
+    body: Arc<Body>,
+}
+
+/// What an edit would do to one letter.
+#[derive(Clone, Debug, Serialize)]
+pub struct Preview {
+    pub id: Uuid,
+    pub name: String,
+    pub differences: Vec<Difference>,
+    /// What would still be wrong with the body.
+    pub violations: Vec<Violation>,
+    /// Why it cannot be edited so at all.
+    pub error: Option<String>,
+}
+
+impl From<Entry> for Found {
+    fn from(entry: Entry) -> Self {
+        Self { letter: entry.letter, parcel: entry.parcel, body: Arc::new(entry.body) }
+    }
+}
+
+impl Found {
+    /// # Errors
+    /// The temporary file cannot be read.
+    pub fn body(&self) -> std::io::Result<Bytes> {
+        self.body.bytes()
+    }
+
+    /// The whole message, for an export.
+    ///
+    /// # Errors
+    /// The temporary file cannot be read.
+    pub fn parcel(&self) -> std::io::Result<Parcel> {
+        Ok(whole(&self.letter, self.parcel.clone(), self.body()?))
+    }
+}
+
+/// The message with its body. Why the broker dead-lettered it stands in headers of the broker's own, which nobody else
+/// may publish; ours says it from then on.
+pub(super) fn whole(letter: &Letter, parcel: Parcel, body: Bytes) -> Parcel {
+    let mut parcel = Parcel { body, ..parcel };
+    if letter.death.is_some() {
+        parcel.headers.insert(header::REASON.to_owned(), letter.reason.clone().into());
+    }
+    parcel
+}
+
+impl Snapshot {
+    /// The letters that are meant, in the order of the queue.
+    pub fn select<'a>(&'a self, filter: &'a Filter) -> impl Iterator<Item = &'a Found> {
+        let filter = filter.ready();
+        self.letters.iter().filter(move |found| filter.matches(&found.letter, || found.body().ok()))
+    }
+
+    /// The letters that are meant, by cause.
+    pub fn groups(&self, filter: &Filter) -> Vec<Group> {
+        groups(self.select(filter).map(|found| &found.letter))
+    }
+
+    /// What an edit would do to each letter that is meant.
+    ///
+    /// # Errors
+    /// The temporary file cannot be read.
+    pub fn preview(
+        &self,
+        filter: &Filter,
+        edit: &Edit,
+        rules: &Rules,
+    ) -> std::io::Result<Vec<Preview>> {
+        self.select(filter)
+            .map(|found| Ok(preview(&found.letter, &found.body()?, edit, rules).1))
+            .collect()
+    }
+}
+
+/// The changed body, where it may be sent, and what to tell about it.
+pub(super) fn preview(
+    letter: &Letter,
+    body: &Bytes,
+    edit: &Edit,
+    rules: &Rules,
+) -> (Option<Bytes>, Preview) {
+    let mut told = Preview {
+        id: letter.id,
+        name: letter.name.clone(),
+        differences: Vec::new(),
+        violations: Vec::new(),
+        error: None,
+    };
+    let new = match edit.apply(body) {
+        Ok(new) => new,
+        Err(error) => {
+            told.error = Some(error.to_string());
+            return (None, told);
+        }
+    };
+    told.differences = differences(body, &new);
+    if let Err(invalid) = contract::read(&new, rules) {
+        told.violations = invalid.violations;
+        return (None, told);
+    }
+    (Some(new), told)
+}

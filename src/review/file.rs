@@ -1,0 +1,347 @@
+//! How are dead letters kept in a file? As JSON lines, each a whole message, or as CSV for a spreadsheet: what people ask
+//! for first, then the message. Both come back byte for byte.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::{self, BufRead, Read as _, Write};
+
+use bytes::Bytes;
+use serde_json::Value;
+
+use super::letter::Letter;
+use super::parcel::{Parcel, from_hex, to_hex};
+use crate::plan::Broken;
+use crate::plan::csv::Csv;
+
+/// The longest line of JSON: no message comes near it.
+const LONGEST: u64 = 256 << 20;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    Jsonl,
+    Csv,
+}
+
+/// Why a file cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    #[error("row {row}: {what}")]
+    Row { row: u64, what: String },
+    #[error("it has no column `body`: is it an export of dead letters?")]
+    NoBody,
+}
+
+/// For people; an import does not read them.
+const TOLD: [&str; 9] =
+    ["letter", "cause", "why", "name", "source_server_id", "batch", "row", "failed_at", "attempts"];
+
+/// The message.
+const KEPT: [&str; 11] = [
+    "message_id",
+    "content_type",
+    "content_encoding",
+    "correlation_id",
+    "reply_to",
+    "kind",
+    "app_id",
+    "timestamp",
+    "headers",
+    "body",
+    "body_hex",
+];
+
+/// Writes letters one by one.
+#[derive(Debug)]
+pub struct Writer<W> {
+    out: W,
+    format: Format,
+}
+
+impl<W: Write> Writer<W> {
+    /// # Errors
+    /// The file cannot be written; so of all below.
+    pub fn new(mut out: W, format: Format) -> io::Result<Self> {
+        if format == Format::Csv {
+            // Spreadsheets take it for the sign of UTF-8.
+            out.write_all("\u{feff}".as_bytes())?;
+            let head: Vec<String> = TOLD.iter().chain(&KEPT).map(ToString::to_string).collect();
+            row(&mut out, head.into_iter().map(Some))?;
+        }
+        Ok(Self { out, format })
+    }
+
+    pub fn put(&mut self, letter: &Letter, parcel: &Parcel) -> io::Result<()> {
+        match self.format {
+            Format::Jsonl => {
+                serde_json::to_writer(&mut self.out, parcel)?;
+                self.out.write_all(b"\n")
+            }
+            Format::Csv => row(&mut self.out, told(letter).into_iter().chain(kept(parcel))),
+        }
+    }
+
+    pub fn finish(mut self) -> io::Result<W> {
+        self.out.flush()?;
+        Ok(self.out)
+    }
+}
+
+fn told(letter: &Letter) -> [Option<String>; 9] {
+    [
+        Some(letter.id.to_string()),
+        Some(letter.cause.id.clone()),
+        Some(letter.cause.in_a_line()),
+        Some(letter.name.clone()),
+        Some(letter.source_server_id.clone()),
+        letter.batch.clone(),
+        letter.row.map(|row| row.to_string()),
+        letter.failed_at.map(|at| at.to_string()),
+        Some(letter.attempts.to_string()),
+    ]
+}
+
+fn kept(parcel: &Parcel) -> [Option<String>; 11] {
+    let text = String::from_utf8(parcel.body.to_vec()).ok();
+    let hex = text.is_none().then(|| to_hex(&parcel.body));
+    [
+        parcel.message_id.clone(),
+        parcel.content_type.clone(),
+        parcel.content_encoding.clone(),
+        parcel.correlation_id.clone(),
+        parcel.reply_to.clone(),
+        parcel.kind.clone(),
+        parcel.app_id.clone(),
+        parcel.timestamp.map(|seconds| seconds.to_string()),
+        // Plain JSON: it has nothing that could not be written.
+        Some(serde_json::to_string(&parcel.headers).unwrap_or_default()),
+        text,
+        hex,
+    ]
+}
+
+fn row(out: &mut impl Write, cells: impl Iterator<Item = Option<String>>) -> io::Result<()> {
+    for (at, cell) in cells.enumerate() {
+        if at > 0 {
+            out.write_all(b",")?;
+        }
+        if let Some(text) = cell {
+            write!(out, "\"{}\"", guarded(text).replace('"', "\"\""))?;
+        }
+    }
+    out.write_all(b"\r\n")
+}
+
+/// An apostrophe in front of what a spreadsheet would take for a formula, and of the empty text, which is not nothing.
+fn guarded(text: String) -> String {
+    let risky = text.is_empty() || text.starts_with(['=', '+', '-', '@', '\t', '\r', '\'']);
+    if risky { format!("'{text}") } else { text }
+}
+
+fn unguarded(text: &str) -> String {
+    text.strip_prefix('\'').unwrap_or(text).to_owned()
+}
+
+/// Reads the letters of a file, one at a time.
+///
+/// # Errors
+/// It is no export; further on each row has its own.
+pub fn read(
+    input: impl BufRead + 'static,
+    format: Format,
+) -> Result<Box<dyn Iterator<Item = Result<Parcel, FileError>>>, FileError> {
+    match format {
+        Format::Jsonl => Ok(Box::new(Lines { input, row: 0 })),
+        Format::Csv => Ok(Box::new(Rows::open(input)?)),
+    }
+}
+
+struct Lines<R> {
+    input: R,
+    row: u64,
+}
+
+impl<R: BufRead> Iterator for Lines<R> {
+    type Item = Result<Parcel, FileError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            self.row += 1;
+            let wrong = |what: String| Some(Err(FileError::Row { row: self.row, what }));
+            let mut line = Vec::new();
+            match (&mut self.input).take(LONGEST).read_until(b'\n', &mut line) {
+                Ok(0) => return None,
+                Ok(_) => {}
+                Err(error) => return wrong(format!("it cannot be read on: {error}")),
+            }
+            let line = line.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&line);
+            if line.trim_ascii().is_empty() {
+                continue;
+            }
+            let parcel = serde_json::from_slice(line);
+            return parcel.map_or_else(
+                |error| wrong(format!("no dead letter as an export writes it: {error}")),
+                |parcel| Some(Ok(parcel)),
+            );
+        }
+    }
+}
+
+struct Rows<R> {
+    csv: Csv<R>,
+    /// Where each column of the message stands.
+    places: HashMap<&'static str, usize>,
+}
+
+impl<R: BufRead> Rows<R> {
+    fn open(input: R) -> Result<Self, FileError> {
+        let mut csv = Csv::open(input)?;
+        let (_, head) = csv.texts()?.ok_or(FileError::NoBody)?;
+        let place =
+            |name: &&'static str| Some((*name, head.iter().position(|cell| cell.trim() == *name)?));
+        let places: HashMap<_, _> = KEPT.iter().filter_map(place).collect();
+        if places.contains_key("body") { Ok(Self { csv, places }) } else { Err(FileError::NoBody) }
+    }
+
+    fn parcel(&self, row: u64, cells: &[String]) -> Result<Parcel, FileError> {
+        let cell = |name: &str| {
+            let cell = self.places.get(name).and_then(|at| cells.get(*at));
+            cell.filter(|cell| !cell.is_empty()).map(|cell| unguarded(cell))
+        };
+        let wrong = |what: String| FileError::Row { row, what };
+        let headers = cell("headers").map_or_else(
+            || Ok(BTreeMap::new()),
+            |text| {
+                serde_json::from_str::<BTreeMap<String, Value>>(&text)
+                    .map_err(|error| wrong(format!("headers: no JSON object: {error}")))
+            },
+        )?;
+        let timestamp = cell("timestamp").map(|text| {
+            let seconds = text.parse::<u64>();
+            seconds.map_err(|_| wrong(format!("timestamp: {text:?} is no number of seconds")))
+        });
+        let body = match (cell("body"), cell("body_hex")) {
+            (Some(text), None) => Bytes::from(text),
+            (None, Some(hex)) => {
+                from_hex(&hex).ok_or_else(|| wrong("body_hex: broken hex digits".into()))?
+            }
+            _ => return Err(wrong("it needs a body, or a body_hex, not both".into())),
+        };
+        Ok(Parcel {
+            message_id: cell("message_id"),
+            content_type: cell("content_type"),
+            content_encoding: cell("content_encoding"),
+            correlation_id: cell("correlation_id"),
+            reply_to: cell("reply_to"),
+            kind: cell("kind"),
+            app_id: cell("app_id"),
+            timestamp: timestamp.transpose()?,
+            headers,
+            body,
+        })
+    }
+}
+
+impl<R: BufRead> Iterator for Rows<R> {
+    type Item = Result<Parcel, FileError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            match self.csv.texts() {
+                Ok(None) => return None,
+                Ok(Some((_, cells))) if cells.iter().all(String::is_empty) => {}
+                Ok(Some((row, cells))) => return Some(self.parcel(row, &cells)),
+                Err(broken) => return Some(Err(broken.into())),
+            }
+        }
+    }
+}
+
+impl From<Broken> for FileError {
+    fn from(broken: Broken) -> Self {
+        Self::Row { row: broken.row, what: format!("{}; {}", broken.what, broken.cure) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contract::Rules;
+
+    fn parcels() -> Vec<Parcel> {
+        let full = Parcel {
+            message_id: Some("=cmd|' /C calc'!A0".into()),
+            content_type: Some(String::new()),
+            correlation_id: Some("'quoted'".into()),
+            kind: Some("a,b;c\td".into()),
+            timestamp: Some(u64::MAX),
+            headers: BTreeMap::from([
+                ("text".to_owned(), Value::from("\"ü\"\r\n")),
+                ("amqp".to_owned(), serde_json::json!({ "amqp": { "LongInt": 7 } })),
+            ]),
+            ..Parcel::default()
+        };
+        let bodies: [&[u8]; 8] = [
+            b"{ \"name\" : \"a,b\"\r\n}\n",
+            b"",
+            b"\xff\xfe\x00",
+            "中\u{202e}\u{feff}\0".as_bytes(),
+            b"-1",
+            b"'",
+            b" leading and trailing ",
+            b"\"\"",
+        ];
+        bodies.map(|body| Parcel { body: Bytes::copy_from_slice(body), ..full.clone() }).into()
+    }
+
+    fn written(format: Format) -> Vec<u8> {
+        let mut writer = Writer::new(Vec::new(), format).unwrap();
+        for parcel in parcels() {
+            let letter = Letter::read(&parcel, None, &Rules::default());
+            writer.put(&letter, &parcel).unwrap();
+        }
+        writer.finish().unwrap()
+    }
+
+    fn read_all(bytes: Vec<u8>, format: Format) -> Result<Vec<Parcel>, FileError> {
+        read(io::Cursor::new(bytes), format)?.collect()
+    }
+
+    #[test]
+    fn both_formats_come_back_byte_for_byte() {
+        for format in [Format::Jsonl, Format::Csv] {
+            assert_eq!(read_all(written(format), format).unwrap(), parcels(), "{format:?}");
+        }
+    }
+
+    #[test]
+    fn no_cell_of_the_csv_is_a_formula() {
+        let text = String::from_utf8(written(Format::Csv)).unwrap();
+        for start in ["\"=", "\"+", "\"-", "\"@"] {
+            assert!(!text.contains(&format!(",{start}")), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_sheet_that_was_saved_by_a_spreadsheet_is_read() {
+        let text = "body;letter;batch\n\"{\"\"a\"\":1}\";x;y\n;;\n";
+        let read = read_all(text.into(), Format::Csv).unwrap();
+        assert_eq!(read, [Parcel { body: "{\"a\":1}".into(), ..Parcel::default() }]);
+    }
+
+    #[test]
+    fn what_is_no_export_is_told_with_its_row() {
+        for (text, format, told) in [
+            ("{\"body\":\"\"}\n\n{}\n", Format::Jsonl, "row 3: no dead letter"),
+            ("{\"body\":\"\"}\nnonsense", Format::Jsonl, "row 2: "),
+            ("a,b\n1,2\n", Format::Csv, "no column `body`"),
+            ("", Format::Csv, "no column `body`"),
+            ("body,body_hex\nx,00\n", Format::Csv, "row 2: it needs a body, or a body_hex"),
+            ("body,headers\nx,[]\n", Format::Csv, "row 2: headers"),
+            ("body,timestamp\nx,soon\n", Format::Csv, "row 2: timestamp"),
+            ("body,body_hex\n,zz\n", Format::Csv, "row 2: body_hex"),
+            ("body\n\"x\n", Format::Csv, "row 2: "),
+        ] {
+            let error = read_all(text.into(), format).unwrap_err().to_string();
+            assert!(error.contains(told), "{error}");
+        }
+    }
+}
