@@ -13,8 +13,9 @@ use super::link::SessionLost;
 use super::settings::Broker as Settings;
 use super::version::Version;
 
-/// Seconds. The client knows of a dead peer after two of them, the broker of a dead worker after two to three.
-const HEARTBEAT: u16 = 10;
+/// Seconds. The client knows of a dead peer after two of them, the broker of a dead worker after two to three. Two of
+/// them and `api.timeout` are less than the default of `api.look_again`: docs/assumptions.md, "A silent network".
+const HEARTBEAT: u16 = 5;
 
 /// How long a connection may take to be up. The client library's own limit does not hold on its async path.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -204,8 +205,8 @@ mod tests {
     #[test]
     fn the_heartbeat_is_ours_unless_the_url_has_one() {
         let beat = |url: &str| addresses(&settings(url)).unwrap()[0].uri.query.heartbeat;
-        assert_eq!(beat("amqp://h/%2f"), Some(10));
-        assert_eq!(beat("amqp://h/%2f?heartbeat=5"), Some(5));
+        assert_eq!(beat("amqp://h/%2f"), Some(5));
+        assert_eq!(beat("amqp://h/%2f?heartbeat=10"), Some(10));
     }
 
     #[test]

@@ -42,7 +42,7 @@ pub use version::Version;
 use std::future::Future;
 use std::time::Duration;
 
-/// How long the broker may take to answer one method. Heartbeats find a dead peer in 20 s.
+/// How long the broker may take to answer one method. Heartbeats find a dead peer in 10 s.
 const ANSWER: Duration = Duration::from_secs(15);
 
 /// Every await on the client library stands in here: several of them can hang for ever (an alarm, a silent network).

@@ -238,7 +238,7 @@ impl Session {
                 Some(Said::Blocked(false))
             }
             (side, lapin::Event::Error(error)) if !self.connections.is_up(side) => {
-                Some(self.lose(&format!("the connection to {}: {error}", side.what())))
+                Some(self.lose(&told(&format!("the connection to {}", side.what()), &error)))
             }
             _ => None,
         }
@@ -256,7 +256,7 @@ impl Session {
     fn taken(&mut self, item: Option<lapin::Result<Option<Taken>>>) -> Option<Said> {
         match item {
             Some(Ok(Some(taken))) => Some(Said::Delivery(Box::new(taken))),
-            Some(Err(error)) => Some(self.lose(&stream_error(&error))),
+            Some(Err(error)) => Some(self.lose(&told("the stream of deliveries", &error))),
             None if self.cancelled => {
                 self.all_taken = true;
                 None
@@ -271,7 +271,7 @@ impl Session {
     fn late(&mut self, item: Option<lapin::Result<Delivery>>) -> Option<Said> {
         match item {
             Some(Ok(delivery)) => Some(Said::Late { tag: delivery.delivery_tag }),
-            Some(Err(error)) => Some(self.lose(&stream_error(&error))),
+            Some(Err(error)) => Some(self.lose(&told("the stream of deliveries", &error))),
             None => {
                 self.ended = true;
                 None
@@ -373,14 +373,14 @@ pub(super) async fn look_at(channel: &Channel, queue: &str) -> Result<lapin::Que
     within(ANSWER, &format!("looking at {queue}"), declare).await
 }
 
-/// A message that the client library cannot read ends every session that it is delivered to, so say how to get rid
-/// of it.
-fn stream_error(error: &lapin::Error) -> String {
+/// What failed, in words. A message that the client library cannot read ends every session that it is delivered to, so
+/// say how to get rid of it.
+fn told(what: &str, error: &lapin::Error) -> String {
     let cure = match error.kind() {
         ErrorKind::ParsingError(_) => {
-            "; a message in the queue has properties or header names that are not UTF-8: take it out with the management page (Get messages, reject without requeue) and mend its publisher"
+            "; a message in the queue has a property or the name of a header that is not UTF-8, and ends every session until it is taken out: docs/runbook.md, \"A message that cannot be read\", says how"
         }
         _ => "",
     };
-    format!("the stream of deliveries: {error}{cure}")
+    format!("{what}: {error}{cure}")
 }

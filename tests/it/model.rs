@@ -149,6 +149,26 @@ fn a_successor_that_looks_twice_before_the_cut_off_worker_has_noticed_creates_tw
     breaks(TWICE, World { look_again: 2, ..FAILOVER }, None);
 }
 
+/// Ticks of five seconds: a heartbeat of one tick is noticed after two, a `POST` takes six at most (`api.timeout`), and the
+/// looks are nine apart (`api.look_again`).
+const DEFAULTS: World = World {
+    overlap: 2,
+    applies_within: 6,
+    look_again: 9,
+    cuts: 1,
+    crashes: 0,
+    lost_posts: 1,
+    give_backs: 0,
+    ..FAILOVER
+};
+
+#[test]
+fn the_default_figures_close_the_window_of_a_one_sided_cut() {
+    holds(DEFAULTS, None);
+    let slower_heartbeat = World { overlap: 4, ..DEFAULTS };
+    breaks(TWICE, slower_heartbeat, None);
+}
+
 #[test]
 fn a_give_back_that_is_trusted_after_the_session_creates_twice() {
     breaks(TWICE, World { lost_sessions: 1, ..FAILOVER }, Some(Without::MarksEndWithTheSession));

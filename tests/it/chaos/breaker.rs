@@ -15,18 +15,22 @@ pub(super) fn millis(random: &mut SmallRng, range: std::ops::Range<u64>) -> Dura
     Duration::from_millis(random.random_range(range))
 }
 
-/// Kills the broker so many times, and in between sets off its memory alarm; how many kills there were.
+/// Kills the broker so many times, and in between sets off its alarms, memory and disk in turn; how many kills there were.
 pub(super) async fn kill(node: Node, steady: Steady, kills: u32, seed: u64) -> u32 {
     let mut random = SmallRng::seed_from_u64(seed);
     for number in 0..kills {
         tokio::time::sleep(millis(&mut random, 1000..6000)).await;
         let down = millis(&mut random, 0..1500);
-        let alarm = number % 4 == 3;
+        let alarm = match number % 8 {
+            3 => Some(["set_vm_memory_high_watermark", "0.0001"]),
+            7 => Some(["set_disk_free_limit", "1000000GB"]),
+            _ => None,
+        };
         let _quiet = steady.write().await;
         let node = node.clone();
         tokio::task::spawn_blocking(move || {
-            if alarm {
-                node.script("ctl", &["set_vm_memory_high_watermark", "0.0001"]);
+            if let Some(alarm) = alarm {
+                node.script("ctl", &alarm);
                 std::thread::sleep(down + Duration::from_millis(500));
             }
             // The alarm ends with the broker that it was set on.

@@ -190,12 +190,13 @@ async fn a_worker_that_leaves_gives_back_what_it_holds_and_loses_no_acknowledgem
         let mut broker = lane.start("w1");
         opened(&mut broker).await;
         let client = lane.client().await;
-        client.publish_requests(&lane.queues.requests(), 0, 300).await;
+        client.publish_requests(&lane.queues.requests(), 0, 1300).await;
         let mut held = Vec::new();
         let mut settling = Vec::new();
-        for number in 0..250 {
+        // As many at once as a quorum queue's client keeps back when it is closed on.
+        for number in 0..1000 {
             let job = arrived(&mut broker).await;
-            if number % 2 == 0 {
+            if number % 8 != 0 {
                 settling.push(tokio::spawn(broker.settle(job, ending(Outcome::Created))));
             } else {
                 held.push(job);
@@ -206,13 +207,22 @@ async fn a_worker_that_leaves_gives_back_what_it_holds_and_loses_no_acknowledgem
             assert!(matches!(one.await.unwrap().2, Settled::Done));
         }
         broker.leave(held).await;
-        // The 125 that were held, and the 50 that were delivered and never looked at.
-        client.wait_for_depth(&lane.queues.requests(), 175).await;
+        // The 125 that were held, and the 300 that were never looked at.
+        client.wait_for_depth(&lane.queues.requests(), 425).await;
         assert_eq!(
             client.depth(&lane.queues.dead_letters()).await,
             0,
             "giving back must not dead-letter"
         );
+        // However it was given back, the next worker is told that somebody else had it.
+        let mut next_worker = lane.start("w2");
+        opened(&mut next_worker).await;
+        let mut told = 0;
+        for _ in 0..425 {
+            told += usize::from(arrived(&mut next_worker).await.redelivered);
+        }
+        assert!(told >= 125, "{told} of those that were held are in doubt");
+        next_worker.leave(Vec::new()).await;
     }
 }
 
@@ -239,20 +249,20 @@ async fn what_is_given_back_comes_again_and_never_to_the_dead_letters() {
 }
 
 #[tokio::test]
-async fn thirty_sessions_with_a_held_window_dead_letter_nothing() {
+async fn sessions_beyond_any_limit_with_a_held_window_dead_letter_nothing() {
     let lane = Lane::new(&Node::shared(), QueueType::Quorum);
     let client = lane.client().await;
     topology::apply(&lane.settings, &lane.queues).await.unwrap();
     client.publish_requests(&lane.queues.requests(), 0, 20).await;
-    for round in 0..30 {
+    for round in 0..36 {
         let mut broker = lane.start("w1");
         opened(&mut broker).await;
         let mut held = Vec::new();
         for _ in 0..20 {
             held.push(arrived(&mut broker).await);
         }
-        // By turns in good order and like a crash.
-        if round % 2 == 0 {
+        // In good order now and then, and more than twenty times like a crash.
+        if round % 3 == 0 {
             broker.leave(held).await;
         } else {
             drop(held);
@@ -383,34 +393,40 @@ async fn a_broker_that_restarts_or_is_killed_costs_a_session_and_no_request() {
 #[tokio::test]
 async fn an_alarm_blocks_results_and_not_the_session() {
     let own = OwnNode::start();
-    let lane = Lane::new(&own.node, QueueType::Quorum);
-    let mut broker = lane.start("w1");
-    opened(&mut broker).await;
-    lane.client().await.publish_requests(&lane.queues.requests(), 0, 3).await;
-    let mut jobs = Vec::new();
-    for _ in 0..3 {
-        jobs.push(arrived(&mut broker).await);
+    let alarms = [
+        (["set_vm_memory_high_watermark", "0.000001"], ["set_vm_memory_high_watermark", "0.4"]),
+        (["set_disk_free_limit", "1000000GB"], ["set_disk_free_limit", "50MB"]),
+    ];
+    for (on, off) in alarms {
+        let lane = Lane::new(&own.node, QueueType::Quorum);
+        let mut broker = lane.start("w1");
+        opened(&mut broker).await;
+        lane.client().await.publish_requests(&lane.queues.requests(), 0, 3).await;
+        let mut jobs = Vec::new();
+        for _ in 0..3 {
+            jobs.push(arrived(&mut broker).await);
+        }
+        own.node.script("ctl", &on);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let settling: Vec<_> = jobs
+            .into_iter()
+            .map(|job| tokio::spawn(broker.settle(job, ending(Outcome::Created))))
+            .collect();
+        assert!(matches!(next(&mut broker).await, Event::Blocked(true)), "{on:?}");
+        assert!(broker.status().borrow().blocked);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(
+            settling.iter().all(|one| !one.is_finished()),
+            "nothing is acknowledged before it is confirmed"
+        );
+        own.node.script("ctl", &off);
+        assert!(matches!(next(&mut broker).await, Event::Blocked(false)), "{off:?}");
+        for one in settling {
+            assert!(matches!(one.await.unwrap().2, Settled::Done));
+        }
+        broker.leave(Vec::new()).await;
+        assert_eq!(lane.results(3).await.len(), 3);
     }
-    own.node.script("ctl", &["set_vm_memory_high_watermark", "0.000001"]);
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    let settling: Vec<_> = jobs
-        .into_iter()
-        .map(|job| tokio::spawn(broker.settle(job, ending(Outcome::Created))))
-        .collect();
-    assert!(matches!(next(&mut broker).await, Event::Blocked(true)));
-    assert!(broker.status().borrow().blocked);
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    assert!(
-        settling.iter().all(|one| !one.is_finished()),
-        "nothing is acknowledged before it is confirmed"
-    );
-    own.node.script("ctl", &["set_vm_memory_high_watermark", "0.4"]);
-    assert!(matches!(next(&mut broker).await, Event::Blocked(false)));
-    for one in settling {
-        assert!(matches!(one.await.unwrap().2, Settled::Done));
-    }
-    broker.leave(Vec::new()).await;
-    assert_eq!(lane.results(3).await.len(), 3);
 }
 
 #[tokio::test]

@@ -24,4 +24,5 @@ mod review;
 mod secrets;
 mod traces;
 mod traps;
+mod unreadable;
 mod worker;

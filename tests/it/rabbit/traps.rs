@@ -80,12 +80,12 @@ async fn what_is_told_as_published_is_there_though_half_of_the_pipeline_came_bac
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_one_of_the_queues_refuses_is_never_told_as_published() {
     let lane = Lane::new(&Node::shared(), QueueType::Quorum);
+    let name = format!("{}.full", lane.queues.prefix);
     let told = settled_at_once(&lane, async || {
         let channel = lane.client().await.channel;
         let mut arguments = FieldTable::default();
         arguments.insert("x-max-length".into(), AMQPValue::LongInt(5));
         arguments.insert("x-overflow".into(), AMQPValue::LongString("reject-publish".into()));
-        let name = format!("{}.full", lane.queues.prefix);
         let durable = QueueDeclareOptions { durable: true, ..Default::default() };
         channel.queue_declare(name.as_str().into(), durable, arguments).await.unwrap();
         let from = lane.queues.results();
@@ -103,6 +103,11 @@ async fn what_one_of_the_queues_refuses_is_never_told_as_published() {
     })
     .await;
     assert!(told.len() <= 6, "the queue takes 5 or 6, and {} were told as taken", told.len());
+    let (client, mut taken) = (lane.client().await, BTreeSet::new());
+    while let Some(result) = client.take(&name).await {
+        taken.insert(result.id().to_owned());
+    }
+    assert!(told.is_subset(&taken), "{told:?} were told as taken, of {taken:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
