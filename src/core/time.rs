@@ -13,7 +13,7 @@ impl Moment {
     pub const START: Self = Self(0);
     pub const FAR: Self = Self(u64::MAX);
 
-    pub fn from_nanos(nanos: u64) -> Self {
+    pub const fn from_nanos(nanos: u64) -> Self {
         Self(nanos)
     }
 

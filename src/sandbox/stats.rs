@@ -139,6 +139,10 @@ impl Tally {
         }
     }
 
+    pub(super) fn tasks_created(&self) -> u64 {
+        self.tasks_created
+    }
+
     pub(super) fn raw(&self) -> Raw {
         let mut twice: Vec<_> = self.made.iter().filter(|(_, n)| **n > 1).collect();
         twice.sort();

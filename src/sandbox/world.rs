@@ -154,6 +154,10 @@ impl World {
         self.log.push(now.wall, What::Applied { call: number, task_id, error_code });
     }
 
+    pub(super) fn made(&self) -> u64 {
+        self.tally.tasks_created()
+    }
+
     pub(super) fn ended(&mut self, ticket: Ticket, mut record: CallRecord) {
         let now = self.now();
         record.ended = now.wall;

@@ -3,11 +3,12 @@
 //! API's answers lost, while the broker is killed under all of them. Then all is calm, and an auditor looks from
 //! outside. The same seed breaks the same things in the same order.
 //!
-//! `scripts/chaos` runs [`the_campaign`]; a short one is part of `scripts/test`.
+//! `scripts/chaos` runs [`the_campaign`]; a short one is part of `scripts/test`. `scripts/soak` runs [`soak`].
 
 mod auditor;
 mod breaker;
 mod lane;
+pub(crate) mod soak;
 
 use std::fmt::Write as _;
 use std::sync::Arc;

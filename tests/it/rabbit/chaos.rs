@@ -7,6 +7,7 @@ use sluicegate::core::Outcome;
 use sluicegate::sandbox::Options as SandboxOptions;
 use tempfile::TempDir;
 
+use crate::chaos::soak::soak;
 use crate::chaos::{Campaign, report};
 use crate::support::process::{Process, Spec};
 use crate::support::rabbit::{Lane, Node};
@@ -19,6 +20,12 @@ async fn a_short_campaign_of_kills_and_broken_networks_loses_nothing_and_doubles
     let (text, kept) = report(&campaign.run().await);
     println!("{text}");
     assert!(kept, "a promise was broken; {campaign:?}");
+}
+
+/// `scripts/soak` runs it for an hour.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_minute_of_steady_flow_with_faults_leaves_memory_files_and_series_as_they_were() {
+    soak(7, 12, Duration::from_secs(60)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

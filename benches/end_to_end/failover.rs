@@ -1,0 +1,63 @@
+//! What does a failover cost? The active worker is killed under a steady flow, and a standby takes over: how long nothing
+//! is submitted, and whether anything is created twice.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::json;
+use sluicegate::broker::settings::QueueType;
+
+use crate::Extent;
+use crate::process::{Process, Setup};
+use crate::report::{Table, met, quantile};
+use crate::rig::{self, Lane, Node};
+
+const RATE: usize = 50;
+
+pub(crate) async fn measure(node: &Node, extent: Extent) -> Table {
+    let kills = if extent.quick { 2 } else { 6 };
+    let mut table = Table::new(
+        &["kills", "rate", "no POST for, median", "longest", "created twice", "looks a kill"],
+        "`kill -9` of the active worker with a standby attached, on a quorum queue with enough waiting; from the kill to the \
+         standby's first POST. The standby asks for the lock every second and waits 200 ms for the last delivery. Requests that \
+         were under way are looked up twice, `api.look_again` (here 6 s) apart, and hold up nobody else.",
+    );
+    let lane = Lane::new(node, QueueType::Quorum).await;
+    let sandbox = rig::sandbox(json!({ "tasks": { "allow_doubles": true } })).await;
+    lane.fill(RATE * 12 * kills, 1_000, |_| 1).await;
+    let setup = Setup { rates: vec![format!("{RATE}/s")], ..Setup::default() };
+    let worker = || Process::worker(&lane, &sandbox.base_url, &setup);
+    let mut active = worker();
+    rig::created(&sandbox, RATE).await;
+    let mut deaths = Vec::new();
+    for _ in 0..kills {
+        let standby = worker();
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        deaths.push(Timestamp::now());
+        active.kill();
+        active = standby;
+        tokio::time::sleep(Duration::from_secs(6)).await;
+    }
+    drop(active);
+    let creates = rig::creates(&sandbox);
+    let gap = |at: &Timestamp| {
+        // What had left the killed worker may still arrive for a moment.
+        let after = *at + Duration::from_millis(50);
+        let next = creates.iter().find(|call| call.started > after).unwrap().started;
+        next.duration_since(*at).as_secs_f64()
+    };
+    let mut gaps: Vec<f64> = deaths.iter().map(gap).collect();
+    let stats = sandbox.stats(&[]);
+    let looks = stats.calls(sluicegate::sandbox::Kind::List);
+    let twice = stats.created_twice.sources;
+    table.row([
+        kills.to_string(),
+        format!("{RATE}/s"),
+        format!("{:.2} s", quantile(&mut gaps, 0.5)),
+        format!("{:.2} s", quantile(&mut gaps, 1.0)),
+        format!("{twice}: {}", met(twice == 0)),
+        (looks / kills as u64).to_string(),
+    ]);
+    lane.drop().await;
+    table
+}

@@ -1,0 +1,185 @@
+//! What is measured on? Lanes of queues on the RabbitMQ of `scripts/bench`, filled as `sluice enqueue` fills them, and
+//! sandboxes in this process.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::stream::{self, StreamExt as _};
+use jiff::Timestamp;
+use lapin::options::{QueueDeclareOptions, QueueDeleteOptions};
+use lapin::types::FieldTable;
+use lapin::{Connection, ConnectionProperties};
+use serde_json::json;
+use sluicegate::broker::settings::{Broker as Settings, QueueType, Queues};
+use sluicegate::broker::topology;
+use sluicegate::broker::{Enqueue, Planner};
+use sluicegate::config::values::SecretUrls;
+use sluicegate::sandbox::{CallRecord, Kind, Options, Sandbox};
+use uuid::Uuid;
+
+/// So long anything may take before it is called stuck.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// A running RabbitMQ.
+#[derive(Clone, Debug)]
+pub(crate) struct Node {
+    pub(crate) url: String,
+    pub(crate) version: String,
+}
+
+impl Node {
+    /// The one of `scripts/bench`.
+    pub(crate) fn given() -> Option<Self> {
+        let dir = PathBuf::from(std::env::var_os("SLUICE_BENCH_RABBITMQ")?);
+        let env = std::fs::read_to_string(dir.join("env")).unwrap();
+        let values: BTreeMap<_, _> = env.lines().filter_map(|line| line.split_once('=')).collect();
+        Some(Self { url: values["AMQP_URL"].into(), version: values["RABBITMQ_VERSION"].into() })
+    }
+}
+
+/// Queues of one measurement.
+#[derive(Debug)]
+pub(crate) struct Lane {
+    pub(crate) url: String,
+    pub(crate) queues: Queues,
+    settings: Settings,
+}
+
+impl Lane {
+    pub(crate) async fn new(node: &Node, kind: QueueType) -> Self {
+        let queues = Queues {
+            prefix: format!("b-{}", &Uuid::new_v4().simple().to_string()[..12]),
+            kind,
+            max_priority: 10,
+            declare: true,
+            results_retention: "1D".into(),
+            audit_retention: "1D".into(),
+        };
+        let settings = Settings {
+            url: Some(SecretUrls::new([node.url.as_str()])),
+            url_file: None,
+            ca_file: None,
+            cert_file: None,
+            key_file: None,
+        };
+        topology::apply(&settings, &queues).await.unwrap();
+        Self { url: node.url.clone(), queues, settings }
+    }
+
+    pub(crate) async fn planner(&self) -> Planner {
+        Planner::open(&self.settings, &self.queues).await.unwrap()
+    }
+
+    /// Enqueues `count` requests of about `bytes` bytes, with the priority of each number.
+    pub(crate) async fn fill(&self, count: usize, bytes: usize, priority: impl Fn(usize) -> u16) {
+        const AT_ONCE: usize = 1_000;
+        let planner = &self.planner().await;
+        let parts = (0..count).step_by(AT_ONCE).map(|first| {
+            let numbers = first..count.min(first + AT_ONCE);
+            numbers.map(|number| request(number, priority(number), bytes)).collect()
+        });
+        let parts: Vec<Vec<Enqueue>> = parts.collect();
+        stream::iter(parts)
+            .map(|part| async move { planner.enqueue(part).await.unwrap() })
+            .buffer_unordered(8)
+            .collect::<Vec<()>>()
+            .await;
+    }
+
+    /// Messages that are ready in the queue of requests.
+    pub(crate) async fn ready(&self) -> u32 {
+        let connection =
+            Connection::connect(&self.url, ConnectionProperties::default()).await.unwrap();
+        let channel = connection.create_channel().await.unwrap();
+        let options = QueueDeclareOptions { passive: true, ..Default::default() };
+        let name = self.queues.requests();
+        let queue = channel.queue_declare(name.as_str().into(), options, FieldTable::default());
+        let ready = queue.await.unwrap().message_count();
+        connection.close(200, "looked".into()).await.unwrap();
+        ready
+    }
+
+    /// Takes the queues away again: what one measurement left behind must not slow down the next.
+    pub(crate) async fn drop(self) {
+        let connection =
+            Connection::connect(&self.url, ConnectionProperties::default()).await.unwrap();
+        let channel = connection.create_channel().await.unwrap();
+        let names = [self.queues.requests(), self.queues.results_log(), self.queues.dead_letters()];
+        for name in names {
+            let _ = channel.queue_delete(name.as_str().into(), QueueDeleteOptions::default()).await;
+        }
+        let _ = connection.close(200, "done".into()).await;
+    }
+}
+
+/// A request as `sluice enqueue` makes them; `bytes` at the least what the page's example takes.
+pub(crate) fn request(number: usize, priority: u16, bytes: usize) -> Enqueue {
+    let source = source(number);
+    Enqueue {
+        message_id: Uuid::now_v7().to_string(),
+        body: body(&source, priority, bytes),
+        batch: "bench".into(),
+        row: number as u64 + 1,
+        enqueued_at: Timestamp::now(),
+        priority,
+        settings: Vec::new(),
+    }
+}
+
+pub(crate) fn source(number: usize) -> String {
+    format!("{:08x}-9c1d-4e52-b3a7-1f0d6c3a5e42", number + 1)
+}
+
+/// The example of the API's page, made longer by disks.
+fn body(source: &str, priority: u16, bytes: usize) -> Bytes {
+    let mut body: serde_json::Value =
+        serde_json::from_str(include_str!("../../tests/data/create-task-example.json")).unwrap();
+    body["source_server"]["id"] = source.into();
+    body["name"] = format!("migrate-{}", &source[..8]).into();
+    body["priority"] = priority.into();
+    let disks = body["target_server"]["disks"].as_array().unwrap().clone();
+    let mut text = serde_json::to_vec(&body).unwrap();
+    while text.len() < bytes {
+        let missing = (bytes - text.len()).div_ceil(serde_json::to_vec(&disks).unwrap().len());
+        let known = body["target_server"]["disks"].as_array_mut().unwrap();
+        for _ in 0..missing.max(1) {
+            let mut disk = disks[0].clone();
+            disk["name"] = format!("/dev/sd{}", known.len()).into();
+            known.push(disk);
+        }
+        text = serde_json::to_vec(&body).unwrap();
+    }
+    text.into()
+}
+
+/// A sandbox in which nothing ends and nothing is forgotten; `patch` as in `docs/sandbox.md`.
+pub(crate) async fn sandbox(patch: serde_json::Value) -> Sandbox {
+    let roomy = json!({ "tasks": { "running": "1h", "max_running": 10_000_000 },
+        "log_capacity": 2_000_000, "arrivals_capacity": 2_000_000 });
+    let options = Options::default().patched(&roomy).unwrap().patched(&patch).unwrap();
+    Sandbox::start(options).await.unwrap()
+}
+
+/// The creates that the sandbox has answered, in the order of their arrival.
+pub(crate) fn creates(sandbox: &Sandbox) -> Vec<CallRecord> {
+    let mut calls = sandbox.calls();
+    calls.retain(|call| call.kind == Kind::Create);
+    calls.sort_by_key(|call| call.call);
+    calls
+}
+
+/// Waits until `done`; looks rarely enough not to disturb.
+pub(crate) async fn until(what: &str, mut done: impl AsyncFnMut() -> bool) {
+    let start = Instant::now();
+    while !done().await {
+        assert!(start.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// Waits until so many tasks were created.
+pub(crate) async fn created(sandbox: &Sandbox, count: usize) {
+    until(&format!("{count} tasks"), async || sandbox.made() >= count as u64).await;
+}
