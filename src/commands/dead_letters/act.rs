@@ -22,7 +22,7 @@ pub(super) struct Replay {
 #[command(after_help = "\
 The audit keeps them whole: `sluice dead-letters restore` puts them back.
 Example: sluice dead-letters discard --batch rehearsal --why 'it was a rehearsal'
-         sluice dead-letters discard --cause invalid --until 30d --yes")]
+         sluice dead-letters discard --cause invalid --until 720h --yes")]
 pub(super) struct Discard {
     #[command(flatten)]
     common: Common,
