@@ -9,8 +9,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::sync::oneshot;
+use uuid::Uuid;
 
 use crate::core::Rate;
+use crate::core::engine::{Reprioritised, Upcoming};
 use crate::core::gate::Pause;
 use crate::review::audit::{Act, Action, By};
 use crate::status::Status;
@@ -30,6 +32,27 @@ pub enum Command {
     Resume,
     /// Other limits; `None`: those of the configuration again.
     Rate { rates: Option<Vec<Rate>> },
+    /// Give a request that waits another priority: by its run, or by its message id.
+    Priority { id: String, priority: u16 },
+    /// Say which requests come next; changes nothing.
+    Window {
+        #[serde(default)]
+        first: Option<usize>,
+        /// This one alone, wherever it stands.
+        #[serde(default)]
+        #[schemars(with = "Option<String>")]
+        run: Option<Uuid>,
+    },
+}
+
+/// More of the window than this nobody is told.
+const MOST: usize = 100;
+
+impl Command {
+    /// Requests of the window that are asked for.
+    pub fn most(first: Option<usize>) -> usize {
+        first.unwrap_or(MOST).min(MOST)
+    }
 }
 
 /// A command, and who gives it.
@@ -52,11 +75,18 @@ pub struct Answer {
     /// How the worker is after it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<Box<Status>>,
+    /// The requests that come next, where that was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<Vec<Upcoming>>,
 }
 
 impl Answer {
+    pub fn done(said: impl Into<String>) -> Self {
+        Self { done: true, said: said.into(), status: None, window: None }
+    }
+
     pub fn refused(why: impl Into<String>) -> Self {
-        Self { done: false, said: why.into(), status: None }
+        Self { done: false, said: why.into(), status: None, window: None }
     }
 }
 
@@ -103,7 +133,7 @@ impl Steering {
         let next = self.at.saturating_add(Duration::from_millis(1)).unwrap_or(now);
         let mut steering = Self { at: now.max(next), ..self.clone() };
         let action = match &order.command {
-            Command::Status => return None,
+            Command::Status | Command::Priority { .. } | Command::Window { .. } => return None,
             Command::Pause => {
                 let reason = order.reason.clone().unwrap_or_else(|| "no reason given".to_owned());
                 steering.pause = Some(Pause { by: order.by.clone(), reason });
@@ -125,10 +155,23 @@ impl Steering {
     }
 }
 
+/// What is written down of a request that was given another priority.
+pub fn reprioritised(order: &Order, moved: &Reprioritised, priority: u16, now: Timestamp) -> Act {
+    let by = By { who: order.by.clone(), why: order.reason.clone() };
+    let gate = json!({
+        "request_id": moved.id,
+        "run": moved.run.0,
+        "before": moved.before,
+        "after": priority,
+    });
+    Act { gate: Some(gate), ..Act::new(Action::Priority, &by, now) }
+}
+
 /// What an order did, for people.
 pub fn done(command: &Command) -> String {
     match command {
-        Command::Status => String::new(),
+        Command::Status | Command::Window { .. } => String::new(),
+        Command::Priority { priority, .. } => format!("its priority is {priority} now"),
         Command::Pause => "paused: what is in flight ends, nothing new is started".to_owned(),
         Command::Resume => "resumed; whatever an error had shut is asked again now".to_owned(),
         Command::Rate { rates: None } => {

@@ -5,11 +5,11 @@
 //! - `GET /readyz`: 200 while every lane is attached to its broker, as the active worker or as a standby; 503 says why not
 //! - `GET /status`: every lane's [`Status`], as JSON; where other machines can ask, with a token only
 //!
-//! - `POST /control/pause|resume|rate`: an operator's orders
+//! - `POST /control/pause|resume|rate|priority`: an operator's orders
 //!
 //! Whatever changes something needs the [`Operator`]'s token.
 
-mod control;
+pub(crate) mod control;
 
 pub use control::CHANGES;
 
@@ -39,13 +39,16 @@ const BODY_LIMIT: usize = 2 * 1024 * 1024;
 /// Open event streams are not waited for any longer than this.
 const LEAVE: Duration = Duration::from_millis(500);
 
+/// The way to a lane's loop; `None` while it is not running.
+pub type Orders = watch::Receiver<Option<mpsc::Sender<Heard>>>;
+
 /// What the server needs of one lane.
 #[derive(Clone, Debug)]
 pub struct Lane {
     pub metrics: Arc<Metrics>,
     pub status: watch::Receiver<Status>,
     /// The way to the lane's loop; `None` while it is not running.
-    pub orders: watch::Receiver<Option<mpsc::Sender<Heard>>>,
+    pub orders: Orders,
 }
 
 /// Who may change something: whoever sends the token as `Authorization: Bearer ...`. Without a token nobody may.

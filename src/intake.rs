@@ -29,6 +29,8 @@ pub mod header {
     pub const PRIORITY: &str = "x-sluice-priority";
     pub const REPLAY: &str = "x-sluice-replay";
     pub const AGAIN: &str = "x-sluice-again";
+    /// Published anew by a worker, with another priority: to be looked up like what was delivered before.
+    pub const REPRIORITISED: &str = "x-sluice-reprioritised";
     pub const TRACEPARENT: &str = "traceparent";
     pub const TRACESTATE: &str = "tracestate";
 }

@@ -220,6 +220,29 @@ impl Batches {
         known.take(event);
     }
 
+    pub fn get(&self, batch: &str) -> Option<&Progress> {
+        self.0.get(batch)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Progress> {
+        self.0.values()
+    }
+
+    /// Forgets whole batches, those first of which nothing was heard for longest, until no more results than this are
+    /// remembered; says which.
+    pub fn shrink(&mut self, most: usize) -> Vec<String> {
+        let mut held: usize = self.0.values().map(|progress| progress.requests.len()).sum();
+        let mut gone = Vec::new();
+        while held > most {
+            let heard = |progress: &Progress| progress.last_settled.or(progress.opened_at);
+            let oldest = self.0.values().min_by_key(|progress| heard(progress));
+            let Some(oldest) = oldest.map(|progress| progress.batch.clone()) else { break };
+            held -= self.0.remove(&oldest).map_or(0, |progress| progress.requests.len());
+            gone.push(oldest);
+        }
+        gone
+    }
+
     /// The latest first.
     pub fn summaries(&self) -> Vec<Summary> {
         let mut summaries: Vec<_> = self.0.values().map(Progress::summary).collect();

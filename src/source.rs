@@ -9,6 +9,7 @@ use crate::contract::Violation;
 use crate::control::{Change, Heard, Steering};
 use crate::core::{Ending, Job, Now, Request};
 use crate::intake::Intake;
+use crate::review::audit::Act;
 
 /// A delivery as the worker sees it: the body, and whatever the source needs to settle it.
 pub trait Delivery: Send + 'static {
@@ -99,6 +100,17 @@ pub trait Source: Send {
 
     /// Gives a delivery back unsettled; it comes again, here or at another worker.
     fn give_back(&self, job: Job<Self::Delivery>) -> impl Future<Output = ()> + Send + 'static;
+
+    /// Publishes the request anew with this priority, and what is written down of it, awaits the confirms, and only then
+    /// acknowledges the delivery. A source that takes no orders is never asked.
+    fn republish(
+        &self,
+        job: Job<Self::Delivery>,
+        _priority: u16,
+        _act: Act,
+    ) -> impl Future<Output = (Job<Self::Delivery>, Settled)> + Send + 'static {
+        std::future::ready((job, Settled::SessionLost))
+    }
 
     /// Keeps what operators have set, for the next worker, and writes down who did it; `Err`: why it could not. A source
     /// that nobody takes over has nothing to keep.

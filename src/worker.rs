@@ -3,6 +3,7 @@
 //! Only the `select!` waits. What takes time (a call, a settlement) is a future that comes back with what happened;
 //! handlers are plain functions. Between two waits the core is asked until it has nothing more to start.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -16,15 +17,18 @@ use tokio::sync::{mpsc, watch};
 
 use crate::bug;
 use crate::clock::Clock;
-use crate::control::{self, Answer, Change, Command, Heard, Steering};
+use crate::control::{Change, Heard, Steering};
 use crate::core::request::Trace;
 use crate::core::{
-    Core, Ending, Fault, Hot, Job, Listing, Moment, Now, Query, Rate, Settings, Step, Verdict,
+    Core, Ending, Fault, Hot, Job, Listing, Moment, Now, Query, Rate, Run, Settings, Step, Verdict,
     judge,
 };
+use crate::review::audit::Act;
 use crate::source::{Delivery, Event, Settled, Source};
 use crate::status::Status;
 use crate::traces::Call;
+
+mod orders;
 
 /// The API as the worker uses it. Each call is one request on the wire, and says the generation of the token it used.
 pub trait Submit: Send + Sync + 'static {
@@ -97,6 +101,7 @@ enum Done<D> {
     Counted { started: Now, result: Result<Listing, Verdict>, generation: u64 },
     Refreshed(Result<u64, Fault>),
     Settled { job: Job<D>, ending: Ending, how: Settled, started: Now },
+    Republished { job: Job<D>, how: Settled, heard: Heard },
     Released,
     Recorded { heard: Option<Heard>, change: Change, result: Result<(), String> },
 }
@@ -116,6 +121,8 @@ pub struct Worker<S: Source, A, W> {
     /// Where a changed configuration comes from, if it may change.
     hot: Option<watch::Receiver<Hot>>,
     steering: Steering,
+    /// Orders to give a request another priority, of the requests that the core hands out next.
+    moves: HashMap<Run, (Heard, Act)>,
     /// Changes that could not be written down yet, the latest few.
     unwritten: Vec<Change>,
     under_way: FuturesUnordered<BoxFuture<'static, Done<S::Delivery>>>,
@@ -139,6 +146,7 @@ where
             configured,
             hot: None,
             steering: Steering::default(),
+            moves: HashMap::new(),
             unwritten: Vec::new(),
             under_way: FuturesUnordered::new(),
         }
@@ -225,6 +233,7 @@ where
                     let ends = self.source.acknowledge(job);
                     self.begin(ends.map(|()| Done::Released));
                 }
+                Step::Republish(job, priority) => self.republish(job, priority),
                 Step::GiveBack(job) => {
                     let ends = self.source.give_back(job);
                     self.begin(ends.map(|()| Done::Released));
@@ -296,6 +305,15 @@ where
         }));
     }
 
+    fn republish(&mut self, job: Job<S::Delivery>, priority: u16) {
+        // The order is always there: the core hands out what it was asked for.
+        let Some((heard, act)) = self.moves.remove(&job.request.run) else {
+            return self.begin(self.source.give_back(job).map(|()| Done::Released));
+        };
+        let publishes = self.source.republish(job, priority, act);
+        self.begin(publishes.map(|(job, how)| Done::Republished { job, how, heard }));
+    }
+
     fn done(&mut self, done: Done<S::Delivery>) {
         let now = self.clock.now();
         match done {
@@ -329,6 +347,7 @@ where
                 let done = matches!(how, Settled::Done);
                 self.core.settled(now, job, Box::new(ending), done);
             }
+            Done::Republished { job, how, heard } => self.republished(now, job, &how, heard),
             Done::Released => {}
             Done::Recorded { heard, change, result } => self.recorded(now, heard, change, result),
         }
@@ -358,6 +377,7 @@ where
             }
             Event::Lost { why } => {
                 self.watch.session(SessionEvent::Lost(&why));
+                self.forget_moves();
                 self.core.session_lost();
             }
             Event::Blocked(blocked) => {
@@ -366,97 +386,6 @@ where
             }
             Event::Ended => self.core.source_ended(),
         }
-    }
-
-    /// Does what an operator wants at once; that it is written down is waited for before the operator hears of it.
-    fn obey(&mut self, heard: Heard) {
-        let now = self.clock.now();
-        let Some(change) = self.steering.changed(&heard.order, now.wall) else {
-            return self.answer(heard, now, None);
-        };
-        tracing::info!(by = %heard.order.by, reason = heard.order.reason, command = ?heard.order.command, "an operator's order");
-        self.steering = change.steering.clone();
-        if heard.order.command == Command::Resume {
-            self.core.resume(now);
-        }
-        self.steer(now);
-        self.record(Some(heard), change);
-    }
-
-    fn record(&self, heard: Option<Heard>, change: Change) {
-        let records = self.source.record(change.clone());
-        self.begin(async move {
-            let late = |_| Err(format!("the broker did not take it within {:?}", control::RECORD));
-            let result = tokio::time::timeout(control::RECORD, records).await.unwrap_or_else(late);
-            Done::Recorded { heard, change, result }
-        });
-    }
-
-    fn recorded(
-        &mut self,
-        now: Now,
-        heard: Option<Heard>,
-        change: Change,
-        result: Result<(), String>,
-    ) {
-        const LATEST: usize = 64;
-        if let Err(why) = &result {
-            tracing::warn!(%why, "an operator's order is obeyed, but could not be written down yet");
-            self.unwritten.push(change);
-            let older = self.unwritten.len().saturating_sub(LATEST);
-            self.unwritten.drain(..older);
-        }
-        if let Some(heard) = heard {
-            self.answer(heard, now, result.err());
-        }
-    }
-
-    /// What could not be written down in an earlier session, unless somebody has changed it since.
-    fn write_down(&mut self) {
-        let unwritten = std::mem::take(&mut self.unwritten);
-        if unwritten.last().is_some_and(|change| change.steering.at == self.steering.at) {
-            for change in unwritten {
-                self.record(None, change);
-            }
-        }
-    }
-
-    fn reconfigure(&mut self, hot: &Hot) {
-        let now = self.clock.now();
-        self.configured.clone_from(&hot.rates);
-        if self.steering.rates.is_some() && self.core.gate().limits().rates() != hot.rates {
-            tracing::info!(
-                "an operator has set other rates: they hold until `sluice gate rate configured`"
-            );
-        }
-        self.core.reconfigure(now, hot);
-        self.steer(now);
-    }
-
-    fn steer(&mut self, now: Now) {
-        let rates = self.steering.rates.as_ref().unwrap_or(&self.configured);
-        self.core.steer(now, self.steering.pause.clone(), rates);
-    }
-
-    /// Of what this worker was told and what the broker has kept, the later holds: an order that could not be written
-    /// down, because the session was lost, is not forgotten.
-    fn take_over(&mut self, now: Now, kept: Steering) {
-        if kept.at > self.steering.at {
-            tracing::info!(pause = ?kept.pause, rates = ?kept.rates, "what operators have set before is taken over");
-            self.steering = kept;
-            self.steer(now);
-        }
-    }
-
-    fn answer(&mut self, heard: Heard, now: Now, unwritten: Option<String>) {
-        let mut said = control::done(&heard.order.command);
-        if let Some(why) = unwritten {
-            said = format!(
-                "{said}; but it is not written down yet ({why}): another worker that takes over does not know of it"
-            );
-        }
-        let status = self.watch.status(&self.core, now).map(Box::new);
-        let _ = heard.reply.send(Answer { done: true, said, status });
     }
 }
 

@@ -50,6 +50,10 @@ fn request_properties() -> Map<String, Value> {
             json!({ "type": ["boolean", "string"], "description": "A finished migration of the same name is wanted once more" }),
         ),
         (
+            request::REPRIORITISED,
+            json!({ "type": ["boolean", "string"], "description": "A worker has published it anew with another priority: to any other it counts as delivered before" }),
+        ),
+        (
             request::TRACEPARENT,
             json!({ "type": "string", "description": "W3C trace context: sent on to the API and into the result" }),
         ),

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, LongString, ShortString};
 
+use super::planner::coarse;
 use super::publisher::Outgoing;
 use super::settings::Queues;
 use crate::core::{Ending, Request};
@@ -62,8 +63,13 @@ fn timestamp(seconds: u64) -> Option<Timestamp> {
 }
 
 /// Whether the broker's own counts say that the message was out before. On 4.3 a `basic.nack` does not count as a
-/// delivery, only as an acquisition; and whoever held it may have sent it before giving it back.
+/// delivery, only as an acquisition; and whoever held it may have sent it before giving it back. What a worker has
+/// published anew was out before, too.
 pub(crate) fn was_out(properties: &BasicProperties) -> bool {
+    let headers = properties.headers().as_ref().map(FieldTable::inner);
+    if headers.is_some_and(|headers| headers.contains_key(header::REPRIORITISED)) {
+        return true;
+    }
     let counts = properties.headers().iter().flatten();
     counts
         .filter(|(name, _)| matches!(name.as_str(), "x-delivery-count" | "x-acquired-count"))
@@ -142,6 +148,28 @@ pub(crate) fn dead_letter(
             .with_headers(headers.into())
             .with_message_id(short(&request.run.0.to_string())),
     }
+}
+
+/// The same request with another priority: body, id and times as they are, so that it stays the same run.
+pub(crate) fn reprioritised(
+    original: &BasicProperties,
+    body: Bytes,
+    priority: u16,
+    queues: &Queues,
+) -> Outgoing {
+    let mut headers = kept_headers(original);
+    headers.insert(short(header::PRIORITY), AMQPValue::LongInt(i32::from(priority)));
+    headers.insert(short(header::REPRIORITISED), AMQPValue::Boolean(true));
+    let mut properties = republished(original)
+        .with_headers(headers.into())
+        .with_priority(coarse(priority, queues.max_priority));
+    if let Some(id) = original.message_id() {
+        properties = properties.with_message_id(id.clone());
+    }
+    if let Some(expiration) = original.expiration() {
+        properties = properties.with_expiration(expiration.clone());
+    }
+    Outgoing { exchange: short(""), key: short(&queues.requests()), body, properties }
 }
 
 /// What of a message's properties may be published again. Not `expiration` (it would vanish), `user_id` (it must be
@@ -294,6 +322,43 @@ mod tests {
         let again = republished(&original);
         assert!(again.expiration().is_none() && again.user_id().is_none());
         assert_eq!(again.content_type().as_ref().unwrap().as_str(), "application/json");
+    }
+
+    #[test]
+    fn a_request_with_another_priority_is_the_same_run_and_counts_as_delivered_before() {
+        let original = with_headers(&[
+            ("x-sluice-priority", long("3")),
+            ("x-sluice-enqueued-at", long("2026-01-31T12:00:00.123Z")),
+            ("x-delivery-count", AMQPValue::LongLongInt(2)),
+            ("planner", long("kept")),
+        ])
+        .with_message_id("17".into())
+        .with_timestamp(1_769_860_800)
+        .with_expiration("60000".into());
+        let body = Bytes::from_static(b"{ \"as\": \"enqueued\" }");
+        let queues = Queues {
+            prefix: "sluice".into(),
+            kind: crate::broker::settings::QueueType::Quorum,
+            max_priority: 10,
+            declare: true,
+            results_retention: "30D".into(),
+            audit_retention: "365D".into(),
+        };
+        let copy = reprioritised(&original, body.clone(), 40_000, &queues);
+        assert_eq!((copy.key.as_str(), &copy.body), ("sluice.requests", &body));
+        let run = |properties: &BasicProperties, body: &Bytes| {
+            let rules = crate::contract::Rules::default();
+            crate::intake::read(&message(properties, body.clone()), &rules).request
+        };
+        let (before, after) = (run(&original, &body), run(&copy.properties, &copy.body));
+        assert_eq!((before.run, before.priority, after.priority), (after.run, 3, 40_000));
+        assert!(
+            was_out(&copy.properties)
+                && !was_out(&original.clone().with_headers(FieldTable::default()))
+        );
+        let headers = copy.properties.headers().as_ref().unwrap().inner();
+        assert!(headers.contains_key("planner") && !headers.contains_key("x-delivery-count"));
+        assert_eq!(copy.properties.expiration().as_ref().unwrap().as_str(), "60000");
     }
 
     #[test]

@@ -4,13 +4,15 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::future::FutureExt as _;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::audit;
 use super::convert;
 use super::delivery::Held;
 use super::link::SessionLost;
-use super::publisher::Publisher;
+use super::publisher::{Outgoing, Publisher};
 use super::settings::{Broker as Settings, Queues};
 use super::spill::Spill;
 use super::status::Status;
@@ -20,6 +22,7 @@ use crate::clock::Clock;
 use crate::contract::Rules;
 use crate::control::Change;
 use crate::core::{Ending, Job};
+use crate::review::audit::Act;
 use crate::source::{Event, Settled, Source};
 
 /// What a source of requests on RabbitMQ needs to know.
@@ -146,6 +149,25 @@ impl Source for Broker {
         async move { job.delivery.nack().await }.map(drop)
     }
 
+    fn republish(
+        &self,
+        job: Job<Held>,
+        priority: u16,
+        act: Act,
+    ) -> impl Future<Output = (Job<Held>, Settled)> + Send + 'static {
+        let options = Arc::clone(&self.options);
+        async move {
+            let settled = match republish(&options, &job.delivery, priority, &act).await {
+                Ok(()) => Settled::Done,
+                Err(lost) => {
+                    tracing::debug!(request.id = &*job.request.id, why = %lost, "not published anew: the session was lost");
+                    Settled::SessionLost
+                }
+            };
+            (job, settled)
+        }
+    }
+
     fn record(&self, change: Change) -> impl Future<Output = Result<(), String>> + Send + 'static {
         let publisher = self.publisher.borrow().clone();
         let messages = steer::messages(&change, &self.options.queues);
@@ -174,26 +196,50 @@ impl Source for Broker {
     }
 }
 
-/// Publishes what became of a request, awaits the confirms, and only then acknowledges.
+/// What is made of a request is one message or more; the delivery is acknowledged here alone, after their confirms.
+async fn publish_then_ack(
+    options: &Options,
+    held: &Held,
+    messages: Vec<Outgoing>,
+) -> Result<(), SessionLost> {
+    let took = held.on.publisher.publish(messages).await?;
+    (options.on_confirm)(took);
+    held.ack().await
+}
+
+fn body(held: &Held) -> Result<Bytes, SessionLost> {
+    held.body.bytes().map_err(|error| {
+        let why = format!("a body cannot be read back from its temporary file: {error}");
+        held.on.link.lose(&why);
+        SessionLost(why)
+    })
+}
+
+/// The same request with another priority, and who gave it that.
+async fn republish(
+    options: &Options,
+    held: &Held,
+    priority: u16,
+    act: &Act,
+) -> Result<(), SessionLost> {
+    let queues = &options.queues;
+    let copy = convert::reprioritised(&held.properties, body(held)?, priority, queues);
+    publish_then_ack(options, held, vec![copy, audit::message(act, queues)]).await
+}
+
+/// Publishes what became of a request.
 async fn settle(options: &Options, job: &Job<Held>, ending: &Ending) -> Result<(), SessionLost> {
     let held = &job.delivery;
     let mut messages =
         vec![convert::result(&job.request, ending, &options.queues, &options.worker)];
     if ending.outcome.is_dead_letter() {
-        let body = held.body.bytes().map_err(|error| {
-            let why = format!("a body cannot be read back from its temporary file: {error}");
-            held.on.link.lose(&why);
-            SessionLost(why)
-        })?;
         messages.push(convert::dead_letter(
             &job.request,
             ending,
             &held.properties,
-            body,
+            body(held)?,
             &options.queues,
         ));
     }
-    let took = held.on.publisher.publish(messages).await?;
-    (options.on_confirm)(took);
-    held.ack().await
+    publish_then_ack(options, held, messages).await
 }

@@ -1,4 +1,4 @@
-//! `sluice gate status|pause|resume|rate`: look at and steer a running worker, over the broker or over HTTP.
+//! `sluice gate status|pause|resume|rate|priority`: look at and steer a running worker, over the broker or over HTTP.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -35,6 +35,11 @@ Example: sluice gate pause -c lane.toml --reason 'storage is being moved'")]
     /// Lift a pause, and ask again now whatever an error has shut
     #[command(after_help = "Example: sluice gate resume -c lane.toml --reason 'storage is back'")]
     Resume(Change),
+    /// Give a request that waits another priority, for good
+    #[command(after_help = "\
+Only what the active worker holds and what waits can be moved. The body stays as it is.
+Example: sluice gate priority 019ab0d0-0000-7000-8000-000000000000 60000 --reason 'it blocks others'")]
+    Priority(Priority),
     /// Set other limits, until somebody sets them again
     #[command(after_help = "\
 All of them hold at once. They outlive the worker; `configured` goes back to limits.rates.
@@ -82,11 +87,27 @@ struct Rates {
     change: Change,
 }
 
+#[derive(Debug, clap::Args)]
+struct Priority {
+    /// The request's message id, or its run
+    #[arg(value_name = "ID")]
+    id: String,
+    /// 0 to 65535; higher is more urgent
+    #[arg(value_name = "PRIORITY")]
+    level: u16,
+    #[command(flatten)]
+    change: Change,
+}
+
 pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
     let (command, target, change) = match &args.command {
         Action::Status(target) => (Command::Status, target, None),
         Action::Pause(change) => (Command::Pause, &change.target, Some(change)),
         Action::Resume(change) => (Command::Resume, &change.target, Some(change)),
+        Action::Priority(one) => {
+            let command = Command::Priority { id: one.id.clone(), priority: one.level };
+            (command, &one.change.target, Some(&one.change))
+        }
         Action::Rate(rates) => {
             let command = Command::Rate { rates: read_rates(&rates.rates)? };
             (command, &rates.change.target, Some(&rates.change))
@@ -148,18 +169,25 @@ async fn over_http(
         }
         command => {
             let token = token(target.token_file.as_deref(), config)?;
-            let (what, rates) = match command {
-                Command::Rate { rates } => ("rate", rates.clone()),
-                Command::Pause => ("pause", None),
-                Command::Resume | Command::Status => ("resume", None),
+            let mut said = serde_json::json!({ "by": order.by, "reason": order.reason });
+            let what = match command {
+                Command::Rate { rates } => {
+                    said["rates"] = serde_json::json!(rates);
+                    "rate"
+                }
+                Command::Priority { id, priority } => {
+                    said["id"] = id.as_str().into();
+                    said["priority"] = (*priority).into();
+                    "priority"
+                }
+                Command::Pause => "pause",
+                Command::Resume | Command::Status | Command::Window { .. } => "resume",
             };
             let mut route = reqwest::Url::parse(&format!("{base}/control/{what}"))
                 .map_err(|error| Failure::usage(format!("--url {base}: {error}")))?;
             if let Some(name) = &target.name {
                 route.query_pairs_mut().append_pair("lane", name);
             }
-            let said =
-                serde_json::json!({ "by": order.by, "reason": order.reason, "rates": rates });
             client.post(route).bearer_auth(token.expose()).json(&said)
         }
     };
@@ -194,7 +222,7 @@ fn pick(mut lanes: Vec<Status>, target: &Target) -> Answer {
         None => {}
     }
     match lanes.pop() {
-        Some(lane) => Answer { done: true, said: String::new(), status: Some(Box::new(lane)) },
+        Some(lane) => Answer { status: Some(Box::new(lane)), ..Answer::done("") },
         None => {
             Answer::refused(format!("say which lane is meant with --lane: {}", names.join(", ")))
         }

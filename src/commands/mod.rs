@@ -51,7 +51,7 @@ enum Command {
     Watch(watch::Args),
     /// Review what failed: by cause; mend it, replay it, discard it, undo that
     DeadLetters(dead_letters::Args),
-    /// Look at and steer a running worker: status, pause, resume, rate
+    /// Look at and steer a running worker: status, pause, resume, rate, priority
     Gate(gate::Args),
     /// Declare, compare or print the exchanges and queues on the broker
     Topology(topology::Args),

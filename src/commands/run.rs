@@ -207,6 +207,8 @@ async fn listen(
     let operator = Operator::from_settings(http).map_err(Failure::usage)?;
     let console = lanes.iter().map(|lane| console::Lane {
         status: lane.status.subscribe(),
+        orders: lane.orders.subscribe(),
+        hour: console::Hour::keep(lane.status.subscribe(), Arc::clone(&lane.metrics)),
         review: review(&lane.config),
     });
     let console =

@@ -5,8 +5,11 @@
 
 mod access;
 mod audit;
+mod batches;
 mod export;
 mod fields;
+mod follow;
+mod hour;
 mod jobs;
 mod letter;
 mod letters;
@@ -14,7 +17,9 @@ mod look;
 mod now;
 mod orders;
 mod page;
+mod steer;
 pub(crate) mod text;
+mod waiting;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -28,10 +33,12 @@ use axum::routing::{MethodRouter, get, post};
 use tokio::sync::watch;
 
 use crate::broker::dead_letters::Review;
-use crate::http::Operator;
+use crate::http::{Operator, Orders};
 use crate::status::Status;
 use access::Access;
 use fields::Fields;
+
+pub use hour::{Hour, Sample};
 
 /// Bodies may have 1 MiB, and a form writes three characters for many a byte.
 const FORM_LIMIT: usize = 4 * 1024 * 1024;
@@ -42,6 +49,10 @@ type Routes = Vec<(&'static str, MethodRouter<Shared>)>;
 fn changes() -> Routes {
     vec![
         (access::LOG_OUT, post(access::log_out)),
+        ("/gate/pause", post(steer::pause)),
+        ("/gate/resume", post(steer::resume)),
+        ("/gate/rate", post(steer::rate)),
+        ("/window/priority", post(waiting::reprioritise)),
         ("/dead-letters/prepare", post(orders::prepare)),
         ("/dead-letters/act", post(orders::act)),
         ("/dead-letters/note", post(letter::note)),
@@ -55,6 +66,10 @@ fn readings() -> Routes {
     vec![
         ("/", get(now::show)),
         ("/events/now", get(now::events)),
+        ("/now/hour", get(now::hour)),
+        ("/window/one", get(waiting::one)),
+        ("/batches", get(batches::list)),
+        ("/batches/one", get(batches::one)),
         ("/dead-letters", get(letters::list)),
         ("/dead-letters/one", get(letter::show)),
         ("/dead-letters/export", get(export::download)),
@@ -70,6 +85,7 @@ fn open() -> Routes {
         (LOG_IN, get(access::ask).post(access::log_in)),
         ("/assets/htmx.min.js", get(|| async { script(include_str!("assets/htmx.min.js")) })),
         ("/assets/htmx-sse.js", get(|| async { script(include_str!("assets/htmx-sse.js")) })),
+        ("/assets/live.js", get(|| async { script(include_str!("assets/live.js")) })),
         ("/assets/console.css", get(|| async { style(include_str!("assets/console.css")) })),
         ("/assets/icon.svg", get(|| async { image(include_str!("assets/icon.svg")) })),
     ]
@@ -91,6 +107,8 @@ fn together(routes: Routes) -> Router<Shared> {
 #[derive(Clone, Debug)]
 pub struct Lane {
     pub status: watch::Receiver<Status>,
+    pub orders: Orders,
+    pub hour: Hour,
     pub review: Review,
 }
 
@@ -102,6 +120,9 @@ struct Place {
     looks: look::Looks,
     /// One order at a time.
     acting: tokio::sync::Mutex<()>,
+    /// What comes next, as the loop said last.
+    waiting: tokio::sync::Mutex<waiting::Latest>,
+    follower: follow::Follower,
 }
 
 #[derive(Debug)]
@@ -136,6 +157,8 @@ pub fn router(lanes: Vec<Lane>, operator: Operator, listen: SocketAddr) -> Resul
             lane,
             looks: look::Looks::default(),
             acting: tokio::sync::Mutex::default(),
+            waiting: tokio::sync::Mutex::default(),
+            follower: follow::Follower::default(),
         })
     });
     let console: Shared = Arc::new(Console {

@@ -22,6 +22,7 @@ fn head(title: &str) -> Markup {
             link rel="stylesheet" href="/assets/console.css";
             script src="/assets/htmx.min.js" defer {}
             script src="/assets/htmx-sse.js" defer {}
+            script src="/assets/live.js" defer {}
         }
     }
 }
@@ -65,12 +66,12 @@ pub(super) fn framed(
                 header {
                     strong { "Sluicegate" }
                     nav aria-label="Pages" {
-                        @for (name, path) in [("Now", "/"), ("Dead letters", "/dead-letters"), ("Audit", "/audit")] {
+                        @for (name, path) in [("Now", "/"), ("Batches", "/batches"), ("Dead letters", "/dead-letters"), ("Audit", "/audit")] {
                             a href={ (path) (lane) } aria-current=[(name == of).then_some(if name == title { "page" } else { "true" })] { (name) }
                         }
                         @if several {
                             @for other in &console.places {
-                                a href={ "/dead-letters" (query(&[("lane", &other.name)])) } { "lane " (visible(&other.name)) }
+                                a href={ "/" (query(&[("lane", &other.name)])) } { "lane " (visible(&other.name)) }
                             }
                         }
                     }
@@ -107,6 +108,14 @@ pub(super) fn notice(bad: bool, text: &str) -> Markup {
 /// `?name=value&…`
 pub(super) fn query(pairs: &[(&str, &str)]) -> String {
     format!("?{}", form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish())
+}
+
+/// A time of today, or with its date.
+pub(super) fn clock(at: Timestamp) -> Markup {
+    let near = at.duration_since(Timestamp::now()).abs() < SignedDuration::from_hours(12);
+    let text = at.strftime(if near { "%H:%M:%S" } else { "%Y-%m-%d %H:%M" }).to_string();
+    let exact = at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    html! { time datetime=(exact) title=(exact) { (text) " UTC" } }
 }
 
 /// A time, and how long ago that is.

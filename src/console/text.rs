@@ -105,6 +105,19 @@ fn line(lines: &mut String, depth: usize) {
     lines.extend(std::iter::repeat_n("  ", depth));
 }
 
+/// `12,345`
+pub(super) fn grouped(number: impl TryInto<u64>) -> String {
+    let digits = number.try_into().unwrap_or(u64::MAX).to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
 /// The beginning of a text, at most [`LONGEST`] bytes, and whether that is all.
 pub(crate) fn beginning(text: &str) -> (&str, bool) {
     let mut end = text.len().min(LONGEST);
@@ -136,6 +149,12 @@ mod tests {
         assert_eq!(indented("{no json"), "{no json");
         let bare = r#"{"a":[1.50,{},[]],"b\"{":"x, y:z\\","a":null}"#;
         assert_eq!(squeezed(&shown), bare);
+    }
+
+    #[test]
+    fn long_numbers_are_grouped() {
+        let told = [0_u64, 999, 1_000, 65_535, 1_234_567].map(grouped);
+        assert_eq!(told, ["0", "999", "1,000", "65,535", "1,234,567"]);
     }
 
     #[test]

@@ -11,6 +11,8 @@ mod doubt;
 mod ending;
 mod listing;
 mod place;
+mod reprioritise;
+mod upcoming;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -28,6 +30,9 @@ use super::schedule::{self, Schedule};
 use super::sweep::Sweep;
 use super::time::{Moment, Now};
 use super::window::{Place, Window};
+
+pub use reprioritise::{Kept, Reprioritised};
+pub use upcoming::{Upcoming, Waits};
 
 /// After a start the first request waits until no delivery has come for so long ...
 const START_QUIET: Duration = Duration::from_millis(200);
@@ -117,6 +122,8 @@ pub enum Step<D> {
     Acknowledge(Job<D>),
     /// Give the delivery back; it comes again. No report.
     GiveBack(Job<D>),
+    /// Publish it anew with this priority, then acknowledge; report with [`Core::republished`].
+    Republish(Job<D>, u16),
     /// Nothing until something happens, or this moment comes.
     Wait(Option<Moment>),
 }

@@ -454,6 +454,10 @@ impl Gate {
         }
     }
 
+    pub fn is_blocked(&self) -> bool {
+        self.blocked
+    }
+
     pub fn set_blocked(&mut self, blocked: bool) {
         self.blocked = blocked;
     }

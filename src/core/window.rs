@@ -209,6 +209,36 @@ impl<D> Window<D> {
         due
     }
 
+    /// The rank that a job of this window would have with another priority.
+    pub fn rank_with(&self, now: Now, key: Key, priority: u16) -> Option<Rank> {
+        let job = self.get(key)?;
+        let request = Request { priority, ..job.request.clone() };
+        let received = now.wall - (now.at - job.received);
+        Some(Rank::of(&request, key, received, self.aging))
+    }
+
+    /// At most so many whose turn has come, the most urgent first.
+    pub fn first_ready(&self, most: usize) -> Vec<(&Job<D>, Place)> {
+        let lines = [&self.starting, &self.still, &self.looks];
+        let mut ranks: Vec<_> = lines.into_iter().flat_map(|line| line.iter().take(most)).collect();
+        ranks.sort_unstable_by_key(|(rank, _)| **rank);
+        self.jobs_of(ranks.into_iter().map(|(_, key)| *key).take(most))
+    }
+
+    /// At most so many that wait for something else: for the list of all tasks, for a copy, or for a time, the earliest
+    /// first.
+    pub fn first_waiting(&self, most: usize) -> Vec<(&Job<D>, Place)> {
+        let swept = self.swept.values().copied();
+        let copies = self.copies.values().flatten().copied();
+        let timed = self.until.iter().map(|(_, key)| *key);
+        self.jobs_of(swept.chain(copies).chain(timed).take(most))
+    }
+
+    fn jobs_of(&self, keys: impl Iterator<Item = Key>) -> Vec<(&Job<D>, Place)> {
+        let entries = keys.filter_map(|key| self.jobs.get(&key));
+        entries.map(|entry| (&entry.job, entry.place)).collect()
+    }
+
     /// The first job of this line whose source server is free.
     pub fn first_post(&mut self, line: Line) -> Option<(Rank, Key)> {
         self.first_free(|window| window.posts.of(line))
@@ -333,6 +363,12 @@ impl<D> Window<D> {
 
     pub fn iter(&self) -> impl Iterator<Item = (&Job<D>, Place)> {
         self.jobs.values().map(|entry| (&entry.job, entry.place))
+    }
+
+    /// The jobs that this is true of. Looks at every one.
+    pub fn keys_where(&self, is: impl Fn(&Job<D>) -> bool) -> Vec<Key> {
+        let found = self.jobs.iter().filter(|(_, entry)| is(&entry.job));
+        found.map(|(key, _)| *key).collect()
     }
 
     fn first_free(&mut self, line: impl Fn(&Self) -> &BTreeMap<Rank, Key>) -> Option<(Rank, Key)> {

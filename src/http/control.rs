@@ -1,6 +1,7 @@
-//! How does an operator steer the worker over HTTP? `POST /control/pause|resume|rate` with the operator's token.
+//! How does an operator steer the worker over HTTP? `POST /control/pause|resume|rate|priority` with the operator's token.
 //!
-//! The body is JSON, all of it optional: `{"by": "anna", "reason": "maintenance", "rates": ["5/s"]}`. With several lanes
+//! The body is JSON, all of it optional: `{"by": "anna", "reason": "maintenance", "rates": ["5/s"]}`; a
+//! priority needs `id` (a message id or a run) and `priority`. With several lanes
 //! `?lane=NAME` says which one is meant. The answer is an [`Answer`].
 
 use std::sync::Arc;
@@ -12,11 +13,12 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
 use serde::Deserialize;
+use tokio::sync::watch;
 
-use super::{Lane, Operator, Right};
+use super::{Lane, Operator, Orders, Right};
 use crate::control::{Answer, Command, Heard, Order, RECORD};
 use crate::core::Rate;
-use crate::status::Session;
+use crate::status::{Session, Status};
 
 #[derive(Debug)]
 struct Shared {
@@ -40,6 +42,8 @@ struct Said {
     by: Option<String>,
     reason: Option<String>,
     rates: Option<Vec<Rate>>,
+    id: Option<String>,
+    priority: Option<u16>,
 }
 
 async fn control(
@@ -50,14 +54,15 @@ async fn control(
     body: axum::body::Bytes,
 ) -> Response {
     let (code, answer) = match order(&shared, &what, &which, &headers, &body) {
-        Ok((lane, order)) => give(lane, order).await,
+        Ok((lane, order)) => give(&lane.status, &lane.orders, order).await,
         Err((code, why)) => (code, Answer::refused(why)),
     };
     (code, Json(answer)).into_response()
 }
 
 /// Everything here that changes something.
-pub const CHANGES: [&str; 3] = ["/control/pause", "/control/resume", "/control/rate"];
+pub const CHANGES: [&str; 4] =
+    ["/control/pause", "/control/resume", "/control/rate", "/control/priority"];
 
 type Refused = (StatusCode, String);
 
@@ -84,15 +89,25 @@ fn order<'a>(
     let said: Said = match body {
         [] => Said::default(),
         body => serde_json::from_slice(body).map_err(|error| {
-            (StatusCode::BAD_REQUEST, format!("the body is not {{by, reason, rates}}: {error}"))
+            (
+                StatusCode::BAD_REQUEST,
+                format!("the body is not {{by, reason, rates, id, priority}}: {error}"),
+            )
         })?,
     };
     let command = match what {
         "pause" => Command::Pause,
         "resume" => Command::Resume,
         "rate" => Command::Rate { rates: said.rates },
+        "priority" => {
+            let (Some(id), Some(priority)) = (said.id, said.priority) else {
+                let why = "say which request with `id`, and its `priority` from 0 to 65535";
+                return Err((StatusCode::BAD_REQUEST, why.to_owned()));
+            };
+            Command::Priority { id, priority }
+        }
         _ => {
-            let why = format!("there is no /control/{what}: pause, resume or rate");
+            let why = format!("there is no /control/{what}: pause, resume, rate or priority");
             return Err((StatusCode::NOT_FOUND, why));
         }
     };
@@ -117,8 +132,12 @@ fn lane<'a>(lanes: &'a [Lane], which: &Which) -> Result<&'a Lane, Refused> {
 }
 
 /// Hands the order to the lane's loop and waits for its answer.
-async fn give(lane: &Lane, order: Order) -> (StatusCode, Answer) {
-    if let Session::Standby { .. } = lane.status.borrow().session {
+pub(crate) async fn give(
+    status: &watch::Receiver<Status>,
+    orders: &Orders,
+    order: Order,
+) -> (StatusCode, Answer) {
+    if let Session::Standby { .. } = status.borrow().session {
         let why = "this worker is a standby: ask the active one, or leave out --url to reach it through the broker";
         return (StatusCode::CONFLICT, Answer::refused(why));
     }
@@ -126,7 +145,7 @@ async fn give(lane: &Lane, order: Order) -> (StatusCode, Answer) {
         let why = "the lane is not running just now; GET /readyz says why";
         (StatusCode::SERVICE_UNAVAILABLE, Answer::refused(why))
     };
-    let Some(orders) = lane.orders.borrow().clone() else { return down() };
+    let Some(orders) = orders.borrow().clone() else { return down() };
     let (heard, answer) = Heard::new(order);
     if orders.try_send(heard).is_err() {
         return down();

@@ -59,6 +59,16 @@ pub struct BatchCounts {
     pub failed: u64,
 }
 
+/// What has happened since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Calls to the API.
+    pub calls: u64,
+    /// Requests that ended well, and those that became dead letters.
+    pub well: u64,
+    pub failed: u64,
+}
+
 /// The metrics of one lane.
 #[derive(Debug)]
 pub struct Metrics {
@@ -207,6 +217,19 @@ impl Metrics {
         )?;
         info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         Ok(Self { catalogue: c, series })
+    }
+
+    pub fn totals(&self) -> Totals {
+        let calls = self.series.attempts.iter().chain(&self.series.look_ups);
+        let mut totals = Totals { calls: calls.map(IntCounter::get).sum(), ..Totals::default() };
+        for (outcome, counter) in Outcome::ALL.iter().zip(&self.series.requests) {
+            if outcome.is_dead_letter() {
+                totals.failed += counter.get();
+            } else {
+                totals.well += counter.get();
+            }
+        }
+        totals
     }
 
     /// A request was settled. `age`: since it was enqueued, where that is known.

@@ -50,6 +50,7 @@ pub fn headers() -> Value {
             request::DEADLINE: any("Not submitted after this time"),
             request::PRIORITY: any("Orders it in place of the body's priority"),
             request::AGAIN: any("A finished migration is wanted again"),
+            request::REPRIORITISED: any("A worker has published it anew with another priority"),
             request::TRACEPARENT: any("W3C trace context"),
             request::TRACESTATE: any("W3C trace context"),
         },

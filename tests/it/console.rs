@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sluicegate::broker::dead_letters::Review;
 use sluicegate::config::values::Secret;
-use sluicegate::console::{self, LOG_IN, Lane};
+use sluicegate::console::{self, Hour, LOG_IN, Lane};
 use sluicegate::contract::Rules;
 use sluicegate::http::{self, Operator};
 use sluicegate::status::Status;
@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use crate::support::rabbit::Lane as Names;
 use sluicegate::broker::settings::QueueType;
 
-fn lane() -> Lane {
+pub(crate) fn lane() -> Lane {
     let names = Names::at("amqp://127.0.0.1:1", QueueType::Quorum);
     let now = "2026-01-02T03:04:05Z".parse().unwrap();
     let (_, status) = watch::channel(Status::starting("<b>lane", "worker-1", now));
@@ -22,7 +22,8 @@ fn lane() -> Lane {
         patience: Duration::from_secs(1),
         ..Review::new(&names.settings, &names.queues, Rules::default())
     };
-    Lane { status, review }
+    let orders = watch::channel(None).1;
+    Lane { status, orders, hour: Hour::default(), review }
 }
 
 async fn start() -> String {
@@ -34,12 +35,12 @@ async fn start() -> String {
     format!("http://{address}")
 }
 
-fn operator() -> Operator {
+pub(crate) fn operator() -> Operator {
     Operator::new(Some(&Secret::new("s3cret"))).with_reader(Some(&Secret::new("read")))
 }
 
 /// Made once: each one reads the system's certificates.
-fn client() -> reqwest::Client {
+pub(crate) fn client() -> reqwest::Client {
     static CLIENT: std::sync::OnceLock<reqwest::Client> = std::sync::OnceLock::new();
     let build = || {
         let redirects = reqwest::redirect::Policy::none();
@@ -49,7 +50,7 @@ fn client() -> reqwest::Client {
 }
 
 /// The cookie of a new session.
-async fn log_in(base: &str) -> String {
+pub(crate) async fn log_in(base: &str) -> String {
     log_in_with(base, "s3cret").await
 }
 

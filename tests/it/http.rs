@@ -166,9 +166,9 @@ async fn an_operator_with_the_token_steers_and_hears_what_was_done() {
     server.status.send_modify(|s| s.session = Session::Active { since, server: "4.3".into() });
     let obeys = async {
         let mut orders = Vec::new();
-        while orders.len() < 2 {
+        while orders.len() < 3 {
             let Heard { order, reply } = server.heard.recv().await.unwrap();
-            let answer = Answer { done: true, said: "it is done".into(), status: None };
+            let answer = Answer::done("it is done");
             reply.send(answer).unwrap();
             orders.push(order);
         }
@@ -179,6 +179,8 @@ async fn an_operator_with_the_token_steers_and_hears_what_was_done() {
         assert_eq!(paused, (Some(0), "it is done\n".to_owned()));
         let rated = gate(&server.base, &["rate", "5/s", "60/min", "--by", "bert"]).await;
         assert_eq!(rated.0, Some(0), "{rated:?}");
+        let raised = gate(&server.base, &["priority", "17", "60000"]).await;
+        assert_eq!(raised, (Some(0), "it is done\n".to_owned()));
     };
     let (orders, ()) = tokio::join!(obeys, asks);
     assert!(orders[0].by.starts_with("anna@"), "{:?}", orders[0]);
@@ -188,6 +190,8 @@ async fn an_operator_with_the_token_steers_and_hears_what_was_done() {
     );
     let rates = Some(vec!["5/s".parse().unwrap(), "60/min".parse().unwrap()]);
     assert_eq!((&orders[1].command, orders[1].by.as_str()), (&Command::Rate { rates }, "bert"));
+    let raised = Command::Priority { id: "17".into(), priority: 60_000 };
+    assert_eq!(orders[2].command, raised);
     let (code, said) = gate(&server.base, &["status"]).await;
     assert_eq!(code, Some(0), "{said}");
     // The server's status has the reason that a worker starts with.

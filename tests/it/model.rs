@@ -36,6 +36,7 @@ const CALM: World = World {
     cuts: 0,
     comebacks: 0,
     give_backs: 0,
+    moves: 0,
 };
 /// One request, and everything that can happen to one worker.
 const ROUGH: World = World {
@@ -63,6 +64,10 @@ const FAILOVER: World = World {
     ..CALM
 };
 
+/// An operator gives the request another priority while everything fails around it.
+const MOVED: World =
+    World { give_backs: 0, lost_posts: 1, comebacks: 1, lost_sessions: 1, moves: 1, ..ROUGH };
+
 #[track_caller]
 fn holds(world: World, without: Option<Without>) {
     let checker = Protocol { world, without }.checker().spawn_bfs().join();
@@ -79,6 +84,23 @@ fn breaks(property: &'static str, world: World, without: Option<Without>) {
 #[test]
 fn one_request_is_neither_lost_nor_created_twice_whatever_fails() {
     holds(ROUGH, None);
+}
+
+#[test]
+fn a_request_that_is_given_another_priority_is_neither_lost_nor_created_twice() {
+    holds(MOVED, None);
+    holds(World { moves: 1, give_backs: 0, lost_posts: 1, cuts: 1, ..FAILOVER }, None);
+}
+
+#[test]
+fn a_copy_of_another_priority_that_is_taken_for_a_fresh_request_creates_twice() {
+    breaks(TWICE, MOVED, Some(Without::CopiesCountAsRedelivered));
+}
+
+#[test]
+fn a_request_that_is_acknowledged_before_its_copy_is_confirmed_is_lost() {
+    let quiet = World { crashes: 1, lost_posts: 0, ..MOVED };
+    breaks(LOST, quiet, Some(Without::ConfirmBeforeAck));
 }
 
 #[test]

@@ -80,7 +80,7 @@ fn histories(first: usize) {
 }
 
 /// What the histories must be full of, for their silence to mean something.
-const EXPECTED: [&str; 26] = [
+const EXPECTED: [&str; 28] = [
     "a POST answered",
     "a POST that vanished",
     "a POST whose answer was lost",
@@ -93,6 +93,8 @@ const EXPECTED: [&str; 26] = [
     "a broker killed",
     "a worker cut off",
     "a delivery given back",
+    "a request published anew",
+    "a copy whose publisher has lost its session",
     "a blocked result",
     "a settlement whose session was lost",
     "an acknowledgement of what was settled before",

@@ -5,6 +5,7 @@
 mod access;
 mod crash;
 mod letters;
+mod now;
 mod reviewers;
 mod strange;
 

@@ -34,6 +34,9 @@ pub(crate) struct World {
     pub(crate) comebacks: u8,
     /// Deliveries that a worker gives back unsettled (`window.max_hold`).
     pub(crate) give_backs: u8,
+    /// Times that an operator gives the one request another priority: it is published anew, and only then the delivery
+    /// is acknowledged. The copy takes the place of the second request.
+    pub(crate) moves: u8,
 }
 
 /// One rule of the protocol left out, to show what it is for.
@@ -53,6 +56,8 @@ pub(crate) enum Without {
     MarksEndWithTheSession,
     /// A worker consumes without holding the exclusive queue.
     OneActiveWorker,
+    /// What was published anew under another priority is taken for a fresh request.
+    CopiesCountAsRedelivered,
     /// What was settled lately is not remembered (no harm: the looks find it).
     Memory,
     /// `api.look_up = false`: what is in doubt settles as `unknown`.
@@ -73,6 +78,8 @@ pub(crate) enum At {
     /// Delivered to this worker and not yet acknowledged.
     Held(usize),
     Gone,
+    /// Nobody has published it yet.
+    Unborn,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -96,6 +103,10 @@ pub(crate) enum Stage {
     Sent,
     Stored,
     Confirmed,
+    /// It is being published anew ...
+    Moving,
+    /// ... and the broker has confirmed the copy.
+    Moved,
 }
 
 /// What a worker does not know about the source server.
@@ -165,7 +176,14 @@ pub(crate) struct State {
     cuts: u8,
     comebacks: u8,
     give_backs: u8,
+    moves: u8,
+    /// The copy is on its way to the broker.
+    copy_under_way: bool,
 }
+
+/// The request, and the copy of it that has another priority.
+const ORIGINAL: usize = 0;
+const COPY: usize = 1;
 
 /// First index: the worker, or the post. Second: the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -191,12 +209,33 @@ pub(crate) enum Action {
     Cut(usize),
     Detect(usize),
     ComeBack(usize),
+    /// The operator's order reaches the worker.
+    Move(usize),
+    LandCopy,
+    /// Whoever published it is gone, and so is the copy.
+    DropCopy,
     Tick,
 }
 
 impl Protocol {
     fn keeps(&self, rule: Without) -> bool {
         self.without != Some(rule)
+    }
+
+    /// Messages that there may be.
+    fn slots(&self) -> usize {
+        self.world.requests + usize::from(self.world.moves > 0)
+    }
+
+    /// It was acknowledged because its copy is with the broker.
+    fn has_moved(&self, state: &State, r: usize) -> bool {
+        self.world.moves > 0 && r == ORIGINAL && state.messages[COPY].at != At::Unborn
+    }
+
+    fn is_settled(&self, state: &State, r: usize) -> bool {
+        let message = &state.messages[r];
+        let gone = message.at == At::Gone && (message.result || self.has_moved(state, r));
+        gone || message.at == At::Unborn
     }
 
     /// Somebody else holds the exclusive queue.
@@ -221,7 +260,7 @@ impl Protocol {
 
     fn look_is_due(&self, state: &State, w: usize) -> bool {
         let worker = &state.workers[w];
-        let waiting = (0..self.world.requests).any(|r| {
+        let waiting = (0..self.slots()).any(|r| {
             worker.stages[r] == Stage::Waiting
                 && self.in_doubt(worker, r)
                 && !self.in_flight(state, w, r)
@@ -271,7 +310,7 @@ impl Protocol {
         if found {
             worker.knows |= state.tasks > 0;
             worker.doubt = Doubt::None;
-            for r in 0..self.world.requests {
+            for r in 0..self.slots() {
                 if worker.stages[r] == Stage::Waiting
                     && (self.keeps(Without::DoubtOfTheSource) || worker.doubted[r] || worker.knows)
                 {
@@ -292,6 +331,10 @@ impl Protocol {
 
     fn settle(&self, worker: &mut Worker, request: usize) {
         worker.remembered[request] |= self.keeps(Without::Memory);
+        if self.world.moves > 0 {
+            // A copy is the same run.
+            worker.remembered = [worker.remembered[request]; MOST];
+        }
         if worker.stages[request] == Stage::Waiting {
             worker.stages[request] = Stage::Settling;
         }
@@ -362,7 +405,7 @@ impl Protocol {
             worker.link != Link::Down || state.posts.iter().any(|post| post.waiting == Some(w));
         actions.extend((doing && state.crashes > 0).then_some(Action::Crash(w)));
         actions.extend(self.look_is_due(state, w).then_some(Action::Look(w)));
-        for r in 0..self.world.requests {
+        for r in 0..self.slots() {
             actions.extend(self.may_start(state, w, r).then_some(Action::Start(w, r)));
             if worker.link == Link::Up {
                 self.broker_actions(state, w, r, actions);
@@ -378,14 +421,17 @@ impl Protocol {
         }
         let idle = worker.stages[r] == Stage::Waiting && !self.in_flight(state, w, r);
         actions.extend((idle && state.give_backs > 0).then_some(Action::GiveBack(w, r)));
+        let moves = r == ORIGINAL && idle && state.moves > 0 && !self.in_doubt(worker, r);
+        actions.extend(moves.then_some(Action::Move(w)));
         match worker.stages[r] {
             Stage::Settling => actions.push(Action::Send(w, r)),
             Stage::Sent => actions.push(Action::Store(w, r)),
             Stage::Stored => actions.push(Action::Confirm(w, r)),
-            Stage::Confirmed => actions.push(Action::Ack(w, r)),
-            Stage::Absent | Stage::Waiting => {}
+            Stage::Confirmed | Stage::Moved => actions.push(Action::Ack(w, r)),
+            Stage::Absent | Stage::Waiting | Stage::Moving => {}
         }
-        if held && worker.stages[r] == Stage::Sent && !self.keeps(Without::ConfirmBeforeAck) {
+        let unconfirmed = matches!(worker.stages[r], Stage::Sent | Stage::Moving);
+        if held && unconfirmed && !self.keeps(Without::ConfirmBeforeAck) {
             actions.push(Action::Ack(w, r));
         }
     }
@@ -459,6 +505,24 @@ impl Protocol {
                 state.workers[w].link = Link::Cut(self.world.overlap);
             }
             Action::Detect(w) => self.void(&mut state.workers[w]),
+            Action::Move(w) => {
+                state.moves -= 1;
+                state.copy_under_way = true;
+                state.workers[w].stages[ORIGINAL] = Stage::Moving;
+                // What was known of the request is known of its copy.
+                state.workers[w].marked[COPY] = true;
+            }
+            Action::LandCopy => {
+                state.copy_under_way = false;
+                let redelivered = self.keeps(Without::CopiesCountAsRedelivered);
+                state.messages[COPY] = Message { at: At::Queue, redelivered, result: false };
+                for worker in &mut state.workers {
+                    if worker.stages[ORIGINAL] == Stage::Moving {
+                        worker.stages[ORIGINAL] = Stage::Moved;
+                    }
+                }
+            }
+            Action::DropCopy => state.copy_under_way = false,
             Action::ComeBack(r) => {
                 state.comebacks -= 1;
                 state.messages[r] =
@@ -485,10 +549,15 @@ impl Model for Protocol {
     type Action = Action;
 
     fn init_states(&self) -> Vec<State> {
-        let World { lost_posts, crashes, lost_sessions, cuts, comebacks, give_backs, .. } =
-            self.world;
+        let World {
+            lost_posts, crashes, lost_sessions, cuts, comebacks, give_backs, moves, ..
+        } = self.world;
+        let mut messages = [Message::default(); MOST];
+        if moves > 0 {
+            messages[COPY].at = At::Unborn;
+        }
         vec![State {
-            messages: [Message::default(); MOST],
+            messages,
             workers: [Worker::default(); MOST],
             posts: Vec::new(),
             tasks: 0,
@@ -498,6 +567,8 @@ impl Model for Protocol {
             cuts,
             comebacks,
             give_backs,
+            moves,
+            copy_under_way: false,
         }]
     }
 
@@ -506,9 +577,14 @@ impl Model for Protocol {
             self.worker_actions(state, w, actions);
         }
         Self::api_actions(state, actions);
-        for r in 0..self.world.requests {
+        for r in 0..self.slots() {
             let gone = state.messages[r].at == At::Gone;
             actions.extend((gone && state.comebacks > 0).then_some(Action::ComeBack(r)));
+        }
+        if state.copy_under_way {
+            actions.push(Action::LandCopy);
+            let publishing = state.workers.iter().any(|w| w.stages[ORIGINAL] == Stage::Moving);
+            actions.extend((!publishing).then_some(Action::DropCopy));
         }
         actions.extend(self.may_tick(state).then_some(Action::Tick));
     }
@@ -538,7 +614,7 @@ impl Model for Protocol {
             Action::Confirm(w, r) => state.workers[w].stages[r] = Stage::Confirmed,
             Action::Ack(w, r) => {
                 state.messages[r].at = At::Gone;
-                if state.workers[w].stages[r] == Stage::Confirmed {
+                if matches!(state.workers[w].stages[r], Stage::Confirmed | Stage::Moved) {
                     state.workers[w].stages[r] = Stage::Absent;
                 }
             }
@@ -558,18 +634,21 @@ impl Model for Protocol {
             Property::always("nothing is created twice", |_, state: &State| state.tasks < 2),
             Property::always(
                 "nothing is acknowledged before its result is stored",
-                |_, state: &State| {
-                    state.messages.iter().all(|message| message.at != At::Gone || message.result)
+                |protocol: &Self, state: &State| {
+                    let kept = |r: usize| {
+                        let message = &state.messages[r];
+                        message.at != At::Gone || message.result || protocol.has_moved(state, r)
+                    };
+                    (0..MOST).all(kept)
                 },
             ),
             Property::always("nothing is left over", |protocol: &Self, state: &State| {
                 let mut actions = Vec::new();
                 protocol.actions(state, &mut actions);
-                let settled = |message: &Message| message.at == At::Gone && message.result;
-                !actions.is_empty() || state.messages[..protocol.world.requests].iter().all(settled)
+                !actions.is_empty() || (0..protocol.slots()).all(|r| protocol.is_settled(state, r))
             }),
             Property::sometimes("a request is settled", |_, state: &State| {
-                state.messages[0].at == At::Gone
+                state.messages[0].at == At::Gone && state.messages[0].result
             }),
         ]
     }

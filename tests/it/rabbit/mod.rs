@@ -17,6 +17,7 @@ mod monitoring;
 mod network;
 mod places;
 mod planner;
+mod priority;
 mod process;
 mod reload;
 mod report;

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use sluicegate::core::{Outcome, Request};
+use sluicegate::core::{Outcome, Request, Run};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum At {
@@ -20,6 +20,14 @@ pub(crate) struct Message {
     pub(crate) at: At,
     pub(crate) redelivered: bool,
     pub(crate) results: Vec<Outcome>,
+    /// A copy with another priority was published in its place.
+    pub(crate) copied: bool,
+}
+
+impl Message {
+    fn queued(request: Request) -> Self {
+        Self { request, at: At::Queue, redelivered: false, results: Vec::new(), copied: false }
+    }
 }
 
 /// The deliveries of the present session that nobody has settled yet, by tag.
@@ -58,10 +66,8 @@ pub(crate) struct Broker {
 
 impl Broker {
     pub(crate) fn new(requests: Vec<Request>) -> Self {
-        let queued =
-            |request| Message { request, at: At::Queue, redelivered: false, results: Vec::new() };
         Self {
-            messages: requests.into_iter().map(queued).collect(),
+            messages: requests.into_iter().map(Message::queued).collect(),
             session: None,
             blocked: false,
             ledger: Rc::default(),
@@ -112,6 +118,19 @@ impl Broker {
             (message.at, message.redelivered) = (At::Queue, true);
         }
         live
+    }
+
+    /// The same request with another priority, and the mark that counts as a redelivery.
+    pub(crate) fn publish_copy(&mut self, of: usize, priority: u16) {
+        let request = Request { priority, ..self.messages[of].request.clone() };
+        self.messages[of].copied = true;
+        self.messages.push(Message { redelivered: true, ..Message::queued(request) });
+    }
+
+    /// What was published as the outcome of this run, whichever of its copies it was for.
+    pub(crate) fn results(&self, run: Run) -> Vec<Outcome> {
+        let same = self.messages.iter().filter(|message| message.request.run == run);
+        same.flat_map(|message| message.results.iter().copied()).collect()
     }
 
     /// The session ends, whoever ends it: what was held is queued again.

@@ -81,7 +81,11 @@ impl World {
             let alone = jobs.all(|other| other.request.source_server_id != *source);
             assert!(alone, "two calls for {source} are in flight");
         }
-        if let Step::Settle(job, _) | Step::Acknowledge(job) | Step::GiveBack(job) = step {
+        if let Step::Settle(job, _)
+        | Step::Acknowledge(job)
+        | Step::GiveBack(job)
+        | Step::Republish(job, _) = step
+        {
             assert_eq!(Some(job.session), worker.session, "a void delivery is settled");
         }
         let most = self.history.settings.gate.max_in_flight;
@@ -125,6 +129,7 @@ impl World {
             let live = |job: &&Job<Token>| Some(job.session) == self.broker.session;
             let called = worker.calls.values().filter_map(|call| call.what.job());
             let settled = worker.settlements.values().map(|(job, _)| job);
+            let settled = settled.chain(worker.moves.values());
             let held = worker.core.held().map(|(job, _)| job);
             let places = called.chain(settled).chain(held).filter(live).count();
             assert_eq!(places, self.broker.held(), "a delivery is in no place, or in two");
@@ -144,7 +149,7 @@ impl World {
         }
         self.check_wakes(w);
         let counts = worker.core.counts();
-        let out = (worker.calls.len(), worker.settlements.len());
+        let out = (worker.calls.len(), worker.settlements.len() + worker.moves.len());
         assert_eq!((counts.in_flight, counts.settling), out, "what is out is counted wrong");
         assert!(worker.core.remembered() <= 5 * self.checks.memory, "too much is remembered");
     }
@@ -152,7 +157,8 @@ impl World {
     /// With nothing out, only time goes on: the core must know when.
     fn check_wakes(&self, w: usize) {
         let worker = &self.workers[w];
-        let idle = worker.calls.is_empty() && worker.settlements.is_empty();
+        let settled = worker.settlements.is_empty() && worker.moves.is_empty();
+        let idle = worker.calls.is_empty() && settled;
         if !idle || worker.session.is_none() || worker.core.held().next().is_none() {
             return;
         }
@@ -192,10 +198,11 @@ impl World {
             self.checks.check_rates();
         }
         for message in &self.broker.messages {
+            let results = self.broker.results(message.request.run);
             let (id, source) = (&message.request.id, &message.request.source_server_id);
-            assert!(!message.results.is_empty(), "{id} has left the queue without a result");
+            assert!(!results.is_empty(), "{id} has left the queue without a result");
             let says_there_is = |outcome: &Outcome| !outcome.is_dead_letter();
-            let says = message.results.iter().any(says_there_is);
+            let says = results.iter().any(says_there_is);
             assert!(!says || self.api.knows(source), "{id}: there is no task for {source}");
         }
         for worker in &self.workers {

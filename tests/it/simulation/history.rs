@@ -32,6 +32,8 @@ pub(crate) struct History {
     pub(crate) kills: usize,
     pub(crate) blocks: usize,
     pub(crate) pauses: usize,
+    /// Orders to give a request another priority.
+    pub(crate) moves: usize,
     pub(crate) rate_changes: usize,
     /// How long there are troubles.
     pub(crate) troubles: Duration,
@@ -82,6 +84,7 @@ impl History {
             kills: some(random, 1),
             blocks: some(random, 1),
             pauses: some(random, 1),
+            moves: some(random, 6),
             rate_changes: some(random, 1),
             troubles,
             settings,
@@ -123,6 +126,7 @@ impl History {
             kills: 0,
             blocks: 0,
             pauses: 0,
+            moves: 0,
             rate_changes: 0,
             troubles: Duration::ZERO,
         }

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rand::RngExt as _;
-use sluicegate::core::{Core, Ending, Fault, Job, Listing, Moment, Now, Settings, Step, Verdict};
+use sluicegate::core::{
+    Core, Doubt, Ending, Fault, Job, Listing, Moment, Now, Settings, Step, Verdict,
+};
 
 use super::api::{self, Fate};
 use super::broker::Token;
@@ -47,6 +49,8 @@ pub(super) struct Worker {
     pub(super) core: Core<Token>,
     pub(super) calls: BTreeMap<u64, Call>,
     pub(super) settlements: BTreeMap<u64, (Job<Token>, Box<Ending>)>,
+    /// Those that are being published anew.
+    pub(super) moves: BTreeMap<u64, Job<Token>>,
     refreshing: Option<u64>,
     pub(super) wake: Option<Moment>,
     /// The session that the worker believes in.
@@ -59,6 +63,7 @@ impl Worker {
             core: Core::new(settings.clone(), at(now)),
             calls: BTreeMap::new(),
             settlements: BTreeMap::new(),
+            moves: BTreeMap::new(),
             refreshing: None,
             wake: None,
             session: None,
@@ -89,6 +94,7 @@ impl World {
                     self.checks.count("an acknowledgement of what was settled before");
                     self.acknowledge(&job);
                 }
+                Step::Republish(job, priority) => self.start_move(w, job, priority),
                 Step::GiveBack(job) => {
                     self.say(|| format!("give back {}", job.request.id));
                     self.checks.count("a delivery given back");
@@ -166,6 +172,79 @@ impl World {
         self.workers[w].settlements.insert(serial, (job, ending));
         let wait = self.millis(1..=20);
         self.after(wait, Event::Publish(w, serial));
+    }
+
+    /// An operator picks a request that is held.
+    pub(super) fn reprioritise(&mut self) {
+        let Some(w) = self.active else { return };
+        let held: Vec<_> = self.workers[w].core.held().map(|(job, _)| &job.request).collect();
+        if held.is_empty() {
+            return self.try_again();
+        }
+        let request = held[self.random.random_range(0..held.len())];
+        let (id, run) = (request.id.clone(), request.run);
+        let priority = self.random.random_range(0..5) * 1_000;
+        // People name the run or the message id.
+        let wanted =
+            if self.random.random_ratio(1, 2) { id.to_string() } else { run.0.to_string() };
+        match self.workers[w].core.reprioritise(at(self.now), &wanted, priority) {
+            Ok(moved) => assert_eq!((moved.run, &moved.id), (run, &id)),
+            Err(kept) => {
+                self.say(|| format!("{id} keeps its priority: {kept}"));
+                self.try_again();
+            }
+        }
+    }
+
+    fn try_again(&mut self) {
+        if self.random.random_ratio(3, 4) {
+            let wait = self.millis(1..=2_000);
+            self.after(wait, Event::Reprioritise);
+        }
+    }
+
+    fn start_move(&mut self, worker: usize, job: Job<Token>, priority: u16) {
+        self.say(|| format!("worker {worker} publishes {} with {priority}", job.request.id));
+        assert!(!job.in_flight && job.progress.doubt == Doubt::None, "it must only wait");
+        self.serial += 1;
+        let (serial, message, session) = (self.serial, job.delivery.message, job.session);
+        self.workers[worker].moves.insert(serial, job);
+        let wait = self.millis(1..=20);
+        self.after(wait, Event::PublishCopy { worker, serial, message, session, priority });
+        // The worst moment to lose the session.
+        if self.rough && self.random.random_ratio(1, 2) {
+            let wait = self.millis(0..=15);
+            self.after(wait, Event::LoseSession);
+        }
+    }
+
+    /// What was on its way when its session ended reaches the broker all the same, or does not, however late.
+    pub(super) fn publish_copy(&mut self, w: usize, serial: u64, copy: (usize, u64, u16)) {
+        let (of, session, priority) = copy;
+        let alive = self.broker.session == Some(session);
+        if alive && self.broker.blocked {
+            let again = Event::PublishCopy { worker: w, serial, message: of, session, priority };
+            return self.after(Duration::from_secs(2), again);
+        }
+        let lands = alive || self.rough && self.random.random_ratio(3, 4);
+        if lands {
+            self.checks.count("a request published anew");
+            self.broker.publish_copy(of, priority);
+        }
+        if lands && !alive {
+            self.checks.count("a copy whose publisher has lost its session");
+        }
+        let wait = self.millis(1..=if alive { 20 } else { 5_000 });
+        self.after(wait, Event::Republished(w, serial));
+    }
+
+    pub(super) fn republished(&mut self, w: usize, serial: u64) {
+        let Some(job) = self.workers[w].moves.remove(&serial) else { return };
+        if self.broker.session == Some(job.session) {
+            assert!(self.broker.messages[job.delivery.message].copied);
+            assert!(self.broker.acknowledge(&job.delivery), "{} is settled twice", job.request.id);
+        }
+        self.workers[w].core.republished(job);
     }
 
     /// A `POST` is applied, now or never, whether or not its worker still lives.
@@ -270,7 +349,7 @@ impl World {
 
     /// A delivery of a session that is lost cannot be acknowledged; nothing happens.
     fn acknowledge(&mut self, job: &Job<Token>) {
-        let published = !self.broker.messages[job.delivery.message].results.is_empty();
+        let published = !self.broker.results(job.request.run).is_empty();
         assert!(published, "{} is acknowledged before a result of it is published", job.request.id);
         let live = self.broker.acknowledge(&job.delivery);
         let void = self.broker.session != Some(job.session);

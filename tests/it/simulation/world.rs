@@ -50,6 +50,17 @@ pub(super) enum Event {
     Pause,
     Resume,
     Rates(Vec<Rate>),
+    /// An operator gives a request that waits another priority.
+    Reprioritise,
+    /// The copy reaches the broker, or does not.
+    PublishCopy {
+        worker: usize,
+        serial: u64,
+        message: usize,
+        session: u64,
+        priority: u16,
+    },
+    Republished(usize, u64),
     ForeignTask(usize),
     Outage(Option<Outage>),
     Mended,
@@ -118,6 +129,7 @@ impl World {
         (0..history.lost_sessions).for_each(|_| self.sometime(Event::LoseSession));
         (0..history.cuts).for_each(|_| self.sometime(Event::Cut));
         (0..history.kills).for_each(|_| self.sometime(Event::KillBroker));
+        (0..history.moves).for_each(|_| self.sometime(Event::Reprioritise));
         (0..history.pauses).for_each(|_| self.sometime(Event::Pause));
         for _ in 0..history.blocks {
             self.sometime(Event::Blocked(true));
@@ -229,6 +241,11 @@ impl World {
             Event::Publish(w, settlement) => self.publish(w, settlement),
             Event::Settled(w, settlement) => self.settled(w, settlement),
             Event::Refreshed(w, serial) => self.refreshed(w, serial),
+            Event::Reprioritise => self.reprioritise(),
+            Event::PublishCopy { worker, serial, message, session, priority } => {
+                self.publish_copy(worker, serial, (message, session, priority));
+            }
+            Event::Republished(w, serial) => self.republished(w, serial),
             Event::ForeignTask(message) => self.foreign_task(message),
             Event::Outage(outage) => self.api.outage = outage.filter(|_| self.rough),
             Event::Open => self.open(),

@@ -1,0 +1,159 @@
+//! What does the worker do when an operator orders something? It is done at once; whoever ordered it hears of it when it
+//! is written down.
+
+use super::{Done, Submit, Watch, Worker};
+use crate::control::{self, Answer, Change, Command, Heard, Steering};
+use crate::core::{Hot, Job, Now};
+use crate::source::{Settled, Source};
+
+const LOST: &str = "the session with the broker was lost: the request is still there, with its old priority or the new one; look again when the broker is back";
+
+impl<S, A, W> Worker<S, A, W>
+where
+    S: Source,
+    A: Submit,
+    W: Watch<S::Delivery>,
+{
+    /// Has a request that waits published anew with another priority. Whoever ordered it hears of it when that is done.
+    fn reprioritise(&mut self, heard: Heard, now: Now, id: &str, priority: u16) {
+        match self.core.reprioritise(now, id, priority) {
+            Ok(moved) => {
+                let act = control::reprioritised(&heard.order, &moved, priority, now.wall);
+                tracing::info!(by = %heard.order.by, reason = heard.order.reason, request.id = &*moved.id, before = moved.before, after = priority, "a request is given another priority");
+                self.moves.insert(moved.run, (heard, act));
+            }
+            Err(kept) => {
+                let _ = heard.reply.send(Answer::refused(kept.to_string()));
+            }
+        }
+    }
+
+    /// What was to be published anew is void with its session.
+    pub(super) fn forget_moves(&mut self) {
+        for (_, (heard, _)) in self.moves.drain() {
+            let _ = heard.reply.send(Answer::refused(LOST));
+        }
+    }
+
+    pub(super) fn republished(
+        &mut self,
+        now: Now,
+        job: Job<S::Delivery>,
+        how: &Settled,
+        heard: Heard,
+    ) {
+        self.core.republished(job);
+        match how {
+            Settled::Done => self.answer(heard, now, None),
+            Settled::SessionLost => {
+                let _ = heard.reply.send(Answer::refused(LOST));
+            }
+        }
+    }
+
+    /// Does what an operator wants at once; that it is written down is waited for before the operator hears of it.
+    pub(super) fn obey(&mut self, heard: Heard) {
+        let now = self.clock.now();
+        if let Command::Priority { id, priority } = &heard.order.command {
+            let (id, priority) = (id.clone(), *priority);
+            return self.reprioritise(heard, now, &id, priority);
+        }
+        if let Command::Window { first, run } = heard.order.command {
+            let window = match run {
+                Some(run) => self.core.waiting(now, run).into_iter().collect(),
+                None => self.core.upcoming(now, Command::most(first)),
+            };
+            let answer = Answer { window: Some(window), ..Answer::done("") };
+            // Whoever asked may have gone.
+            let _ = heard.reply.send(answer);
+            return;
+        }
+        let Some(change) = self.steering.changed(&heard.order, now.wall) else {
+            return self.answer(heard, now, None);
+        };
+        tracing::info!(by = %heard.order.by, reason = heard.order.reason, command = ?heard.order.command, "an operator's order");
+        self.steering = change.steering.clone();
+        if heard.order.command == Command::Resume {
+            self.core.resume(now);
+        }
+        self.steer(now);
+        self.record(Some(heard), change);
+    }
+
+    fn record(&self, heard: Option<Heard>, change: Change) {
+        let records = self.source.record(change.clone());
+        self.begin(async move {
+            let late = |_| Err(format!("the broker did not take it within {:?}", control::RECORD));
+            let result = tokio::time::timeout(control::RECORD, records).await.unwrap_or_else(late);
+            Done::Recorded { heard, change, result }
+        });
+    }
+
+    pub(super) fn recorded(
+        &mut self,
+        now: Now,
+        heard: Option<Heard>,
+        change: Change,
+        result: Result<(), String>,
+    ) {
+        const LATEST: usize = 64;
+        if let Err(why) = &result {
+            tracing::warn!(%why, "an operator's order is obeyed, but could not be written down yet");
+            self.unwritten.push(change);
+            let older = self.unwritten.len().saturating_sub(LATEST);
+            self.unwritten.drain(..older);
+        }
+        if let Some(heard) = heard {
+            self.answer(heard, now, result.err());
+        }
+    }
+
+    /// What could not be written down in an earlier session, unless somebody has changed it since.
+    pub(super) fn write_down(&mut self) {
+        let unwritten = std::mem::take(&mut self.unwritten);
+        if unwritten.last().is_some_and(|change| change.steering.at == self.steering.at) {
+            for change in unwritten {
+                self.record(None, change);
+            }
+        }
+    }
+
+    /// The configuration has changed.
+    pub(super) fn reconfigure(&mut self, hot: &Hot) {
+        let now = self.clock.now();
+        self.configured.clone_from(&hot.rates);
+        if self.steering.rates.is_some() && self.core.gate().limits().rates() != hot.rates {
+            tracing::info!(
+                "an operator has set other rates: they hold until `sluice gate rate configured`"
+            );
+        }
+        self.core.reconfigure(now, hot);
+        self.steer(now);
+    }
+
+    fn steer(&mut self, now: Now) {
+        let rates = self.steering.rates.as_ref().unwrap_or(&self.configured);
+        self.core.steer(now, self.steering.pause.clone(), rates);
+    }
+
+    /// Of what this worker was told and what the broker has kept, the later holds: an order that could not be written
+    /// down, because the session was lost, is not forgotten.
+    pub(super) fn take_over(&mut self, now: Now, kept: Steering) {
+        if kept.at > self.steering.at {
+            tracing::info!(pause = ?kept.pause, rates = ?kept.rates, "what operators have set before is taken over");
+            self.steering = kept;
+            self.steer(now);
+        }
+    }
+
+    fn answer(&mut self, heard: Heard, now: Now, unwritten: Option<String>) {
+        let mut said = control::done(&heard.order.command);
+        if let Some(why) = unwritten {
+            said = format!(
+                "{said}; but it is not written down yet ({why}): another worker that takes over does not know of it"
+            );
+        }
+        let status = self.watch.status(&self.core, now).map(Box::new);
+        let _ = heard.reply.send(Answer { status, ..Answer::done(said) });
+    }
+}

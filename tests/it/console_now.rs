@@ -1,0 +1,217 @@
+//! What the pages Now and Batches say and order, on a real socket; no broker is needed, for the loop is played here.
+
+use std::time::Duration;
+
+use sluicegate::console::{self, Lane, Sample};
+use sluicegate::control::{Answer, Command, Heard, Order, done};
+use sluicegate::core::engine::{Upcoming, Waits};
+use sluicegate::http;
+use sluicegate::status::{Session, Status};
+use tokio::sync::{mpsc, watch};
+
+use crate::console::{client, lane, log_in, operator};
+
+/// A console in front of a lane whose loop is played by the test.
+struct Played {
+    base: String,
+    status: watch::Sender<Status>,
+    orders: mpsc::Receiver<Heard>,
+    /// Keeps the way to the loop open.
+    _way: watch::Sender<Option<mpsc::Sender<Heard>>>,
+    lane: Lane,
+}
+
+impl Played {
+    async fn new() -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let now = "2026-01-02T03:04:05Z".parse().unwrap();
+        let mut status = Status::starting("<b>lane", "worker-1", now);
+        status.session = Session::Active { since: now, server: "4.3.0".into() };
+        let (status, seen) = watch::channel(status);
+        let (sender, orders) = mpsc::channel(8);
+        let (way, told) = watch::channel(Some(sender));
+        let lane = Lane { status: seen, orders: told, ..lane() };
+        let listener = http::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = console::router(vec![lane.clone()], operator(), address).unwrap();
+        tokio::spawn(http::serve(listener, router, std::future::pending()));
+        Self { base: format!("http://{address}"), status, orders, _way: way, lane }
+    }
+
+    async fn get(&self, path: &str) -> (u16, String) {
+        let answer = client().get(format!("{}{path}", self.base)).send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    }
+
+    /// Posts a form of a session of its own.
+    async fn post(base: &str, path: &str, form: &str) -> (u16, String) {
+        let cookie = log_in(base).await;
+        let page = client().get(format!("{base}/audit")).header("cookie", &cookie);
+        let page = page.send().await.unwrap().text().await.unwrap();
+        let csrf = page.split("name=\"csrf\" value=\"").nth(1).unwrap().split('"').next().unwrap();
+        let post = client().post(format!("{base}{path}")).header("cookie", &cookie);
+        let answer = post.body(format!("csrf={csrf}&{form}")).send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    }
+
+    /// Answers the next order.
+    async fn answer(&mut self, answer: impl FnOnce(&Order) -> Answer) -> Order {
+        let next = tokio::time::timeout(Duration::from_secs(10), self.orders.recv());
+        let Heard { order, reply } = next.await.expect("an order soon").unwrap();
+        let _ = reply.send(answer(&order));
+        order
+    }
+}
+
+fn told(window: Vec<Upcoming>) -> Answer {
+    Answer { window: Some(window), ..Answer::done("") }
+}
+
+fn upcoming(name: &str, waits: Waits) -> Upcoming {
+    Upcoming {
+        run: uuid::Uuid::from_u128(7),
+        id: "17".into(),
+        name: name.into(),
+        source_server_id: "s-1".into(),
+        batch: Some("wave-7".into()),
+        priority: 42,
+        enqueued_at: None,
+        attempts: 1,
+        waits,
+        until: Some("2026-01-02T04:00:00Z".parse().unwrap()),
+    }
+}
+
+#[tokio::test]
+async fn the_page_tells_why_the_gate_is_shut_and_what_comes_next_whatever_it_is_called() {
+    let mut played = Played::new().await;
+    played.status.send_modify(|status| status.window.waiting = 1_234);
+    let base = played.base.clone();
+    let asked = tokio::spawn(async move { client().get(&base).send().await.unwrap().text().await });
+    let evil = "<script>alert(1)</script>\u{202e}";
+    let order = played.answer(|_| told(vec![upcoming(evil, Waits::Retry)])).await;
+    assert_eq!(order.command, Command::Window { first: None, run: None });
+    let page = asked.await.unwrap().unwrap();
+    assert!(
+        page.contains("The gate is shut") && page.contains("There is no session with the broker")
+    );
+    assert!(page.contains("the next try, at") && page.contains("The first 1 of 1,234"), "{page}");
+    assert!(!page.contains("<script>alert") && page.contains("⟨U+202E⟩"), "{page}");
+    assert!(!page.contains(" style="), "{page}");
+    // Somebody else who looks at once is told the same without another question to the loop.
+    let (code, again) = played.get("/").await;
+    assert!(code == 200 && again.contains("wave-7"));
+    assert!(played.orders.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn a_pause_needs_a_reason_and_says_who_gave_it() {
+    let mut played = Played::new().await;
+    let base = played.base.clone();
+    let (code, page) = Played::post(&base, "/gate/pause", "why=+").await;
+    assert!(code == 400 && page.contains("A pause needs a reason"), "{page}");
+    let posted =
+        tokio::spawn(async move { Played::post(&base, "/gate/pause", "why=storage+moves").await });
+    let order = played.answer(|order| Answer::done(done(&order.command))).await;
+    assert_eq!(
+        order,
+        Order { command: Command::Pause, by: "ada".into(), reason: Some("storage moves".into()) }
+    );
+    assert_eq!(posted.await.unwrap().0, 303);
+}
+
+#[tokio::test]
+async fn rates_are_read_and_nonsense_is_told() {
+    let mut played = Played::new().await;
+    let base = played.base.clone();
+    let (code, page) = Played::post(&base, "/gate/rate", "rates=fast").await;
+    assert!(code == 400 && page.contains("fast"), "{page}");
+    for (form, rates) in [
+        ("rates=2%2Fs,+60%2Fmin", Some(vec!["2/s".parse().unwrap(), "60/min".parse().unwrap()])),
+        ("rates=", None),
+    ] {
+        let base = base.clone();
+        let posted = tokio::spawn(async move { Played::post(&base, "/gate/rate", form).await });
+        let order = played.answer(|order| Answer::done(done(&order.command))).await;
+        assert_eq!(order.command, Command::Rate { rates });
+        assert_eq!(posted.await.unwrap().0, 303);
+    }
+}
+
+#[tokio::test]
+async fn a_priority_is_ordered_by_run_and_a_refusal_says_why() {
+    let mut played = Played::new().await;
+    let base = played.base.clone();
+    let (code, _) = Played::post(&base, "/window/priority", "run=7&priority=65536").await;
+    assert_eq!(code, 400);
+    let form = "run=00000000-0000-0000-0000-000000000007&priority=65535&why=board";
+    let posted = tokio::spawn(async move { Played::post(&base, "/window/priority", form).await });
+    let order = played.answer(|_| Answer::refused("it is in flight")).await;
+    let id = "00000000-0000-0000-0000-000000000007".to_owned();
+    assert_eq!(order.command, Command::Priority { id, priority: 65_535 });
+    assert_eq!((&*order.by, order.reason.as_deref()), ("ada", Some("board")));
+    let (code, page) = posted.await.unwrap();
+    assert!(code == 409 && page.contains("It keeps its priority: it is in flight."), "{page}");
+}
+
+#[tokio::test]
+async fn events_come_when_something_has_changed_and_only_then() {
+    let mut played = Played::new().await;
+    let url = format!("{}/events/now", played.base);
+    let mut events = client().get(url).send().await.unwrap();
+    let mut text = String::new();
+    while !text.contains("event: window") {
+        tokio::select! {
+            heard = played.orders.recv() => {
+                let _ = heard.unwrap().reply.send(told(vec![upcoming("web-1", Waits::Turn)]));
+            }
+            chunk = events.chunk() => {
+                text.push_str(std::str::from_utf8(&chunk.unwrap().unwrap()).unwrap());
+            }
+        }
+    }
+    for part in ["event: gate", "event: figures", "event: plots", "web-1"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    played.lane.hour.push(Sample {
+        at: "2026-01-02T03:04:05Z".parse().unwrap(),
+        made: 1.25,
+        allowed: Some(2.0),
+        well: 3,
+        failed: 1,
+        open: true,
+    });
+    let mut later = String::new();
+    while !later.contains("event: plots") {
+        tokio::select! {
+            heard = played.orders.recv() => {
+                let _ = heard.unwrap().reply.send(told(vec![upcoming("web-1", Waits::Turn)]));
+            }
+            chunk = events.chunk() => {
+                later.push_str(std::str::from_utf8(&chunk.unwrap().unwrap()).unwrap());
+            }
+        }
+    }
+    assert!(later.contains("1.25 lately") && later.contains("3 well, 1 not"), "{later}");
+    assert!(!later.contains("event: window"), "the window is as it was: {later}");
+    let (_, table) = played.get("/now/hour").await;
+    assert!(table.contains("1.25") && table.contains("100 %"), "{table}");
+}
+
+#[tokio::test]
+async fn batches_say_that_the_results_cannot_be_read() {
+    let played = Played::new().await;
+    let (code, page) = played.get("/batches").await;
+    assert!(code == 200 && page.contains("The results cannot be read now"), "{page}");
+    let (code, page) = played.get("/batches/one?batch=%3Cb%3E").await;
+    assert!(code == 200 && !page.contains("<b>"), "{page}");
+    assert_eq!(played.get("/batches/one").await.0, 404);
+}
+
+#[tokio::test]
+async fn a_lane_that_is_not_there_is_told() {
+    let played = Played::new().await;
+    for path in ["/?lane=x", "/now/hour?lane=x", "/batches?lane=x", "/window/one?lane=x&run=1"] {
+        assert_eq!(played.get(path).await.0, 404, "{path}");
+    }
+}
