@@ -51,8 +51,10 @@ pub(super) fn framed(
     content: &Markup,
 ) -> Markup {
     let several = console.places.len() > 1;
-    // What leads away from the dead letters still belongs to them.
+    // What a page leads to still belongs to it.
     let of = match title {
+        "Request" | "The last hour" => "Now",
+        "Batch" => "Batches",
         "Dead letter" | "Before anything moves" | "Order" => "Dead letters",
         title => title,
     };
