@@ -219,7 +219,7 @@ impl<D> Window<D> {
 
     /// At most so many whose turn has come, the most urgent first.
     pub fn first_ready(&self, most: usize) -> Vec<(&Job<D>, Place)> {
-        let lines = [&self.starting, &self.still, &self.looks];
+        let lines = [&self.posts.starting, &self.posts.still, &self.looks];
         let mut ranks: Vec<_> = lines.into_iter().flat_map(|line| line.iter().take(most)).collect();
         ranks.sort_unstable_by_key(|(rank, _)| **rank);
         self.jobs_of(ranks.into_iter().map(|(_, key)| *key).take(most))
@@ -229,7 +229,8 @@ impl<D> Window<D> {
     /// first.
     pub fn first_waiting(&self, most: usize) -> Vec<(&Job<D>, Place)> {
         let swept = self.swept.values().copied();
-        let copies = self.copies.values().flatten().copied();
+        let copies = self.copies.values();
+        let copies = copies.flat_map(|of| of.starting.values().chain(of.still.values())).copied();
         let timed = self.until.iter().map(|(_, key)| *key);
         self.jobs_of(swept.chain(copies).chain(timed).take(most))
     }
