@@ -35,7 +35,7 @@ async fn a_second_reviewer_waits_and_is_told_for_whom() {
         let attend = move |_: Progress| {
             let _ = begun.take().map(|begun| begun.send(()));
             let _ = tokio::task::block_in_place(|| wait.recv());
-            false
+            true
         };
         elsewhere.act(&Filter::ids(["r0"]), &Order::Discard, &by, attend).await
     });
