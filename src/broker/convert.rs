@@ -136,6 +136,9 @@ pub(crate) fn dead_letter(
     queues: &Queues,
 ) -> Outgoing {
     let mut headers = kept_headers(original);
+    // The mark is of one copy of one run. A replay with it would pass for a redelivery of what has ended, and what
+    // has ended is only acknowledged when it comes back.
+    headers.remove(&short(header::REPRIORITISED));
     headers.insert(short(REQUEST_ID), long(&request.id));
     for (name, text) in results::dead_letter_headers(ending) {
         headers.insert(short(name), long(&text));
@@ -266,6 +269,13 @@ mod tests {
         };
         assert!(with("x-acquired-count", 1) && with("x-delivery-count", 3));
         assert!(!with("x-acquired-count", 0) && !with("x-sluice-row", 7));
+    }
+
+    #[test]
+    fn the_mark_of_a_copy_says_that_it_was_out_before() {
+        let marked = with_headers(&[(header::REPRIORITISED, AMQPValue::Boolean(true))]);
+        assert!(was_out(&marked) && kept_headers(&marked).len() == 1);
+        assert!(!was_out(&with_headers(&[(header::PRIORITY, AMQPValue::LongInt(9))])));
     }
 
     #[test]

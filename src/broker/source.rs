@@ -223,8 +223,10 @@ async fn republish(
     act: &Act,
 ) -> Result<(), SessionLost> {
     let queues = &options.queues;
+    // The audit first: nothing moves that is not in it.
+    held.on.publisher.publish(vec![audit::message(act, queues)]).await?;
     let copy = convert::reprioritised(&held.properties, body(held)?, priority, queues);
-    publish_then_ack(options, held, vec![copy, audit::message(act, queues)]).await
+    publish_then_ack(options, held, vec![copy]).await
 }
 
 /// Publishes what became of a request.

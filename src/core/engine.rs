@@ -174,6 +174,8 @@ pub struct Core<D> {
     linger: Linger,
     shut: Option<Shut>,
     settling: usize,
+    /// Of these, what is published anew with another priority.
+    moving: usize,
     calling: usize,
     /// Given back, and not here again yet.
     away: Away,
@@ -210,6 +212,7 @@ impl<D> Core<D> {
             linger: Linger::Idle,
             shut: None,
             settling: 0,
+            moving: 0,
             calling: 0,
             away: Away::default(),
             hours: schedule::Watch::default(),

@@ -111,7 +111,22 @@ fn with_a_full_window_a_request_is_not_sent_behind_the_rest_of_the_queue() {
     bench.deliver(request("s0", "a"), false);
     bench.deliver(Request { priority: 7, ..request("s1", "a") }, false);
     assert_eq!(raise(&mut bench, "a@s0", 5), Err(Kept::Full));
-    assert_eq!(raise(&mut bench, "a@s1", 5), Ok(7), "lowered, it belongs behind");
+    assert_eq!(raise(&mut bench, "a@s1", 5), Err(Kept::Full), "lowered, it may still be the first");
+}
+
+#[test]
+fn only_so_many_move_at_once() {
+    let mut bench = paused();
+    for n in 0..=64 {
+        bench.deliver(request(&format!("s{n}"), "a"), false);
+    }
+    for n in 0..64 {
+        raise(&mut bench, &format!("a@s{n}"), 5).unwrap();
+    }
+    assert_eq!(raise(&mut bench, "a@s64", 5), Err(Kept::Busy));
+    let (job, _) = expect_move(&mut bench);
+    bench.core.republished(job);
+    assert!(raise(&mut bench, "a@s64", 5).is_ok());
 }
 
 #[test]

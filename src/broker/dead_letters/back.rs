@@ -6,15 +6,15 @@ use futures_util::future::try_join_all;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::{Attend, IN_FLIGHT, Progress, Review, ReviewError};
+use super::{Attend, IN_FLIGHT, Progress, Review, ReviewError, to_the_end};
 use crate::broker::audit::{self, Acts};
 use crate::broker::publisher::Outgoing;
 use crate::broker::tool::Tool;
 use crate::review::audit::{Act, Action, By, Undoable};
 use crate::review::{Letter, Parcel};
 
-/// Messages that belong together: an act and the letter that it puts into the queue.
-type Pair = Vec<Outgoing>;
+/// Messages that belong together: the letter that is put into the queue, and the act that says so.
+type Pair = (Outgoing, Outgoing);
 
 impl Review {
     /// The acts that can be undone, were not yet, and are `wanted`: of each letter the newest, for an older one was
@@ -61,7 +61,7 @@ impl Review {
                 undoes: Some(act.id),
                 ..Act::new(Action::Restore, by, Timestamp::now())
             };
-            pairs.push(vec![audit::message(&undo, &self.queues), self.letter_message(before)]);
+            pairs.push((self.letter_message(before), audit::message(&undo, &self.queues)));
             if pairs.len() == IN_FLIGHT {
                 going = put(&tool, &mut pairs, &mut progress, attend).await?;
             }
@@ -72,11 +72,17 @@ impl Review {
         Ok(progress)
     }
 
-    /// Undoes all that are named, by the act's id or the letter's (8 characters at least); which ones that were.
+    /// Undoes all that are named, by the act's id or the letter's (8 characters at least); which ones that were. It goes
+    /// to its end when nobody waits for it any more.
     ///
     /// # Errors
     /// None of them can be undone, or the broker is out of reach.
     pub async fn restore(&self, named: &[String], by: &By) -> Result<Vec<Act>, ReviewError> {
+        let (review, named, by) = (self.clone(), named.to_vec(), by.clone());
+        to_the_end(async move { review.restore_now(&named, &by).await }).await
+    }
+
+    async fn restore_now(&self, named: &[String], by: &By) -> Result<Vec<Act>, ReviewError> {
         let acts = self.undoable(|act| act.is_named(named)).await?;
         if acts.is_empty() {
             return Err(ReviewError::Nothing(
@@ -111,7 +117,7 @@ impl Review {
                 cause: Some(letter.cause.in_a_line()),
                 ..Act::new(Action::Import, by, Timestamp::now())
             };
-            pairs.push(vec![audit::message(&act, &self.queues), self.letter_message(&parcel)]);
+            pairs.push((self.letter_message(&parcel), audit::message(&act, &self.queues)));
             if pairs.len() == IN_FLIGHT {
                 going = put(&tool, &mut pairs, &mut progress, attend).await?;
             }
@@ -122,7 +128,8 @@ impl Review {
     }
 }
 
-/// Publishes all of `pairs` at once and waits for their confirms; whether to go on.
+/// Publishes all of `pairs` at once and waits for their confirms; whether to go on. Of each the letter first: an act
+/// without its letter would say that nothing is left to be undone, a letter without its act is there once more.
 async fn put(
     tool: &Tool,
     pairs: &mut Vec<Pair>,
@@ -130,7 +137,10 @@ async fn put(
     attend: &mut dyn Attend,
 ) -> Result<bool, ReviewError> {
     let count = pairs.len();
-    let all = pairs.drain(..).map(|pair| tool.publisher.publish(pair));
+    let all = pairs.drain(..).map(async |(letter, act)| {
+        tool.publisher.publish(vec![letter]).await?;
+        tool.publisher.publish(vec![act]).await
+    });
     let lost = |why| ReviewError::Lost { progress: *progress, why };
     try_join_all(all).await.map_err(lost)?;
     progress.moved += count;

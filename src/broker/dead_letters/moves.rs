@@ -230,7 +230,10 @@ fn again(letter: &Letter, before: &Parcel, body: bytes::Bytes, now: Timestamp) -
     let old = past.len().saturating_sub(MOST_PAST);
     // Texts, numbers and times: nothing of it can fail to be written.
     let past = serde_json::to_string(&past.split_off(old)).unwrap_or_default();
-    headers.retain(|name, _| !results::header::ALL.contains(&name.as_str()) && name != REQUEST_ID);
+    headers.retain(|name, _| {
+        let name = name.as_str();
+        !results::header::ALL.contains(&name) && name != REQUEST_ID && name != header::REPRIORITISED
+    });
     headers.insert(PAST.into(), past.into());
     headers.insert(header::REPLAY.into(), (letter.replay.saturating_add(1)).to_string().into());
     // A deadline that has passed would end it at once, which is not what a reviewer means by sending it again.

@@ -32,7 +32,10 @@ impl<D> Core<D> {
         for step in steps {
             match step {
                 Step::Settle(job, ending) => self.void_settlement(&job, ending),
-                Step::Republish(..) => self.settling -= 1,
+                Step::Republish(..) => {
+                    self.settling -= 1;
+                    self.moving -= 1;
+                }
                 Step::Acknowledge(_) | Step::GiveBack(_) => {}
                 step => self.steps.push_back(step),
             }

@@ -8,6 +8,9 @@ use super::{Core, Step};
 use crate::core::request::{Doubt, Job, Run};
 use crate::core::time::Now;
 
+/// How many may be on their way at once: each has its body in memory until the broker has confirmed it.
+const MOST: usize = 64;
+
 /// Why a request keeps its priority.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Kept {
@@ -27,6 +30,8 @@ pub enum Kept {
         "the window is full: published anew, the request would come back behind what is still in the queue; enlarge window.size, or wait until the queue is shorter"
     )]
     Full,
+    #[error("{MOST} requests are being moved already; try again in a moment")]
+    Busy,
     #[error("there is no session with the broker")]
     NoSession,
     #[error("the broker is in an alarm and takes no messages; try again when that has ended")]
@@ -63,6 +68,9 @@ impl<D> Core<D> {
         if self.gate.is_blocked() {
             return Err(Kept::Blocked);
         }
+        if self.moving >= MOST {
+            return Err(Kept::Busy);
+        }
         let run = wanted.parse().ok().map(Run);
         let is = |job: &Job<D>| Some(job.request.run) == run || *job.request.id == *wanted;
         let key = match self.window.keys_where(is)[..] {
@@ -84,7 +92,7 @@ impl<D> Core<D> {
             return Err(Kept::Same);
         }
         let out = self.calling + self.settling;
-        if priority > before && self.window.len() + out >= self.settings.window {
+        if self.window.len() + out >= self.settings.window {
             return Err(Kept::Full);
         }
         let rank = self.window.rank_with(now, key, priority);
@@ -96,6 +104,7 @@ impl<D> Core<D> {
         }
         self.carried.insert(run, (job.progress.clone(), true));
         self.settling += 1;
+        self.moving += 1;
         self.steps.push_back(Step::Republish(job, priority));
         Ok(moved)
     }
@@ -104,5 +113,6 @@ impl<D> Core<D> {
     #[allow(clippy::needless_pass_by_value)]
     pub fn republished(&mut self, _job: Job<D>) {
         self.settling -= 1;
+        self.moving -= 1;
     }
 }

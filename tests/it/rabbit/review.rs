@@ -127,6 +127,46 @@ async fn what_is_replayed_arrives_unchanged_as_a_new_run_with_its_past() {
     }
 }
 
+/// A copy that was given another priority is marked, and is taken as delivered before. With the mark, a replay that was
+/// wanted twice would be acknowledged as what has ended already.
+#[tokio::test]
+async fn neither_a_dead_letter_nor_its_replay_keeps_the_mark_of_a_copy() {
+    const MARK: &str = "x-sluice-reprioritised";
+    let lane = Lane::new(&Node::shared(), QueueType::Quorum);
+    let mut broker = lane.start("w1");
+    opened(&mut broker).await;
+    let client = lane.client().await;
+    let mut headers = FieldTable::default();
+    headers.insert(MARK.into(), AMQPValue::Boolean(true));
+    let marked = BasicProperties::default().with_headers(headers);
+    client.publish(&lane.queues.requests(), &request_body(1), marked.clone()).await;
+    let job = arrived(&mut broker).await;
+    assert!(matches!(broker.settle(job, ending(Outcome::Rejected)).await.2, Settled::Done));
+    broker.leave(Vec::new()).await;
+    client.wait_for_depth(&lane.queues.dead_letters(), 1).await;
+    let letter = client.take(&lane.queues.dead_letters()).await.unwrap();
+    assert_eq!(letter.header(MARK), None);
+    // Older letters, and those that the broker itself has moved, may have it.
+    client.publish(&lane.queues.dead_letters(), &request_body(1), marked).await;
+    client.wait_for_depth(&lane.queues.dead_letters(), 1).await;
+    let everything = Filter::default();
+    let done = review(&lane).act(&everything, &Order::Replay, &by("ada"), |_| true).await.unwrap();
+    assert_eq!(done.moved, 1);
+    let mut again = client
+        .channel
+        .basic_consume(
+            lane.queues.requests().as_str().into(),
+            "".into(),
+            BasicConsumeOptions::default(),
+            FieldTable::default(),
+        )
+        .await
+        .unwrap();
+    let replayed = again.next().await.unwrap().unwrap();
+    let headers = replayed.properties.headers().as_ref().unwrap().inner();
+    assert!(headers.contains_key("x-sluice-replay") && !headers.contains_key(MARK), "{headers:?}");
+}
+
 #[tokio::test]
 async fn a_group_is_mended_in_one_step_after_all_of_it_was_tried() {
     let lane = Lane::new(&Node::shared(), QueueType::Quorum);
