@@ -241,7 +241,7 @@ fn failures(one: &Progress, letters: &str) -> Markup {
                     tbody { @for result in failed.iter().take(ROWS) {
                         tr {
                             td { bdi { (visible(&failure_line(result))) } }
-                            td { (result.outcome.as_str()) }
+                            td.word { (result.outcome.as_str()) }
                             td.wide { (ago(result.settled_at)) }
                         }
                     } }
