@@ -1,9 +1,8 @@
 //! `sluice dead-letters replay` and `discard`: send letters again as they are, or take them out.
 
 use super::super::{Exit, Failure, World};
-use super::ask::{Yes, describe};
-use super::selection::Chosen;
-use super::{Desk, Place, Who, bulk, letters};
+use super::ask::describe;
+use super::{Common, Desk, bulk, letters};
 use crate::broker::dead_letters::{Found, Order};
 use crate::review::Filter;
 
@@ -26,21 +25,6 @@ Example: sluice dead-letters discard --batch rehearsal --why 'it was a rehearsal
 pub(super) struct Discard {
     #[command(flatten)]
     common: Common,
-}
-
-#[derive(Debug, clap::Args)]
-struct Common {
-    #[command(flatten)]
-    which: Chosen,
-    #[command(flatten)]
-    place: Place,
-    #[command(flatten)]
-    who: Who,
-    #[command(flatten)]
-    yes: Yes,
-    /// As JSON on stdout
-    #[arg(long)]
-    json: bool,
 }
 
 pub(super) fn replay(args: &Replay, world: &World) -> Result<Exit, Failure> {

@@ -7,9 +7,8 @@ use bytes::Bytes;
 
 use super::super::{Exit, Failure, World, print};
 use super::act::exactly;
-use super::ask::{Yes, describe};
-use super::selection::Chosen;
-use super::{Desk, Place, Who, bulk, editor, json, letters, show};
+use super::ask::describe;
+use super::{Common, Desk, bulk, editor, json, letters, show};
 use crate::broker::dead_letters::{Found, Order, Preview, Progress, Snapshot};
 use crate::console::text::one_line;
 use crate::review::edit::{Change, Edit};
@@ -26,37 +25,28 @@ Example: sluice dead-letters edit --cause SMS.1204 --set target_server.disks.0.s
          sluice dead-letters edit 0d6c3a5e")]
 pub(super) struct Args {
     #[command(flatten)]
-    which: Chosen,
+    common: Common,
     /// Set a field of all: target_server.name=web-1; remove one: tags!
     #[arg(long, value_name = "FIELD=VALUE")]
     set: Vec<String>,
     /// Only show what would change; as JSON with --json
     #[arg(long)]
     dry_run: bool,
-    #[command(flatten)]
-    place: Place,
-    #[command(flatten)]
-    who: Who,
-    #[command(flatten)]
-    yes: Yes,
-    /// As JSON on stdout
-    #[arg(long)]
-    json: bool,
 }
 
 pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
     if !args.dry_run {
-        args.yes.can_be_asked(world)?;
+        args.common.yes.can_be_asked(world)?;
     }
-    let filter = args.which.filter()?;
+    let filter = args.common.which.filter()?;
     let changes: Result<Vec<Change>, _> = args.set.iter().map(|text| Change::parse(text)).collect();
     let changes = changes.map_err(Failure::usage)?;
-    let desk = Desk::open(&args.place, world)?;
+    let desk = Desk::open(&args.common.place, world)?;
     let snapshot = desk.look()?;
-    let selected = args.which.selection.of(&snapshot, &filter)?;
+    let selected = args.common.which.selection.of(&snapshot, &filter)?;
     if selected.is_empty() {
         eprintln!("no dead letter meets these conditions");
-        return Ok(bulk::report("mended and replayed", Progress::default(), args.json));
+        return Ok(bulk::report("mended and replayed", Progress::default(), args.common.json));
     }
     let edit = if changes.is_empty() {
         let Some(body) = in_editor(&selected, &desk, args, world)? else {
@@ -74,15 +64,15 @@ pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
     if args.dry_run {
         return Ok(Exit::Done);
     }
-    if !args.yes.confirmed(&format!("mend and replay {many}?")) {
+    if !args.common.yes.confirmed(&format!("mend and replay {many}?")) {
         return Ok(Exit::NotAllWell);
     }
-    let (exactly, by, order) = (exactly(&selected), args.who.by(world), Order::Edit(edit));
+    let (exactly, by, order) = (exactly(&selected), args.common.who.by(world), Order::Edit(edit));
     drop(snapshot);
     let progress = bulk::run(&desk, world, "mending", |attendant| {
         desk.review.act(&exactly, &order, &by, attendant)
     })?;
-    Ok(bulk::report("mended and replayed", progress, args.json))
+    Ok(bulk::report("mended and replayed", progress, args.common.json))
 }
 
 /// The new body of the one letter, if it was changed.
@@ -101,7 +91,7 @@ fn in_editor(
     let body = found
         .body()
         .map_err(|e| Failure::usage(format!("the temporary file cannot be read: {e}")))?;
-    editor::edit(&found.letter, &body, &desk.review.rules, args.yes.is_given(), world)
+    editor::edit(&found.letter, &body, &desk.review.rules, args.common.yes.is_given(), world)
 }
 
 /// Shows what would change; whether all would be valid.
@@ -116,7 +106,7 @@ fn preview(
         .preview(&exactly(selected), edit, &desk.review.rules)
         .map_err(|e| Failure::usage(format!("the temporary file cannot be read: {e}")))?;
     let invalid: Vec<&Preview> = previews.iter().filter(|one| !is_valid(one)).collect();
-    if args.dry_run && args.json {
+    if args.dry_run && args.common.json {
         print(&json(&previews));
         return Ok(invalid.is_empty());
     }

@@ -58,6 +58,23 @@ enum Command {
     Audit(audit::Args),
 }
 
+/// What is moved, by whom, and whether to ask first: of every command that moves letters.
+#[derive(Debug, clap::Args)]
+#[group(skip)]
+struct Common {
+    #[command(flatten)]
+    which: selection::Chosen,
+    #[command(flatten)]
+    place: Place,
+    #[command(flatten)]
+    who: Who,
+    #[command(flatten)]
+    yes: ask::Yes,
+    /// As JSON on stdout
+    #[arg(long)]
+    json: bool,
+}
+
 /// Where the letters are, and how long to wait for another reviewer.
 #[derive(Debug, clap::Args)]
 #[group(skip)]

@@ -3,9 +3,7 @@
 use std::collections::HashSet;
 
 use super::super::{Exit, Failure, World};
-use super::ask::Yes;
-use super::selection::Chosen;
-use super::{Desk, Place, Who, bulk, failure, letters, local};
+use super::{Common, Desk, bulk, failure, letters, local};
 use crate::broker::dead_letters::Progress;
 use crate::console::text::one_line;
 use crate::contract::Rules;
@@ -23,30 +21,21 @@ Example: sluice dead-letters restore 0d6c3a5e
          sluice dead-letters restore --since 10m --why 'the wrong cause'")]
 pub(super) struct Args {
     #[command(flatten)]
-    which: Chosen,
-    #[command(flatten)]
-    place: Place,
-    #[command(flatten)]
-    who: Who,
-    #[command(flatten)]
-    yes: Yes,
-    /// As JSON on stdout
-    #[arg(long)]
-    json: bool,
+    common: Common,
 }
 
 pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
-    args.yes.can_be_asked(world)?;
-    let filter = args.which.filter()?;
-    let desk = Desk::open(&args.place, world)?;
+    args.common.yes.can_be_asked(world)?;
+    let filter = args.common.which.filter()?;
+    let desk = Desk::open(&args.common.place, world)?;
     let wanted = |act: &Act| is_wanted(act, &filter, &desk.review.rules);
     let acts =
         desk.runtime.block_on(desk.review.undoable(wanted)).map_err(|error| failure(&error))?;
     if acts.is_empty() {
         let why = "nothing of that can be undone: discards and edits can, once, as long as the audit keeps them";
-        if args.which.selection.ids.is_empty() {
+        if args.common.which.selection.ids.is_empty() {
             eprintln!("{why}");
-            return Ok(bulk::report("restored", Progress::default(), args.json));
+            return Ok(bulk::report("restored", Progress::default(), args.common.json));
         }
         return Err(Failure::usage(why));
     }
@@ -57,16 +46,16 @@ pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
     if acts.len() > NAMED {
         eprintln!("  and {} more", acts.len() - NAMED);
     }
-    if !args.yes.confirmed(&format!("put back {}?", letters(acts.len()))) {
+    if !args.common.yes.confirmed(&format!("put back {}?", letters(acts.len()))) {
         return Ok(Exit::NotAllWell);
     }
     let ids: HashSet<_> = acts.iter().map(|act| act.id).collect();
-    let by = args.who.by(world);
+    let by = args.common.who.by(world);
     let progress = bulk::run(&desk, world, "restoring", |mut attendant| {
         let (review, ids, by) = (&desk.review, &ids, &by);
         async move { review.undo(ids, by, &mut attendant).await }
     })?;
-    Ok(bulk::report("restored", progress, args.json))
+    Ok(bulk::report("restored", progress, args.common.json))
 }
 
 /// The time is that of the act; everything else is about the letter as it was.

@@ -12,6 +12,7 @@ use sluicegate::core::Outcome;
 use sluicegate::core::gate::Reason;
 use sluicegate::review::audit::{Act, Action};
 
+use crate::rabbit::failover;
 use crate::support::proxy::{Door, How, Proxy};
 use crate::support::rabbit::{Lane, Node, SOON};
 use crate::support::rig::{Rig, Running, Setup, body, order, outcomes, publish};
@@ -107,11 +108,8 @@ async fn a_pause_over_the_broker_is_audited_and_outlives_a_crash_and_a_restart()
 async fn an_order_that_could_not_be_written_down_is_obeyed_and_written_later() {
     let node = Node::shared();
     let real = Lane::new(&node, QueueType::Quorum);
-    let uri: lapin::uri::AMQPUri = node.url.parse().unwrap();
-    let proxy = Proxy::start(([127, 0, 0, 1], uri.authority.port).into()).await;
-    let mut through = real.clone();
-    through.settings =
-        Lane::at(&format!("amqp://guest:guest@{}/%2f", proxy.address), QueueType::Quorum).settings;
+    let proxy = Proxy::start(failover::address_of(&node.url)).await;
+    let through = real.through(&failover::through(&node.url, &proxy));
     let rig = Rig::new(real).await;
     let setup = Setup::quick(&[]);
     let mut worker = rig.start_on(&through, &setup);

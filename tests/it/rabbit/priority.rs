@@ -10,6 +10,7 @@ use sluicegate::core::Outcome;
 use sluicegate::core::engine::{Upcoming, Waits};
 use sluicegate::review::audit::{Act, Action};
 
+use crate::rabbit::failover;
 use crate::support::proxy::{How, Proxy};
 use crate::support::rabbit::{Lane, Node, SOON};
 use crate::support::rig::{Rig, Running, Setup, body, order, outcomes, publish};
@@ -104,11 +105,8 @@ async fn a_priority_is_honoured_audited_and_outlives_the_worker_and_the_body_sta
 async fn a_session_cut_at_any_moment_of_many_changes_loses_nothing_and_creates_nothing_twice() {
     let node = Node::shared();
     let real = Lane::new(&node, QueueType::Quorum);
-    let uri: lapin::uri::AMQPUri = node.url.parse().unwrap();
-    let proxy = Proxy::start(([127, 0, 0, 1], uri.authority.port).into()).await;
-    let mut through = real.clone();
-    through.settings =
-        Lane::at(&format!("amqp://guest:guest@{}/%2f", proxy.address), QueueType::Quorum).settings;
+    let proxy = Proxy::start(failover::address_of(&node.url)).await;
+    let through = real.through(&failover::through(&node.url, &proxy));
     let rig = Rig::new(real).await;
     let setup = Setup::quick(&["100/s"]);
     let mut worker = rig.start_on(&through, &setup);
