@@ -71,7 +71,7 @@ fn every_header_is_described() {
     };
     let (of_request, of_letter) = (headers("request"), headers("deadLetter"));
     let request = constants(include_str!("../../src/intake.rs"));
-    let letter = constants(include_str!("../../src/results.rs"));
+    let letter = constants(include_str!("../../src/results/letter.rs"));
     assert!(request.contains(&intake::header::AGAIN) && letter.contains(&results::header::HISTORY));
     assert_eq!(letter.len(), results::header::ALL.len(), "{letter:?}");
     for name in request.iter().filter(|name| **name != intake::header::PREFIX) {
