@@ -107,7 +107,7 @@ async fn a_server_that_repeats_the_token_does_not_get_it_into_a_fault() {
     ] {
         let server = Server::always(reply).await;
         let posted = post(&client(&server.url())).await;
-        assert!(!format!("{posted:?}").contains("4711"), "{posted:?}");
+        assert!(!format!("{posted:?}").contains("tok-4711"), "{posted:?}");
     }
 }
 
