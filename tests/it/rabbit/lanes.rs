@@ -1,8 +1,10 @@
 //! Several accounts in one process: `sluice run -c a.toml -c b.toml`, and what one lane's trouble does to the other.
+//!
+//! `SLUICE_FLOOD=100000` is the whole flood; `SLUICE_CHAOS_BINARY` names another program to measure, such as a release.
 
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
@@ -10,6 +12,7 @@ use sluicegate::broker::settings::QueueType;
 use sluicegate::sandbox::Account;
 use sluicegate::status::Status;
 
+use crate::support::process::sluice;
 use crate::support::rabbit::{Lane, Node, SOON};
 use crate::support::rig::{Rig, body, properties, publish};
 
@@ -29,8 +32,8 @@ impl Drop for Worker {
 impl Worker {
     fn start(lanes: &[(&str, &Rig, &str)], dir: &std::path::Path) -> Self {
         let http = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sluice"));
-        command.env_clear().arg("run").stdout(Stdio::null()).stderr(Stdio::null());
+        let mut command = sluice();
+        command.arg("run").stdout(Stdio::null()).stderr(Stdio::null());
         for (name, rig, limits) in lanes {
             let path = dir.join(format!("{name}.toml"));
             let url = rig.lane.settings.urls().unwrap().iter().next().unwrap().expose().to_owned();

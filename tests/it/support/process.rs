@@ -71,6 +71,14 @@ pub(crate) struct Process {
     pub(crate) log: PathBuf,
 }
 
+/// The program that was built, or the one that `SLUICE_CHAOS_BINARY` names, such as a release; without any variables.
+pub(crate) fn sluice() -> Command {
+    let built = || env!("CARGO_BIN_EXE_sluice").into();
+    let mut command = Command::new(std::env::var_os("SLUICE_CHAOS_BINARY").unwrap_or_else(built));
+    command.env_clear();
+    command
+}
+
 impl Process {
     /// Its configuration and its log lie in `dir`, under `name`; a log that is there already is continued.
     pub(crate) fn start(spec: &Spec, dir: &Path, name: &str) -> Self {
@@ -78,10 +86,7 @@ impl Process {
         std::fs::write(&config, spec.toml()).unwrap();
         let log = dir.join(format!("{name}.log"));
         let told = File::options().create(true).append(true).open(&log).unwrap();
-        // scripts/chaos can be given another one, such as a release.
-        let built = || env!("CARGO_BIN_EXE_sluice").into();
-        let child = Command::new(std::env::var_os("SLUICE_CHAOS_BINARY").unwrap_or_else(built))
-            .env_clear()
+        let child = sluice()
             .args(["run", "-c"])
             .arg(&config)
             .stdin(Stdio::null())
