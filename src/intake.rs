@@ -70,36 +70,55 @@ const QUOTED: usize = 80;
 /// Reads a message. Never panics, and looks at the body once for its digest and once for its contents.
 pub fn read(message: &Message, rules: &Rules) -> Intake {
     let digest: [u8; 32] = Sha256::digest(&message.body).into();
-    caught(message, &digest, || read_all(message, digest, rules))
+    caught(|| read_all(message, digest, rules))
+        .unwrap_or_else(|text| unreadable(message, &digest, text))
 }
 
-/// The one place where a panic of reading is caught: it belongs to the message, not to the lane that it came on.
-fn caught(message: &Message, digest: &[u8; 32], read: impl FnOnce() -> Intake) -> Intake {
-    std::panic::catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|panic| {
-        let text = bug::text(&*panic);
-        let id = id_of(message, digest);
-        tracing::error!(request.id = &*id, panic = %text, "reading a message panicked: this is a bug in sluice");
-        unreadable(message, digest, id, text)
+/// Reads with `read` what may know more of the message than `message` does.
+///
+/// # Errors
+/// It panicked: what is known without it.
+pub(crate) fn guarded<T>(
+    message: &Message,
+    read: impl FnOnce(&Message) -> T,
+) -> Result<T, Box<Intake>> {
+    caught(|| read(message)).map_err(|text| {
+        let digest: [u8; 32] = Sha256::digest(&message.body).into();
+        Box::new(unreadable(message, &digest, text))
     })
 }
 
-/// What is known without reading.
-fn unreadable(message: &Message, digest: &[u8; 32], id: Box<str>, text: String) -> Intake {
+/// The one place where a panic of reading is caught: it belongs to the message, not to the lane that it came on.
+fn caught<T>(read: impl FnOnce() -> T) -> Result<T, String> {
+    std::panic::catch_unwind(AssertUnwindSafe(read)).map_err(|panic| bug::text(&*panic))
+}
+
+/// What is known without the body: the headers are read once more, each for itself, as far as they can be. The batch
+/// and the number of the replay are what a reviewer, a planner and the result go by.
+fn unreadable(message: &Message, digest: &[u8; 32], text: String) -> Intake {
+    let id = id_of(message, digest);
+    tracing::error!(request.id = &*id, panic = %text, "reading a message panicked: this is a bug in sluice");
+    let mut headers = Headers { texts: &message.headers, violations: Vec::new() };
+    let batch = caught(|| headers.batch()).ok().flatten();
+    let row = caught(|| headers.parsed(header::ROW, "")).ok().flatten();
+    let replay = caught(|| headers.parsed(header::REPLAY, "")).ok().flatten().unwrap_or(0);
+    let enqueued_at = caught(|| headers.parsed(header::ENQUEUED_AT, "")).ok().flatten();
+    let enqueued_at = enqueued_at.or(message.timestamp);
     let request = Request {
-        run: Run::of(&id, digest, message.timestamp, 0),
+        run: Run::of(&id, digest, enqueued_at, replay),
         id,
         name: Box::default(),
         source_server_id: Box::default(),
         target_vm_id: None,
         project_id: Box::default(),
         region_id: Box::default(),
-        batch: None,
-        row: None,
+        batch,
+        row,
         priority: 1,
-        enqueued_at: message.timestamp,
+        enqueued_at,
         not_before: None,
         deadline: None,
-        replay: 0,
+        replay,
         again: false,
         starts: true,
         trace: None,
@@ -428,18 +447,33 @@ mod tests {
 
     #[test]
     fn a_panic_while_reading_is_this_messages_alone_and_keeps_its_identity() {
+        let headers = [
+            (header::REPLAY, "1"),
+            (header::BATCH, "wave-7"),
+            (header::ROW, "3"),
+            (header::PRIORITY, "?"),
+        ];
         let message = Message {
             message_id: Some("17".into()),
             timestamp: Timestamp::from_second(1_700_000_000).ok(),
-            ..message(&[(header::REPLAY, "1")])
+            ..message(&headers)
         };
-        let intake = caught(&message, &[7; 32], || panic!("at byte {}", 3));
+        let panicked = |_: &Message| -> Intake { panic!("at byte {}", 3) };
+        let intake = guarded(&message, panicked).unwrap_err();
         assert_eq!(intake.bug.as_deref(), Some("at byte 3"));
-        assert_eq!(&*intake.request.id, "17");
-        assert_eq!(intake.request.enqueued_at, message.timestamp);
-        assert_eq!(intake.request.bytes, 2);
         assert!(intake.violations[0].found.contains("at byte 3"), "a reviewer is told too");
-        assert!(read(&message, &Rules::default()).bug.is_none());
+        let read = read(&message, &Rules::default());
+        assert!(read.bug.is_none());
+        let known = |intake: &Intake| {
+            let Request { run, id, batch, row, replay, enqueued_at, bytes, .. } = &intake.request;
+            (*run, id.clone(), batch.clone(), *row, *replay, *enqueued_at, *bytes)
+        };
+        assert_eq!(
+            known(&intake),
+            known(&read),
+            "the same run, batch and replay as if it had been read"
+        );
+        assert_eq!((intake.request.batch.as_deref(), intake.request.replay), (Some("wave-7"), 1));
     }
 
     #[test]

@@ -26,6 +26,8 @@ pub struct Around {
     pub queues: Option<status::Queues>,
     /// Bytes of the bodies held, in memory and in the temporary file.
     pub window_bytes: u64,
+    /// Bodies that the temporary file did not take so far.
+    pub spill_failures: u64,
     /// When the API's token ends, where that is known.
     pub token_expiry: Option<Timestamp>,
 }
@@ -84,6 +86,7 @@ impl<F: Fn() -> Around> Observer<F> {
         let taken = u32::try_from(running.taken()).unwrap_or(u32::MAX);
         self.metrics.set_running(taken);
         self.metrics.set_window(window, around.window_bytes, oldest);
+        self.metrics.set_spill_failures(around.spill_failures);
         self.metrics.set_gate(gate.open);
         self.metrics.set_rate(made, allowed);
         self.metrics.set_token_expiry(around.token_expiry);

@@ -63,6 +63,9 @@ pub enum Session {
         since: Timestamp,
         /// RabbitMQ's version.
         server: String,
+        /// Exchanges and queues whose arguments the broker's user may not compare.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        unchecked: Vec<String>,
     },
 }
 

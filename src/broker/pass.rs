@@ -191,7 +191,10 @@ impl<'a> Pass<'a> {
             }
             known.insert(letter.id, self.entries.len());
             let tags = vec![delivery.delivery_tag];
-            self.entries.push(Entry { letter, body: terms.spill.keep(body), parcel, tags });
+            let body = terms.spill.keep(body).map_err(|error| {
+                SessionLost(format!("reading dead letters: no place for their bodies: {error}"))
+            })?;
+            self.entries.push(Entry { letter, body, parcel, tags });
         }
         self.left = self.left.saturating_sub(self.held);
         Ok(())

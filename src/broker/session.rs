@@ -22,7 +22,7 @@ use super::link::{Consuming, Link, SessionLost};
 use super::publisher::Publisher;
 use super::settings::Queues;
 use super::steer::Control;
-use super::taker::{Taken, Taker};
+use super::taker::{NotTaken, Taken, Taker};
 use super::topology;
 use super::version::Version;
 use super::{ANSWER, within};
@@ -88,13 +88,15 @@ impl Connections {
         }
     }
 
-    /// Waits until this worker is the active one; `standby` is told when another one is.
+    /// Waits until this worker is the active one; `standby` is told when another one is. Unless it `is_known` that there
+    /// can be one only, that is tried.
     pub(super) async fn activate(
         mut self,
         queues: &Queues,
         prefetch: u16,
         taker: Taker,
         standby: impl Fn(),
+        is_known: bool,
     ) -> Result<Session, SessionLost> {
         let mut candidate = Candidate::stand(&self.consume, &self.publish, queues).await?;
         let mut blocked = false;
@@ -116,6 +118,9 @@ impl Connections {
             }
         }
         drop(elected);
+        if !is_known {
+            candidate.alone(&self.consume).await?;
+        }
         let session = Session::start(self, candidate, queues, prefetch, taker).await?;
         if blocked {
             session.on.link.set_blocked(true);
@@ -135,6 +140,8 @@ pub(super) enum Said {
     /// An operator's order.
     Ordered(Heard),
     Lost(Arc<str>),
+    /// The session is lost, because there was no place for a body.
+    Full(Arc<str>),
 }
 
 /// The session of the active worker.
@@ -145,7 +152,7 @@ pub(super) struct Session {
     asking: Channel,
     publishing: Channel,
     consumer: Consumer,
-    taken: mpsc::UnboundedReceiver<lapin::Result<Option<Taken>>>,
+    taken: mpsc::UnboundedReceiver<Result<Option<Taken>, NotTaken>>,
     control: Control,
     /// What operators have set before this session.
     pub(super) steering: Option<Steering>,
@@ -217,7 +224,7 @@ impl Session {
                 why = self.on.link.lost() => Some(Said::Lost(why)),
                 Some((side, event)) = self.connections.events.next() => self.heard(side, event),
                 order = self.control.next() => self.ordered(order),
-                lost = self.candidate.deposed() => Some(self.lose(&lost.0)),
+                lost = self.candidate.deposed(&self.on.link) => Some(self.lose(&lost.0)),
                 item = self.taken.recv(), if !self.all_taken => self.taken(item),
                 item = self.consumer.next(), if self.cancelled && !self.ended => self.late(item),
             };
@@ -253,10 +260,24 @@ impl Session {
     }
 
     /// The end of the stream, of whatever kind, is the end of the session, unless it was asked for.
-    fn taken(&mut self, item: Option<lapin::Result<Option<Taken>>>) -> Option<Said> {
+    fn taken(&mut self, item: Option<Result<Option<Taken>, NotTaken>>) -> Option<Said> {
         match item {
             Some(Ok(Some(taken))) => Some(Said::Delivery(Box::new(taken))),
-            Some(Err(error)) => Some(self.lose(&told("the stream of deliveries", &error))),
+            Some(Err(NotTaken::Stream(error))) => {
+                Some(self.lose(&told("the stream of deliveries", &error)))
+            }
+            Some(Err(NotTaken::NoPlace(error))) => {
+                let why = format!(
+                    "window.max_bytes of bodies are in memory, and the temporary file for the rest cannot be written: {error}"
+                );
+                self.on.link.lose(&why);
+                Some(Said::Full(why.into()))
+            }
+            Some(Err(NotTaken::Bug(text))) => {
+                Some(self.lose(&format!(
+                    "taking in a delivery panicked: {text}; this is a bug in sluice"
+                )))
+            }
             None if self.cancelled => {
                 self.all_taken = true;
                 None
@@ -333,8 +354,9 @@ impl Session {
     }
 
     /// Closes channels before connections: a connection that loses its channels while it closes reports errors.
-    pub(super) async fn close(self, why: &str) {
+    pub(super) async fn close(mut self, why: &str) {
         self.on.link.lose(why);
+        self.candidate.hush();
         let reason = || short(why);
         // The next worker is the active one when this one consumes no requests any more.
         let Candidate { channel, questions, .. } = &self.candidate;

@@ -93,6 +93,7 @@ impl Broker {
             spill: spill.clone(),
             sessions: 0,
             next_address: 0,
+            window: options.window,
         };
         tokio::spawn(supervisor.run());
         Self { options, events, orders, status, publisher, spill }

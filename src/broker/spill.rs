@@ -23,7 +23,10 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     in_memory: u64,
+    bodies_in_memory: u64,
+    /// What is reserved in the file counts, written or not.
     spilled: u64,
+    failures: u64,
     file: Option<Arc<File>>,
     /// Free pieces of the file before `end`: offset to length, never adjacent to each other or to `end`.
     free: BTreeMap<u64, u64>,
@@ -49,24 +52,51 @@ impl Spill {
         Self(Arc::new(Shared { limit, state: Mutex::default() }))
     }
 
-    /// Takes a body. Where the file cannot be written the body stays in memory: too much memory is better than no
-    /// work at all, and the log says so.
-    pub fn keep(&self, body: Bytes) -> Body {
+    /// Takes a body.
+    ///
+    /// # Errors
+    /// Memory is full, and the file cannot be written: the disk is full, or read-only. One body is taken even then,
+    /// however big it is, so that there is always something to go on with.
+    pub fn keep(&self, body: Bytes) -> io::Result<Body> {
         let len = body.len() as u64;
         let mut state = self.state();
-        if state.in_memory + len > self.0.limit && len > 0 {
-            match state.write(&body) {
-                Ok((file, offset)) => {
-                    state.spilled += len;
-                    return Body { place: Place::File { file, offset, len }, home: self.clone() };
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "a body cannot be spilled to a temporary file and stays in memory");
-                }
-            }
+        if state.in_memory + len <= self.0.limit || len == 0 {
+            return Ok(self.in_memory(state, body));
         }
-        state.in_memory += len;
+        // Written outside of the lock: whoever drops a body must not wait for a disk.
+        let written = match state.reserve(len) {
+            Ok((file, offset)) => {
+                drop(state);
+                let place = Place::File { file: Arc::clone(&file), offset, len };
+                // From here on the piece is given back when this is dropped.
+                let kept = Body { place, home: self.clone() };
+                file.write_all_at(&body, offset).map(|()| kept)
+            }
+            Err(error) => {
+                drop(state);
+                Err(error)
+            }
+        };
+        written.or_else(|error| {
+            let mut state = self.state();
+            state.failures += 1;
+            if state.in_memory > 0 {
+                return Err(error);
+            }
+            Ok(self.in_memory(state, body))
+        })
+    }
+
+    fn in_memory(&self, mut state: MutexGuard<'_, State>, body: Bytes) -> Body {
+        state.in_memory += body.len() as u64;
+        state.bodies_in_memory += 1;
         Body { place: Place::Memory(body), home: self.clone() }
+    }
+
+    /// How many bodies are in memory, and how many times the file could not be written so far.
+    pub fn trouble(&self) -> (u64, u64) {
+        let state = self.state();
+        (state.bodies_in_memory, state.failures)
     }
 
     /// The bytes of all bodies that are held: in memory, and in the file.
@@ -103,7 +133,10 @@ impl Drop for Body {
     fn drop(&mut self) {
         let mut state = self.home.state();
         match &self.place {
-            Place::Memory(bytes) => state.in_memory -= bytes.len() as u64,
+            Place::Memory(bytes) => {
+                state.in_memory -= bytes.len() as u64;
+                state.bodies_in_memory -= 1;
+            }
             Place::File { offset, len, .. } => {
                 state.spilled -= len;
                 state.release(*offset, *len);
@@ -113,16 +146,15 @@ impl Drop for Body {
 }
 
 impl State {
-    fn write(&mut self, body: &[u8]) -> io::Result<(Arc<File>, u64)> {
+    /// A piece of the file, for its owner to write.
+    fn reserve(&mut self, len: u64) -> io::Result<(Arc<File>, u64)> {
         let file = match &self.file {
             Some(file) => Arc::clone(file),
             None => Arc::clone(self.file.insert(Arc::new(tempfile::tempfile()?))),
         };
-        let len = body.len() as u64;
         let fit =
             self.free.iter().find(|(_, free)| **free >= len).map(|(offset, free)| (*offset, *free));
         let offset = fit.map_or(self.end, |(offset, _)| offset);
-        file.write_all_at(body, offset)?;
         match fit {
             Some((offset, free)) => {
                 self.free.remove(&offset);
@@ -132,6 +164,7 @@ impl State {
             }
             None => self.end += len,
         }
+        self.spilled += len;
         Ok((file, offset))
     }
 
@@ -171,7 +204,7 @@ mod tests {
     #[test]
     fn memory_is_bounded_and_the_rest_comes_back_unchanged() {
         let spill = Spill::new(1000);
-        let bodies: Vec<Body> = (0..50).map(|i| spill.keep(body(i, 100))).collect();
+        let bodies: Vec<Body> = (0..50).map(|i| spill.keep(body(i, 100)).unwrap()).collect();
         assert_eq!(spill.held(), (1000, 4000));
         for (fill, kept) in (0..).zip(&bodies) {
             assert_eq!(kept.bytes().unwrap(), body(fill, 100));
@@ -184,12 +217,12 @@ mod tests {
     #[test]
     fn space_in_the_file_is_used_again() {
         let spill = Spill::new(0);
-        let mut held: Vec<Body> = (0..100).map(|_| spill.keep(body(1, 1000))).collect();
+        let mut held: Vec<Body> = (0..100).map(|_| spill.keep(body(1, 1000)).unwrap()).collect();
         for round in 0..2000_usize {
             let at = (round * 31) % held.len();
             drop(held.swap_remove(at));
             let fill = u8::try_from(round % 251).unwrap();
-            let new = spill.keep(body(fill, 500 + round % 500));
+            let new = spill.keep(body(fill, 500 + round % 500)).unwrap();
             assert_eq!(new.bytes().unwrap()[0], fill);
             held.push(new);
         }
@@ -207,7 +240,7 @@ mod tests {
                 held.swap_remove((round * 7) % held.len());
             } else {
                 let (fill, len) = (u8::try_from(round % 256).unwrap(), round * 13 % 97);
-                held.push((fill, len, spill.keep(body(fill, len))));
+                held.push((fill, len, spill.keep(body(fill, len)).unwrap()));
             }
         }
         for (fill, len, kept) in &held {
@@ -218,7 +251,45 @@ mod tests {
     #[test]
     fn an_empty_body_needs_no_file() {
         let spill = Spill::new(0);
-        assert!(spill.keep(Bytes::new()).bytes().unwrap().is_empty());
+        assert!(spill.keep(Bytes::new()).unwrap().bytes().unwrap().is_empty());
         assert!(spill.state().file.is_none());
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_written_does_not_let_memory_grow() {
+        let spill = Spill::new(1000);
+        // Writes to what is open for reading fail, as they do on a full disk.
+        let full = || Some(Arc::new(File::open("/dev/null").unwrap()));
+        let held: Vec<Body> = (0..10).map(|_| spill.keep(body(1, 100)).unwrap()).collect();
+        for _ in 0..5 {
+            spill.state().file = full();
+            assert!(spill.keep(body(2, 1)).is_err());
+        }
+        assert_eq!((spill.held(), spill.trouble()), ((1000, 0), (10, 5)));
+        assert!(spill.state().free.is_empty() && spill.state().end == 0);
+        drop(held);
+        spill.state().file = full();
+        let big = spill.keep(body(3, 5000)).unwrap();
+        assert_eq!((spill.held(), big.bytes().unwrap()), ((5000, 0), body(3, 5000)));
+    }
+
+    #[test]
+    fn bodies_are_written_and_dropped_by_many_threads_at_once() {
+        let spill = Spill::new(0);
+        std::thread::scope(|scope| {
+            for fill in 0..8_u8 {
+                let spill = &spill;
+                scope.spawn(move || {
+                    for round in 1..300_usize {
+                        let kept = spill.keep(body(fill, round)).unwrap();
+                        let other = spill.keep(body(fill, 7)).unwrap();
+                        assert_eq!(kept.bytes().unwrap(), body(fill, round));
+                        drop(kept);
+                        assert_eq!(other.bytes().unwrap(), body(fill, 7));
+                    }
+                });
+            }
+        });
+        assert_eq!(spill.held(), (0, 0));
     }
 }

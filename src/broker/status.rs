@@ -9,6 +9,8 @@ pub struct Status {
     /// The broker is in an alarm and takes nothing that is published.
     pub blocked: bool,
     pub server: Option<Version>,
+    /// What could not be compared with what it should be, for want of the right to configure.
+    pub unchecked: Vec<String>,
     /// Host and port of the broker that is or was connected to.
     pub address: String,
     /// Messages that wait in the queue of requests (those held not counted), as of the last look at it.

@@ -18,7 +18,7 @@ use super::source::{Options, Order};
 use super::spill::Spill;
 use super::status::{State, Status};
 use super::taker::{Taken, Taker};
-use super::topology::{self, TopologyError};
+use super::topology::{self, Object, TopologyError};
 use super::version::Version;
 use crate::core::Job;
 use crate::source::Event;
@@ -44,6 +44,8 @@ pub(super) struct Supervisor {
     /// The number of the latest session; the first is 1.
     pub(super) sessions: u64,
     pub(super) next_address: usize,
+    /// How many deliveries the next session holds at most.
+    pub(super) window: u16,
 }
 
 /// How a session ended for the supervisor.
@@ -88,8 +90,13 @@ impl Supervisor {
             spill: self.spill.clone(),
             clock: self.options.clock,
         };
-        let open =
-            Self::open(Arc::clone(&self.options), taker, self.status.clone(), self.next_address);
+        let open = Self::open(
+            Arc::clone(&self.options),
+            taker,
+            self.status.clone(),
+            self.next_address,
+            self.window,
+        );
         self.next_address = self.next_address.wrapping_add(1);
         tokio::select! {
             opened = open => opened.map(Some),
@@ -105,6 +112,7 @@ impl Supervisor {
         taker: Taker,
         status: watch::Sender<Status>,
         turn: usize,
+        window: u16,
     ) -> Result<Session, String> {
         let addresses = connect::addresses(&options.settings)?;
         let address = &addresses[turn % addresses.len()];
@@ -121,6 +129,11 @@ impl Supervisor {
             }
         };
         check_hold(&options, connections.version, found.consumer_timeout)?;
+        if !found.unchecked.is_empty() {
+            tracing::warn!(unchecked = ?found.unchecked, "this user may not compare the arguments of all queues: `sluice topology check` by a user with the right to configure tells whether they are right");
+        }
+        let is_known = !found.unchecked.contains(&Object::active(&options.queues));
+        status.send_modify(|status| status.unchecked = found.unchecked);
         let standby = || {
             status.send_if_modified(|status| {
                 let changed = status.state != State::Standby;
@@ -128,7 +141,7 @@ impl Supervisor {
                 changed
             });
         };
-        let active = connections.activate(&options.queues, options.window, taker, standby);
+        let active = connections.activate(&options.queues, window, taker, standby, is_known);
         active.await.map_err(|lost| lost.0)
     }
 
@@ -185,7 +198,14 @@ impl Supervisor {
                     Said::Late { tag } => stopped.get_or_insert_default().push_back(tag),
                     Said::Ordered(heard) => self.tell(Event::Ordered(heard)),
                     Said::Blocked(now) => self.blocked(now),
-                    Said::Lost(why) => break why.to_string(),
+                    Said::Lost(why) => {
+                        self.window = self.window.saturating_mul(2).min(self.options.window);
+                        break why.to_string();
+                    }
+                    Said::Full(why) => {
+                        self.window = self.smaller_window();
+                        break why.to_string();
+                    }
                 },
             }
         };
@@ -197,6 +217,18 @@ impl Supervisor {
         // The part of the active worker goes with the consume connection, so the next session waits for its end.
         session.close("lost").await;
         Ended::Lost(ended)
+    }
+
+    /// Where neither memory nor the file has a place for what a window holds, the next one is smaller: the broker cannot
+    /// be told to stop for a while. It grows again with the sessions that end otherwise.
+    fn smaller_window(&self) -> u16 {
+        let (fitted, _) = self.spill.trouble();
+        let smaller = u16::try_from(fitted * 3 / 4).unwrap_or(u16::MAX).min(self.window / 2).max(1);
+        tracing::error!(
+            window = smaller,
+            "fewer requests are held from now on: free the disk of the temporary directory, or raise window.max_bytes, and restart"
+        );
+        smaller
     }
 
     fn deliver(&self, taken: Taken, session: &Session, number: u64) {

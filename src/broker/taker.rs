@@ -3,6 +3,7 @@
 //! the prefetch, which counts messages and knows nothing of bytes.
 
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 
 use bytes::Bytes;
@@ -12,10 +13,11 @@ use tokio::sync::mpsc;
 
 use super::convert;
 use super::spill::{Body, Spill};
+use crate::bug;
 use crate::clock::Clock;
 use crate::contract::Rules;
 use crate::core::Moment;
-use crate::intake::{self, Intake};
+use crate::intake::{self, Intake, Message};
 
 /// A delivery whose body has its place, and what was read of it.
 #[derive(Debug)]
@@ -26,6 +28,17 @@ pub(super) struct Taken {
     pub(super) body: Body,
     pub(super) intake: Intake,
     pub(super) received: Moment,
+}
+
+/// Why nothing more is taken in.
+#[derive(Debug)]
+pub(super) enum NotTaken {
+    /// The stream of deliveries ended with an error.
+    Stream(lapin::Error),
+    /// There is no place for the body. The delivery stays unsettled, so it comes again.
+    NoPlace(std::io::Error),
+    /// A panic that belongs to no message, in its words. The delivery stays unsettled.
+    Bug(String),
 }
 
 /// What taking in needs to know.
@@ -41,32 +54,36 @@ impl Taker {
     pub(super) fn attach(
         self,
         consumer: &lapin::Consumer,
-    ) -> mpsc::UnboundedReceiver<lapin::Result<Option<Taken>>> {
+    ) -> mpsc::UnboundedReceiver<Result<Option<Taken>, NotTaken>> {
         // Unbounded, because the prefetch bounds what can be in it, and the bodies are not in memory.
         let (said, taken) = mpsc::unbounded_channel();
         consumer.set_delegate(Delegate { taker: self, said });
         taken
     }
 
-    fn take(&self, delivery: Delivery) -> Taken {
+    fn take(&self, delivery: Delivery) -> Result<Taken, NotTaken> {
         // A vector that grew with its frames can be twice as long as its bytes.
         let body = Bytes::from(delivery.data.into_boxed_slice());
-        let message = convert::message(&delivery.properties, body);
-        let intake = intake::read(&message, &self.rules);
-        Taken {
-            tag: delivery.delivery_tag,
-            redelivered: delivery.redelivered || convert::was_out(&delivery.properties),
-            properties: Box::new(delivery.properties),
-            body: self.spill.keep(message.body),
-            intake,
-            received: self.clock.now().at,
-        }
+        let properties = Box::new(delivery.properties);
+        let message_id = properties.message_id().as_ref().map(ToString::to_string);
+        let bare = Message { message_id, body: body.clone(), ..Message::default() };
+        let (redelivered, intake) = intake::guarded(&bare, |bare| {
+            let message = convert::message(&properties, bare.body.clone());
+            let was_out = delivery.redelivered || convert::was_out(&properties);
+            (was_out, intake::read(&message, &self.rules))
+        })
+        .unwrap_or_else(|unreadable| (delivery.redelivered, *unreadable));
+        drop(bare);
+        let body = self.spill.keep(body).map_err(NotTaken::NoPlace)?;
+        let tag = delivery.delivery_tag;
+        let received = self.clock.now().at;
+        Ok(Taken { tag, redelivered, properties, body, intake, received })
     }
 }
 
 struct Delegate {
     taker: Taker,
-    said: mpsc::UnboundedSender<lapin::Result<Option<Taken>>>,
+    said: mpsc::UnboundedSender<Result<Option<Taken>, NotTaken>>,
 }
 
 impl lapin::ConsumerDelegate for Delegate {
@@ -76,7 +93,15 @@ impl lapin::ConsumerDelegate for Delegate {
         &self,
         delivery: DeliveryResult,
     ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        let taken = delivery.map(|delivery| delivery.map(|delivery| self.taker.take(delivery)));
+        let taken = match delivery {
+            Ok(delivery) => {
+                // The thread that this panics on is the client library's, and reads for the whole session.
+                let take = || delivery.map(|delivery| self.taker.take(delivery)).transpose();
+                std::panic::catch_unwind(AssertUnwindSafe(take))
+                    .unwrap_or_else(|panic| Err(NotTaken::Bug(bug::text(&*panic))))
+            }
+            Err(error) => Err(NotTaken::Stream(error)),
+        };
         // Nobody listens: the session is over, and the broker takes the delivery back.
         let _ = self.said.send(taken);
         Box::pin(std::future::ready(()))

@@ -306,6 +306,7 @@ fn around(source: &Broker, client: Client) -> impl Fn() -> Around + Send + use<>
                 dead_letters: dead_letters.into(),
             }),
             window_bytes: in_memory + in_file,
+            spill_failures: spill.trouble().1,
             token_expiry: client.token_expiry(),
         }
     }
@@ -318,7 +319,7 @@ fn session(broker: &broker::Status, since: Timestamp) -> status::Session {
         broker::State::Standby => status::Session::Standby { since },
         broker::State::Active { .. } => {
             let server = broker.server.map(|version| version.to_string()).unwrap_or_default();
-            status::Session::Active { since, server }
+            status::Session::Active { since, server, unchecked: broker.unchecked.clone() }
         }
         broker::State::Lost { why } => detached(why),
         broker::State::Left => detached("left"),

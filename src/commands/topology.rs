@@ -3,7 +3,7 @@
 use clap::Subcommand;
 
 use super::{Exit, Failure, World, lane, print};
-use crate::broker::topology::{self, Object, TopologyError};
+use crate::broker::topology::{self, Object, Report, TopologyError};
 use crate::config::Config;
 
 #[derive(Debug, clap::Args)]
@@ -40,7 +40,8 @@ pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
     match &args.command {
         Command::Apply(lane) => {
             let config = lane.load(world, false)?.config;
-            runtime.block_on(topology::apply(&config.broker, &config.queues)).map_err(failure)?;
+            let applied = runtime.block_on(topology::apply(&config.broker, &config.queues));
+            warn_of(&applied.map_err(failure)?);
             eprintln!("{}: everything is there", config.queues.requests());
             Ok(Exit::Done)
         }
@@ -53,6 +54,7 @@ pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
             } else {
                 report.mismatches.iter().for_each(|mismatch| print(&format!("{mismatch}\n")));
             }
+            warn_of(&report);
             Ok(if report.mismatches.is_empty() { Exit::Done } else { Exit::NotAllWell })
         }
         Command::Show(show) => {
@@ -69,6 +71,14 @@ pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
             }
             Ok(Exit::Done)
         }
+    }
+}
+
+fn warn_of(report: &Report) {
+    for object in &report.unchecked {
+        eprintln!(
+            "{object}: it is there, but this user may not compare its arguments; a user with the right to configure can"
+        );
     }
 }
 

@@ -84,6 +84,7 @@ struct Series {
     attempt_seconds: Histogram,
     window: [IntGauge; STATES.len()],
     window_bytes: IntGauge,
+    spill_failures: IntCounter,
     oldest_held: Gauge,
     queues: [IntGauge; QUEUES.len()],
     gate_open: IntGauge,
@@ -133,6 +134,10 @@ impl Series {
             window_bytes: c.int_gauge(
                 "sluice_window_bytes",
                 "Bodies held, in memory and in the spill file.",
+            )?,
+            spill_failures: c.int_counter(
+                "sluice_spill_failures_total",
+                "Bodies that the spill file did not take: the disk is full, and the window shrinks.",
             )?,
             oldest_held: c.gauge(
                 "sluice_oldest_held_seconds",
@@ -271,6 +276,12 @@ impl Metrics {
         }
         self.series.window_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
         self.series.oldest_held.set(oldest.unwrap_or_default().as_secs_f64());
+    }
+
+    /// How many bodies the spill file did not take so far.
+    pub fn set_spill_failures(&self, so_far: u64) {
+        let failures = &self.series.spill_failures;
+        failures.inc_by(so_far.saturating_sub(failures.get()));
     }
 
     /// Messages ready in the request queue and in the dead-letter queue.

@@ -127,7 +127,8 @@ mod tests {
     fn active(reason: Option<Reason>) -> Status {
         let now: Timestamp = "2026-11-23T12:00:00Z".parse().unwrap();
         let mut status = Status::starting("lane", "worker", now);
-        status.session = Session::Active { since: now, server: "4.0".into() };
+        status.session =
+            Session::Active { since: now, server: "4.0".into(), unchecked: Vec::new() };
         status.gate.reason = reason;
         status.limits.rates = vec!["2/s".into(), "60/min".into()];
         status.limits.allowed_per_second = Some(1.0);

@@ -139,7 +139,7 @@ impl Rows {
                     self.fingerprint.add(&row);
                     let (message, intake) = self.message(&row, &view);
                     if !self.past.ended.contains_key(&intake.request.run) {
-                        return Some(self.delivery(message, intake, place));
+                        return self.delivery(message, intake, place);
                     }
                 }
                 Some(Err(error)) => {
@@ -183,15 +183,20 @@ impl Rows {
         message: Message,
         intake: Intake,
         place: OwnedSemaphorePermit,
-    ) -> Event<Held> {
-        let held = Held {
-            body: self.spill.keep(message.body),
-            journal: self.journal.clone(),
-            _place: place,
+    ) -> Option<Event<Held>> {
+        let body = match self.spill.keep(message.body) {
+            Ok(body) => body,
+            Err(error) => {
+                self.cannot_go_on(format_args!(
+                    "window.max_bytes of bodies are in memory, and the temporary file for the rest cannot be written: {error}"
+                ));
+                return None;
+            }
         };
+        let held = Held { body, journal: self.journal.clone(), _place: place };
         let in_doubt = self.past.started.contains(&intake.request.run);
         let received = self.options.clock.now().at;
-        Event::of(intake, |request| Job::new(request, held, SESSION, in_doubt, received))
+        Some(Event::of(intake, |request| Job::new(request, held, SESSION, in_doubt, received)))
     }
 
     fn cannot_go_on(&self, why: impl std::fmt::Display) {

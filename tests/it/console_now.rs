@@ -26,7 +26,8 @@ impl Played {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let now = "2026-01-02T03:04:05Z".parse().unwrap();
         let mut status = Status::starting("<b>lane", "worker-1", now);
-        status.session = Session::Active { since: now, server: "4.3.0".into() };
+        status.session =
+            Session::Active { since: now, server: "4.3.0".into(), unchecked: Vec::new() };
         let (status, seen) = watch::channel(status);
         let (sender, orders) = mpsc::channel(8);
         let (way, told) = watch::channel(Some(sender));

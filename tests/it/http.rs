@@ -62,7 +62,8 @@ async fn a_worker_is_healthy_before_it_is_ready_and_says_why_it_is_not() {
     assert_eq!(code, 200);
     assert!(body.contains("\"state\":\"standby\""), "{body}");
     server.status.send_modify(|status| {
-        status.session = Session::Active { since, server: "4.3.6".to_owned() };
+        status.session =
+            Session::Active { since, server: "4.3.6".to_owned(), unchecked: Vec::new() };
         status.gate.reason = Some(Reason::Halted);
         status.gate.detail = Some("APIGW.0301: the token has expired".to_owned());
     });
@@ -163,7 +164,9 @@ async fn gate(base: &str, args: &[&str]) -> (Option<i32>, String) {
 async fn an_operator_with_the_token_steers_and_hears_what_was_done() {
     let mut server = start().await;
     let since = "2026-01-02T03:04:06Z".parse().unwrap();
-    server.status.send_modify(|s| s.session = Session::Active { since, server: "4.3".into() });
+    server.status.send_modify(|s| {
+        s.session = Session::Active { since, server: "4.3".into(), unchecked: Vec::new() }
+    });
     let obeys = async {
         let mut orders = Vec::new();
         while orders.len() < 3 {

@@ -57,7 +57,11 @@ pub(super) async fn put(
         should.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
     for _ in 0..12 {
         let words = match ask(connection, object, &asked, false).await? {
-            Answer::Yes | Answer::Forbidden => return Ok(()),
+            Answer::Yes => return Ok(()),
+            Answer::Forbidden => {
+                report.unchecked.push(object.to_string());
+                return Ok(());
+            }
             Answer::Missing => {
                 return Err(SessionLost(format!("{object}: something that it needs is missing")));
             }

@@ -33,6 +33,8 @@ pub struct Mismatch {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Report {
     pub mismatches: Vec<Mismatch>,
+    /// What is there, but whose arguments this user may not compare: declaring takes the right to configure.
+    pub unchecked: Vec<String>,
     /// The queue of requests has a consumer timeout of its own (an argument, in milliseconds).
     pub consumer_timeout: Option<Duration>,
 }

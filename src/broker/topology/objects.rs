@@ -41,6 +41,13 @@ pub enum Argument {
     Flag(bool),
 }
 
+impl Object {
+    /// What the queue of the questions is called where objects are told.
+    pub(crate) fn active(queues: &Queues) -> String {
+        Self::Queue { name: queues.active(), arguments: BTreeMap::new() }.to_string()
+    }
+}
+
 impl fmt::Display for Object {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -3,11 +3,12 @@
 //! API's answers lost, while the broker is killed under all of them. Then all is calm, and an auditor looks from
 //! outside. The same seed breaks the same things in the same order.
 //!
-//! `scripts/chaos` runs [`the_campaign`]; a short one is part of `scripts/test`. `scripts/soak` runs [`soak`].
+//! `scripts/chaos` runs [`the_campaign`]; a short one is part of `scripts/test`. `scripts/chaos --partition` runs [`partition`], `scripts/soak` runs [`soak`].
 
 mod auditor;
 mod breaker;
 mod lane;
+mod partition;
 pub(crate) mod soak;
 
 use std::fmt::Write as _;

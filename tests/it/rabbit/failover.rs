@@ -19,7 +19,7 @@ const BOTH: [QueueType; 2] = [QueueType::Quorum, QueueType::Classic];
 
 /// Several tasks for one source server are possible, so that a client's doubles are seen; an option each worker has a
 /// name of its own in the log of calls.
-fn sandbox() -> SandboxOptions {
+pub(crate) fn sandbox() -> SandboxOptions {
     let tasks = serde_json::json!({ "tasks": { "allow_doubles": true, "running": "1h" } });
     SandboxOptions::default().patched(&tasks).unwrap()
 }
@@ -28,7 +28,7 @@ fn spec(rig: &Rig, url: &str, rate: &str) -> Spec {
     Spec::new(url, &rig.lane.queues, &rig.sandbox.base_url, rate)
 }
 
-async fn enqueue(rig: &Rig, count: usize) {
+pub(crate) async fn enqueue(rig: &Rig, count: usize) {
     let bodies = (0..count).map(|n| body(&format!("s{n}"), 1));
     publish(&rig.lane.client().await, &rig.lane.queues.requests(), bodies).await;
 }
@@ -46,7 +46,7 @@ async fn until_created_within(rig: &Rig, count: u64, patience: Duration) {
 }
 
 /// Every request has one result, `created`; every source server one task; the queues are empty.
-async fn all_created_once(rig: &Rig, count: usize) {
+pub(crate) async fn all_created_once(rig: &Rig, count: usize) {
     let results = rig.results(count).await;
     assert!(
         outcomes(&results).keys().all(|outcome| *outcome == Outcome::Created),
@@ -218,13 +218,13 @@ pub(crate) fn through(url: &str, proxy: &Proxy) -> String {
 }
 
 /// Three nodes, ended when dropped.
-struct Cluster {
+pub(crate) struct Cluster {
     dir: TempDir,
-    urls: Vec<String>,
+    pub(crate) urls: Vec<String>,
 }
 
 impl Cluster {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let version = Node::shared().version;
         let dir = tempfile::Builder::new().prefix("sluice-cluster-").tempdir().unwrap();
         let process = std::process::id().to_string();
@@ -240,15 +240,17 @@ impl Cluster {
         let list = run(&self.node(0), "ctl", &["list_queues", "name", "pid"]);
         let line = list.lines().find(|line| line.starts_with(queue)).expect("the queue is listed");
         (0..3)
-            .find(|node| {
-                let settings = std::fs::read_to_string(self.node(*node).join("settings")).unwrap();
-                let name = settings.lines().find_map(|line| line.strip_prefix("NODE=")).unwrap();
-                line.contains(name)
-            })
+            .find(|node| line.contains(&self.name_of(*node)))
             .unwrap_or_else(|| panic!("no node of the cluster in: {line}"))
     }
 
-    fn script(&self, what: &str, node: usize, arguments: &[&str]) {
+    /// What Erlang calls the node.
+    pub(crate) fn name_of(&self, node: usize) -> String {
+        let settings = std::fs::read_to_string(self.node(node).join("settings")).unwrap();
+        settings.lines().find_map(|line| line.strip_prefix("NODE=")).unwrap().to_owned()
+    }
+
+    pub(crate) fn script(&self, what: &str, node: usize, arguments: &[&str]) {
         run(&self.node(node), what, arguments);
     }
 

@@ -158,3 +158,32 @@ async fn a_full_window_behind_a_slow_gate_stays_within_its_memory_and_in_order()
     assert_eq!(rig.sandbox.stats(&[]).created_twice.sources, 0);
     assert_eq!(rig.sandbox.stats(&[]).tasks.created, calls.len() as u64);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_takes_no_bodies_makes_the_window_smaller_and_loses_nothing() {
+    let node = Node::shared();
+    let rig = Rig::new(Lane::new(&node, QueueType::Quorum)).await;
+    let dir = TempDir::new().unwrap();
+    let mut spec = Spec::new(&node.url, &rig.lane.queues, &rig.sandbox.base_url, "100/s");
+    // A directory that is not there fails as a full disk does: with every body.
+    spec.temporary = Some(dir.path().join("gone"));
+    spec.more = "[window]\nmax_bytes = \"1MiB\"\n".to_owned();
+    let worker = Process::start(&spec, dir.path(), "worker");
+    worker.active().await;
+    // Ten times as much as memory may hold.
+    let count = 200;
+    let big = |n| {
+        let mut body: serde_json::Value =
+            serde_json::from_slice(&body(&format!("s{n}"), 1)).unwrap();
+        body["note"] = "x".repeat(50_000).into();
+        Bytes::from(body.to_string())
+    };
+    publish(&rig.lane.client().await, &rig.lane.queues.requests(), (0..count).map(big)).await;
+    assert_eq!(rig.results(count).await.len(), count);
+    let metrics = worker.get("/metrics").await.unwrap().1;
+    let failures = metrics.lines().find(|line| line.starts_with("sluice_spill_failures_total"));
+    let failures: u64 = failures.unwrap().rsplit(' ').next().unwrap().parse().unwrap();
+    assert!(failures > 0 && worker.logged().contains("fewer requests are held from now on"));
+    rig.nothing_left_and_nothing_twice().await;
+    assert_eq!(worker.stop().await, Some(0));
+}

@@ -1,5 +1,6 @@
 //! Tests that talk to a real RabbitMQ.
 
+mod active;
 mod alerts;
 mod asyncapi;
 mod broker;

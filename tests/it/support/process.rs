@@ -28,6 +28,8 @@ pub(crate) struct Spec {
     pub(crate) operator_token: String,
     /// Further sections, as they stand in the file.
     pub(crate) more: String,
+    /// Where its temporary files go, if not where they usually do.
+    pub(crate) temporary: Option<PathBuf>,
 }
 
 impl Spec {
@@ -42,12 +44,14 @@ impl Spec {
             level: "info,sluicegate=debug".to_owned(),
             operator_token: "operator".to_owned(),
             more: String::new(),
+            temporary: None,
         }
     }
 
     fn toml(&self) -> String {
-        let Self { urls, queues, endpoint, rates, look_again, auth, level, operator_token, more } =
+        let Self { urls, queues, endpoint, rates, look_again, auth, level, operator_token, .. } =
             self;
+        let more = &self.more;
         let mut text =
             format!("[broker]\nurl = {urls:?}\n[queues]\nprefix = {:?}\n", queues.prefix);
         let _ = write!(
@@ -87,6 +91,7 @@ impl Process {
         let log = dir.join(format!("{name}.log"));
         let told = File::options().create(true).append(true).open(&log).unwrap();
         let child = sluice()
+            .envs(spec.temporary.iter().map(|dir| ("TMPDIR", dir)))
             .args(["run", "-c"])
             .arg(&config)
             .stdin(Stdio::null())

@@ -145,13 +145,14 @@ impl Rig {
         let around = move || Around {
             session: match &broker_status.borrow().state {
                 sluicegate::broker::State::Active { .. } => {
-                    Session::Active { since: started, server: String::new() }
+                    Session::Active { since: started, server: String::new(), unchecked: Vec::new() }
                 }
                 sluicegate::broker::State::Standby => Session::Standby { since: started },
                 other => Session::Detached { why: format!("{other:?}"), since: started },
             },
             queues: None,
             window_bytes: spill.held().0 + spill.held().1,
+            spill_failures: spill.trouble().1,
             token_expiry: None,
         };
         let watch = Observer::new(metrics, publish, around);
