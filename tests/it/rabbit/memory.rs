@@ -170,8 +170,8 @@ async fn a_disk_that_takes_no_bodies_makes_the_window_smaller_and_loses_nothing(
     spec.more = "[window]\nmax_bytes = \"1MiB\"\n".to_owned();
     let worker = Process::start(&spec, dir.path(), "worker");
     worker.active().await;
-    // Ten times as much as memory may hold.
-    let count = 200;
+    // Six times as much as memory may hold.
+    let count = 120;
     let big = |n| {
         let mut body: serde_json::Value =
             serde_json::from_slice(&body(&format!("s{n}"), 1)).unwrap();
