@@ -122,6 +122,12 @@ fn channels(queues: &Queues) -> Value {
             "description": "Its single active consumer: workers ask themselves into it. Not to be published to, or read from.",
             "bindings": queue(&queues.active()),
         },
+        "reviewing": {
+            "address": queues.reviewing(),
+            "title": "Who reviews the dead letters",
+            "description": "Its single active consumer: reviewers ask themselves into it. Not to be published to, or read from.",
+            "bindings": queue(&queues.reviewing()),
+        },
     })
 }
 

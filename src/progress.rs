@@ -31,6 +31,8 @@ pub struct Progress {
     first_settled: Option<Timestamp>,
     last_settled: Option<Timestamp>,
     latest: VecDeque<Timestamp>,
+    /// About what its results take in memory.
+    bytes: usize,
 }
 
 /// What an event changed.
@@ -104,6 +106,7 @@ impl Progress {
             }
             let counted = self.counts.entry(known.outcome).or_default();
             *counted = counted.saturating_sub(1);
+            self.bytes = self.bytes.saturating_sub(weight(known));
         } else {
             self.first_settled =
                 Some(self.first_settled.map_or(result.settled_at, |at| at.min(result.settled_at)));
@@ -111,6 +114,7 @@ impl Progress {
         }
         self.last_settled = self.last_settled.max(Some(result.settled_at));
         *self.counts.entry(result.outcome).or_default() += 1;
+        self.bytes += weight(result);
         self.requests.insert(result.request_id.as_str().into(), Box::new(result.clone()));
         Change::Settled
     }
@@ -180,6 +184,20 @@ impl Progress {
         results
     }
 
+    /// The first `most` of those that are dead letters now, in the order of the plan. Looks at all, and sorts no more
+    /// than it tells.
+    pub fn failures(&self, most: usize) -> Vec<&Outcomes> {
+        let mut first = BTreeMap::new();
+        for (id, result) in self.requests.iter().filter(|(_, r)| r.outcome.is_dead_letter()) {
+            let place = (result.row.unwrap_or(u64::MAX), result.settled_at, id);
+            first.insert(place, &**result);
+            if first.len() > most {
+                first.pop_last();
+            }
+        }
+        first.into_values().collect()
+    }
+
     pub fn summary(&self) -> Summary {
         Summary {
             batch: self.batch.clone(),
@@ -202,9 +220,27 @@ impl Progress {
     }
 }
 
+/// About how many bytes a result takes in memory.
+fn weight(result: &Outcomes) -> usize {
+    let Outcomes { request_id, name, source_server_id, project_id, region_id, reason, .. } = result;
+    let texts = [request_id, request_id, name, source_server_id, project_id, region_id, reason];
+    let error = result.error.iter().flat_map(|error| {
+        let params = error.error_param.iter().map(String::len);
+        let details = error.details.iter().map(|detail| detail.error_msg.len() + 64);
+        params.chain(details).chain([error.error_msg.len()])
+    });
+    let of = |v: &crate::contract::Violation| v.pointer.len() + v.found.len() + v.allowed.len();
+    let violations = result.violations.iter().map(|violation| of(violation) + 72);
+    let texts = texts.into_iter().map(String::len);
+    size_of::<Outcomes>() + texts.chain(error).chain(violations).sum::<usize>()
+}
+
 /// Every batch that the stream tells of.
 #[derive(Clone, Debug, Default)]
-pub struct Batches(HashMap<String, Progress>);
+pub struct Batches {
+    all: HashMap<String, Progress>,
+    bytes: usize,
+}
 
 impl Batches {
     pub fn take(&mut self, event: &Event) {
@@ -216,28 +252,39 @@ impl Batches {
                 None => return,
             },
         };
-        let known = self.0.entry(batch.clone()).or_insert_with(|| Progress::new(batch));
+        let known = self.all.entry(batch.clone()).or_insert_with(|| Progress::new(batch));
+        let before = known.bytes;
         known.take(event);
+        self.bytes = self.bytes + known.bytes - before;
     }
 
     pub fn get(&self, batch: &str) -> Option<&Progress> {
-        self.0.get(batch)
+        self.all.get(batch)
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Progress> {
-        self.0.values()
+        self.all.values()
+    }
+
+    /// About what all results take in memory.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Forgets whole batches, those first of which nothing was heard for longest, until no more results than this are
-    /// remembered; says which.
-    pub fn shrink(&mut self, most: usize) -> Vec<String> {
-        let mut held: usize = self.0.values().map(|progress| progress.requests.len()).sum();
+    /// remembered, and no more bytes of them; says which. A batch counts as one result more than it has.
+    pub fn shrink(&mut self, most: usize, most_bytes: usize) -> Vec<String> {
+        let size = |progress: &Progress| progress.requests.len() + 1;
+        let mut held: usize = self.all.values().map(size).sum();
         let mut gone = Vec::new();
-        while held > most {
+        while held > most || self.bytes > most_bytes {
             let heard = |progress: &Progress| progress.last_settled.or(progress.opened_at);
-            let oldest = self.0.values().min_by_key(|progress| heard(progress));
+            let oldest = self.all.values().min_by_key(|progress| heard(progress));
             let Some(oldest) = oldest.map(|progress| progress.batch.clone()) else { break };
-            held -= self.0.remove(&oldest).map_or(0, |progress| progress.requests.len());
+            if let Some(progress) = self.all.remove(&oldest) {
+                held -= size(&progress);
+                self.bytes -= progress.bytes;
+            }
             gone.push(oldest);
         }
         gone
@@ -245,7 +292,7 @@ impl Batches {
 
     /// The latest first.
     pub fn summaries(&self) -> Vec<Summary> {
-        let mut summaries: Vec<_> = self.0.values().map(Progress::summary).collect();
+        let mut summaries: Vec<_> = self.all.values().map(Progress::summary).collect();
         summaries.sort_by_key(|summary| {
             std::cmp::Reverse(summary.opened_at.or(summary.first_settled_at))
         });

@@ -306,8 +306,9 @@ where
     }
 
     fn republish(&mut self, job: Job<S::Delivery>, priority: u16) {
-        // The order is always there: the core hands out what it was asked for.
+        // Another order for the same run may have taken its place: it keeps its priority then.
         let Some((heard, act)) = self.moves.remove(&job.request.run) else {
+            self.core.move_ended();
             return self.begin(self.source.give_back(job).map(|()| Done::Released));
         };
         let publishes = self.source.republish(job, priority, act);

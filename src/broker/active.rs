@@ -1,6 +1,6 @@
-//! Which of several workers is the active one? AMQP does not tell a consumer that it is the single active one of its
+//! Which of several workers is the active one, which of several reviewers holds the dead letters? AMQP does not tell a consumer that it is the single active one of its
 //! queue, and an exclusive queue, the usual lock, stays locked from RabbitMQ 4.2 on for as long as the cluster's node
-//! that held it is away. So each worker consumes `{p}.active`, a queue with a single active consumer and as replicated
+//! that held it is away. So each worker consumes `{p}.active` (each reviewer `{p}.reviewing`), a queue with a single active consumer and as replicated
 //! as the requests are, and asks into it. Whoever hears a question is the active one.
 //!
 //! AMQP does not tell it either when it is not that any more: after a partition of a cluster another consumer is the
@@ -20,11 +20,7 @@ use uuid::Uuid;
 
 use super::convert::short;
 use super::link::{Link, SessionLost};
-use super::settings::Queues;
 use super::{ANSWER, within};
-
-/// How often a worker asks.
-const AGAIN: Duration = Duration::from_secs(1);
 
 /// How long a question waits for its confirm.
 const CONFIRM: Duration = Duration::from_secs(3);
@@ -36,9 +32,9 @@ const SILENCE: Duration = Duration::from_secs(10);
 /// How long it may take until two questions were heard.
 const TRIAL: Duration = Duration::from_secs(10);
 
-/// One worker's part in it, for as long as its session lasts.
+/// One's part in it, for as long as its connections last.
 #[derive(Debug)]
-pub(super) struct Candidate {
+pub(crate) struct Candidate {
     consumer: Consumer,
     /// Kept open for the consumer.
     pub(super) channel: Channel,
@@ -46,6 +42,8 @@ pub(super) struct Candidate {
     pub(super) questions: Channel,
     queue: ShortString,
     name: Name,
+    /// How often it asks.
+    again: Duration,
     /// The one task that publishes on `questions`; ends with why it cannot.
     asking: JoinSet<SessionLost>,
     /// When the latest question was asked that was heard: the single active consumer was this one then.
@@ -63,9 +61,10 @@ impl Candidate {
     pub(super) async fn stand(
         consume: &Connection,
         publish: &Connection,
-        queues: &Queues,
+        queue: &str,
+        again: Duration,
     ) -> Result<Self, SessionLost> {
-        let queue = short(&queues.active());
+        let queue = short(queue);
         let questions = within(ANSWER, "opening a channel", publish.create_channel()).await?;
         let confirms = questions.confirm_select(ConfirmSelectOptions::default());
         within(ANSWER, "asking for confirms", confirms).await?;
@@ -73,8 +72,8 @@ impl Candidate {
         let now = Instant::now();
         let name = Name { id: Uuid::new_v4(), began: now };
         let mut asking = JoinSet::new();
-        asking.spawn(ask_on(questions.clone(), queue.clone(), name));
-        Ok(Self { consumer, channel, questions, queue, name, asking, proven: now })
+        asking.spawn(ask_on(questions.clone(), queue.clone(), name, again));
+        Ok(Self { consumer, channel, questions, queue, name, again, asking, proven: now })
     }
 
     /// Waits until this worker is the active one; `standby` is told while another one is. Cancel safe.
@@ -88,7 +87,7 @@ impl Candidate {
                     return Ok(());
                 }
                 Some(lost) = self.asking.join_next() => return Err(ended(lost)),
-                () = tokio::time::sleep(AGAIN) => standby(),
+                () = tokio::time::sleep(self.again) => standby(),
             }
         }
     }
@@ -220,14 +219,19 @@ async fn heard(consumer: &mut Consumer, queue: &ShortString) -> Result<Delivery,
 
 /// Asks until it cannot. A question that has no confirm (an alarm, a queue without a majority) is asked again: the queue
 /// keeps one.
-async fn ask_on(questions: Channel, queue: ShortString, name: Name) -> SessionLost {
+async fn ask_on(
+    questions: Channel,
+    queue: ShortString,
+    name: Name,
+    again: Duration,
+) -> SessionLost {
     loop {
         let question = name.question();
         let asked = ask(&questions, &queue, &question);
         if let Ok(Err(lost)) = tokio::time::timeout(CONFIRM, asked).await {
             return lost;
         }
-        tokio::time::sleep(AGAIN).await;
+        tokio::time::sleep(again).await;
     }
 }
 

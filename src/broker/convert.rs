@@ -18,9 +18,8 @@ use crate::review::REQUEST_ID;
 /// Headers that the broker acts upon or writes itself: a message that is published again must not carry them.
 const BROKERS_OWN: [&str; 5] = ["CC", "BCC", "x-death", "x-delivery-count", "x-acquired-count"];
 
-/// How many bytes of the planner's own headers a dead letter keeps. All headers must fit one frame (128 KiB), and the
-/// reason comes first.
-const MOST_HEADERS: usize = 48 * 1024;
+/// How many bytes the reason needs to say which headers are left out.
+const NOTE: usize = 600;
 
 /// Text as the protocol's short string, which holds 255 bytes: cut at a character.
 pub(crate) fn short(text: &str) -> ShortString {
@@ -76,6 +75,13 @@ pub(crate) fn was_out(properties: &BasicProperties) -> bool {
         .any(|(_, count)| text_of(count).is_some_and(|count| count != "0"))
 }
 
+/// How often a quorum queue was given the message back.
+pub(crate) fn returns(properties: &BasicProperties) -> u32 {
+    let headers = properties.headers().as_ref().map(FieldTable::inner);
+    let count = headers.and_then(|headers| headers.get("x-delivery-count")).and_then(text_of);
+    count.and_then(|count| count.parse().ok()).unwrap_or(0)
+}
+
 /// The message without its protocol.
 pub(crate) fn message(properties: &BasicProperties, body: Bytes) -> Message {
     let ours = |name: &str| {
@@ -127,29 +133,59 @@ pub(crate) fn result(
     }
 }
 
-/// The dead letter of a request: its body untouched, its properties, and the reason in headers.
+/// The dead letter of a request: its body untouched, its properties, and the reason in headers. All of its own headers
+/// too, as far as they fit into `room` bytes beside the reason, which comes first and says what is left out.
 pub(crate) fn dead_letter(
     request: &Request,
     ending: &Ending,
     original: &BasicProperties,
     body: Bytes,
     queues: &Queues,
+    room: usize,
 ) -> Outgoing {
-    let mut headers = kept_headers(original);
+    let mut headers: BTreeMap<_, _> = results::dead_letter_headers(ending)
+        .into_iter()
+        .map(|(name, text)| (short(name), long(&text)))
+        .collect();
+    headers.insert(short(REQUEST_ID), long(&request.id));
+    let properties = republished(original).with_message_id(short(&request.run.0.to_string()));
+    let taken = header_bytes(&properties.clone().with_headers(headers.clone().into())) + NOTE;
+    let mut left = room.saturating_sub(taken);
+    let mut left_out = Vec::new();
     // The mark is of one copy of one run. A replay with it would pass for a redelivery of what has ended, and what
     // has ended is only acknowledged when it comes back.
-    headers.remove(&short(header::REPRIORITISED));
-    headers.insert(short(REQUEST_ID), long(&request.id));
-    for (name, text) in results::dead_letter_headers(ending) {
-        headers.insert(short(name), long(&text));
+    let (ours, others): (Vec<_>, Vec<_>) = kept_headers(original)
+        .into_iter()
+        .filter(|(name, _)| name.as_str() != header::REPRIORITISED && !headers.contains_key(name))
+        .partition(|(name, _)| name.as_str().starts_with(header::PREFIX));
+    for (name, value) in ours.into_iter().chain(others) {
+        match left.checked_sub(field_bytes(&name, &value)) {
+            Some(rest) => {
+                left = rest;
+                headers.insert(name, value);
+            }
+            None => left_out.push(name.to_string()),
+        }
+    }
+    if !left_out.is_empty() {
+        let names: String = left_out.join(", ").chars().take(100).collect();
+        let reason = headers.get(&short(results::header::REASON)).and_then(text_of);
+        let reason = format!(
+            "{} (headers left out, for the broker's frames hold no more: {names})",
+            reason.unwrap_or_default()
+        );
+        tracing::warn!(
+            request.id = &*request.id,
+            headers = names,
+            "headers do not fit into the dead letter"
+        );
+        headers.insert(short(results::header::REASON), long(&reason));
     }
     Outgoing {
         exchange: short(&queues.dead_letters()),
         key: short(ending.outcome.as_str()),
         body,
-        properties: republished(original)
-            .with_headers(headers.into())
-            .with_message_id(short(&request.run.0.to_string())),
+        properties: properties.with_headers(headers.into()),
     }
 }
 
@@ -203,23 +239,37 @@ pub(crate) fn republished(original: &BasicProperties) -> BasicProperties {
     kept
 }
 
-/// The headers that may be published again: ours first, then the planner's own as far as they fit.
+/// The headers that may be published again: all but the broker's own.
 pub(crate) fn kept_headers(original: &BasicProperties) -> BTreeMap<ShortString, AMQPValue> {
-    let all = || {
-        let headers = original.headers().iter().flat_map(FieldTable::inner);
-        headers.filter(|(name, _)| !is_brokers_own(name.as_str()))
-    };
-    let (ours, others): (Vec<_>, Vec<_>) =
-        all().partition(|(name, _)| name.as_str().starts_with(header::PREFIX));
-    let mut kept = BTreeMap::new();
-    let mut bytes = 0;
-    for (name, value) in ours.into_iter().chain(others) {
-        bytes += name.as_str().len() + size_of(value);
-        if bytes <= MOST_HEADERS {
-            kept.insert(name.clone(), value.clone());
-        }
-    }
-    kept
+    let headers = original.headers().iter().flat_map(FieldTable::inner);
+    let kept = headers.filter(|(name, _)| !is_brokers_own(name.as_str()));
+    kept.map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
+/// How many bytes of a header frame the properties take, never fewer. They must fit one frame: the broker ends a
+/// connection that sends a longer one (501).
+pub(crate) fn header_bytes(properties: &BasicProperties) -> usize {
+    /// Class, weight, length of the body, flags; delivery mode, priority and timestamp.
+    const FIXED: usize = 14 + 10;
+    let texts = [
+        properties.content_type(),
+        properties.content_encoding(),
+        properties.correlation_id(),
+        properties.reply_to(),
+        properties.expiration(),
+        properties.message_id(),
+        properties.kind(),
+        properties.user_id(),
+        properties.app_id(),
+    ];
+    let texts: usize = texts.into_iter().flatten().map(|text| 1 + text.as_str().len()).sum();
+    let headers = properties.headers().iter().flat_map(FieldTable::inner);
+    let headers: usize = headers.map(|(name, value)| field_bytes(name, value)).sum();
+    FIXED + texts + 4 + headers
+}
+
+fn field_bytes(name: &ShortString, value: &AMQPValue) -> usize {
+    1 + name.as_str().len() + size_of(value)
 }
 
 fn is_brokers_own(name: &str) -> bool {
@@ -369,13 +419,6 @@ mod tests {
         let headers = copy.properties.headers().as_ref().unwrap().inner();
         assert!(headers.contains_key("planner") && !headers.contains_key("x-delivery-count"));
         assert_eq!(copy.properties.expiration().as_ref().unwrap().as_str(), "60000");
-    }
-
-    #[test]
-    fn headers_that_fill_a_frame_leave_room_for_the_reason() {
-        let big = long(&"x".repeat(100_000));
-        let kept = kept_headers(&with_headers(&[("planner", big), ("x-sluice-batch", long("b"))]));
-        assert_eq!(kept.keys().map(ToString::to_string).collect::<Vec<_>>(), ["x-sluice-batch"]);
     }
 
     #[test]

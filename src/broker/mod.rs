@@ -11,6 +11,7 @@ mod convert;
 pub mod dead_letters;
 mod delivery;
 mod link;
+mod lock;
 mod parcels;
 mod pass;
 mod planner;

@@ -1,28 +1,25 @@
-//! What lies in the dead-letter queue, and how is it held for a moment? One reviewer at a time takes everything, acts,
-//! and gives the rest back.
-//!
-//! A queue of its own is the lock, so that a second reviewer does not see half a queue while the first gives back.
+//! What lies in the dead-letter queue, and how is it held for a moment? One reviewer at a time ([`super::lock`]) takes
+//! everything, acts, and gives the rest back.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use futures_util::stream::StreamExt as _;
-use jiff::Timestamp;
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use lapin::options::{
-    BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicGetOptions, BasicNackOptions,
-    BasicPublishOptions, BasicQosOptions, QueueDeclareOptions,
+    BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions,
 };
-use lapin::types::{AMQPValue, FieldTable};
-use lapin::{BasicProperties, Channel, Consumer, ErrorKind};
+use lapin::types::FieldTable;
+use lapin::{Channel, Consumer, ErrorKind};
 use uuid::Uuid;
 
-use super::convert::{long, short};
+use super::convert::{returns, short};
+use super::dead_letters::{IN_FLIGHT, letter_message, whole};
 use super::link::SessionLost;
-use super::parcels;
-use super::session;
+use super::lock::{AGAIN, Lock};
+use super::settings::QueueType;
 use super::spill::{Body, Spill};
 use super::tool::Tool;
-use super::{ANSWER, within};
+use super::{ANSWER, parcels, session, topology, within};
 use crate::contract::Rules;
 use crate::review::{Letter, Parcel};
 
@@ -32,8 +29,11 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// How long after the last expected letter to wait for one more.
 const QUIET: Duration = Duration::from_millis(100);
 
-/// How often a reviewer who has to wait tries again.
-const AGAIN: Duration = Duration::from_millis(250);
+/// Half of the broker's default delivery limit: as many reviewers may be killed before one comes to its end.
+const WORN_OUT: u32 = 10;
+
+/// The tag that means all deliveries of the channel that are not acknowledged.
+const ALL: u64 = 0;
 
 /// How the queue is taken.
 #[derive(Debug)]
@@ -58,7 +58,15 @@ pub(crate) struct Entry {
     pub(crate) body: Body,
     /// The message without its body.
     pub(crate) parcel: Parcel,
-    pub(crate) tags: Vec<u64>,
+    pub(crate) copies: Vec<Copy>,
+}
+
+/// One message of a letter.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Copy {
+    tag: u64,
+    /// How often it was given back before, as the broker counts.
+    returns: u32,
 }
 
 /// The whole queue, held.
@@ -67,16 +75,15 @@ pub(crate) struct Pass<'a> {
     tool: &'a Tool,
     channel: Channel,
     consumer: Consumer,
-    lock: Channel,
+    lock: Lock,
     /// In the order of the queue, by each letter's first copy.
     pub(crate) entries: Vec<Entry>,
+    known: HashMap<Uuid, usize>,
     /// How many more there are than this pass could hold.
     pub(crate) left: u32,
     most: u32,
     held: u32,
-    acknowledged: u32,
-    /// Deliveries to be given back that are in no entry any more.
-    let_go: Vec<u64>,
+    has_acknowledged: bool,
     /// The broker has ended the consumer: what was held is void.
     is_over: bool,
 }
@@ -99,72 +106,46 @@ impl<'a> Pass<'a> {
     /// Takes the whole queue, or as much as the terms allow.
     pub(crate) async fn take(tool: &'a Tool, terms: &Terms<'_>) -> Result<Self, NoPass> {
         let deadline = Instant::now() + terms.patience;
+        let lock = Lock::take(tool, terms).await?;
         let mut told = false;
-        loop {
-            match Self::try_take(tool, terms).await? {
-                Taken::Pass(mut pass) => {
-                    pass.fill(terms).await?;
-                    return Ok(*pass);
-                }
-                Taken::Not(_) if told && Instant::now() < deadline => {}
-                Taken::Not(busy) => {
-                    let why = busy.explained(tool).await;
-                    if Instant::now() >= deadline {
-                        return Err(NoPass::Busy(why));
-                    }
-                    (terms.on_wait)(&why);
-                    told = true;
-                }
+        let (channel, consumer, waiting) = loop {
+            if let Some(alone) = consume_alone(tool, &lock, terms.most).await? {
+                break alone;
+            }
+            let why = format!(
+                "another consumer reads {}, and sees letters that a review would miss; stop it",
+                tool.queues.dead_letters()
+            );
+            if Instant::now() >= deadline {
+                return Err(NoPass::Busy(why));
+            }
+            if !std::mem::replace(&mut told, true) {
+                (terms.on_wait)(&why);
             }
             tokio::time::sleep(AGAIN).await;
-        }
-    }
-
-    async fn try_take(tool: &'a Tool, terms: &Terms<'_>) -> Result<Taken<'a>, SessionLost> {
-        let Some(lock) = take_lock(tool, terms.who).await? else {
-            return Ok(Taken::Not(Busy::Reviewer));
         };
-        let queue = tool.queues.dead_letters();
-        let found = session::look_at(&lock, &queue).await?;
-        // Quorum queues let an exclusive consumer in beside others.
-        if found.consumer_count() > 0 {
-            return Ok(Taken::Not(Busy::Consumer));
-        }
-        let waiting = found.message_count();
-        let channel = within(ANSWER, "opening a channel", tool.connection.create_channel()).await?;
-        let prefetch = u16::try_from(terms.most).unwrap_or(u16::MAX);
-        let qos = channel.basic_qos(prefetch, BasicQosOptions::default());
-        within(ANSWER, "setting the prefetch", qos).await?;
-        let options = BasicConsumeOptions { exclusive: true, ..BasicConsumeOptions::default() };
-        let consume =
-            channel.basic_consume(short(&queue), "".into(), options, FieldTable::default());
-        let consumer = match tokio::time::timeout(ANSWER, consume).await {
-            Ok(Ok(consumer)) => consumer,
-            Ok(Err(error)) if is_refusal(&error) => return Ok(Taken::Not(Busy::Consumer)),
-            Ok(Err(error)) => return Err(SessionLost(format!("reading {queue}: {error}"))),
-            Err(_) => {
-                return Err(SessionLost(format!("reading {queue}: the broker did not answer")));
-            }
-        };
-        Ok(Taken::Pass(Box::new(Self {
+        let mut pass = Self {
             tool,
             channel,
             consumer,
             lock,
             entries: Vec::new(),
+            known: HashMap::new(),
             left: waiting,
-            most: u32::from(prefetch),
+            most: u32::from(prefetch(terms.most)),
             held: 0,
-            acknowledged: 0,
-            let_go: Vec::new(),
+            has_acknowledged: false,
             is_over: false,
-        })))
+        };
+        pass.read(pass.left.min(pass.most), terms).await?;
+        pass.left = pass.left.saturating_sub(pass.held);
+        pass.renew_worn_out(terms).await?;
+        Ok(pass)
     }
 
-    /// Reads what is there: as many as the queue said, and whatever comes with them.
-    async fn fill(&mut self, terms: &Terms<'_>) -> Result<(), SessionLost> {
-        let expected = self.left.min(self.most);
-        let mut known: HashMap<Uuid, usize> = HashMap::new();
+    /// Reads what is there: so many more, and whatever comes with them.
+    async fn read(&mut self, expected: u32, terms: &Terms<'_>) -> Result<(), SessionLost> {
+        let expected = self.held + expected;
         while self.held < self.most {
             let patience = if self.held < expected { PATIENCE } else { QUIET };
             let Ok(item) = tokio::time::timeout(patience, self.consumer.next()).await else {
@@ -180,40 +161,84 @@ impl<'a> Pass<'a> {
                 }
             };
             self.held += 1;
+            let copy = Copy { tag: delivery.delivery_tag, returns: returns(&delivery.properties) };
             let death = parcels::death(&delivery.properties);
             let mut parcel =
                 parcels::parcel(&delivery.properties, delivery.data.into_boxed_slice().into());
             let letter = Letter::read(&parcel, death, terms.rules);
             let body = std::mem::take(&mut parcel.body);
-            if let Some(&at) = known.get(&letter.id) {
-                self.entries[at].add(letter, delivery.delivery_tag);
+            if let Some(&at) = self.known.get(&letter.id) {
+                self.entries[at].add(letter, parcel, copy);
                 continue;
             }
-            known.insert(letter.id, self.entries.len());
-            let tags = vec![delivery.delivery_tag];
+            self.known.insert(letter.id, self.entries.len());
             let body = terms.spill.keep(body).map_err(|error| {
                 SessionLost(format!("reading dead letters: no place for their bodies: {error}"))
             })?;
-            self.entries.push(Entry { letter, body, parcel, tags });
+            self.entries.push(Entry { letter, body, parcel, copies: vec![copy] });
         }
-        self.left = self.left.saturating_sub(self.held);
         Ok(())
+    }
+
+    /// A queue that was declared before RabbitMQ 4 has its default delivery limit: what was returned 20 times is gone,
+    /// and each pass returns everything. A policy could lift the limit, but nobody can see policies from here. So what
+    /// comes near it is put into the queue anew, with a count of its own, before the old copy is acknowledged.
+    async fn renew_worn_out(&mut self, terms: &Terms<'_>) -> Result<(), SessionLost> {
+        let worn = |entry: &Entry| entry.copies.iter().any(|copy| copy.returns >= WORN_OUT);
+        if self.tool.queues.kind != QueueType::Quorum
+            || !self.tool.version.has_default_delivery_limit()
+            || !self.entries.iter().any(worn)
+        {
+            return Ok(());
+        }
+        let (tool, queue) = (self.tool, self.tool.queues.dead_letters());
+        let report =
+            topology::declare_one(&tool.connection, &tool.queues, tool.version, &queue).await?;
+        if report.mismatches.is_empty() && report.unchecked.is_empty() {
+            return Ok(());
+        }
+        let anew: Vec<usize> =
+            (0..self.entries.len()).filter(|&at| worn(&self.entries[at])).collect();
+        {
+            let mut under_way = FuturesUnordered::new();
+            for &at in &anew {
+                if under_way.len() == IN_FLIGHT {
+                    under_way.next().await.transpose()?;
+                }
+                under_way.push(self.renew(&self.entries[at]));
+            }
+            while under_way.next().await.transpose()?.is_some() {}
+        }
+        for &at in &anew {
+            let old = std::mem::take(&mut self.entries[at].copies);
+            self.entries[at].letter.copies = 0;
+            self.count_acknowledged(old.len());
+        }
+        tracing::warn!(
+            queue,
+            letters = anew.len(),
+            "the queue has a delivery limit, and letters near it were put in anew: {}",
+            topology::lift_the_limit(&queue)
+        );
+        self.read(u32::try_from(anew.len()).unwrap_or(u32::MAX), terms).await
+    }
+
+    async fn renew(&self, entry: &Entry) -> Result<(), SessionLost> {
+        let body = entry.body.bytes().map_err(|error| {
+            SessionLost(format!("a body cannot be read back from its temporary file: {error}"))
+        })?;
+        let parcel = whole(&entry.letter, entry.parcel.clone(), body);
+        self.tool.publisher.publish(vec![letter_message(&self.tool.queues, &parcel)]).await?;
+        self.acknowledge(&entry.copies).await
     }
 
     /// Acknowledges all copies of a letter: it is gone.
-    pub(crate) async fn acknowledge(&self, tags: &[u64]) -> Result<(), SessionLost> {
-        for tag in tags {
-            let ack = self.channel.basic_ack(*tag, BasicAckOptions::default());
+    pub(crate) async fn acknowledge(&self, copies: &[Copy]) -> Result<(), SessionLost> {
+        for copy in copies {
+            let ack = self.channel.basic_ack(copy.tag, BasicAckOptions::default());
             within(ANSWER, "acknowledging", ack).await?;
         }
         Ok(())
-    }
-
-    /// The letters, no longer of this pass: it only gives them back.
-    pub(crate) fn let_go(&mut self) -> Vec<Entry> {
-        let entries = std::mem::take(&mut self.entries);
-        self.let_go.extend(entries.iter().flat_map(|entry| &entry.tags));
-        entries
     }
 
     /// Another end of the consumer, to see when the broker ends it.
@@ -228,12 +253,13 @@ impl<'a> Pass<'a> {
 
     /// Says that so many copies were acknowledged.
     pub(crate) fn count_acknowledged(&mut self, copies: usize) {
-        self.acknowledged += u32::try_from(copies).unwrap_or(u32::MAX);
+        self.has_acknowledged |= copies > 0;
+        self.held = self.held.saturating_sub(u32::try_from(copies).unwrap_or(u32::MAX));
     }
 
-    /// Gives back what is still held: the letters of `entries`. The lock goes with the connection, when the
-    /// next reviewer finds all of them there again.
-    pub(crate) async fn give_back(mut self) -> Result<(), SessionLost> {
+    /// Gives back what is still held. The lock goes with the connection, when the next reviewer finds all of it there
+    /// again.
+    pub(crate) async fn give_back(self) -> Result<(), SessionLost> {
         if self.is_over {
             // The rest goes back with the channel; an acknowledgement now would wake a consumer that nobody reads.
             return within(ANSWER, "closing", self.channel.close(200, "reviewed".into())).await;
@@ -243,17 +269,13 @@ impl<'a> Pass<'a> {
             // Uncancelled, the consumer would be given the same letters again.
             let cancel = self.channel.basic_cancel(tag, BasicCancelOptions::default());
             within(ANSWER, "ending the pass", cancel).await?;
-            self.let_go();
-            // In the order of the queue, which keeps it.
-            self.let_go.sort_unstable();
-            for tag in &self.let_go {
-                let options = BasicNackOptions { requeue: true, ..BasicNackOptions::default() };
-                within(ANSWER, "giving back", self.channel.basic_nack(*tag, options)).await?;
-            }
+            // One for all is safe here, for every acknowledgement on this channel was waited for. The order stays.
+            let options = BasicNackOptions { requeue: true, multiple: true };
+            within(ANSWER, "giving back", self.channel.basic_nack(ALL, options)).await?;
         }
         let question = self.channel.basic_qos(1, BasicQosOptions::default());
         within(ANSWER, "the last question", question).await?;
-        if self.acknowledged > 0 {
+        if self.has_acknowledged {
             // A quorum queue's client hands on acknowledgements late, and closing forgets those.
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
@@ -264,9 +286,11 @@ impl<'a> Pass<'a> {
     /// Giving back goes on after the channel is closed.
     async fn wait_until_back(&self) -> Result<(), SessionLost> {
         let queue = self.tool.queues.dead_letters();
-        let expected = (self.held + self.left).saturating_sub(self.acknowledged);
+        let expected = self.held + self.left;
         let deadline = Instant::now() + Duration::from_secs(2);
-        while session::depth(&self.lock, &queue).await? < expected && Instant::now() < deadline {
+        while session::depth(&self.lock.asking, &queue).await? < expected
+            && Instant::now() < deadline
+        {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         Ok(())
@@ -275,99 +299,43 @@ impl<'a> Pass<'a> {
 
 impl Entry {
     /// Another copy of the same letter: what the latest says counts.
-    fn add(&mut self, letter: Letter, tag: u64) {
+    fn add(&mut self, letter: Letter, parcel: Parcel, copy: Copy) {
         let copies = self.letter.copies + 1;
         if letter.failed_at >= self.letter.failed_at {
             self.letter = letter;
+            self.parcel = parcel;
         }
         self.letter.copies = copies;
-        self.tags.push(tag);
+        self.copies.push(copy);
     }
 }
 
-fn lock_name(tool: &Tool) -> String {
-    format!("{}.reviewing", tool.queues.prefix)
+fn prefetch(most: u32) -> u16 {
+    u16::try_from(most).unwrap_or(u16::MAX)
 }
 
-/// The exclusive queue of whoever reviews; none if somebody else has it. It ends with the review, or with the connection.
-async fn take_lock(tool: &Tool, who: &str) -> Result<Option<Channel>, SessionLost> {
+/// A consumer of the dead letters, and how many there are; none while somebody else consumes them.
+async fn consume_alone(
+    tool: &Tool,
+    lock: &Lock,
+    most: u32,
+) -> Result<Option<(Channel, Consumer, u32)>, SessionLost> {
+    let queue = tool.queues.dead_letters();
+    let found = session::look_at(&lock.asking, &queue).await?;
+    // Quorum queues let an exclusive consumer in beside others.
+    if found.consumer_count() > 0 {
+        return Ok(None);
+    }
     let channel = within(ANSWER, "opening a channel", tool.connection.create_channel()).await?;
-    let options = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
-    let mut arguments = FieldTable::default();
-    arguments.insert("x-queue-type".into(), long("classic"));
-    let name = lock_name(tool);
-    let declare = channel.queue_declare(short(&name), options, arguments);
-    match tokio::time::timeout(ANSWER, declare).await {
-        Ok(Ok(_)) => {}
-        Ok(Err(error)) if is_refusal(&error) => return Ok(None),
-        Ok(Err(error)) => return Err(SessionLost(format!("declaring {name}: {error}"))),
-        Err(_) => return Err(SessionLost(format!("declaring {name}: the broker did not answer"))),
-    }
-    // Who it is only helps others to wait, so it may fail.
-    let _ = tokio::time::timeout(ANSWER, announce(tool, who)).await;
-    Ok(Some(channel))
-}
-
-/// The queue whose one message says who has the lock, or had it last.
-fn name_plate(tool: &Tool) -> String {
-    format!("{}.reviewer", tool.queues.prefix)
-}
-
-async fn announce(tool: &Tool, who: &str) -> lapin::Result<()> {
-    const HOUR: i32 = 3_600_000;
-    let channel = tool.connection.create_channel().await?;
-    let name = name_plate(tool);
-    let mut arguments = FieldTable::default();
-    arguments.insert("x-queue-type".into(), long("classic"));
-    arguments.insert("x-max-length".into(), AMQPValue::LongInt(1));
-    arguments.insert("x-expires".into(), AMQPValue::LongInt(HOUR));
-    // From 4.3 on a queue that is not durable must be exclusive.
-    let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
-    channel.queue_declare(short(&name), options, arguments).await?;
-    let text = format!("{who}, since {:.0}", Timestamp::now());
-    let options = BasicPublishOptions::default();
-    let properties = BasicProperties::default();
-    channel.basic_publish("".into(), short(&name), options, text.as_bytes(), properties).await?;
-    channel.close(200, "said".into()).await
-}
-
-/// Who says to have the lock.
-async fn holder(tool: &Tool) -> lapin::Result<Option<String>> {
-    let channel = tool.connection.create_channel().await?;
-    let got = channel.basic_get(short(&name_plate(tool)), BasicGetOptions::default()).await?;
-    let text =
-        got.map(|got| String::from_utf8_lossy(&got.delivery.data).chars().take(200).collect());
-    // Not acknowledged, so it goes back for the next one who asks.
-    channel.close(200, "read".into()).await?;
-    Ok(text)
-}
-
-/// What is in the way of a pass.
-enum Busy {
-    Reviewer,
-    Consumer,
-}
-
-enum Taken<'a> {
-    Pass(Box<Pass<'a>>),
-    Not(Busy),
-}
-
-impl Busy {
-    async fn explained(&self, tool: &Tool) -> String {
-        let queue = tool.queues.dead_letters();
-        match self {
-            Self::Consumer => format!(
-                "another consumer reads {queue}, and sees letters that a review would miss; stop it"
-            ),
-            Self::Reviewer => {
-                let known = tokio::time::timeout(ANSWER, holder(tool)).await;
-                match known.ok().and_then(Result::ok).flatten() {
-                    Some(who) => format!("{who}, is reviewing {queue} just now"),
-                    None => format!("somebody else is reviewing {queue} just now"),
-                }
-            }
-        }
+    let qos = channel.basic_qos(prefetch(most), BasicQosOptions::default());
+    within(ANSWER, "setting the prefetch", qos).await?;
+    let options = BasicConsumeOptions { exclusive: true, ..BasicConsumeOptions::default() };
+    let consume = channel.basic_consume(short(&queue), "".into(), options, FieldTable::default());
+    match tokio::time::timeout(ANSWER, consume).await {
+        Ok(Ok(consumer)) => Ok(Some((channel, consumer, found.message_count()))),
+        Ok(Err(error)) if is_refusal(&error) => Ok(None),
+        Ok(Err(error)) => Err(SessionLost(format!("reading {queue}: {error}"))),
+        Err(_) => Err(SessionLost(format!("reading {queue}: the broker did not answer"))),
     }
 }
 
@@ -388,14 +356,7 @@ pub(crate) async fn ended(mut consumer: Consumer) -> SessionLost {
     }
 }
 
-/// Somebody else has it: 405 of an exclusive queue, 403 of an exclusive consumer (and of a missing permission, which
-/// says something else).
+/// 403 of an exclusive consumer (and of a missing permission, which says something else).
 fn is_refusal(error: &lapin::Error) -> bool {
-    match error.kind() {
-        ErrorKind::ProtocolError(refused) if refused.get_id() == 405 => true,
-        ErrorKind::ProtocolError(refused) => {
-            refused.get_message().as_str().contains("in exclusive use")
-        }
-        _ => false,
-    }
+    matches!(error.kind(), ErrorKind::ProtocolError(refused) if refused.get_message().as_str().contains("in exclusive use"))
 }

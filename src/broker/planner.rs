@@ -71,7 +71,7 @@ impl Planner {
         let channel = channel.map_err(PlannerError::Refused)?;
         let confirms = channel.confirm_select(ConfirmSelectOptions::default());
         within(ANSWER, "asking for confirms", confirms).await.map_err(|e| lost(e.0))?;
-        let publisher = Publisher::start(channel, Link::new());
+        let publisher = Publisher::start(&connection, channel, Link::new());
         Ok(Self {
             connection,
             publisher,

@@ -12,13 +12,17 @@ use futures_util::future::{FutureExt as _, try_join_all};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use lapin::options::BasicPublishOptions;
 use lapin::types::ShortString;
-use lapin::{BasicProperties, Channel, Confirmation};
+use lapin::{BasicProperties, Channel, Confirmation, Connection};
 use tokio::sync::{mpsc, oneshot};
 
+use super::convert::header_bytes;
 use super::link::{Link, SessionLost};
 
 /// How long a confirm may take while the broker is not in an alarm.
 const CONFIRM: Duration = Duration::from_secs(30);
+
+/// What a frame has beside what it carries.
+const FRAME: usize = 8;
 
 /// One message to publish.
 #[derive(Clone, Debug)]
@@ -33,6 +37,8 @@ pub(crate) struct Outgoing {
 /// The one way to the confirm channel of a session.
 #[derive(Clone, Debug)]
 pub(crate) struct Publisher {
+    /// How many bytes of properties a message may have.
+    pub(crate) room: usize,
     orders: mpsc::UnboundedSender<Order>,
     link: Arc<Link>,
 }
@@ -45,12 +51,14 @@ struct Order {
 }
 
 impl Publisher {
-    /// `channel` is in confirm mode and nobody else's.
-    pub(crate) fn start(channel: Channel, link: Arc<Link>) -> Self {
+    /// `channel` is of this connection, in confirm mode and nobody else's.
+    pub(crate) fn start(connection: &Connection, channel: Channel, link: Arc<Link>) -> Self {
+        let frame = usize::try_from(connection.configuration().frame_max()).unwrap_or(usize::MAX);
+        let room = frame.saturating_sub(FRAME);
         // Unbounded, because whoever publishes waits for the confirm: what is in flight is bounded by them.
         let (orders, inbox) = mpsc::unbounded_channel();
-        tokio::spawn(own(channel, inbox, Arc::clone(&link)));
-        Self { orders, link }
+        tokio::spawn(own(channel, room, inbox, Arc::clone(&link)));
+        Self { room, orders, link }
     }
 
     /// Publishes all of `messages`, and resolves when the broker has confirmed all of them: how long that took.
@@ -68,7 +76,12 @@ impl Publisher {
 
 type Confirmed = (oneshot::Sender<Duration>, Result<Duration, SessionLost>);
 
-async fn own(channel: Channel, mut inbox: mpsc::UnboundedReceiver<Order>, link: Arc<Link>) {
+async fn own(
+    channel: Channel,
+    room: usize,
+    mut inbox: mpsc::UnboundedReceiver<Order>,
+    link: Arc<Link>,
+) {
     let mut pending = FuturesUnordered::new();
     let mut open = true;
     let lost = link.lost();
@@ -77,7 +90,7 @@ async fn own(channel: Channel, mut inbox: mpsc::UnboundedReceiver<Order>, link: 
         tokio::select! {
             _ = &mut lost => break,
             order = inbox.recv(), if open => match order {
-                Some(order) => pending.push(confirmed(&channel, order, &link)),
+                Some(order) => pending.push(confirmed(&channel, room, order, &link)),
                 None => open = false,
             },
             Some(first) = pending.next(), if !pending.is_empty() => {
@@ -109,10 +122,19 @@ fn tell(known: Vec<Confirmed>) -> Result<(), SessionLost> {
     Ok(())
 }
 
-async fn confirmed(channel: &Channel, order: Order, link: &Link) -> Confirmed {
+async fn confirmed(channel: &Channel, room: usize, order: Order, link: &Link) -> Confirmed {
     let started = Instant::now();
-    let all = order.messages.iter().map(|message| publish(channel, message, link));
-    let result = try_join_all(all).await.map(|_| started.elapsed());
+    let bytes = order.messages.iter().map(|message| header_bytes(&message.properties)).max();
+    let result = match bytes {
+        // None of the order is sent: they belong together.
+        Some(bytes) if bytes > room => Err(SessionLost(format!(
+            "a message's headers take {bytes} bytes, and the broker's frames hold {room}"
+        ))),
+        _ => {
+            let all = order.messages.iter().map(|message| publish(channel, message, link));
+            try_join_all(all).await.map(|_| started.elapsed())
+        }
+    };
     (order.reply, result)
 }
 

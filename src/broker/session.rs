@@ -31,6 +31,9 @@ use crate::control::{Heard, Steering};
 /// How long a quorum queue's client takes to hand on settlements after the channel has read them.
 const FLUSH: Duration = Duration::from_millis(500);
 
+/// How often a standby asks whether it is the active one.
+const STANDBY: Duration = Duration::from_secs(1);
+
 /// How long closing may take. What was to be said has been said by then.
 const CLOSE: Duration = Duration::from_secs(2);
 
@@ -98,7 +101,8 @@ impl Connections {
         standby: impl Fn(),
         is_known: bool,
     ) -> Result<Session, SessionLost> {
-        let mut candidate = Candidate::stand(&self.consume, &self.publish, queues).await?;
+        let mut candidate =
+            Candidate::stand(&self.consume, &self.publish, &queues.active(), STANDBY).await?;
         let mut blocked = false;
         let mut elected = Box::pin(candidate.elected(standby));
         loop {
@@ -197,7 +201,8 @@ impl Session {
         );
         let consumer = within(ANSWER, &format!("consuming {}", queues.requests()), consume).await?;
         let deliveries = taker.attach(&consumer);
-        let publisher = Publisher::start(publishing.clone(), Arc::clone(&link));
+        let publisher =
+            Publisher::start(&connections.publish, publishing.clone(), Arc::clone(&link));
         let on = Consuming { channel, link, publisher, version: connections.version };
         Ok(Self {
             connections,

@@ -94,6 +94,11 @@ impl Queues {
         format!("{}.gate", self.prefix)
     }
 
+    /// Tells who reviews the dead letters.
+    pub fn reviewing(&self) -> String {
+        format!("{}.reviewing", self.prefix)
+    }
+
     /// Tells which worker is the active one.
     pub fn active(&self) -> String {
         format!("{}.active", self.prefix)

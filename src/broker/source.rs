@@ -242,6 +242,7 @@ async fn settle(options: &Options, job: &Job<Held>, ending: &Ending) -> Result<(
             &held.properties,
             body(held)?,
             &options.queues,
+            held.on.publisher.room,
         ));
     }
     publish_then_ack(options, held, messages).await

@@ -83,7 +83,7 @@ impl Access {
     }
 
     /// Reading is open to this machine. A page of another site whose name was turned to this address sends its own name.
-    fn may_read(&self, headers: &HeaderMap) -> bool {
+    pub(super) fn may_read(&self, headers: &HeaderMap) -> bool {
         self.open_reading && is_this_machine(headers)
             || self.session(headers).is_some()
             || self.operator.bearer(headers).is_some()

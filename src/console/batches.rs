@@ -228,17 +228,16 @@ fn details(place: &Place, one: &Progress, now: Timestamp) -> Markup {
 }
 
 fn failures(one: &Progress, letters: &str) -> Markup {
-    let failed: Vec<_> =
-        one.results().into_iter().filter(|result| result.outcome.is_dead_letter()).collect();
+    let failed = one.failed();
     html! {
-        @if failed.is_empty() { p.soft { "Nothing of it has failed." } }
+        @if failed == 0 { p.soft { "Nothing of it has failed." } }
         @else {
             section.card {
-                h2 { (grouped(failed.len())) " failed" }
+                h2 { (grouped(failed)) " failed" }
                 p { a #letters href=(letters) { "Review them among the dead letters" } }
                 div.scroll { table #failures {
                     thead { tr { th { "What and why" } th { "Outcome" } th.wide { "When" } } }
-                    tbody { @for result in failed.iter().take(ROWS) {
+                    tbody { @for result in one.failures(ROWS) {
                         tr {
                             td { bdi { (visible(&failure_line(result))) } }
                             td.word { (result.outcome.as_str()) }
@@ -246,7 +245,7 @@ fn failures(one: &Progress, letters: &str) -> Markup {
                         }
                     } }
                 } }
-                @if failed.len() > ROWS { p.soft { "The first " (ROWS) " of " (grouped(failed.len())) "." } }
+                @if failed > ROWS as u64 { p.soft { "The first " (ROWS) " of " (grouped(failed)) "." } }
             }
         }
     }

@@ -17,6 +17,8 @@ use crate::watch::Results;
 pub(super) const DAYS: i64 = 7;
 /// Results that are held at once, over all batches.
 const MOST: usize = 100_000;
+/// Bytes that these may take, whatever stands in them.
+const MOST_BYTES: usize = 256 << 20;
 /// Names of batches that were left out; more are not told apart.
 const MOST_LEFT_OUT: usize = 10_000;
 /// Nobody has looked for so long: the reader ends, and what it held is forgotten.
@@ -31,6 +33,8 @@ const OFTEN: u64 = 1_000;
 pub(super) struct Seen {
     /// [`MOST`]
     most: usize,
+    /// [`MOST_BYTES`]
+    most_bytes: usize,
     pub(super) batches: Batches,
     pub(super) events: u64,
     /// When all that there was had been read the last time.
@@ -44,6 +48,7 @@ impl Default for Seen {
     fn default() -> Self {
         Self {
             most: MOST,
+            most_bytes: MOST_BYTES,
             batches: Batches::default(),
             events: 0,
             whole_at: None,
@@ -60,9 +65,10 @@ impl Seen {
             return;
         }
         self.batches.take(event);
-        if self.events.is_multiple_of(OFTEN) {
+        if self.events.is_multiple_of(OFTEN) || self.batches.bytes() > self.most_bytes {
             let room = MOST_LEFT_OUT.saturating_sub(self.left_out.len());
-            self.left_out.extend(self.batches.shrink(self.most).into_iter().take(room));
+            let gone = self.batches.shrink(self.most, self.most_bytes);
+            self.left_out.extend(gone.into_iter().take(room));
         }
     }
 }
@@ -179,5 +185,21 @@ mod tests {
         // What comes late of a batch that was left out does not come back as a small one.
         seen.take(&result("old", 1, start));
         assert!(seen.batches.get("old").is_none());
+    }
+
+    #[test]
+    fn long_results_are_bounded_by_their_bytes() {
+        let mut seen = Seen { most_bytes: 1 << 20, ..Seen::default() };
+        let start = Timestamp::from_second(1_800_000_000).unwrap();
+        for n in 0..200 {
+            let Event::Result(mut event) = result(&format!("b{}", n / 20), n, start) else {
+                unreachable!()
+            };
+            event.data.settled_at = start + SignedDuration::from_secs(n.into());
+            event.data.reason = "x".repeat(20_000);
+            seen.take(&Event::Result(event));
+            assert!(seen.batches.bytes() <= 1 << 20);
+        }
+        assert!(seen.batches.get("b0").is_none() && seen.batches.get("b9").is_some());
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::Extension;
 use axum::extract::{RawQuery, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream::{self, Stream};
@@ -76,6 +76,8 @@ pub(super) async fn hour(
 
 struct Live {
     console: Shared,
+    /// What the browser sent with its question: it is asked anew before each event whether this may read.
+    headers: HeaderMap,
     /// `None`: all lanes in short.
     lane: Option<String>,
     told: Vec<String>,
@@ -86,6 +88,9 @@ impl Live {
     async fn next(mut self) -> Option<(Result<Event, Infallible>, Self)> {
         while self.due.is_empty() {
             tokio::time::sleep(EVERY).await;
+            if !self.console.access.may_read(&self.headers) {
+                return None;
+            }
             self.look().await;
         }
         let event = self.due.pop_front()?;
@@ -114,6 +119,7 @@ impl Live {
 
 pub(super) async fn events(
     State(console): State<Shared>,
+    headers: HeaderMap,
     RawQuery(raw): RawQuery,
 ) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
     let fields = Fields::of_query(raw);
@@ -122,7 +128,7 @@ pub(super) async fn events(
         Some(&*only.name)
     });
     let lane = one.map(str::to_owned);
-    let live = Live { console, lane, told: Vec::new(), due: VecDeque::new() };
+    let live = Live { console, headers, lane, told: Vec::new(), due: VecDeque::new() };
     Sse::new(stream::unfold(live, Live::next)).keep_alive(KeepAlive::default())
 }
 

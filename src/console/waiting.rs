@@ -24,24 +24,47 @@ use crate::status::{Session as Attached, Status};
 /// The loop is asked no more often, however many look.
 const FRESH: Duration = Duration::from_millis(900);
 
-/// What the worker's loop said last, and when.
-pub(super) type Latest = Option<(Instant, Result<Vec<Upcoming>, String>)>;
+/// A question for one request has the loop look at its whole window, so there is one at a time, and a pause after it.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// What the worker's loop said last, of what comes next (`None`) or of one run, and when.
+#[derive(Debug, Default)]
+pub(super) struct Latest {
+    next: Option<(Instant, Told)>,
+    one: Option<(Instant, Uuid, Told)>,
+}
+
+type Told = Result<Vec<Upcoming>, String>;
 
 impl Place {
     /// The requests that come next; `Err`: why nobody can tell.
-    async fn next_requests(&self) -> Result<Vec<Upcoming>, String> {
+    async fn next_requests(&self) -> Told {
         let mut latest = self.waiting.lock().await;
-        if let Some((at, told)) = &*latest
+        if let Some((at, told)) = &latest.next
             && at.elapsed() < FRESH
         {
             return told.clone();
         }
         let told = self.ask_window(None).await;
-        *latest = Some((Instant::now(), told.clone()));
+        latest.next = Some((Instant::now(), told.clone()));
         told
     }
 
-    async fn ask_window(&self, run: Option<Uuid>) -> Result<Vec<Upcoming>, String> {
+    /// The request of this run, if it waits.
+    async fn one_request(&self, run: Uuid) -> Told {
+        let mut latest = self.waiting.lock().await;
+        if let Some((at, of, told)) = &latest.one {
+            if *of == run && at.elapsed() < FRESH {
+                return told.clone();
+            }
+            tokio::time::sleep(PAUSE.saturating_sub(at.elapsed())).await;
+        }
+        let told = self.ask_window(Some(run)).await;
+        latest.one = Some((Instant::now(), run, told.clone()));
+        told
+    }
+
+    async fn ask_window(&self, run: Option<Uuid>) -> Told {
         if let Attached::Standby { .. } = self.lane.status.borrow().session {
             return Err("this worker is a standby: the active one holds the window".to_owned());
         }
@@ -112,11 +135,15 @@ pub(super) async fn one(
         let why = "Which request? The links of the window lead to each.";
         return trouble(&console, &viewer, StatusCode::NOT_FOUND, why);
     };
-    let content = match place.ask_window(Some(run)).await {
+    let is_moved = fields.get("done").is_some();
+    let content = match place.one_request(run).await {
         Ok(found) => html! {
             @if let Some(one) = found.first() {
-                @if fields.get("done").is_some() { (notice(false, "Done: it has its new priority, and so it will have at any other worker.")) }
+                @if is_moved { (notice(false, "Done: it has its new priority, and so it will have at any other worker.")) }
                 (details(place, &viewer, one))
+            } @else if is_moved {
+                (notice(false, "Done: it has its new priority. It has gone back to the queue with it and is not taken out again yet, or is in flight already; load this page again in a moment."))
+                p { a href={ "/" (query(&[("lane", &place.name)])) } { "To the window" } }
             } @else {
                 (notice(false, "This request does not wait here any more: it is in flight, has ended, or was never held by this worker."))
                 p { a href={ "/" (query(&[("lane", &place.name)])) } { "To the window" } }
@@ -180,7 +207,7 @@ pub(super) async fn reprioritise(
         let why = format!("It keeps its priority: {}.", answer.said);
         return trouble(&console, &viewer, StatusCode::CONFLICT, &why);
     }
-    *place.waiting.lock().await = None;
+    *place.waiting.lock().await = Latest::default();
     let back = query(&[("lane", &place.name), ("run", run), ("done", "1")]);
     Redirect::to(&format!("/window/one{back}")).into_response()
 }

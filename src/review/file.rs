@@ -145,9 +145,9 @@ fn unguarded(text: &str) -> String {
 /// # Errors
 /// It is no export; further on each row has its own.
 pub fn read(
-    input: impl BufRead + 'static,
+    input: impl BufRead + Send + 'static,
     format: Format,
-) -> Result<Box<dyn Iterator<Item = Result<Parcel, FileError>>>, FileError> {
+) -> Result<Box<dyn Iterator<Item = Result<Parcel, FileError>> + Send>, FileError> {
     match format {
         Format::Jsonl => Ok(Box::new(Lines { input, row: 0 })),
         Format::Csv => Ok(Box::new(Rows::open(input)?)),

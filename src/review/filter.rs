@@ -124,7 +124,6 @@ mod tests {
             ("x-sluice-batch", "wave-1"),
         ];
         let parcel = Parcel {
-            message_id: Some("0d6c3a5e-55aa-4b7e-9d5b-51c1ce6a7e00".into()),
             headers: headers
                 .iter()
                 .map(|(name, text)| ((*name).to_owned(), (*text).into()))
@@ -133,6 +132,7 @@ mod tests {
             ..Parcel::default()
         };
         let mut letter = Letter::read(&parcel, None, &Rules::default());
+        letter.id = "0d6c3a5e-55aa-4b7e-9d5b-51c1ce6a7e00".parse().unwrap();
         letter.name = "Web Server".into();
         letter.region_id = "r".into();
         letter

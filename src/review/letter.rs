@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::cause::Cause;
 use super::parcel::Parcel;
 use crate::contract::{Rules, Violation};
+use crate::core::request::Run;
 use crate::core::{Fault, Outcome, Try};
 use crate::intake;
 use crate::results::header;
@@ -44,7 +45,7 @@ impl Past {
 /// A dead letter without its body.
 #[derive(Clone, Debug, Serialize)]
 pub struct Letter {
-    /// The run: what repeats of a letter share, and what it is named by.
+    /// The run: what repeats of a letter share (the same body among it), and what it is named by.
     pub id: Uuid,
     pub request_id: String,
     /// None: the broker dead-lettered it by itself, see [`Letter::death`].
@@ -104,7 +105,7 @@ impl Letter {
         let cause = Cause::of(outcome, code.as_deref(), status, said, &violations, death.as_ref());
         let failed_at = parcel.header(header::FAILED_AT).and_then(|text| text.parse().ok());
         let id = match (outcome, &parcel.message_id) {
-            (Some(_), Some(id)) => id.parse().unwrap_or(request.run.0),
+            (Some(_), Some(id)) => id.parse().map_or(request.run.0, |id| named(id, request.run)),
             _ => request.run.0,
         };
         Self {
@@ -155,6 +156,13 @@ impl Death {
     }
 }
 
+/// The worker names a letter by its run, which is told by the body among other things. Under a name that is not that of
+/// its run (somebody put a mended copy beside the original, say) it is a letter of its own: one body must never pass for
+/// a repeat of another.
+fn named(id: Uuid, run: Run) -> Uuid {
+    if id == run.0 { id } else { Uuid::new_v5(&id, run.0.as_bytes()) }
+}
+
 fn read_request(parcel: &Parcel, rules: &Rules) -> intake::Intake {
     let message = intake::Message {
         message_id: parcel.header(REQUEST_ID).or_else(|| parcel.message_id.clone()),
@@ -201,7 +209,6 @@ mod tests {
 
     #[test]
     fn a_letter_of_the_worker_says_all_that_its_headers_say() {
-        let id = Uuid::new_v4();
         let mut parcel = parcel(&[
             (results::header::OUTCOME, "rejected"),
             (results::header::REASON, "the API refused it"),
@@ -217,6 +224,7 @@ mod tests {
             (REQUEST_ID, "row 17"),
             ("x-sluice-batch", "wave-1"),
         ]);
+        let id = read_request(&parcel, &Rules::default()).request.run.0;
         parcel.message_id = Some(id.to_string());
         let letter = Letter::read(&parcel, None, &Rules::default());
         assert_eq!((letter.id, letter.request_id.as_str()), (id, "row 17"));
@@ -227,6 +235,21 @@ mod tests {
             (Some("SMS.0204"), Some(400))
         );
         assert_eq!((letter.batch.as_deref(), letter.history.len()), (Some("wave-1"), 1));
+    }
+
+    #[test]
+    fn another_body_or_another_replay_under_the_same_name_is_another_letter() {
+        let one = Parcel {
+            message_id: Some(Uuid::new_v4().to_string()),
+            ..parcel(&[(results::header::OUTCOME, "rejected"), (REQUEST_ID, "17")])
+        };
+        let mut replayed = one.clone();
+        replayed.headers.insert(intake::header::REPLAY.into(), "1".into());
+        let mended = Parcel { body: "{ }".into(), ..one.clone() };
+        let ids = [&one, &one, &replayed, &mended]
+            .map(|parcel| Letter::read(parcel, None, &Rules::default()).id);
+        assert_eq!(ids[0], ids[1]);
+        assert_eq!(std::collections::HashSet::from(ids).len(), 3);
     }
 
     #[test]

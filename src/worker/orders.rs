@@ -20,7 +20,10 @@ where
             Ok(moved) => {
                 let act = control::reprioritised(&heard.order, &moved, priority, now.wall);
                 tracing::info!(by = %heard.order.by, reason = heard.order.reason, request.id = &*moved.id, before = moved.before, after = priority, "a request is given another priority");
-                self.moves.insert(moved.run, (heard, act));
+                if let Some((earlier, _)) = self.moves.insert(moved.run, (heard, act)) {
+                    let why = "another order for the same request came at the same moment";
+                    let _ = earlier.reply.send(Answer::refused(why));
+                }
             }
             Err(kept) => {
                 let _ = heard.reply.send(Answer::refused(kept.to_string()));

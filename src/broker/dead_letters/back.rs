@@ -6,7 +6,7 @@ use futures_util::future::try_join_all;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::{Attend, IN_FLIGHT, Progress, Review, ReviewError, to_the_end};
+use super::{Attend, IN_FLIGHT, Progress, Review, ReviewError, letter_message, to_the_end};
 use crate::broker::audit::{self, Acts};
 use crate::broker::publisher::Outgoing;
 use crate::broker::tool::Tool;
@@ -36,7 +36,8 @@ impl Review {
         Ok(undoable.newest_of_each_letter())
     }
 
-    /// Puts back what these acts took away, as it was before.
+    /// Puts back what these acts took away, as it was before. It goes on when nobody waits for it any more; only
+    /// `attend` stops it.
     ///
     /// # Errors
     /// The broker is out of reach, or was lost on the way: what is back is back.
@@ -44,8 +45,19 @@ impl Review {
         &self,
         acts: &HashSet<Uuid>,
         by: &By,
-        attend: &mut dyn Attend,
+        attend: impl Attend + 'static,
     ) -> Result<Progress, ReviewError> {
+        let (review, acts, by) = (self.clone(), acts.clone(), by.clone());
+        to_the_end(async move { review.undo_now(&acts, &by, attend).await }).await
+    }
+
+    async fn undo_now(
+        &self,
+        acts: &HashSet<Uuid>,
+        by: &By,
+        mut attend: impl Attend,
+    ) -> Result<Progress, ReviewError> {
+        let attend: &mut dyn Attend = &mut attend;
         let mut progress = Progress { of: acts.len(), ..Progress::default() };
         let mut stream = Acts::open(&self.settings, &self.queues).await?;
         let tool = self.tool().await?;
@@ -61,7 +73,7 @@ impl Review {
                 undoes: Some(act.id),
                 ..Act::new(Action::Restore, by, Timestamp::now())
             };
-            pairs.push((self.letter_message(before), audit::message(&undo, &self.queues)));
+            pairs.push((letter_message(&self.queues, before), audit::message(&undo, &self.queues)));
             if pairs.len() == IN_FLIGHT {
                 going = put(&tool, &mut pairs, &mut progress, attend).await?;
             }
@@ -90,21 +102,34 @@ impl Review {
             ));
         }
         let ids = acts.iter().map(|act| act.id).collect();
-        self.undo(&ids, by, &mut |_| true).await?;
+        self.undo_now(&ids, by, |_| true).await?;
         Ok(acts)
     }
 
-    /// Puts letters of an exported file into the queue; `of` is how many there are.
+    /// Puts letters of an exported file into the queue; `of` is how many there are. It goes on when nobody waits for it
+    /// any more; only `attend` stops it.
     ///
     /// # Errors
     /// The broker did not take all of them: how many it did.
     pub async fn import(
         &self,
-        parcels: impl IntoIterator<Item = Parcel>,
+        parcels: impl IntoIterator<Item = Parcel, IntoIter: Send> + Send + 'static,
         of: usize,
         by: &By,
-        attend: &mut dyn Attend,
+        attend: impl Attend + 'static,
     ) -> Result<Progress, ReviewError> {
+        let (review, by) = (self.clone(), by.clone());
+        to_the_end(async move { review.import_now(parcels, of, &by, attend).await }).await
+    }
+
+    async fn import_now(
+        &self,
+        parcels: impl IntoIterator<Item = Parcel, IntoIter: Send> + Send,
+        of: usize,
+        by: &By,
+        mut attend: impl Attend,
+    ) -> Result<Progress, ReviewError> {
+        let attend: &mut dyn Attend = &mut attend;
         let tool = self.tool().await?;
         let mut progress = Progress { of, ..Progress::default() };
         let mut going = attend.progress(progress);
@@ -117,7 +142,7 @@ impl Review {
                 cause: Some(letter.cause.in_a_line()),
                 ..Act::new(Action::Import, by, Timestamp::now())
             };
-            pairs.push((self.letter_message(&parcel), audit::message(&act, &self.queues)));
+            pairs.push((letter_message(&self.queues, &parcel), audit::message(&act, &self.queues)));
             if pairs.len() == IN_FLIGHT {
                 going = put(&tool, &mut pairs, &mut progress, attend).await?;
             }

@@ -15,6 +15,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 pub use moves::Order;
+pub(super) use snapshot::whole;
 pub use snapshot::{Found, Preview, Snapshot};
 
 use super::audit::Acts;
@@ -33,7 +34,7 @@ use crate::review::Parcel;
 use crate::review::audit::{Act, Action, By};
 
 /// How many letters are on their way at once.
-const IN_FLIGHT: usize = 64;
+pub(super) const IN_FLIGHT: usize = 64;
 
 /// The most letters that one pass holds: a few kilobytes each, without their bodies.
 pub const MOST: u32 = 30_000;
@@ -89,12 +90,25 @@ pub enum ReviewError {
     Busy(String),
     #[error("{} letters would still be invalid; nothing was moved", .0.len())]
     Invalid(Vec<Preview>),
-    #[error("the connection to the broker was lost after {} of {} letters had moved: {why}; the others are still there", .progress.moved, .progress.of)]
+    #[error("{}", lost(.progress, .why))]
     Lost { progress: Progress, why: SessionLost },
     #[error("the temporary file cannot be read: {0}")]
     File(#[from] std::io::Error),
     #[error("{0}")]
     Nothing(String),
+}
+
+/// What is known after a loss, and what is not: whatever was on its way may have arrived or not, and the broker may not
+/// have read every acknowledgement.
+fn lost(progress: &Progress, why: &SessionLost) -> String {
+    let Progress { moved, of, .. } = progress;
+    if *of == 0 {
+        return format!("the connection to the broker was lost before anything had moved: {why}");
+    }
+    let unsure = IN_FLIGHT.min(of - moved);
+    format!(
+        "the connection to the broker was lost: {why}. {moved} of {of} letters have moved for certain, {unsure} more may have, and some of them may lie in the queue as well. Nothing is lost; list what is there before you go on (what is sent twice is created once)"
+    )
 }
 
 impl From<SessionLost> for ReviewError {
@@ -155,7 +169,7 @@ impl Review {
     async fn list_now(&self) -> Result<Snapshot, ReviewError> {
         let tool = self.tool().await?;
         let mut pass = self.pass(&tool).await?;
-        let letters = pass.let_go().into_iter().map(Found::from).collect();
+        let letters = std::mem::take(&mut pass.entries).into_iter().map(Found::from).collect();
         let snapshot = Snapshot { at: Timestamp::now(), letters, left: pass.left };
         pass.give_back().await?;
         tool.close().await;
@@ -192,15 +206,15 @@ impl Review {
         acts.close().await;
         Ok(found)
     }
+}
 
-    /// The message that puts a letter into the queue.
-    fn letter_message(&self, parcel: &Parcel) -> Outgoing {
-        Outgoing {
-            exchange: short(&self.queues.dead_letters()),
-            key: short(""),
-            body: parcel.body.clone(),
-            properties: parcels::properties(parcel),
-        }
+/// The message that puts a letter into the queue.
+pub(super) fn letter_message(queues: &Queues, parcel: &Parcel) -> Outgoing {
+    Outgoing {
+        exchange: short(&queues.dead_letters()),
+        key: short(""),
+        body: parcel.body.clone(),
+        properties: parcels::properties(parcel),
     }
 }
 

@@ -7,10 +7,10 @@ use jiff::Timestamp;
 use super::snapshot::{preview, whole};
 use super::{Attend, IN_FLIGHT, Progress, Review, ReviewError, to_the_end};
 use crate::broker::audit;
-use crate::broker::convert::short;
+use crate::broker::convert::{header_bytes, short};
 use crate::broker::link::SessionLost;
 use crate::broker::parcels;
-use crate::broker::pass::{Entry, Pass, ended};
+use crate::broker::pass::{Copy, Entry, Pass, ended};
 use crate::broker::planner::coarse;
 use crate::broker::publisher::Outgoing;
 use crate::broker::tool::Tool;
@@ -57,7 +57,8 @@ impl Review {
     ) -> Result<Progress, ReviewError> {
         let tool = self.tool().await?;
         let mut pass = self.pass(&tool).await?;
-        let result = match self.select(&mut pass.entries, filter, order) {
+        let room = tool.publisher.room;
+        let result = match self.select(&mut pass.entries, filter, order, room) {
             Ok(selected) => {
                 let now = Timestamp::now();
                 let begin = |entry: Entry| self.begin(entry, order, by, now);
@@ -80,12 +81,19 @@ impl Review {
         entries: &mut Vec<Entry>,
         filter: &Filter,
         order: &Order,
+        room: usize,
     ) -> Result<Vec<Entry>, ReviewError> {
         let filter = filter.ready();
         let (selected, others): (Vec<Entry>, Vec<Entry>) = std::mem::take(entries)
             .into_iter()
             .partition(|entry| filter.matches(&entry.letter, || entry.body.bytes().ok()));
         *entries = others;
+        if *order != Order::Discard
+            && let Some(why) = selected.iter().find_map(|entry| too_long(entry, room))
+        {
+            entries.extend(selected);
+            return Err(ReviewError::Nothing(why));
+        }
         let mut invalid = Vec::new();
         if let Order::Edit(edit) = order {
             for entry in &selected {
@@ -111,7 +119,7 @@ impl Review {
         by: &By,
         now: Timestamp,
     ) -> Result<Move, ReviewError> {
-        let Entry { letter, body, parcel, tags } = entry;
+        let Entry { letter, body, parcel, copies } = entry;
         let body = body.bytes()?;
         let before = whole(&letter, parcel, body.clone());
         let (action, after) = match order {
@@ -141,14 +149,27 @@ impl Review {
                 properties: parcels::properties(&after).with_priority(level),
             });
         }
-        Ok(Move { messages, tags })
+        Ok(Move { messages, copies })
     }
+}
+
+/// Why this letter cannot be sent again: with its past its headers would not fit a frame of the broker.
+fn too_long(entry: &Entry, room: usize) -> Option<String> {
+    let Entry { letter, parcel, .. } = entry;
+    let again = again(letter, parcel, bytes::Bytes::new(), Timestamp::now());
+    let bytes = header_bytes(&parcels::properties(&again).with_priority(0));
+    (bytes > room).then(|| {
+        format!(
+            "letter {} cannot be sent again: its headers take {bytes} bytes, and the broker's frames hold {room}; export it, shorten its headers in the file, discard it and import the file. Nothing was moved",
+            letter.id
+        )
+    })
 }
 
 /// One letter on its way.
 struct Move {
     messages: Vec<Outgoing>,
-    tags: Vec<u64>,
+    copies: Vec<Copy>,
 }
 
 /// Publishes and acknowledges, [`IN_FLIGHT`] at once.
@@ -218,8 +239,8 @@ async fn carry_out(
 /// How many copies are gone then.
 async fn move_one(tool: &Tool, pass: &Pass<'_>, one: Move) -> Result<usize, SessionLost> {
     tool.publisher.publish(one.messages).await?;
-    pass.acknowledge(&one.tags).await?;
-    Ok(one.tags.len())
+    pass.acknowledge(&one.copies).await?;
+    Ok(one.copies.len())
 }
 
 /// The request as it is sent again: the reason it died left behind in its past, one replay more, retries afresh.

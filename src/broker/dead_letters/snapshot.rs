@@ -67,7 +67,7 @@ impl Found {
 
 /// The message with its body. Why the broker dead-lettered it stands in headers of the broker's own, which nobody else
 /// may publish; ours says it from then on.
-pub(super) fn whole(letter: &Letter, parcel: Parcel, body: Bytes) -> Parcel {
+pub(in crate::broker) fn whole(letter: &Letter, parcel: Parcel, body: Bytes) -> Parcel {
     let mut parcel = Parcel { body, ..parcel };
     if letter.death.is_some() {
         parcel.headers.insert(header::REASON.to_owned(), letter.reason.clone().into());

@@ -68,7 +68,7 @@ impl fmt::Display for Mismatch {
         if argument == DELIVERY_LIMIT && should == "-1" {
             write!(
                 f,
-                "RabbitMQ 4 dead-letters from such a queue what was returned 20 times, tried or not; "
+                "RabbitMQ 4 takes from such a queue what was returned 20 times, tried or not; "
             )?;
         }
         write!(
@@ -76,6 +76,14 @@ impl fmt::Display for Mismatch {
             "arguments cannot be changed: let it run empty, delete it, then `sluice topology apply`, or use another queues.prefix"
         )
     }
+}
+
+/// The command that takes the delivery limit off a queue that was declared without the argument.
+pub(crate) fn lift_the_limit(queue: &str) -> String {
+    let pattern = queue.replace('.', "\\.");
+    format!(
+        "rabbitmqctl set_policy sluice-no-limit '^{pattern}$' '{{\"delivery-limit\":-1}}' --apply-to queues"
+    )
 }
 
 /// Connects and declares what is missing. For `sluice topology apply`, and for a start that should fail early.
@@ -149,6 +157,21 @@ pub(crate) async fn declare(
     } else {
         Err(TopologyError::Mismatch(report.mismatches))
     }
+}
+
+/// Declares the one queue of this name where it is missing. What is different about it is told when all are declared.
+pub(crate) async fn declare_one(
+    connection: &Connection,
+    queues: &Queues,
+    version: Version,
+    name: &str,
+) -> Result<Report, SessionLost> {
+    let mut report = Report::default();
+    let is_meant = |object: &Object| matches!(object, Object::Queue { name: of, .. } if of == name);
+    for object in objects(queues, version).iter().filter(|object| is_meant(object)) {
+        put(connection, object, &queues.requests(), &mut report).await?;
+    }
+    Ok(report)
 }
 
 /// Compares what exists on `connection` with what should.

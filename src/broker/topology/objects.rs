@@ -101,6 +101,7 @@ pub fn objects(queues: &Queues, version: Version) -> Vec<Object> {
         exchange(queues.control(), Routes::Fanout),
         queue(queues.gate(), latest(queues, version)),
         queue(queues.active(), questions(queues, version)),
+        queue(queues.reviewing(), questions(queues, version)),
     ]
 }
 

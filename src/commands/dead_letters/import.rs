@@ -40,9 +40,8 @@ pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
     let by = args.who.by(world);
     // Read a second time: a file may be larger than the memory. If somebody changes it meanwhile it ends there.
     let parcels = read(args, format)?.map_while(Result::ok);
-    let progress = bulk::run(&desk, world, "importing", |mut attendant| {
-        let (review, by) = (&desk.review, &by);
-        async move { review.import(parcels, count, by, &mut attendant).await }
+    let progress = bulk::run(&desk, world, "importing", |attendant| {
+        desk.review.import(parcels, count, &by, attendant)
     })?;
     Ok(bulk::report("imported", progress, args.json))
 }
@@ -50,7 +49,7 @@ pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
 fn read(
     args: &Args,
     format: Format,
-) -> Result<Box<dyn Iterator<Item = Result<Parcel, FileError>>>, Failure> {
+) -> Result<Box<dyn Iterator<Item = Result<Parcel, FileError>> + Send>, Failure> {
     let file = File::open(&args.file)
         .map_err(|e| Failure::usage(format!("cannot read {}: {e}", args.file.display())))?;
     file::read(BufReader::new(file), format).map_err(|error| wrong(args, &error))

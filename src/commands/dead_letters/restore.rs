@@ -51,10 +51,8 @@ pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
     }
     let ids: HashSet<_> = acts.iter().map(|act| act.id).collect();
     let by = args.common.who.by(world);
-    let progress = bulk::run(&desk, world, "restoring", |mut attendant| {
-        let (review, ids, by) = (&desk.review, &ids, &by);
-        async move { review.undo(ids, by, &mut attendant).await }
-    })?;
+    let progress =
+        bulk::run(&desk, world, "restoring", |attendant| desk.review.undo(&ids, &by, attendant))?;
     Ok(bulk::report("restored", progress, args.common.json))
 }
 

@@ -4,7 +4,7 @@
 //! whatever happens in between, a worker that does not know better looks before it sends. To this one it is no new
 //! doubt: what was known of the request, its retries too, is known of its copy.
 
-use super::{Core, Step};
+use super::{Core, Linger, Step};
 use crate::core::request::{Doubt, Job, Run};
 use crate::core::time::Now;
 
@@ -30,6 +30,10 @@ pub enum Kept {
         "the window is full: published anew, the request would come back behind what is still in the queue; enlarge window.size, or wait until the queue is shorter"
     )]
     Full,
+    #[error(
+        "the window still fills after a start, and the request would come back behind what is still in the queue; try again in a moment"
+    )]
+    Filling,
     #[error("{MOST} requests are being moved already; try again in a moment")]
     Busy,
     #[error("there is no session with the broker")]
@@ -95,6 +99,9 @@ impl<D> Core<D> {
         if self.window.len() + out >= self.settings.window {
             return Err(Kept::Full);
         }
+        if matches!(self.linger, Linger::Start { .. }) && self.lingers(now.at).is_some() {
+            return Err(Kept::Filling);
+        }
         let rank = self.window.rank_with(now, key, priority);
         let Some(job) = self.window.take(key) else { return Err(Kept::NotHeld) };
         let run = job.request.run;
@@ -112,6 +119,11 @@ impl<D> Core<D> {
     /// A request was published anew and acknowledged, or its session was lost under it. Its delivery is gone either way.
     #[allow(clippy::needless_pass_by_value)]
     pub fn republished(&mut self, _job: Job<D>) {
+        self.move_ended();
+    }
+
+    /// Nothing came of it: the request was given back as it is.
+    pub fn move_ended(&mut self) {
         self.settling -= 1;
         self.moving -= 1;
     }

@@ -1,13 +1,19 @@
 //! Two people review at once, and somebody at a terminal: whoever waits is told for whom.
 
+use lapin::BasicProperties;
 use serde_json::json;
-use sluicegate::broker::dead_letters::{Order, Progress};
-use sluicegate::review::Filter;
+use sluicegate::broker::dead_letters::{Order, Progress, Review};
+use sluicegate::broker::settings::QueueType;
+use sluicegate::broker::topology;
+use sluicegate::contract::Rules;
 use sluicegate::review::audit::By;
+use sluicegate::review::{Filter, Parcel};
 use sluicegate::sandbox::Options as SandboxOptions;
+use sluicegate::{console, http};
 
 use super::{Desk, review};
 use crate::support::browser::{Browser, DESK};
+use crate::support::rabbit::{Lane, Node, request_body};
 use crate::support::rig::body;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -21,6 +27,8 @@ async fn a_second_reviewer_waits_and_is_told_for_whom() {
     desk.log_in().await;
     desk.open("/dead-letters").await;
     desk.browser.until_text("20 dead letters of 1 cause").await;
+    found_downloaded_and_noted(&desk).await;
+    desk.open("/dead-letters").await;
     desk.browser.click("#letters tr:first-child input[type=checkbox]").await;
     desk.browser.click("input[value=ticked]").await;
     desk.browser.follow("button[value=discard]").await;
@@ -50,9 +58,63 @@ async fn a_second_reviewer_waits_and_is_told_for_whom() {
     desk.browser.follow("#go").await;
     desk.browser.until_text("Waiting for its turn").await;
     desk.browser.until_text("ada: discard").await;
+    ada.follow("form[action='/jobs/stop'] button").await;
     drop(go_on);
     assert_eq!(elsewhere.await.unwrap().unwrap().moved, 1);
-    ada.until_text("Done: 1 letter moved").await;
+    ada.until_text("Stopped: 0 of 1 moved, the others are still there").await;
     desk.browser.until_text("Done: 1 letter moved").await;
-    desk.dead(17).await;
+    desk.dead(18).await;
+}
+
+/// By the form of conditions; as a file; with a note.
+async fn found_downloaded_and_noted(desk: &Desk) {
+    let browser = &desk.browser;
+    browser.click("details:has(form[role=search]) > summary").await;
+    browser.type_in("form[role=search] input[name=name]", "migrate-s7").await;
+    browser.follow("form[role=search] button").await;
+    browser.until_text("1 letter by these conditions").await;
+    let fetched = |format: &str| {
+        format!(
+            "fetch(document.querySelector('a[href*=\"format={format}\"]').href).then(r => r.text())"
+        )
+    };
+    let file = browser.value(&fetched("jsonl")).await;
+    let lines: Vec<Parcel> = serde_json::Deserializer::from_str(file.as_str().unwrap())
+        .into_iter()
+        .map(Result::unwrap)
+        .collect();
+    assert_eq!(lines.iter().map(|parcel| &parcel.body).collect::<Vec<_>>(), [&body("s7", 1)]);
+    let sheet = browser.value(&fetched("csv")).await;
+    assert!(sheet.as_str().unwrap().lines().nth(1).unwrap().contains("migrate-s7"), "{sheet}");
+    browser.follow("#letters a").await;
+    browser.click("details:has(form[action='/dead-letters/note']) > summary").await;
+    browser.type_in("form[action='/dead-letters/note'] input[name=why]", "the image is lost").await;
+    browser.follow("form[action='/dead-letters/note'] button").await;
+    browser.until_text("The note stands in the audit").await;
+    desk.open("/audit").await;
+    browser.until_text("the image is lost").await;
+}
+
+/// The console as it is with a smaller most: 30,001 letters would take long to make.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_than_one_pass_can_hold_is_said_and_comes_to_light_in_parts() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let names = Lane::new(&Node::shared(), QueueType::Quorum);
+    topology::apply(&names.settings, &names.queues).await.unwrap();
+    let client = names.client().await;
+    for number in 0..12 {
+        let letter = BasicProperties::default().with_message_id(number.to_string().into());
+        client.publish(&names.queues.dead_letters(), &request_body(number), letter).await;
+    }
+    let review = Review::new(&names.settings, &names.queues, Rules::default());
+    let lane = console::Lane { review: Review { most: 10, ..review }, ..crate::console::lane() };
+    let listener = http::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let router = console::router(vec![lane], crate::console::operator(), address).unwrap();
+    tokio::spawn(http::serve(listener, router, std::future::pending()));
+    let browser = Browser::open(DESK).await;
+    browser.go(&format!("http://{address}/dead-letters")).await;
+    browser.until_text("More than one pass can hold: 2 further letters were not looked at").await;
+    assert_eq!(browser.count("#letters tbody tr").await, 10);
+    client.wait_for_depth(&names.queues.dead_letters(), 12).await;
 }

@@ -2,12 +2,18 @@
 
 use std::time::Duration;
 
+use sluicegate::broker::dead_letters::{Order, Review, ReviewError};
 use sluicegate::broker::settings::QueueType;
+use sluicegate::broker::topology;
+use sluicegate::contract::Rules;
 use sluicegate::control::Command;
 use sluicegate::core::Outcome;
+use sluicegate::review::Filter;
+use sluicegate::review::audit::By;
 use sluicegate::status::Session;
 
 use super::failover::{address_of, through};
+use super::letters::{all_replayed, servers, slow};
 use crate::support::proxy::Proxy;
 use crate::support::rabbit::{Lane, OwnNode, SOON};
 use crate::support::rig::{Rig, Setup, body, outcomes, publish};
@@ -60,15 +66,32 @@ async fn hold(own: &OwnNode, kind: QueueType, max_hold: Duration, time: Duration
     Fared { sessions, held: count }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+/// A review that is held open for so long, after its first letter; every letter must have moved in the end.
+async fn review(own: &OwnNode, time: Duration) {
+    let lane = Lane::new(&own.node, QueueType::Quorum);
+    topology::apply(&lane.settings, &lane.queues).await.unwrap();
+    let client = lane.client().await;
+    for (body, properties) in servers(0..200) {
+        client.publish(&lane.queues.dead_letters(), &body, properties).await;
+    }
+    let review = Review::new(&lane.settings, &lane.queues, Rules::default());
+    let (all, by) = (Filter::default(), By { who: "ada".into(), why: None });
+    let held = review.act(&all, &Order::Replay, &by, slow(time)).await;
+    let Err(ReviewError::Lost { progress, why }) = held else { panic!("{held:?}") };
+    assert!(progress.moved < 200 && why.0.contains("took the letters back"), "{progress:?} {why}");
+    all_replayed(&lane, &review, 200).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn a_window_held_for_longer_than_the_consumer_timeout_closes_no_channel_and_loses_nothing() {
     let own = OwnNode::start_with(|_, _| vec!["consumer_timeout = 60000".to_owned()]);
     let (short, never) = (Duration::from_secs(20), Duration::from_secs(3600));
     let time = Duration::from_secs(135);
-    let (quorum, classic, too_long) = tokio::join!(
+    let (quorum, classic, too_long, ()) = tokio::join!(
         hold(&own, QueueType::Quorum, short, time),
         hold(&own, QueueType::Classic, short, time),
         hold(&own, QueueType::Quorum, never, time),
+        review(&own, time),
     );
     assert_eq!((quorum.sessions, classic.sessions), (1, 1), "given back in time, six times over");
     assert!(

@@ -176,7 +176,7 @@ fn many(count: usize, causes: usize) -> Vec<(Vec<u8>, BasicProperties)> {
 }
 
 /// Each of a source server of its own.
-fn servers(numbers: std::ops::Range<usize>) -> Vec<(Vec<u8>, BasicProperties)> {
+pub(super) fn servers(numbers: std::ops::Range<usize>) -> Vec<(Vec<u8>, BasicProperties)> {
     numbers.map(|n| rejected(n, 4, body_of(&format!("source-{n}"), 1).to_vec())).collect()
 }
 
@@ -422,7 +422,7 @@ async fn an_export_comes_back_byte_for_byte_in_both_formats() {
 }
 
 /// Holds a review open for as long as `hold`, after its first letter.
-fn slow(hold: Duration) -> impl FnMut(Progress) -> bool + Send + 'static {
+pub(super) fn slow(hold: Duration) -> impl FnMut(Progress) -> bool + Send + 'static {
     let mut has_slept = false;
     move |progress| {
         if progress.moved > 0 && !std::mem::replace(&mut has_slept, true) {
@@ -480,7 +480,7 @@ async fn a_review_that_is_held_for_longer_than_the_consumer_timeout_loses_nothin
     let desk = Desk::new(QueueType::Quorum).await;
     let node = Node::shared();
     let queue = desk.lane.queues.dead_letters();
-    // 3.10 knows only the node's own setting, in minutes: `chaos::` has that one.
+    // Before 4.3 only the node's own setting counts, and is looked at once a minute: `held::` has that.
     let times_out = node.version == "4.3";
     if times_out {
         let pattern = format!("^{queue}$");

@@ -12,6 +12,7 @@ pub(crate) mod failover;
 mod held;
 mod lanes;
 mod letters;
+mod letters_kept;
 mod logging;
 mod memory;
 mod monitoring;

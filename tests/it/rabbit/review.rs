@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use lapin::BasicProperties;
-use lapin::options::{BasicConsumeOptions, BasicQosOptions, BasicRejectOptions};
+use lapin::options::{
+    BasicConsumeOptions, BasicGetOptions, BasicQosOptions, BasicRejectOptions, QueueDeclareOptions,
+};
 use lapin::types::{AMQPValue, FieldTable};
 use sluicegate::broker::dead_letters::{Order, Progress, Review, ReviewError};
 use sluicegate::broker::settings::QueueType;
@@ -314,6 +316,49 @@ async fn what_the_broker_dead_lettered_is_shown_with_its_reason() {
 }
 
 #[tokio::test]
+async fn what_the_broker_took_away_by_length_or_delivery_limit_is_shown_with_its_reason() {
+    let lane = Lane::new(&Node::shared(), QueueType::Quorum);
+    topology::apply(&lane.settings, &lane.queues).await.unwrap();
+    let client = lane.client().await;
+    let declare = async |queue: &str, limit: &'static str| {
+        let mut arguments = FieldTable::default();
+        arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+        arguments.insert(limit.into(), AMQPValue::LongInt(1));
+        let exchange = lane.queues.dead_letters();
+        arguments.insert("x-dead-letter-exchange".into(), AMQPValue::LongString(exchange.into()));
+        let options = QueueDeclareOptions { durable: true, ..Default::default() };
+        client.channel.queue_declare(queue.into(), options, arguments).await.unwrap();
+    };
+    let (short, limited) =
+        (format!("{}.short", lane.queues.prefix), format!("{}.limited", lane.queues.prefix));
+    declare(&short, "x-max-length").await;
+    declare(&limited, "x-delivery-limit").await;
+    for number in 1..=2 {
+        let named = BasicProperties::default().with_message_id(number.to_string().into());
+        client.publish(&short, &request_body(number), named).await;
+    }
+    let named = BasicProperties::default().with_message_id("3".into());
+    client.publish(&limited, &request_body(3), named).await;
+    for _ in 0..2 {
+        let get = client.channel.basic_get(limited.as_str().into(), BasicGetOptions::default());
+        let got = get.await.unwrap().unwrap();
+        got.delivery.acker.reject(BasicRejectOptions { requeue: true }).await.unwrap();
+    }
+    client.wait_for_depth(&lane.queues.dead_letters(), 2).await;
+    let snapshot = review(&lane).list().await.unwrap();
+    let told: BTreeSet<_> = snapshot
+        .letters
+        .iter()
+        .map(|found| (found.letter.request_id.as_str(), found.letter.reason.as_str()))
+        .collect();
+    let full = format!("{short} was full (x-max-length)");
+    let often = format!(
+        "the broker dead-lettered it from {limited} because it was returned too often (x-delivery-limit), tried or not"
+    );
+    assert_eq!(told, BTreeSet::from([("1", &*full), ("3", &*often)]));
+}
+
+#[tokio::test]
 async fn a_second_reviewer_waits_and_is_told_why_and_sees_the_whole_queue() {
     for kind in BOTH {
         let lane = Lane::new(&Node::shared(), kind);
@@ -409,7 +454,7 @@ async fn exported_letters_can_be_imported_again() {
     client.wait_for_depth(&lane.queues.dead_letters(), 0).await;
     let read: Vec<_> = lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(read, parcels);
-    assert_eq!(review(&lane).import(read, 6, &by("ada"), &mut on).await.unwrap().moved, 6);
+    assert_eq!(review(&lane).import(read, 6, &by("ada"), on).await.unwrap().moved, 6);
     let again = review(&lane).list().await.unwrap();
     let again: Vec<_> = again.letters.iter().map(|found| found.parcel().unwrap()).collect();
     assert_eq!(again, parcels);

@@ -197,7 +197,7 @@ impl World {
     }
 
     fn try_again(&mut self) {
-        if self.random.random_ratio(3, 4) {
+        if self.random.random_ratio(7, 8) {
             let wait = self.millis(1..=2_000);
             self.after(wait, Event::Reprioritise);
         }
