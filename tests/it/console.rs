@@ -191,6 +191,22 @@ async fn other_machines_read_with_either_token_and_nothing_without() {
 }
 
 #[tokio::test]
+async fn live_events_end_with_the_log_out() {
+    let base = start_open().await;
+    let cookie = log_in(&base).await;
+    let get = |path: &str| client().get(format!("{base}{path}")).header("cookie", &cookie);
+    let mut events = get("/events/now").send().await.unwrap();
+    assert!(events.chunk().await.unwrap().is_some());
+    let page = get("/").send().await.unwrap().text().await.unwrap();
+    let csrf = page.split("name=\"csrf\" value=\"").nth(1).unwrap().split('"').next().unwrap();
+    let out = client().post(format!("{base}/log-out")).header("cookie", &cookie);
+    assert_eq!(out.body(format!("csrf={csrf}")).send().await.unwrap().status(), 303);
+    let end = async { while events.chunk().await.unwrap().is_some() {} };
+    tokio::time::timeout(Duration::from_secs(20), end).await.expect("the stream ends");
+    assert_eq!(get("/events/now").send().await.unwrap().status(), 401);
+}
+
+#[tokio::test]
 async fn behind_tls_the_cookie_is_for_tls_only() {
     let base = start().await;
     let host = base.strip_prefix("http://").unwrap();

@@ -156,6 +156,34 @@ async fn a_priority_is_ordered_by_run_and_a_refusal_says_why() {
 }
 
 #[tokio::test]
+async fn however_many_look_at_requests_the_loop_is_asked_for_one_at_a_time() {
+    let mut played = Played::new().await;
+    let mut pages = Vec::new();
+    for number in 0..12 {
+        // Each of three requests is looked at four times.
+        let run = uuid::Uuid::from_u128(number % 3);
+        let url = format!("{}/window/one?run={run}", played.base);
+        pages.push(tokio::spawn(async move { client().get(url).send().await.unwrap().status() }));
+    }
+    let mut asked = 0;
+    while !pages.iter().all(tokio::task::JoinHandle::is_finished) {
+        tokio::select! {
+            heard = played.orders.recv() => {
+                asked += 1;
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                assert!(played.orders.try_recv().is_err(), "another question before the answer");
+                let _ = heard.unwrap().reply.send(told(vec![upcoming("web-1", Waits::Turn)]));
+            }
+            () = tokio::time::sleep(Duration::from_millis(5)) => {}
+        }
+    }
+    for page in pages {
+        assert_eq!(page.await.unwrap(), 200);
+    }
+    assert!((3..=12).contains(&asked), "{asked}");
+}
+
+#[tokio::test]
 async fn events_come_when_something_has_changed_and_only_then() {
     let mut played = Played::new().await;
     let url = format!("{}/events/now", played.base);

@@ -112,6 +112,9 @@ async fn a_cause_is_mended_with_one_edit_and_all_of_it_is_created_and_a_discard_
     desk.rig.results(1000 + 240).await;
     assert_eq!(desk.rig.sandbox.stats(&[]).tasks.created, 240);
     desk.rig.nothing_left_and_nothing_twice().await;
+    desk.open("/batches/one?batch=wave-7").await;
+    browser.until("[...document.querySelectorAll('dl.figures div')].some(one => one.innerText.replace(/\\s+/g, ' ') == 'created 240')").await;
+    browser.picture("created", 620).await;
 
     a_discard_is_undone(&desk).await;
     let acts = super::review(&desk).acts(|_| true).await.unwrap();
@@ -141,6 +144,7 @@ async fn a_discard_is_undone(desk: &Desk) {
     browser.picture("audit", 500).await;
     browser.follow("#acts form button").await;
     browser.until_text("Undone: 140 letters are back").await;
+    browser.picture("undone", 500).await;
     desk.dead(760).await;
     browser.click("#acts > tbody > tr:last-child summary").await;
     browser.follow("#acts > tbody > tr:last-child details a").await;

@@ -116,6 +116,7 @@ async fn a_priority_is_raised_on_the_page_and_honoured_and_a_pause_holds_meanwhi
     browser.picture("raised", 1500).await;
     desk.resume().await;
     browser.until_text("The gate is open").await;
+    browser.picture("resumed", 700).await;
     let mut results = desk.rig.results(6).await;
     assert_eq!(outcomes(&results), BTreeMap::from([(Outcome::Created, 6)]));
     results.sort_by_key(|result| result.data.first_attempt_at);
