@@ -14,8 +14,7 @@ use uuid::Uuid;
 
 use crate::bug;
 use crate::contract::{self, Rules, Violation};
-use crate::core::Request;
-use crate::core::request::{Run, Trace};
+use crate::core::{Request, Run, Trace};
 
 /// The names of the headers of a request.
 pub mod header {
@@ -110,8 +109,8 @@ fn unreadable(message: &Message, digest: &[u8; 32], text: String) -> Intake {
         name: Box::default(),
         source_server_id: Box::default(),
         target_vm_id: None,
-        project_id: Box::default(),
-        region_id: Box::default(),
+        project_id: Arc::default(),
+        region_id: Arc::default(),
         batch,
         row,
         priority: 1,
@@ -221,11 +220,9 @@ impl Headers<'_> {
     }
 
     /// A broken trace context is ignored, as W3C asks of whoever reads one: it must not cost a request its life.
-    fn trace(&self) -> Option<Box<Trace>> {
-        let parent = self.texts.get(header::TRACEPARENT).filter(|text| is_traceparent(text))?;
-        let state =
-            self.texts.get(header::TRACESTATE).filter(|text| text.len() <= 512 && is_visible(text));
-        Some(Box::new(Trace { parent: parent.clone(), state: state.cloned() }))
+    fn trace(&self) -> Option<Trace> {
+        let parent = self.texts.get(header::TRACEPARENT)?;
+        Trace::parse(parent, self.texts.get(header::TRACESTATE).map(String::as_str))
     }
 
     fn violate(&mut self, name: &str, allowed: &str) {
@@ -240,32 +237,14 @@ impl Headers<'_> {
     }
 }
 
-/// `version-traceid-parentid-flags` in lower-case hexadecimal digits, the ids not all zero.
-fn is_traceparent(text: &str) -> bool {
-    let hex = |part: &str, len: usize| {
-        part.len() == len && part.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
-    };
-    let id = |part: &str, len: usize| hex(part, len) && part.bytes().any(|b| b != b'0');
-    let mut parts = text.splitn(5, '-');
-    let version = parts.next().is_some_and(|part| hex(part, 2) && part != "ff");
-    let trace = parts.next().is_some_and(|part| id(part, 32));
-    let parent = parts.next().is_some_and(|part| id(part, 16));
-    let flags = parts.next().is_some_and(|part| hex(part, 2));
-    version && trace && parent && flags && (parts.next().is_none() || !text.starts_with("00"))
-}
-
-fn is_visible(text: &str) -> bool {
-    text.bytes().all(|b| (0x20..0x7f).contains(&b))
-}
-
 /// What the contract knows of the body, valid or not, in the shape of a request.
 #[derive(Default)]
 struct Body {
     name: Box<str>,
     source_server_id: Box<str>,
     target_vm_id: Option<Box<str>>,
-    project_id: Box<str>,
-    region_id: Box<str>,
+    project_id: Arc<str>,
+    region_id: Arc<str>,
     priority: u16,
     starts: bool,
     violations: Vec<Violation>,
@@ -352,7 +331,7 @@ mod tests {
         assert_eq!(request.not_before.unwrap().to_string(), "2026-02-01T00:00:00Z");
         assert_eq!(request.deadline.unwrap().to_string(), "2026-02-02T00:00:00Z");
         let trace = request.trace.unwrap();
-        assert_eq!((trace.parent.len(), trace.state.as_deref()), (55, Some("a=b")));
+        assert_eq!((trace.parent().len(), trace.state()), (55, Some("a=b")));
     }
 
     #[test]

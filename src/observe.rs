@@ -8,8 +8,7 @@ use tokio::sync::watch;
 
 use crate::batches::Batches;
 use crate::core::gate::Reason;
-use crate::core::request::Trace;
-use crate::core::{Core, Ending, Job, Listing, Moment, Now, Verdict};
+use crate::core::{Core, Ending, Job, Listing, Moment, Now, Trace, Verdict};
 use crate::metrics::{Metrics, WindowCounts};
 use crate::source::Settled;
 use crate::status::{self, Status};
@@ -180,7 +179,7 @@ impl<D, F: Fn() -> Around + Send> Watch<D> for Observer<F> {
             verdict = verdict.as_str(),
             error_code = verdict.fault().and_then(|fault| fault.error_code.as_deref()),
             took_ms = millis(took),
-            trace_id = job.request.trace.as_deref().map(Trace::id),
+            trace_id = job.request.trace.as_ref().map(|trace| display(trace.id())),
             "attempted"
         );
     }
@@ -198,7 +197,7 @@ impl<D, F: Fn() -> Around + Send> Watch<D> for Observer<F> {
         }
     }
 
-    fn trace(&self, job: &Job<D>, call: Call) -> Option<Box<Trace>> {
+    fn trace(&self, job: &Job<D>, call: Call) -> Option<Trace> {
         match &self.traces {
             Some(traces) => traces.context(job, call),
             None => job.request.trace.clone(),
@@ -244,7 +243,7 @@ impl<D, F: Fn() -> Around + Send> Watch<D> for Observer<F> {
             attempts = ending.attempts,
             looks = ending.looks,
             age_ms = age.map(millis),
-            trace_id = job.request.trace.as_deref().map(Trace::id),
+            trace_id = job.request.trace.as_ref().map(|trace| display(trace.id())),
             "settled"
         );
     }

@@ -202,8 +202,8 @@ pub fn result(
     let mut event =
         CloudEvent::new(request.run.0.to_string(), prefix, kind, subject, ending.settled_at, data);
     if let Some(trace) = &request.trace {
-        event.traceparent = Some(trace.parent.clone());
-        event.tracestate.clone_from(&trace.state);
+        event.traceparent = Some(trace.parent());
+        event.tracestate = trace.state().map(ToOwned::to_owned);
     }
     event
 }
@@ -298,7 +298,9 @@ pub fn schema() -> serde_json::Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::request::{Run, Trace};
+    use crate::core::{Run, Trace};
+
+    const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
     fn request() -> Request {
         Request {
@@ -318,7 +320,7 @@ mod tests {
             replay: 0,
             again: false,
             starts: true,
-            trace: Some(Box::new(Trace { parent: "00-1-2-01".into(), state: None })),
+            trace: Trace::parse(PARENT, None),
             bytes: 2,
         }
     }
@@ -354,7 +356,7 @@ mod tests {
             );
             assert_eq!(written.id, request().run.0.to_string());
             assert_eq!(written.subject.as_deref(), Some("0d6c3a5e"));
-            assert_eq!(written.traceparent.as_deref(), Some("00-1-2-01"));
+            assert_eq!(written.traceparent.as_deref(), Some(PARENT));
             let read = Event::read(&written.to_json()).unwrap();
             assert_eq!(read, Event::Result(Box::new(written)));
         }

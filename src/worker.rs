@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, watch};
 use crate::bug;
 use crate::clock::Clock;
 use crate::control::{Change, Heard, Steering};
-use crate::core::request::Trace;
+use crate::core::Trace;
 use crate::core::{
     Core, Ending, Fault, Hot, Job, Listing, Moment, Now, Query, Rate, Run, Settings, Step, Verdict,
     judge,
@@ -64,7 +64,7 @@ pub trait Watch<D>: Send {
     ) {
     }
     /// The trace context that a call for this job carries.
-    fn trace(&self, job: &Job<D>, _call: Call) -> Option<Box<Trace>> {
+    fn trace(&self, job: &Job<D>, _call: Call) -> Option<Trace> {
         job.request.trace.clone()
     }
     /// A look has ended; `found` is the word of its finding.
@@ -94,13 +94,17 @@ pub enum SessionEvent<'a> {
 }
 
 /// How something that was under way has ended.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "it comes out of a boxed future, to be taken apart at once"
+)]
 enum Done<D> {
     Posted { job: Job<D>, started: Now, outcome: Result<(Verdict, u64), Bug> },
     Looked { job: Job<D>, started: Now, outcome: Result<(Result<Listing, Verdict>, u64), Bug> },
     Listed { started: Now, result: Result<Listing, Verdict>, generation: u64 },
     Counted { started: Now, result: Result<Listing, Verdict>, generation: u64 },
     Refreshed(Result<u64, Fault>),
-    Settled { job: Job<D>, ending: Ending, how: Settled, started: Now },
+    Settled { job: Job<D>, ending: Box<Ending>, how: Settled, started: Now },
     Republished { job: Job<D>, how: Settled, heard: Heard },
     Released,
     Recorded { heard: Option<Heard>, change: Change, result: Result<(), String> },
@@ -257,7 +261,7 @@ where
         let trace = self.watch.trace(&job, Call::Post);
         self.begin(async move {
             let outcome = match starting.await.and(body) {
-                Ok(body) => caught(api.post(body, trace.as_deref())).await,
+                Ok(body) => caught(api.post(body, trace.as_ref())).await,
                 // Surely not sent, and surely tried again: the source still has the request.
                 Err(error) => Ok((unsent(&error), 0)),
             };
@@ -270,7 +274,7 @@ where
         let trace = self.watch.trace(&job, Call::Look);
         self.begin(async move {
             let query = judge::query(&job.request);
-            let outcome = caught(api.list(&query, trace.as_deref())).await;
+            let outcome = caught(api.list(&query, trace.as_ref())).await;
             Done::Looked { job, started, outcome }
         });
     }
@@ -299,7 +303,7 @@ where
         let settles = self.source.settle(job, ending);
         self.begin(settles.map(move |(job, ending, how)| Done::Settled {
             job,
-            ending,
+            ending: Box::new(ending),
             how,
             started,
         }));
@@ -346,7 +350,7 @@ where
             Done::Settled { job, ending, how, started } => {
                 self.watch.settled(&job, &ending, &how, now, now.at - started.at);
                 let done = matches!(how, Settled::Done);
-                self.core.settled(now, job, Box::new(ending), done);
+                self.core.settled(now, job, ending, done);
             }
             Done::Republished { job, how, heard } => self.republished(now, job, &how, heard),
             Done::Released => {}

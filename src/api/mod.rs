@@ -34,7 +34,7 @@ pub use listing::{CurrentTask, SourceServer};
 pub use settings::{ApiConfigError, Settings};
 use transport::Unanswered;
 
-use crate::core::request::Trace;
+use crate::core::Trace;
 use crate::core::{Fault, Listing, Query, Verdict};
 
 /// The API as one account sees it. Clones share connections and credential.
@@ -228,10 +228,10 @@ fn with_trace(
     trace: Option<&Trace>,
 ) -> reqwest::RequestBuilder {
     let Some(trace) = trace else { return request };
-    if let Ok(parent) = HeaderValue::from_str(&trace.parent) {
+    if let Ok(parent) = HeaderValue::try_from(trace.parent()) {
         request = request.header("traceparent", parent);
     }
-    match trace.state.as_deref().map(HeaderValue::from_str) {
+    match trace.state().map(HeaderValue::from_str) {
         Some(Ok(state)) => request.header("tracestate", state),
         _ => request,
     }

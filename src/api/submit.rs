@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::Client;
-use crate::core::request::Trace;
+use crate::core::Trace;
 use crate::core::{Fault, Listing, Query, Verdict};
 use crate::worker::Submit;
 

@@ -214,6 +214,14 @@ pub(crate) fn reprioritised(
 /// What of a message's properties may be published again. Not `expiration` (it would vanish), `user_id` (it must be
 /// the publisher's), or `priority` (of the queue that it came from).
 pub(crate) fn republished(original: &BasicProperties) -> BasicProperties {
+    match original.timestamp() {
+        Some(value) => timeless(original).with_timestamp(*value),
+        None => timeless(original),
+    }
+}
+
+/// The same without its timestamp.
+pub(super) fn timeless(original: &BasicProperties) -> BasicProperties {
     let mut kept = BasicProperties::default().with_delivery_mode(2);
     if let Some(value) = original.content_type() {
         kept = kept.with_content_type(value.clone());
@@ -226,9 +234,6 @@ pub(crate) fn republished(original: &BasicProperties) -> BasicProperties {
     }
     if let Some(value) = original.reply_to() {
         kept = kept.with_reply_to(value.clone());
-    }
-    if let Some(value) = original.timestamp() {
-        kept = kept.with_timestamp(*value);
     }
     if let Some(value) = original.kind() {
         kept = kept.with_type(value.clone());
@@ -272,7 +277,7 @@ fn field_bytes(name: &ShortString, value: &AMQPValue) -> usize {
     1 + name.as_str().len() + size_of(value)
 }
 
-fn is_brokers_own(name: &str) -> bool {
+pub(super) fn is_brokers_own(name: &str) -> bool {
     BROKERS_OWN.contains(&name)
         || name.starts_with("x-first-death-")
         || name.starts_with("x-last-death-")

@@ -1,11 +1,12 @@
 //! What does the worker hold of a message? A tag on a session, and a body that waits in memory or in a file.
 
 use std::io;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use lapin::BasicProperties;
 use lapin::options::{BasicAckOptions, BasicNackOptions};
 
+use super::common::Kept;
 use super::link::{Consuming, SessionLost};
 use super::spill::Body;
 use super::{ANSWER, within};
@@ -16,8 +17,8 @@ use crate::source::Delivery;
 pub struct Held {
     pub(crate) tag: u64,
     pub(crate) body: Body,
-    pub(crate) properties: Box<BasicProperties>,
-    pub(crate) on: Consuming,
+    pub(crate) properties: Kept,
+    pub(crate) on: Arc<Consuming>,
 }
 
 impl Delivery for Held {

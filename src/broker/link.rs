@@ -70,8 +70,8 @@ impl Link {
     }
 }
 
-/// What a delivery needs of the session that it came on.
-#[derive(Clone, Debug)]
+/// What a delivery needs of the session that it came on. Shared by all of them: its parts take 160 bytes.
+#[derive(Debug)]
 pub(crate) struct Consuming {
     pub(crate) channel: Channel,
     pub(crate) link: Arc<Link>,

@@ -6,6 +6,7 @@
 
 mod active;
 mod audit;
+mod common;
 mod connect;
 mod convert;
 pub mod dead_letters;

@@ -164,7 +164,7 @@ pub(super) struct Session {
     cancelled: bool,
     all_taken: bool,
     ended: bool,
-    pub(super) on: Consuming,
+    pub(super) on: Arc<Consuming>,
     /// How many requests were waiting when it began.
     pub(super) waiting: u32,
 }
@@ -203,7 +203,8 @@ impl Session {
         let deliveries = taker.attach(&consumer);
         let publisher =
             Publisher::start(&connections.publish, publishing.clone(), Arc::clone(&link));
-        let on = Consuming { channel, link, publisher, version: connections.version };
+        let version = connections.version;
+        let on = Arc::new(Consuming { channel, link, publisher, version });
         Ok(Self {
             connections,
             candidate,

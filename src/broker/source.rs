@@ -9,6 +9,7 @@ use futures_util::future::FutureExt as _;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::audit;
+use super::common::Common;
 use super::convert;
 use super::delivery::Held;
 use super::link::SessionLost;
@@ -91,6 +92,7 @@ impl Broker {
             status: publish,
             publisher: current,
             spill: spill.clone(),
+            common: Common::default(),
             sessions: 0,
             next_address: 0,
             window: options.window,
@@ -158,7 +160,7 @@ impl Source for Broker {
     ) -> impl Future<Output = (Job<Held>, Settled)> + Send + 'static {
         let options = Arc::clone(&self.options);
         async move {
-            let settled = match republish(&options, &job.delivery, priority, &act).await {
+            let settled = match republish(&options, &job, priority, &act).await {
                 Ok(()) => Settled::Done,
                 Err(lost) => {
                     tracing::debug!(request.id = &*job.request.id, why = %lost, "not published anew: the session was lost");
@@ -219,14 +221,15 @@ fn body(held: &Held) -> Result<Bytes, SessionLost> {
 /// The same request with another priority, and who gave it that.
 async fn republish(
     options: &Options,
-    held: &Held,
+    job: &Job<Held>,
     priority: u16,
     act: &Act,
 ) -> Result<(), SessionLost> {
-    let queues = &options.queues;
+    let (held, queues) = (&job.delivery, &options.queues);
     // The audit first: nothing moves that is not in it.
     held.on.publisher.publish(vec![audit::message(act, queues)]).await?;
-    let copy = convert::reprioritised(&held.properties, body(held)?, priority, queues);
+    let original = held.properties.restored(&job.request);
+    let copy = convert::reprioritised(&original, body(held)?, priority, queues);
     publish_then_ack(options, held, vec![copy]).await
 }
 
@@ -239,7 +242,7 @@ async fn settle(options: &Options, job: &Job<Held>, ending: &Ending) -> Result<(
         messages.push(convert::dead_letter(
             &job.request,
             ending,
-            &held.properties,
+            &held.properties.restored(&job.request),
             body(held)?,
             &options.queues,
             held.on.publisher.room,

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use lapin::Channel;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::common::Common;
 use super::connect;
 use super::delivery::Held;
 use super::link::Consuming;
@@ -41,6 +42,7 @@ pub(super) struct Supervisor {
     /// Of the session that there is.
     pub(super) publisher: watch::Sender<Option<Publisher>>,
     pub(super) spill: Spill,
+    pub(super) common: Common,
     /// The number of the latest session; the first is 1.
     pub(super) sessions: u64,
     pub(super) next_address: usize,
@@ -166,7 +168,7 @@ impl Supervisor {
             session.questions(),
             self.options.queues.clone(),
             self.status.clone(),
-            session.on.clone(),
+            Arc::clone(&session.on),
         ));
         let mut stopped: Option<VecDeque<u64>> = None;
         let ended = loop {
@@ -231,8 +233,10 @@ impl Supervisor {
         smaller
     }
 
-    fn deliver(&self, taken: Taken, session: &Session, number: u64) {
-        let Taken { tag, redelivered, properties, body, intake, received } = taken;
+    fn deliver(&mut self, taken: Taken, session: &Session, number: u64) {
+        let Taken { tag, redelivered, properties, body, mut intake, received } = taken;
+        self.common.share(&mut intake.request);
+        let properties = self.common.keep(&properties, &intake.request);
         for warning in &intake.warnings {
             tracing::debug!(
                 request.id = &*intake.request.id,
@@ -324,7 +328,7 @@ async fn watch_queues(
     channel: Channel,
     queues: Queues,
     status: watch::Sender<Status>,
-    on: Consuming,
+    on: Arc<Consuming>,
 ) {
     while !on.link.is_lost() {
         let Ok(requests) = session::depth(&channel, &queues.requests()).await else { return };

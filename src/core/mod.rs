@@ -15,6 +15,7 @@ pub mod running;
 pub mod schedule;
 pub mod sweep;
 pub mod time;
+pub mod trace;
 pub mod verdict;
 pub mod window;
 
@@ -24,4 +25,5 @@ pub use outcome::{Ending, Outcome, Try};
 pub use rate::{Rate, RateError};
 pub use request::{Doubt, Job, Progress, Request, Run};
 pub use time::{Moment, Now};
+pub use trace::Trace;
 pub use verdict::{Fault, FaultDetail, Listing, Query, Task, Verdict};

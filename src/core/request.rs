@@ -1,6 +1,7 @@
 //! What is a request, and who owns it? A [`Request`] is what was read of one message; a [`Job`] adds the delivery
 //! (a value that cannot be copied, so there is one owner at a time) and what is left of its retries.
 
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -8,6 +9,7 @@ use uuid::Uuid;
 
 use super::outcome::Try;
 use super::time::Moment;
+use super::trace::Trace;
 use super::verdict::Fault;
 
 /// One life of a request: (message id, SHA-256 of the body, enqueued-at, replay number) as a UUID of version 5.
@@ -47,8 +49,9 @@ pub struct Request {
     pub source_server_id: Box<str>,
     /// The target server's `vm_id`, where the body names one.
     pub target_vm_id: Option<Box<str>>,
-    pub project_id: Box<str>,
-    pub region_id: Box<str>,
+    /// Shared by all requests that name the same, as the batch is: most do.
+    pub project_id: Arc<str>,
+    pub region_id: Arc<str>,
     /// `x-sluice-batch`
     pub batch: Option<Arc<str>>,
     /// `x-sluice-row`: the place in the plan, from 1.
@@ -66,22 +69,9 @@ pub struct Request {
     /// Whether the body's `auto_start` lets the migration run by itself: everything but an explicit `false`.
     pub starts: bool,
     /// `traceparent` and `tracestate` (W3C), forwarded as they came.
-    pub trace: Option<Box<Trace>>,
+    pub trace: Option<Trace>,
     /// The length of the body in bytes.
     pub bytes: u32,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Trace {
-    pub parent: String,
-    pub state: Option<String>,
-}
-
-impl Trace {
-    /// The trace's id, 32 hexadecimal digits: what it is searched by.
-    pub fn id(&self) -> &str {
-        self.parent.get(3..35).unwrap_or_default()
-    }
 }
 
 /// A request, its delivery, and how far it has come. Whoever holds the job answers for the delivery.
@@ -143,9 +133,29 @@ pub enum Doubt {
     Target(Box<Fault>),
 }
 
-/// What has been tried for a run so far. It outlives a delivery that is given back.
+/// What has been tried for a run so far. It outlives a delivery that is given back. Of most requests that are held nothing
+/// has been tried: so it takes no more than a pointer until something is written to it.
 #[derive(Clone, Debug, Default)]
-pub struct Progress {
+pub struct Progress(Option<Box<Tried>>);
+
+impl Deref for Progress {
+    type Target = Tried;
+
+    fn deref(&self) -> &Tried {
+        static NOTHING: Tried = Tried::NOTHING;
+        self.0.as_deref().unwrap_or(&NOTHING)
+    }
+}
+
+impl DerefMut for Progress {
+    fn deref_mut(&mut self) -> &mut Tried {
+        self.0.get_or_insert_with(|| Box::new(Tried::NOTHING))
+    }
+}
+
+/// The attempts and looks of a run, and what they left open.
+#[derive(Clone, Debug)]
+pub struct Tried {
     /// Attempts (`POST`s) that count against `retry.attempts`.
     pub counted: u32,
     /// All attempts.
@@ -167,4 +177,21 @@ pub struct Progress {
     pub fault: Option<Box<Fault>>,
     /// The latest tries, oldest first; bounded by the core.
     pub history: Vec<Try>,
+}
+
+impl Tried {
+    const NOTHING: Self = Self {
+        counted: 0,
+        attempts: 0,
+        looks: 0,
+        first_attempt_at: None,
+        first_attempt: None,
+        doubt: Doubt::None,
+        cleared: Moment::START,
+        until: Moment::START,
+        failures: 0,
+        look_failures: 0,
+        fault: None,
+        history: Vec::new(),
+    };
 }

@@ -3,7 +3,8 @@
 //! A job in the window stands in one [`Place`]. Everything costs O(log n) a move, whatever the backlog.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::hash::{BuildHasherDefault, Hasher};
 
 use jiff::Timestamp;
 
@@ -80,19 +81,19 @@ impl Line {
 /// Both lines, each in order.
 #[derive(Debug, Default)]
 struct Lines {
-    starting: BTreeMap<Rank, Key>,
-    still: BTreeMap<Rank, Key>,
+    starting: BTreeSet<Rank>,
+    still: BTreeSet<Rank>,
 }
 
 impl Lines {
-    fn of(&self, line: Line) -> &BTreeMap<Rank, Key> {
+    fn of(&self, line: Line) -> &BTreeSet<Rank> {
         match line {
             Line::Starting => &self.starting,
             Line::Still => &self.still,
         }
     }
 
-    fn of_mut(&mut self, line: Line) -> &mut BTreeMap<Rank, Key> {
+    fn of_mut(&mut self, line: Line) -> &mut BTreeSet<Rank> {
         match line {
             Line::Starting => &mut self.starting,
             Line::Still => &mut self.still,
@@ -104,23 +105,52 @@ impl Lines {
     }
 }
 
-/// A job's name within the window: its arrival number.
-pub type Key = u64;
-
-/// The deliveries held, ordered.
-#[derive(Debug)]
-pub struct Window<D> {
-    aging: f64,
-    jobs: HashMap<Key, Entry<D>>,
+/// Where the jobs stand, each in one of these by its place. A rank ends with the job's key.
+#[derive(Debug, Default)]
+struct Places {
     posts: Lines,
-    looks: BTreeMap<Rank, Key>,
-    swept: BTreeMap<Rank, Key>,
+    looks: BTreeSet<Rank>,
+    swept: BTreeSet<Rank>,
     until: BTreeSet<(Moment, Key)>,
     /// By source server. One of each line stands among the others when its source server is free; so an ending costs the
     /// same beside any number of copies.
     copies: HashMap<Box<str>, Lines>,
     /// Source servers of which a job has left its line: the next copy's turn may have come.
     left: Vec<Box<str>>,
+}
+
+/// A job's name within the window: its arrival number.
+pub type Key = u64;
+
+/// Hashes a [`Key`]: they are our own count, so that one multiplication spreads them well enough.
+#[derive(Debug, Default)]
+struct Spread(u64);
+
+impl Hasher for Spread {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        // The golden ratio. The map looks at the upper bits first: they differ from key to key, and so do the lower ones.
+        let product = (self.0 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.0 = product ^ (product >> 32);
+    }
+}
+
+/// The deliveries held, ordered.
+#[derive(Debug)]
+pub struct Window<D> {
+    aging: f64,
+    /// Boxed, because a map has room for up to twice as many as it holds.
+    jobs: HashMap<Key, Box<Entry<D>>, BuildHasherDefault<Spread>>,
+    places: Places,
     held: BTreeSet<(Moment, Key)>,
     deadlines: BTreeSet<(Moment, Key)>,
     /// Source servers with a job out of the window: in a call, or being settled.
@@ -132,13 +162,8 @@ impl<D> Window<D> {
     pub fn new(aging: f64) -> Self {
         Self {
             aging,
-            jobs: HashMap::new(),
-            posts: Lines::default(),
-            looks: BTreeMap::new(),
-            swept: BTreeMap::new(),
-            until: BTreeSet::new(),
-            copies: HashMap::new(),
-            left: Vec::new(),
+            jobs: HashMap::default(),
+            places: Places::default(),
             held: BTreeSet::new(),
             deadlines: BTreeSet::new(),
             busy: HashSet::new(),
@@ -156,12 +181,12 @@ impl<D> Window<D> {
 
     /// How many jobs wait for their turn, and how many for something else.
     pub fn counts(&self) -> (usize, usize) {
-        let ready = self.posts.len() + self.looks.len();
+        let ready = self.places.posts.len() + self.places.looks.len();
         (ready, self.jobs.len() - ready)
     }
 
     pub fn looks_len(&self) -> usize {
-        self.looks.len()
+        self.places.looks.len()
     }
 
     /// Puts a job in. A job whose turn has come but whose source server is busy waits as a copy.
@@ -181,26 +206,29 @@ impl<D> Window<D> {
         if let Some(deadline) = deadline {
             self.deadlines.insert((deadline, key));
         }
-        let source = job.request.source_server_id.clone();
-        self.jobs.insert(key, Entry { job, rank, place, deadline });
+        let source = &job.request.source_server_id;
         let place = match place {
-            Place::Post | Place::Look if self.busy.contains(&source) => Place::Copy,
+            Place::Post | Place::Look if self.busy.contains(source) => Place::Copy,
             place => place,
         };
-        self.enter(key, place);
+        let entry = Box::new(Entry { job, rank, place, deadline });
+        self.places.enter(&entry);
+        self.jobs.insert(key, entry);
         key
     }
 
     /// Moves a job that is in the window to another place.
     pub fn move_to(&mut self, key: Key, place: Place) {
-        self.exit(key);
-        self.enter(key, place);
+        let Some(entry) = self.jobs.get_mut(&key) else { return };
+        self.places.exit(entry);
+        entry.place = place;
+        self.places.enter(entry);
     }
 
     /// Lets every wait that is over end: those jobs are taken out, to be admitted anew.
     pub fn due(&mut self, now: Moment) -> Vec<Job<D>> {
         let mut due = Vec::new();
-        while let Some(&(at, key)) = self.until.first() {
+        while let Some(&(at, key)) = self.places.until.first() {
             if at > now {
                 break;
             }
@@ -219,20 +247,20 @@ impl<D> Window<D> {
 
     /// At most so many whose turn has come, the most urgent first.
     pub fn first_ready(&self, most: usize) -> Vec<(&Job<D>, Place)> {
-        let lines = [&self.posts.starting, &self.posts.still, &self.looks];
+        let lines = [&self.places.posts.starting, &self.places.posts.still, &self.places.looks];
         let mut ranks: Vec<_> = lines.into_iter().flat_map(|line| line.iter().take(most)).collect();
-        ranks.sort_unstable_by_key(|(rank, _)| **rank);
-        self.jobs_of(ranks.into_iter().map(|(_, key)| *key).take(most))
+        ranks.sort_unstable();
+        self.jobs_of(ranks.into_iter().map(|rank| rank.arrival).take(most))
     }
 
     /// At most so many that wait for something else: for the list of all tasks, for a copy, or for a time, the earliest
     /// first.
     pub fn first_waiting(&self, most: usize) -> Vec<(&Job<D>, Place)> {
-        let swept = self.swept.values().copied();
-        let copies = self.copies.values();
-        let copies = copies.flat_map(|of| of.starting.values().chain(of.still.values())).copied();
-        let timed = self.until.iter().map(|(_, key)| *key);
-        self.jobs_of(swept.chain(copies).chain(timed).take(most))
+        let copies = self.places.copies.values();
+        let copies = copies.flat_map(|of| of.starting.iter().chain(&of.still));
+        let untimed = self.places.swept.iter().chain(copies).map(|rank| rank.arrival);
+        let timed = self.places.until.iter().map(|(_, key)| *key);
+        self.jobs_of(untimed.chain(timed).take(most))
     }
 
     fn jobs_of(&self, keys: impl Iterator<Item = Key>) -> Vec<(&Job<D>, Place)> {
@@ -242,22 +270,22 @@ impl<D> Window<D> {
 
     /// The first job of this line whose source server is free.
     pub fn first_post(&mut self, line: Line) -> Option<(Rank, Key)> {
-        self.first_free(|window| window.posts.of(line))
+        self.first_free(|window| window.places.posts.of(line))
     }
 
     /// The first job whose turn is a look and whose source server is free.
     pub fn first_look(&mut self) -> Option<(Rank, Key)> {
-        self.first_free(|window| &window.looks)
+        self.first_free(|window| &window.places.looks)
     }
 
     /// The most urgent of the jobs that wait for a list.
     pub fn first_swept(&self) -> Option<Rank> {
-        self.swept.first_key_value().map(|(rank, _)| *rank)
+        self.places.swept.first().copied()
     }
 
     /// The jobs that wait for a list.
     pub fn swept_keys(&self) -> impl Iterator<Item = Key> {
-        self.swept.values().copied()
+        self.places.swept.iter().map(|rank| rank.arrival)
     }
 
     /// Takes a job out that waits for a list; `None` if it is gone or waits for something else by now.
@@ -268,7 +296,7 @@ impl<D> Window<D> {
 
     /// Moves every job whose turn is a look to the list.
     pub fn sweep_looks(&mut self) {
-        let keys: Vec<Key> = self.looks.values().copied().collect();
+        let keys: Vec<Key> = self.places.looks.iter().map(|rank| rank.arrival).collect();
         for key in keys {
             self.move_to(key, Place::Swept);
         }
@@ -288,8 +316,8 @@ impl<D> Window<D> {
 
     /// Takes a job out.
     pub fn take(&mut self, key: Key) -> Option<Job<D>> {
-        self.exit(key);
-        let entry = self.jobs.remove(&key)?;
+        let entry = *self.jobs.remove(&key)?;
+        self.places.exit(&entry);
         self.held.remove(&(entry.job.received, key));
         if let Some(deadline) = entry.deadline {
             self.deadlines.remove(&(deadline, key));
@@ -313,14 +341,14 @@ impl<D> Window<D> {
 
     /// Takes out the most urgent copy of this source server, to be admitted anew.
     pub fn take_copy(&mut self, source: &str, line: Line) -> Option<Job<D>> {
-        let (_, &key) = self.copies.get(source)?.of(line).first_key_value()?;
-        self.take(key)
+        let rank = self.places.copies.get(source)?.of(line).first()?;
+        self.take(rank.arrival)
     }
 
     /// A free source server with copies, of which a job has left its line.
     pub fn take_left(&mut self) -> Option<Box<str>> {
-        while let Some(source) = self.left.pop() {
-            if !self.busy.contains(&source) && self.copies.contains_key(&source) {
+        while let Some(source) = self.places.left.pop() {
+            if !self.busy.contains(&source) && self.places.copies.contains_key(&source) {
                 return Some(source);
             }
         }
@@ -333,7 +361,7 @@ impl<D> Window<D> {
     }
 
     pub fn next_wait(&self) -> Option<Moment> {
-        self.until.first().map(|(at, _)| *at)
+        self.places.until.first().map(|(at, _)| *at)
     }
 
     pub fn next_deadline(&self) -> Option<(Moment, Key)> {
@@ -351,12 +379,7 @@ impl<D> Window<D> {
 
     /// Takes everything out.
     pub fn drain(&mut self) -> Vec<Job<D>> {
-        self.posts = Lines::default();
-        self.looks.clear();
-        self.swept.clear();
-        self.until.clear();
-        self.copies.clear();
-        self.left.clear();
+        self.places = Places::default();
         self.held.clear();
         self.deadlines.clear();
         self.jobs.drain().map(|(_, entry)| entry.job).collect()
@@ -372,9 +395,10 @@ impl<D> Window<D> {
         found.map(|(key, _)| *key).collect()
     }
 
-    fn first_free(&mut self, line: impl Fn(&Self) -> &BTreeMap<Rank, Key>) -> Option<(Rank, Key)> {
+    fn first_free(&mut self, line: impl Fn(&Self) -> &BTreeSet<Rank>) -> Option<(Rank, Key)> {
         loop {
-            let (&rank, &key) = line(self).first_key_value()?;
+            let rank = *line(self).first()?;
+            let key = rank.arrival;
             let source = &self.jobs.get(&key)?.job.request.source_server_id;
             if !self.busy.contains(source) {
                 return Some((rank, key));
@@ -382,34 +406,33 @@ impl<D> Window<D> {
             self.move_to(key, Place::Copy);
         }
     }
+}
 
-    fn enter(&mut self, key: Key, place: Place) {
-        let Some(entry) = self.jobs.get_mut(&key) else { return };
-        entry.place = place;
-        match place {
+impl Places {
+    fn enter<D>(&mut self, entry: &Entry<D>) {
+        let (request, key) = (&entry.job.request, entry.rank.arrival);
+        match entry.place {
             Place::Post => {
-                self.posts.of_mut(Line::of(&entry.job.request)).insert(entry.rank, key);
+                self.posts.of_mut(Line::of(request)).insert(entry.rank);
             }
             Place::Look => {
-                self.looks.insert(entry.rank, key);
+                self.looks.insert(entry.rank);
             }
             Place::Swept => {
-                self.swept.insert(entry.rank, key);
+                self.swept.insert(entry.rank);
             }
             Place::Until(at) => {
                 self.until.insert((at, key));
             }
             Place::Copy => {
-                let request = &entry.job.request;
                 let copies = self.copies.entry(request.source_server_id.clone()).or_default();
-                copies.of_mut(Line::of(request)).insert(entry.rank, key);
+                copies.of_mut(Line::of(request)).insert(entry.rank);
             }
         }
     }
 
-    fn exit(&mut self, key: Key) {
-        let Some(entry) = self.jobs.get(&key) else { return };
-        let request = &entry.job.request;
+    fn exit<D>(&mut self, entry: &Entry<D>) {
+        let (request, key) = (&entry.job.request, entry.rank.arrival);
         let source = &request.source_server_id;
         if matches!(entry.place, Place::Post | Place::Look) && self.copies.contains_key(source) {
             self.left.push(source.clone());

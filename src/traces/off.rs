@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Call;
-use crate::core::request::Trace;
+use crate::core::Trace;
 use crate::core::{Ending, Job, Now};
 
 /// Stands where spans would be made.
@@ -26,7 +26,7 @@ impl Traces {
     }
 
     /// The trace context that a call carries to the API.
-    pub fn context<D>(&self, job: &Job<D>, _: Call) -> Option<Box<Trace>> {
+    pub fn context<D>(&self, job: &Job<D>, _: Call) -> Option<Trace> {
         job.request.trace.clone()
     }
 

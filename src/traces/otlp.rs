@@ -17,7 +17,7 @@ use opentelemetry_sdk::trace::{
 use uuid::Uuid;
 
 use super::Call;
-use crate::core::request::Trace;
+use crate::core::Trace;
 use crate::core::{Ending, Job, Now, Request};
 
 /// Makes spans and sends them, in batches, from a thread of its own.
@@ -65,7 +65,7 @@ impl Traces {
     }
 
     /// The trace context that a call carries to the API: its own span is the parent of what happens there.
-    pub fn context<D>(&self, job: &Job<D>, call: Call) -> Option<Box<Trace>> {
+    pub fn context<D>(&self, job: &Job<D>, call: Call) -> Option<Trace> {
         let origin = Origin::of(&job.request);
         let parent = format!(
             "00-{}-{}-{:02x}",
@@ -73,8 +73,7 @@ impl Traces {
             self.id_of_call(job, call),
             origin.flags.to_u8()
         );
-        let state = job.request.trace.as_ref().and_then(|trace| trace.state.clone());
-        Some(Box::new(Trace { parent, state }))
+        Trace::parse(&parent, job.request.trace.as_ref().and_then(Trace::state))
     }
 
     /// A call has ended after `took`; `showed` is the word of its verdict or finding.
@@ -209,19 +208,18 @@ struct Origin {
 
 impl Origin {
     fn of(request: &Request) -> Self {
-        let read = |trace: &Trace| {
-            let mut parts = trace.parent.split('-').skip(1);
-            Some(Self {
-                trace: TraceId::from_hex(parts.next()?).ok()?,
-                parent: SpanId::from_hex(parts.next()?).ok()?,
-                flags: TraceFlags::new(u8::from_str_radix(parts.next()?, 16).ok()?),
-            })
-        };
-        request.trace.as_deref().and_then(read).unwrap_or_else(|| Self {
-            trace: TraceId::from_bytes(*request.run.0.as_bytes()),
-            parent: SpanId::INVALID,
-            flags: TraceFlags::SAMPLED,
-        })
+        match &request.trace {
+            Some(trace) => Self {
+                trace: TraceId::from_bytes(trace.id().0.to_be_bytes()),
+                parent: SpanId::from_bytes(trace.parent_id().to_be_bytes()),
+                flags: TraceFlags::new(trace.flags()),
+            },
+            None => Self {
+                trace: TraceId::from_bytes(*request.run.0.as_bytes()),
+                parent: SpanId::INVALID,
+                flags: TraceFlags::SAMPLED,
+            },
+        }
     }
 }
 
@@ -280,7 +278,7 @@ mod tests {
         let traces = Traces::with(exporter, &resource);
         let job = job(Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"));
         let now = Now { at: Moment::START + Duration::from_secs(9), wall: jiff::Timestamp::now() };
-        let carried = traces.context(&job, Call::Post).unwrap().parent;
+        let carried = traces.context(&job, Call::Post).unwrap().parent();
         traces.called(&job, Call::Look, "answered", now, Duration::from_millis(20));
         traces.called(&job, Call::Post, "created", now, Duration::from_millis(80));
         let ending = crate::core::Ending {
