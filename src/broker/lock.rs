@@ -39,8 +39,8 @@ impl Lock {
             topology::declare_one(&tool.connection, &tool.queues, tool.version, &queue).await?;
         }
         let (consume, publish) = (&tool.connection, &tool.connection);
-        let mut candidate = Candidate::stand(consume, publish, &queue, AGAIN).await?;
         let asking = within(ANSWER, "opening a channel", tool.connection.create_channel()).await?;
+        let mut candidate = Candidate::stand(consume, publish, &queue, AGAIN).await?;
         let mut told = false;
         {
             let elected = candidate.elected(|| {});
@@ -51,7 +51,8 @@ impl Lock {
                     () = tokio::time::sleep(AGAIN) => {}
                 }
                 // Somebody else heard the question. (A quorum queue does not count those who wait.)
-                let taken = session::depth(&asking, &queue).await? == 0;
+                // Nothing on a blocked connection is answered.
+                let taken = !tool.is_blocked() && session::depth(&asking, &queue).await? == 0;
                 if began.elapsed() < if taken { QUICK } else { SLOW } {
                     continue;
                 }

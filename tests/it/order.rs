@@ -115,6 +115,20 @@ fn with_a_full_window_a_request_is_not_sent_behind_the_rest_of_the_queue() {
 }
 
 #[test]
+fn while_the_window_still_fills_after_a_start_a_request_is_not_sent_behind_the_rest_of_the_queue() {
+    let mut bench = paused();
+    bench.core.session_lost();
+    bench.core.session_opened(bench.now, 2);
+    bench.deliver_in(2, request("s0", "a"), false);
+    bench.wait(SECOND / 10);
+    bench.deliver_in(2, request("s1", "a"), false);
+    assert_eq!(raise(&mut bench, "a@s0", 5), Err(Kept::Filling));
+    // Nothing more has come for a while: all is held.
+    bench.wait(SECOND);
+    assert!(raise(&mut bench, "a@s0", 5).is_ok());
+}
+
+#[test]
 fn only_so_many_move_at_once() {
     let mut bench = paused();
     for n in 0..=64 {
