@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use lapin::BasicProperties;
 use lapin::options::{ExchangeDeleteOptions, QueueDeclareOptions, QueueDeleteOptions};
 use lapin::types::{AMQPValue, FieldTable};
-use sluicegate::broker::State;
 use sluicegate::broker::settings::QueueType;
 use sluicegate::broker::topology;
+use sluicegate::broker::{Broker, Options, State};
 use sluicegate::core::Outcome;
 use sluicegate::source::{Delivery, Event, Settled, Source};
 
@@ -222,6 +222,57 @@ async fn a_worker_that_leaves_gives_back_what_it_holds_and_loses_no_acknowledgem
             told += usize::from(arrived(&mut next_worker).await.redelivered);
         }
         assert!(told >= 125, "{told} of those that were held are in doubt");
+        next_worker.leave(Vec::new()).await;
+    }
+}
+
+/// A quorum queue's client keeps settlements back when they come faster than the queue takes them, and forgets them when
+/// its channel is closed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_burst_of_acknowledgements_reaches_the_queue_before_the_worker_is_gone() {
+    const BURST: usize = 6000;
+    let lane = Lane::new(&Node::shared(), QueueType::Quorum);
+    let window = u16::try_from(BURST).unwrap();
+    let mut broker = Broker::start(Options { window, ..lane.options("w1") });
+    opened(&mut broker).await;
+    let client = lane.client().await;
+    client.publish_requests(&lane.queues.requests(), 0, BURST).await;
+    let mut acknowledged = Vec::new();
+    for _ in 0..BURST {
+        let job = arrived(&mut broker).await;
+        acknowledged.push(broker.acknowledge(job));
+    }
+    // As a worker leaves: no more deliveries, and then what is in flight is settled.
+    broker.stop().await;
+    futures_util::future::join_all(acknowledged).await;
+    broker.leave(Vec::new()).await;
+    // What is not acknowledged is there again at once.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(client.depth(&lane.queues.requests()).await, 0);
+}
+
+#[tokio::test]
+async fn what_a_leaving_worker_gives_back_comes_before_what_was_never_out() {
+    for kind in BOTH {
+        let lane = Lane::new(&Node::shared(), kind);
+        let small = |worker: &str| Broker::start(Options { window: 10, ..lane.options(worker) });
+        let mut broker = small("w1");
+        opened(&mut broker).await;
+        let client = lane.client().await;
+        client.publish_requests(&lane.queues.requests(), 0, 30).await;
+        let mut held = Vec::new();
+        for _ in 0..10 {
+            held.push(arrived(&mut broker).await);
+        }
+        broker.leave(held).await;
+        client.wait_for_depth(&lane.queues.requests(), 30).await;
+        let mut next_worker = small("w2");
+        opened(&mut next_worker).await;
+        let mut ids = Vec::new();
+        for _ in 0..10 {
+            ids.push(arrived(&mut next_worker).await.request.id.parse::<usize>().unwrap());
+        }
+        assert_eq!(ids, (0..10).collect::<Vec<_>>(), "{kind:?}");
         next_worker.leave(Vec::new()).await;
     }
 }
