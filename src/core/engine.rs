@@ -173,6 +173,10 @@ pub struct Core<D> {
     ended: bool,
     linger: Linger,
     shut: Option<Shut>,
+    /// How long a pause, a halt or the breaker have kept everything back so far, as of `seen`; and whether they do.
+    kept: Duration,
+    seen: Moment,
+    is_kept: bool,
     settling: usize,
     /// Of these, what is published anew with another priority.
     moving: usize,
@@ -211,6 +215,9 @@ impl<D> Core<D> {
             ended: false,
             linger: Linger::Idle,
             shut: None,
+            kept: Duration::ZERO,
+            seen: now.at,
+            is_kept: false,
             settling: 0,
             moving: 0,
             calling: 0,
@@ -318,8 +325,17 @@ impl<D> Core<D> {
         self.known.len() + self.pending.len() + self.published.len() + self.carried.len()
     }
 
+    fn count_kept(&mut self, now: Moment) {
+        if self.is_kept {
+            self.kept += now - self.seen;
+        }
+        self.seen = now;
+        self.is_kept = self.gate.is_account_trouble() || self.gate.paused().is_some();
+    }
+
     /// What to do now. To be called until it says [`Step::Wait`].
     pub fn next(&mut self, now: Now) -> Step<D> {
+        self.count_kept(now.at);
         self.on_time(now);
         self.close_ranks(now);
         if let Some(step) = self.steps.pop_front() {

@@ -3,6 +3,7 @@
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -165,6 +166,8 @@ pub struct Tried {
     pub first_attempt_at: Option<Timestamp>,
     /// The same on the monotonic clock, for `retry.max_age`.
     pub first_attempt: Option<Moment>,
+    /// How long the core had kept everything back by then, or when the request arrived: such time is no age.
+    pub kept_before: Duration,
     pub doubt: Doubt,
     /// When the look that ended the latest doubt was begun: what the worker has learned since raises a new one.
     pub cleared: Moment,

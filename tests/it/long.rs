@@ -1,5 +1,5 @@
-//! What shows only over days, or over a million requests: windows over changes of the clock, aging under a flood, and
-//! the cost of a decision. All in virtual time.
+//! What shows only over days, or over a million requests: windows over changes of the clock, aging under a flood,
+//! the cost of a decision, and a day behind a shut gate. All in virtual time.
 
 use std::time::{Duration, Instant};
 
@@ -7,9 +7,9 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use sluicegate::core::gate::Reason;
 use sluicegate::core::schedule::{Hours, Schedule};
-use sluicegate::core::{Fault, Request, Run, Settings, Step, Verdict, gate};
+use sluicegate::core::{Fault, Outcome, Request, Run, Settings, Step, Verdict, gate};
 
-use crate::support::bench::{Bench, created, request, settings, timeout};
+use crate::support::bench::{Bench, created, listing, request, settings, timeout};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -193,4 +193,100 @@ fn a_decision_costs_no_more_beside_many_requests_than_beside_few() {
     println!("a decision takes {few:?} beside 10,000 requests and {many_took:?} beside {many}");
     // A tree of a million is a third deeper than one of ten thousand, and less of it is in the processor's cache.
     assert!(many_took < few * 6, "{few:?} and {many_took:?}");
+}
+
+/// What this process has in memory now, in bytes.
+fn memory() -> usize {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    statm.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
+}
+
+/// A whole day of an account without permission, then paused: what is held is given back and comes again, sessions are
+/// lost, probes fail. Afterwards all are created, each once.
+#[test]
+fn a_day_behind_a_shut_gate_leaves_memory_flat_and_loses_nothing() {
+    const REQUESTS: u16 = 3000;
+    const HOUR: Duration = Duration::from_secs(3600);
+    let max_hold = Duration::from_secs(20 * 60);
+    let mut bench = Bench::with(Settings { max_hold, ..settings() });
+    let denied = Fault { error_code: Some("SMS.9004".into()), ..Fault::default() };
+    let denied = Verdict::Account { fault: denied, one_resource: false };
+    let mut session = 1;
+    for n in 0..REQUESTS {
+        bench.deliver_in(session, request(&format!("s{n}"), "a"), false);
+    }
+    let begun = bench.now.at;
+    let (mut given_back, mut probes, mut used) = (0_usize, 0_usize, Vec::new());
+    for hour in 1..=24 {
+        let end = begun + HOUR * hour;
+        while bench.now.at < end {
+            match bench.next() {
+                Step::Post(job) => {
+                    probes += 1;
+                    bench.posted(job, denied.clone());
+                }
+                Step::GiveBack(job) => {
+                    given_back += 1;
+                    bench.deliver_in(session, job.request, true);
+                }
+                Step::List { .. } => {
+                    let now = bench.now;
+                    bench.core.listed(now, now, Err(denied.clone()), 1);
+                }
+                Step::Look(job) => {
+                    let now = bench.now;
+                    bench.core.looked(now, now, job, Err(denied.clone()), 1);
+                }
+                Step::Wait(until) => {
+                    let until = until.map_or(end, |until| until.min(end));
+                    bench.wait((until - bench.now.at).max(Duration::from_millis(1)));
+                }
+                other => panic!("nothing may be settled: {other:?}"),
+            }
+            let counts = bench.core.counts();
+            assert_eq!(counts.ready + counts.waiting, usize::from(REQUESTS), "nothing is lost");
+        }
+        if hour % 3 == 0 {
+            session += 1;
+            bench.core.session_lost();
+            bench.core.session_opened(bench.now, session);
+            for n in 0..REQUESTS {
+                bench.deliver_in(session, request(&format!("s{n}"), "a"), true);
+            }
+        }
+        if hour == 12 {
+            bench.core.pause(gate::Pause { by: "test".into(), reason: "the night".into() });
+        }
+        used.push(memory());
+    }
+    println!("{given_back} given back, {probes} calls, bytes at the end of each hour: {used:?}");
+    assert!(given_back > 20 * usize::from(REQUESTS) && probes < 200, "{given_back}, {probes}");
+    // The allocator and what is remembered of runs have their size after some hours.
+    let grown = |from: usize| used[23].saturating_sub(used[from - 1]);
+    assert!(grown(16) < 1 << 20 && grown(6) < 6 << 20, "{used:?}");
+
+    bench.core.resume(bench.now);
+    let mut made = std::collections::BTreeSet::new();
+    let mut settled = 0;
+    while settled < REQUESTS {
+        match bench.next() {
+            Step::Post(job) => {
+                assert!(made.insert(job.request.source_server_id.clone()), "twice");
+                bench.posted(job, created("t"));
+            }
+            Step::Settle(job, ending) => {
+                settled += 1;
+                assert_eq!(ending.outcome, Outcome::Created, "{ending:?}");
+                bench.core.settled(bench.now, job, ending, true);
+            }
+            Step::GiveBack(job) => bench.deliver_in(session, job.request, true),
+            Step::List { .. } => bench.core.listed(bench.now, bench.now, Ok(listing(vec![])), 1),
+            Step::Look(job) => {
+                bench.core.looked(bench.now, bench.now, job, Ok(listing(vec![])), 1);
+            }
+            Step::Wait(until) => bench.wait(until.expect("more to come") - bench.now.at),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(made.len(), usize::from(REQUESTS));
 }

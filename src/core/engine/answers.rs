@@ -27,7 +27,10 @@ impl<D> Core<D> {
         let progress = &mut job.progress;
         progress.attempts += 1;
         progress.first_attempt_at.get_or_insert(started.wall);
-        progress.first_attempt.get_or_insert(started.at);
+        if progress.first_attempt.is_none() {
+            progress.first_attempt = Some(started.at);
+            progress.kept_before = self.kept;
+        }
         note(progress, started.wall, "post", &verdict);
         progress.fault = verdict.fault().cloned().map(Box::new);
         let may_run = matches!(

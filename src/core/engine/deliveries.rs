@@ -70,6 +70,9 @@ impl<D> Core<D> {
             self.learn(now.at, &job.request.source_server_id, false);
             job.progress.doubt = Doubt::Look { once: false, first: None, conflict: None };
         }
+        if job.progress.first_attempt.is_none() {
+            job.progress.kept_before = self.kept;
+        }
         if let Some(not_before) = job.request.not_before
             && let Ok(wait) = Duration::try_from(not_before.duration_since(now.wall))
         {

@@ -181,7 +181,9 @@ impl<D> Core<D> {
 
     pub(super) fn is_too_old(&self, now: Moment, job: &Job<D>) -> bool {
         let since = job.progress.first_attempt.unwrap_or(job.received);
-        !self.gate.is_account_trouble() && now - since >= self.settings.gate.retry.max_age
+        // What the account, the API or an operator has held up is not the request's fault.
+        let kept = self.kept.saturating_sub(job.progress.kept_before);
+        !self.gate.is_account_trouble() && now - since >= self.settings.gate.retry.max_age + kept
     }
 }
 

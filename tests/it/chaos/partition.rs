@@ -16,17 +16,24 @@ use crate::support::rig::Rig;
 /// From 4.3 on what a lost node held is handed on after a minute.
 const HANDED_ON: Duration = Duration::from_secs(90);
 
-/// `node` and the others neither see nor hear each other any more, or do again. Their clients notice nothing.
+/// `node` and the others neither see nor hear each other any more, or do again. Their clients notice nothing. It loses
+/// sight of all at once: RabbitMQ 3.10 makes more of it when some can still see it.
 fn part(cluster: &Cluster, node: usize, is_cut: bool) {
-    for (from, to) in (0..3).filter(|n| *n != node).flat_map(|n| [(n, node), (node, n)]) {
-        let to = cluster.name_of(to);
-        let forget =
-            if is_cut { format!(", erlang:disconnect_node('{to}')") } else { String::new() };
+    let others = (0..3).filter(|n| *n != node);
+    let secret = |from: usize, to: usize| {
         // Not the same on both sides: nodes that share a secret talk.
-        let cookie = if is_cut { format!("of_{from}") } else { "erlang:get_cookie()".to_owned() };
-        let code = format!("erlang:set_cookie('{to}', {cookie}){forget}.");
-        cluster.script("ctl", from, &["eval", &code]);
+        let secret = if is_cut { format!("of_{from}") } else { "erlang:get_cookie()".to_owned() };
+        format!("erlang:set_cookie('{}', {secret})", cluster.name_of(to))
+    };
+    for other in others.clone() {
+        cluster.script("ctl", other, &["eval", &format!("{}.", secret(other, node))]);
     }
+    let mut steps: Vec<String> = others.clone().map(|other| secret(node, other)).collect();
+    if is_cut {
+        let forget = |other| format!("erlang:disconnect_node('{}')", cluster.name_of(other));
+        steps.extend(others.map(forget));
+    }
+    cluster.script("ctl", node, &["eval", &format!("{}.", steps.join(", "))]);
 }
 
 async fn steer(rig: &Rig, command: Command) {
@@ -39,7 +46,7 @@ async fn steer(rig: &Rig, command: Command) {
 async fn a_paused_worker_whose_node_is_out_of_sight_is_active_no_more_when_the_network_heals() {
     let cluster = Cluster::start();
     let dir = TempDir::new().unwrap();
-    let rig = Rig::with(Lane::at(&cluster.urls[0], QueueType::Quorum), sandbox()).await;
+    let rig = Rig::with(Lane::at(&cluster.urls[1], QueueType::Quorum), sandbox()).await;
     let spec = |node: usize| {
         let mut spec =
             Spec::new(&cluster.urls[node], &rig.lane.queues, &rig.sandbox.base_url, "100/s");
