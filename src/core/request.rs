@@ -189,6 +189,7 @@ impl Tried {
         looks: 0,
         first_attempt_at: None,
         first_attempt: None,
+        kept_before: Duration::ZERO,
         doubt: Doubt::None,
         cleared: Moment::START,
         until: Moment::START,

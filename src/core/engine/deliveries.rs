@@ -70,7 +70,8 @@ impl<D> Core<D> {
             self.learn(now.at, &job.request.source_server_id, false);
             job.progress.doubt = Doubt::Look { once: false, first: None, conflict: None };
         }
-        if job.progress.first_attempt.is_none() {
+        // Written only where it is not nothing: a job that was never tried has no progress to hold.
+        if self.kept > Duration::ZERO && job.progress.first_attempt.is_none() {
             job.progress.kept_before = self.kept;
         }
         if let Some(not_before) = job.request.not_before
