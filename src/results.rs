@@ -184,8 +184,13 @@ impl<T: Serialize> CloudEvent<T> {
 
     /// The event as it is published.
     pub fn to_json(&self) -> Vec<u8> {
+        // Room for a usual one: grown from nothing it would be copied four times.
+        let mut json = Vec::with_capacity(1024);
         // Only a map with keys that are no strings, or a failing `Serialize`, could make this fail: there are none.
-        serde_json::to_vec(self).unwrap_or_default()
+        match serde_json::to_writer(&mut json, self) {
+            Ok(()) => json,
+            Err(_) => Vec::new(),
+        }
     }
 }
 

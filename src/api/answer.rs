@@ -202,6 +202,10 @@ fn quote(body: &str) -> String {
 
 /// Cuts a text and takes out what would move a terminal's cursor or break a log line.
 pub(super) fn text(text: &str) -> String {
+    // Most are, and then nothing has to be looked at character by character.
+    if text.len() <= TEXT && text.bytes().all(|b| (0x20..0x7f).contains(&b)) {
+        return text.to_owned();
+    }
     let mut cut: String =
         text.chars().take(TEXT).map(|c| if c.is_control() { ' ' } else { c }).collect();
     if text.chars().nth(TEXT).is_some() {
