@@ -529,6 +529,32 @@ async fn twenty_thousand_letters_are_listed_by_cause_with_few_of_their_bodies_in
     // An optimised build takes a tenth of it; this only catches what grows with the square of the letters.
     assert!(took < Duration::from_secs(60), "{took:?}");
     client.wait_for_depth(&lane.queues.dead_letters(), 20_000).await;
+    drop(snapshot);
+    let peak = peak_of_a_list(&lane).await;
+    println!("the command's memory at its peak: {} MB", peak >> 20);
+    assert!(peak < 200 << 20, "{peak} bytes");
+}
+
+/// The most bytes that `sluice dead-letters list` has in memory.
+async fn peak_of_a_list(lane: &Lane) -> u64 {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_sluice"));
+    command.env_clear().env("SLUICE_BROKER__URL", &lane.url);
+    command.env("SLUICE_QUEUES__PREFIX", &lane.queues.prefix).args(["dead-letters", "list"]);
+    let mut child = command.stdout(std::process::Stdio::null()).spawn().unwrap();
+    let mut peak = 0;
+    let ended = loop {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+        let highest = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        if let Some(kilobytes) = highest.and_then(|text| text.split_whitespace().next()) {
+            peak = peak.max(kilobytes.parse::<u64>().unwrap() << 10);
+        }
+        match child.try_wait().unwrap() {
+            Some(ended) => break ended,
+            None => tokio::time::sleep(Duration::from_millis(20)).await,
+        }
+    };
+    assert!(ended.success() && peak > 0, "{ended}");
+    peak
 }
 
 #[tokio::test]
