@@ -14,6 +14,7 @@ use lapin::options::BasicPublishOptions;
 use lapin::types::ShortString;
 use lapin::{BasicProperties, Channel, Confirmation, Connection};
 use tokio::sync::{mpsc, oneshot};
+use tracing::Instrument as _;
 
 use super::convert::header_bytes;
 use super::link::{Link, SessionLost};
@@ -57,7 +58,7 @@ impl Publisher {
         let room = frame.saturating_sub(FRAME);
         // Unbounded, because whoever publishes waits for the confirm: what is in flight is bounded by them.
         let (orders, inbox) = mpsc::unbounded_channel();
-        tokio::spawn(own(channel, room, inbox, Arc::clone(&link)));
+        tokio::spawn(own(channel, room, inbox, Arc::clone(&link)).in_current_span());
         Self { room, orders, link }
     }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::values::{Secret, SecretUrls};
+use crate::config::values::{Secret, SecretUrl, SecretUrls};
 
 #[derive(Clone, Debug, Deserialize)]
 pub struct Broker {
@@ -28,6 +28,17 @@ impl Broker {
             (None, Some(urls)) => Ok(urls.clone()),
             (None, None) => Err("no url: set broker.url or broker.url_file".to_owned()),
         }
+    }
+
+    /// Where the queues are, as `host:port/vhost`; what cannot be read is left out. `localhost` and 127.0.0.1 are one.
+    pub fn places(&self) -> Vec<String> {
+        let place = |url: &SecretUrl| {
+            let uri = url.expose().parse::<lapin::uri::AMQPUri>().ok()?;
+            let host = uri.authority.host.to_lowercase();
+            let host = if host == "127.0.0.1" { "localhost" } else { &host };
+            Some(format!("{host}:{}/{}", uri.authority.port, uri.vhost))
+        };
+        self.urls().map(|urls| urls.iter().filter_map(place).collect()).unwrap_or_default()
     }
 }
 

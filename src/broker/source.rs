@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::FutureExt as _;
 use tokio::sync::{mpsc, oneshot, watch};
+use tracing::Instrument as _;
 
 use super::audit;
 use super::common::Common;
@@ -97,7 +98,7 @@ impl Broker {
             next_address: 0,
             window: options.window,
         };
-        tokio::spawn(supervisor.run());
+        tokio::spawn(supervisor.run().in_current_span());
         Self { options, events, orders, status, publisher, spill }
     }
 

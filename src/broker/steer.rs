@@ -15,6 +15,7 @@ use lapin::options::{
 use lapin::types::{FieldTable, ShortString};
 use lapin::{BasicProperties, Channel, Confirmation, Connection, Consumer};
 use tokio::sync::oneshot;
+use tracing::Instrument as _;
 use uuid::Uuid;
 
 use super::convert::{long, properties, short};
@@ -73,14 +74,14 @@ impl Control {
         match serde_json::from_slice::<Order>(&delivery.data) {
             Ok(order) => {
                 let (heard, answer) = Heard::new(order);
-                tokio::spawn(reply(self.replies.clone(), reply_to, id, answer));
+                tokio::spawn(reply(self.replies.clone(), reply_to, id, answer).in_current_span());
                 Some(heard)
             }
             Err(error) => {
                 tracing::warn!(%error, "a message on the control exchange is no order");
                 let (told, answer) = oneshot::channel();
                 let _ = told.send(Answer::refused(format!("this is no order: {error}")));
-                tokio::spawn(reply(self.replies.clone(), reply_to, id, answer));
+                tokio::spawn(reply(self.replies.clone(), reply_to, id, answer).in_current_span());
                 None
             }
         }

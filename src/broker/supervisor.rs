@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use lapin::Channel;
 use tokio::sync::{mpsc, oneshot, watch};
+use tracing::Instrument as _;
 
 use super::common::Common;
 use super::connect;
@@ -164,12 +165,13 @@ impl Supervisor {
             self.blocked(true);
         }
         tracing::info!(session = number, server = %session.on.version, waiting = session.waiting, "active");
-        let watcher = tokio::spawn(watch_queues(
+        let looking = watch_queues(
             session.questions(),
             self.options.queues.clone(),
             self.status.clone(),
             Arc::clone(&session.on),
-        ));
+        );
+        let watcher = tokio::spawn(looking.in_current_span());
         let mut stopped: Option<VecDeque<u64>> = None;
         let ended = loop {
             tokio::select! {

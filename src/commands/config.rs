@@ -2,7 +2,7 @@
 
 use clap::Subcommand;
 
-use super::{Exit, Failure, World, lane, print};
+use super::{Exit, Failure, World, lane, lanes, print};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -13,8 +13,10 @@ pub(super) struct Args {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Report all problems at once, with line and column
-    #[command(after_help = "Example: sluice config check -c lane.toml")]
-    Check(lane::Args),
+    #[command(after_help = "\
+Several files are checked as the lanes of one `sluice run`, which must not share queues.
+Example: sluice config check -c lane.toml")]
+    Check(lanes::Args),
     /// Print what holds and where it comes from, secrets masked
     #[command(after_help = "\
 Every key can be overridden: SLUICE_LIMITS__RATES=\"5/s\" or -o limits.rates=5/s
@@ -33,12 +35,14 @@ struct Show {
 
 pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
     match &args.command {
-        Command::Check(lane) => {
-            let loaded = lane.load(world, true)?;
-            for warning in &loaded.warnings {
+        Command::Check(lanes) => {
+            let lanes = lanes.load(world)?;
+            for warning in lanes.iter().flat_map(|(_, loaded)| &loaded.warnings) {
                 eprintln!("warning: {warning}");
             }
-            eprintln!("the configuration is valid");
+            let valid =
+                if lanes.len() == 1 { "the configuration is" } else { "the configurations are" };
+            eprintln!("{valid} valid");
         }
         Command::Show(show) if show.default => print(crate::config::DEFAULT),
         // What is shown may still lack a credential: `check` says so.

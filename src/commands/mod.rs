@@ -8,6 +8,7 @@ mod enqueue;
 mod exit;
 mod gate;
 mod lane;
+mod lanes;
 mod online;
 mod plan;
 mod plan_file;

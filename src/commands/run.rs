@@ -3,7 +3,6 @@
 mod keep;
 mod reload;
 
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,7 +15,7 @@ use tracing::Instrument as _;
 use keep::{FIRST_WAIT, keep};
 use reload::{Followed, Reload};
 
-use super::{Exit, Failure, World, lane, signals::Signals};
+use super::{Exit, Failure, World, lanes, signals::Signals};
 use crate::api::Client;
 use crate::broker::dead_letters::Review;
 use crate::broker::{self, Broker, topology};
@@ -45,16 +44,12 @@ limits.max_running, schedule.windows and log.level change; an invalid file chang
 GET /readyz on http.listen says whether it is attached, and why not.
 Example: sluice run -c singapore.toml -c bangkok.toml")]
 pub(super) struct Args {
-    /// Configuration file of a lane; several run several lanes
-    #[arg(short, long, value_name = "FILE")]
-    config: Vec<PathBuf>,
-    /// One key, above file and environment: limits.rates=5/s
-    #[arg(short = 'o', long = "override", value_name = "KEY=VALUE", value_parser = lane::key_value)]
-    overrides: Vec<(String, String)>,
+    #[command(flatten)]
+    lanes: lanes::Args,
 }
 
 pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
-    let lanes = load(args, world)?;
+    let lanes = args.lanes.load(world)?;
     // One process has one log and one port: those of the first lane.
     let first = &lanes[0].1.config;
     let level = logging::start(&first.log).map_err(Failure::usage)?;
@@ -69,37 +64,6 @@ pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
         traces.finish();
     }
     exit
-}
-
-fn load(args: &Args, world: &World) -> Result<Vec<(String, Loaded)>, Failure> {
-    let from_env = world.env.get("SLUICE_CONFIG").filter(|path| !path.is_empty());
-    let files: Vec<Option<&Path>> = match (&args.config[..], from_env) {
-        ([], file) => vec![file.map(Path::new)],
-        (files, _) => files.iter().map(|file| Some(file.as_path())).collect(),
-    };
-    let mut lanes: Vec<(String, Loaded)> = Vec::new();
-    let mut failures = Vec::new();
-    for file in files {
-        match lane::load(file, &args.overrides, world, true) {
-            Ok(loaded) => lanes.push((lane_name(file), loaded)),
-            Err(failure) => failures.push(failure.message),
-        }
-    }
-    if !failures.is_empty() {
-        return Err(Failure::usage(failures.join("\n")));
-    }
-    for (i, (name, _)) in lanes.iter().enumerate() {
-        if lanes[..i].iter().any(|(other, _)| other == name) {
-            let advice = "lanes are named after their files; rename one of them";
-            return Err(Failure::usage(format!("two lanes are named {name}: {advice}")));
-        }
-    }
-    Ok(lanes)
-}
-
-fn lane_name(file: Option<&Path>) -> String {
-    let stem = file.and_then(Path::file_stem).map(|stem| stem.to_string_lossy().into_owned());
-    stem.unwrap_or_else(|| "default".to_owned())
 }
 
 /// A lane that is ready to run.
@@ -153,7 +117,7 @@ async fn serve(
     tokio::select! {
         _ = workers => {}
         _ = stopper => {}
-        () = reload.follow(args, world, followed) => {}
+        () = reload.follow(&args.lanes, world, followed) => {}
     }
     if let Some(listening) = listening {
         let _ = listening.await;
@@ -245,7 +209,8 @@ async fn run_lane(lane: Lane, worker: String, several: bool, stopping: watch::Re
         lane.status.send_modify(|status| status.session = status::Session::Detached { why, since });
     };
     keep(FIRST_WAIT, stopping.clone(), down, || {
-        let span = several.then(|| tracing::info_span!("lane", name = %lane.name));
+        // Of the highest level, or `log.level = "warn"` would take the name from the warnings too.
+        let span = several.then(|| tracing::error_span!("lane", name = %lane.name));
         let work = work(lane.clone(), worker.clone(), stopping.clone());
         work.instrument(span.unwrap_or_else(tracing::Span::none))
     })
@@ -272,7 +237,7 @@ async fn work(lane: Lane, worker: String, stopping: watch::Receiver<bool>) {
     let refresher = client.clone();
     // Ends with this lane, however that ends.
     let mut renewal = JoinSet::new();
-    renewal.spawn(async move { refresher.keep_fresh().await });
+    renewal.spawn(async move { refresher.keep_fresh().await }.in_current_span());
     let (sender, inbox) = mpsc::channel(16);
     orders.send_replace(Some(sender));
     tracing::info!(lane = %name, "the worker begins");

@@ -1,6 +1,7 @@
 //! The command line: what each command says of itself, and how it ends.
 
 use std::fmt::Write as _;
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -93,6 +94,66 @@ fn config_check_is_content_with_a_credential_and_show_masks_it() {
     assert!(shown.contains("token = \"***\"") && !shown.contains("hunter2"), "{shown}");
     let default = sluice(&["config", "show", "--default"], &[]);
     assert_eq!(String::from_utf8(default.stdout).unwrap(), sluicegate::config::DEFAULT);
+}
+
+#[test]
+fn two_lanes_that_would_share_queues_are_refused_before_anything_is_consumed() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, url: &str, prefix: &str| {
+        let path = dir.path().join(name);
+        let text = format!(
+            "[broker]\nurl = {url}\n[queues]\nprefix = {prefix:?}\n[api.auth]\ntoken = \"t\"\n"
+        );
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let one = file("one.toml", r#"["amqp://a:b@far:5673/x", "amqp://a:b@127.0.0.1:1/x"]"#, "p");
+    let same = file("same.toml", r#""amqp://c:d@LOCALHOST:1/x""#, "p");
+    for command in [&["run"][..], &["config", "check"]] {
+        let output = sluice(&[command, &["-c", &one, "-c", &same]].concat(), &[]);
+        assert_eq!(output.status.code(), Some(2), "{command:?}");
+        let said = stderr(&output);
+        for word in [&*one, &*same, "queues.prefix", "localhost:1/x"] {
+            assert!(said.contains(word) && !said.contains("a:b"), "{word}: {said}");
+        }
+    }
+    for other in [
+        file("prefix.toml", r#""amqp://c:d@localhost:1/x""#, "q"),
+        file("vhost.toml", r#""amqp://c:d@localhost:1/y""#, "p"),
+        file("port.toml", r#""amqp://c:d@localhost:2/x""#, "p"),
+    ] {
+        let output = sluice(&["config", "check", "-c", &one, "-c", &other], &[]);
+        assert_eq!(output.status.code(), Some(0), "{other}: {}", stderr(&output));
+    }
+}
+
+#[test]
+fn with_several_lanes_a_line_of_the_broker_names_its_lane() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sluice"));
+    command.env_clear().arg("run").stderr(std::process::Stdio::piped());
+    for name in ["one", "two"] {
+        let path = dir.path().join(format!("{name}.toml"));
+        // Nobody listens on port 1.
+        let text = format!(
+            "[broker]\nurl = \"amqp://127.0.0.1:1\"\n[queues]\nprefix = {name:?}\n[api.auth]\ntoken = \"t\"\n\
+             [http]\nlisten = \"127.0.0.1:0\"\n[log]\nlevel = \"warn\"\n"
+        );
+        std::fs::write(&path, text).unwrap();
+        command.arg("-c").arg(path);
+    }
+    let mut process = command.spawn().unwrap();
+    let lines = BufReader::new(process.stderr.take().unwrap()).lines();
+    let mut missing = vec!["lane{name=one}", "lane{name=two}"];
+    for line in lines.map_while(Result::ok) {
+        missing.retain(|lane| !line.contains(lane));
+        if missing.is_empty() {
+            break;
+        }
+    }
+    process.kill().unwrap();
+    process.wait().unwrap();
+    assert!(missing.is_empty(), "{missing:?}");
 }
 
 #[test]

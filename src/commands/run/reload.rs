@@ -3,7 +3,8 @@
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
-use super::{Args, World, load};
+use super::World;
+use crate::commands::lanes;
 use crate::config::{self, Loaded};
 use crate::core::Hot;
 use crate::logging::Level;
@@ -26,9 +27,14 @@ impl Reload {
     }
 
     /// Reads the configuration again with each SIGHUP, for ever. `lanes` are in the order of the arguments.
-    pub(super) async fn follow(mut self, args: &Args, world: &World, mut lanes: Vec<Followed>) {
+    pub(super) async fn follow(
+        mut self,
+        args: &lanes::Args,
+        world: &World,
+        mut lanes: Vec<Followed>,
+    ) {
         while self.hangup.recv().await.is_some() {
-            match load(args, world) {
+            match args.load(world) {
                 Ok(read) => {
                     for (i, ((name, loaded), lane)) in read.into_iter().zip(&mut lanes).enumerate()
                     {

@@ -1,0 +1,75 @@
+//! Which lanes does a process run? One for each configuration file, and no two that would share queues.
+
+use std::path::{Path, PathBuf};
+
+use super::{Failure, World, lane};
+use crate::config::{Config, Loaded};
+
+#[derive(Debug, clap::Args)]
+#[group(skip)]
+pub(super) struct Args {
+    /// Configuration file of a lane; several are several lanes
+    #[arg(short, long, value_name = "FILE")]
+    config: Vec<PathBuf>,
+    /// One key, above file and environment: limits.rates=5/s
+    #[arg(short = 'o', long = "override", value_name = "KEY=VALUE", value_parser = lane::key_value)]
+    overrides: Vec<(String, String)>,
+}
+
+impl Args {
+    /// The lanes with their names, at least one.
+    ///
+    /// # Errors
+    /// All problems of all configurations; or two lanes that cannot run beside each other.
+    pub(super) fn load(&self, world: &World) -> Result<Vec<(String, Loaded)>, Failure> {
+        let from_env = world.env.get("SLUICE_CONFIG").filter(|path| !path.is_empty());
+        let files: Vec<Option<&Path>> = match (&self.config[..], from_env) {
+            ([], file) => vec![file.map(Path::new)],
+            (files, _) => files.iter().map(|file| Some(file.as_path())).collect(),
+        };
+        let mut lanes: Vec<(String, Loaded)> = Vec::new();
+        let mut failures = Vec::new();
+        for file in &files {
+            match lane::load(*file, &self.overrides, world, true) {
+                Ok(loaded) => lanes.push((name(*file), loaded)),
+                Err(failure) => failures.push(failure.message),
+            }
+        }
+        if !failures.is_empty() {
+            return Err(Failure::usage(failures.join("\n")));
+        }
+        let file = |i: usize| files[i].unwrap_or(Path::new("the default")).display();
+        for (i, (name, loaded)) in lanes.iter().enumerate() {
+            for (j, (other, earlier)) in lanes[..i].iter().enumerate() {
+                if other == name {
+                    let advice = "lanes are named after their files; rename one of them";
+                    return Err(Failure::usage(format!("two lanes are named {name}: {advice}")));
+                }
+                if let Some(broker) = shared_queues(&earlier.config, &loaded.config) {
+                    return Err(Failure::usage(format!(
+                        "{} and {} are two lanes with the same queues.prefix, `{}`, on the same broker, {broker}: requests \
+                         of one account would go to the other; give each file a queues.prefix of its own",
+                        file(j),
+                        file(i),
+                        loaded.config.queues.prefix
+                    )));
+                }
+            }
+        }
+        Ok(lanes)
+    }
+}
+
+fn name(file: Option<&Path>) -> String {
+    let stem = file.and_then(Path::file_stem).map(|stem| stem.to_string_lossy().into_owned());
+    stem.unwrap_or_else(|| "default".to_owned())
+}
+
+/// The broker on which two lanes would use the same queues: `host:port/vhost`.
+fn shared_queues(one: &Config, other: &Config) -> Option<String> {
+    if one.queues.prefix != other.queues.prefix {
+        return None;
+    }
+    let places = other.broker.places();
+    one.broker.places().into_iter().find(|place| places.contains(place))
+}
