@@ -82,8 +82,8 @@ impl<F: Fn() -> Around> Observer<F> {
         let (made, allowed) = (self.calls.per_second(now.at), limits.permitted_per_second());
         let gate = self.gate(core, now);
         let running = core.running();
-        let taken = u32::try_from(running.taken()).unwrap_or(u32::MAX);
-        self.metrics.set_running(taken);
+        let taken = running.known().map(|taken| u32::try_from(taken).unwrap_or(u32::MAX));
+        self.metrics.set_running(taken.unwrap_or(0));
         self.metrics.set_window(window, around.window_bytes, oldest);
         self.metrics.set_spill_failures(around.spill_failures);
         self.metrics.set_gate(gate.open);

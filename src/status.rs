@@ -97,7 +97,8 @@ pub struct Limits {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Running {
-    pub migrations: u32,
+    /// `None` before the first count: they are counted when a request waits for a place.
+    pub migrations: Option<u32>,
     /// `limits.max_running`
     pub most: u32,
 }

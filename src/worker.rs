@@ -226,7 +226,7 @@ where
                 Step::Post(job) => self.post(job, now),
                 Step::Look(job) => self.look(job, now),
                 Step::List { offset } => self.list(offset, now),
-                Step::Count { state } => self.count(state, now),
+                Step::Count { state, offset } => self.count(state, offset, now),
                 Step::Refresh { generation } => {
                     let api = Arc::clone(&self.api);
                     self.begin(async move { Done::Refreshed(api.refresh(generation).await) });
@@ -289,10 +289,10 @@ where
         });
     }
 
-    fn count(&mut self, state: &'static str, started: Now) {
+    fn count(&mut self, state: &'static str, offset: u32, started: Now) {
         let api = Arc::clone(&self.api);
         self.begin(async move {
-            let outcome = caught(api.list(&Query::State(state.to_owned()), None)).await;
+            let outcome = caught(api.list(&Query::State { state, offset }, None)).await;
             let (result, generation) =
                 outcome.unwrap_or_else(|Bug(text)| (Err(bug_as_transient(&text)), 0));
             Done::Counted { started, result, generation }

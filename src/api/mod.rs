@@ -243,8 +243,8 @@ fn list_query(query: &Query) -> String {
             format!("limit={}&source_server_id={}", listing::PAGE, sign::encode(id))
         }
         Query::All { offset } => format!("limit={}&offset={offset}", listing::PAGE),
-        Query::State(state) => {
-            format!("limit={}&state={}", listing::PAGE, sign::encode(state))
+        Query::State { state, offset } => {
+            format!("limit={}&offset={offset}&state={}", listing::PAGE, sign::encode(state))
         }
     }
 }

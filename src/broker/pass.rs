@@ -17,7 +17,7 @@ use super::dead_letters::{IN_FLIGHT, letter_message, whole};
 use super::link::SessionLost;
 use super::lock::{AGAIN, Lock};
 use super::settings::QueueType;
-use super::spill::{Body, Spill};
+use super::spill::{self, Body, Spill};
 use super::tool::Tool;
 use super::{ANSWER, parcels, session, topology, within};
 use crate::contract::Rules;
@@ -163,8 +163,7 @@ impl<'a> Pass<'a> {
             self.held += 1;
             let copy = Copy { tag: delivery.delivery_tag, returns: returns(&delivery.properties) };
             let death = parcels::death(&delivery.properties);
-            let mut parcel =
-                parcels::parcel(&delivery.properties, delivery.data.into_boxed_slice().into());
+            let mut parcel = parcels::parcel(&delivery.properties, spill::trimmed(delivery.data));
             let letter = Letter::read(&parcel, death, terms.rules);
             let body = std::mem::take(&mut parcel.body);
             if let Some(&at) = self.known.get(&letter.id) {

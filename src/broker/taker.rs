@@ -6,7 +6,6 @@ use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 
-use bytes::Bytes;
 use lapin::BasicProperties;
 use lapin::message::{Delivery, DeliveryResult};
 use tokio::sync::mpsc;
@@ -62,8 +61,7 @@ impl Taker {
     }
 
     fn take(&self, delivery: Delivery) -> Result<Taken, NotTaken> {
-        // A vector that grew with its frames can be twice as long as its bytes.
-        let body = Bytes::from(delivery.data.into_boxed_slice());
+        let body = super::spill::trimmed(delivery.data);
         let properties = Box::new(delivery.properties);
         let message_id = properties.message_id().as_ref().map(ToString::to_string);
         let bare = Message { message_id, body: body.clone(), ..Message::default() };

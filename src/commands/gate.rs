@@ -292,7 +292,11 @@ fn describe(status: &Status) -> String {
         status.limits.made_per_second
     ));
     if let Some(running) = status.running {
-        lines.push(format!("  {} of {} migrations running", running.migrations, running.most));
+        let most = running.most;
+        lines.push(match running.migrations {
+            Some(migrations) => format!("  {migrations} of {most} migrations running"),
+            None => format!("  {most} migrations may run; those that do are not counted yet"),
+        });
     }
     if let (Session::Active { .. }, Some(queues)) = (&status.session, status.queues) {
         lines.push(format!(

@@ -222,7 +222,7 @@ async fn work(worker: Worker<Rows, Client, Teller>, signals: &mut Signals, mut t
 
 /// An API that cannot be reached, or that refuses the credential, is said before anything is begun.
 async fn reach(client: &Client) -> Result<(), Failure> {
-    let query = Query::State("RUNNING".to_owned());
+    let query = Query::State { state: "RUNNING", offset: 0 };
     let mut first = client.list(&query, None).await;
     if let Err(Verdict::Unauthorized(_)) = first.result {
         // There is no token before the first one has been made.

@@ -44,6 +44,6 @@ impl Config {
 
     /// How many deliveries are held at once: the prefetch.
     pub fn deliveries(&self) -> u16 {
-        self.window.deliveries(self.limits.per_second())
+        self.window.deliveries()
     }
 }

@@ -44,23 +44,10 @@ pub struct Window {
 }
 
 impl Window {
-    /// How many deliveries are held at most: what can be sent within half of `max_hold`, so that little of it has to be
-    /// given back, and never fewer than an account has source servers.
-    pub fn deliveries(&self, per_second: Option<f64>) -> u16 {
-        const SERVERS_OF_AN_ACCOUNT: f64 = 1_000.0;
-        let automatic = || {
-            let sendable = per_second
-                .map_or(f64::from(u16::MAX), |rate| rate * self.max_hold.as_secs_f64() / 2.0);
-            let wanted = sendable.clamp(SERVERS_OF_AN_ACCOUNT, f64::from(u16::MAX)).round();
-            #[expect(
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                reason = "clamped to 16 bits"
-            )]
-            let wanted = wanted as u16;
-            wanted
-        };
-        self.size.unwrap_or_else(automatic)
+    /// How many deliveries are held at most: by itself, as many as a prefetch can name, because only what is held is in
+    /// its exact order.
+    pub fn deliveries(&self) -> u16 {
+        self.size.unwrap_or(u16::MAX)
     }
 }
 
@@ -72,13 +59,6 @@ pub struct Limits {
     pub max_in_flight: u32,
     /// 0: not watched.
     pub max_running: u32,
-}
-
-impl Limits {
-    /// The tightest of the rates, in calls a second; `None` without any.
-    pub fn per_second(&self) -> Option<f64> {
-        self.rates.iter().map(|rate| rate.per_second()).reduce(f64::min)
-    }
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -225,7 +225,7 @@ fn counts(status: &Status) -> Markup {
         (figure("in flight", in_flight))
         (figure("being settled", grouped(window.settling)))
         @if let Some(queues) = &status.queues { (figure("more in the queue", grouped(queues.requests))) (figure("dead letters", grouped(queues.dead_letters))) }
-        @if let Some(running) = &status.running { (figure("migrations running", format!("{} of {}", running.migrations, running.most))) }
+        @if let Some(running) = &status.running { (figure("migrations running", running.migrations.map_or_else(|| format!("not counted yet, of {}", running.most), |migrations| format!("{migrations} of {}", running.most)))) }
         (figure("settled since the start", grouped(status.settled)))
         (figure("bodies held", size(status.window_bytes)))
         @if let Some(oldest) = status.oldest_held_seconds { (figure("oldest held for", span(oldest))) }

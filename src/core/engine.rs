@@ -113,7 +113,7 @@ pub enum Step<D> {
     /// List a page of all tasks; report with [`Core::listed`].
     List { offset: u32 },
     /// List the tasks in this state, for the running cap; report with [`Core::counted`].
-    Count { state: &'static str },
+    Count { state: &'static str, offset: u32 },
     /// Fetch a fresh token in place of this generation (`None`: of whatever is in use); report with [`Core::refreshed`].
     Refresh { generation: Option<u64> },
     /// Publish what became of it, then acknowledge; report with [`Core::settled`].

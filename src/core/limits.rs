@@ -166,6 +166,12 @@ impl Limits {
         self.tightest().map(|rate| rate * f64::from(self.share) / f64::from(FULL))
     }
 
+    /// The time that one call takes of what is permitted just now.
+    pub fn pace(&self) -> Duration {
+        let rate = self.permitted_per_second().unwrap_or(f64::INFINITY);
+        Duration::try_from_secs_f64(rate.recip()).unwrap_or(Duration::MAX)
+    }
+
     /// The configured limits, as given.
     pub fn rates(&self) -> &[Rate] {
         &self.configured

@@ -2,9 +2,13 @@
 //! own submissions in mind until a count shows them.
 //!
 //! A count is one list for each state in [`COUNTED`], in that order: a task that moves on between two of the calls is
-//! seen twice, never missed. Rows carry ids, so that what is ours and listed is counted once.
+//! seen twice, never missed. Rows carry ids, so that what is ours and listed is counted once. READY tasks are read to the
+//! last page, for it depends on each of them whether it takes a place; of those that run the number is enough.
+//!
+//! Whoever becomes the active worker knows nothing of what its predecessor sent last: until the API must show it, as many
+//! places are reserved as calls can be under way.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -19,8 +23,16 @@ const FOREIGN_READY: SignedDuration = SignedDuration::from_mins(10);
 /// The shortest and the longest time between two counts while requests wait.
 const OFTEN: Duration = Duration::from_secs(2);
 const SELDOM: Duration = Duration::from_secs(30);
-/// A count that was begun longer ago than this says nothing any more.
+/// A count that was begun longer ago than this says nothing any more, unless the rate allows no newer one.
 pub const STALE: Duration = Duration::from_secs(120);
+/// A page begins so many rows before the end of the last one: tasks that left the state in between have moved the others
+/// forward.
+const OVERLAP: u32 = 20;
+/// While there is room, a count waits for so many calls' time: so counts, of three calls and more, take a fifth of the
+/// rate at most.
+const CALLS_BETWEEN: u32 = 12;
+/// A count is stale when so many calls' time has passed: two intervals with the counts in them.
+const CALLS_STALE: u32 = 36;
 
 /// A submission of this worker.
 #[derive(Clone, Debug)]
@@ -37,8 +49,9 @@ struct Own {
 #[derive(Debug)]
 struct Count {
     begun: Moment,
-    /// The next of [`COUNTED`] to ask for.
+    /// The next of [`COUNTED`] to ask for, and from which row on.
     next: usize,
+    offset: u32,
     /// Source servers of the rows so far, and tasks that were counted but not listed.
     sources: HashSet<Box<str>>,
     /// Our own that are there and wait for somebody to start them.
@@ -53,6 +66,14 @@ pub struct Running {
     most: usize,
     look_again: Duration,
     own: HashMap<Box<str>, Own>,
+    /// How many of `own` start by themselves and are not in `listed`.
+    unseen: usize,
+    /// Our own that wait for somebody to start them, by age: after [`FOREIGN_READY`] they need not be known any more.
+    still: VecDeque<(Moment, Box<str>)>,
+    /// Places for what a predecessor may have sent, until a count that was begun then.
+    reserved: Option<(Moment, usize)>,
+    /// The time that the rate gives to a call.
+    pace: Duration,
     /// Source servers whose task the latest count has shown.
     listed: HashSet<Box<str>>,
     unlisted: usize,
@@ -70,6 +91,10 @@ impl Running {
             most,
             look_again,
             own: HashMap::new(),
+            unseen: 0,
+            still: VecDeque::new(),
+            reserved: None,
+            pace: Duration::ZERO,
             listed: HashSet::new(),
             unlisted: 0,
             counted: None,
@@ -90,22 +115,43 @@ impl Running {
         if most == 0 {
             self.own.clear();
             self.listed.clear();
-            (self.unlisted, self.counted, self.count) = (0, None, None);
+            self.still.clear();
+            (self.unseen, self.unlisted, self.counted, self.count) = (0, 0, None, None);
         } else if self.most == 0 {
             self.next = now + self.look_again;
         }
         self.most = most;
     }
 
+    /// This worker is the active one from now on: others may have filled places until now, and up to `in_flight` calls of
+    /// theirs may show only when [`Settings::look_again`](super::Settings::look_again) has passed.
+    pub fn take_over(&mut self, now: Moment, in_flight: usize) {
+        (self.counted, self.count) = (None, None);
+        self.next = now;
+        self.reserved = Some((now + self.look_again, in_flight));
+    }
+
+    /// The time that the rate gives to a call, from now on.
+    pub fn set_pace(&mut self, pace: Duration) {
+        self.pace = pace;
+    }
+
     pub fn most(&self) -> usize {
         self.most
     }
 
-    /// Places taken, as far as is known.
-    pub fn taken(&self) -> usize {
-        let ours =
-            self.own.iter().filter(|(source, own)| own.starts && !self.listed.contains(*source));
-        self.listed.len() + self.unlisted + ours.count()
+    /// Places taken, as far as is known; `None` before the first count.
+    pub fn known(&self) -> Option<usize> {
+        self.counted.map(|_| self.taken())
+    }
+
+    fn taken(&self) -> usize {
+        self.listed.len() + self.unlisted + self.unseen
+    }
+
+    /// Places that others may have taken without its being seen yet.
+    fn reserved(&self) -> usize {
+        self.reserved.map_or(0, |(_, places)| places)
     }
 
     /// Whether a request that starts a migration may be sent; `Err`: when to ask again, if that is known.
@@ -113,28 +159,34 @@ impl Running {
         if self.most == 0 {
             return Ok(());
         }
-        let fresh = self.counted.is_some_and(|counted| now - counted <= STALE);
-        if fresh && self.taken() < self.most {
+        let stale = STALE.max(self.pace.saturating_mul(CALLS_STALE));
+        let fresh = self.counted.is_some_and(|counted| now - counted <= stale);
+        if fresh && self.taken() + self.reserved() < self.most {
             Ok(())
         } else {
             Err((!self.out).then_some(self.next))
         }
     }
 
-    /// The state to ask for now, if a count is due: requests wait for the answer.
-    pub fn wants(&self, now: Moment) -> Option<&'static str> {
+    /// The state to ask for now, and from which row on, if a count is due: requests wait for the answer.
+    pub fn wants(&self, now: Moment) -> Option<(&'static str, u32)> {
         if self.most == 0 || self.out || self.next > now {
             return None;
         }
-        Some(COUNTED[self.count.as_ref().map_or(0, |count| count.next)])
+        Some(
+            self.count
+                .as_ref()
+                .map_or((COUNTED[0], 0), |count| (COUNTED[count.next], count.offset)),
+        )
     }
 
-    /// The state that [`Running::wants`] named is being asked for.
+    /// The page that [`Running::wants`] named is being asked for.
     pub fn asked(&mut self, now: Moment) {
         self.out = true;
         self.count.get_or_insert_with(|| Count {
             begun: now,
             next: 0,
+            offset: 0,
             sources: HashSet::new(),
             idle: HashSet::new(),
             unlisted: 0,
@@ -160,11 +212,17 @@ impl Running {
                 count.idle.insert(task.source_server_id.as_str().into());
             }
         }
-        // More than a page: those not listed count, whatever they are.
-        let listed = listing.tasks.len();
-        count.unlisted +=
-            usize::try_from(listing.count).unwrap_or(usize::MAX).saturating_sub(listed);
+        let listed = u32::try_from(listing.tasks.len()).unwrap_or(u32::MAX);
+        let read = count.offset.saturating_add(listed);
+        if ready && listed > 0 && read < listing.count {
+            count.offset = read.saturating_sub(OVERLAP).max(count.offset + 1);
+            self.count = Some(count);
+            return;
+        }
+        // More of those that run than a page has: they count, whoever they are.
+        count.unlisted += usize::try_from(listing.count.saturating_sub(read)).unwrap_or(usize::MAX);
         count.next += 1;
+        count.offset = 0;
         if count.next < COUNTED.len() {
             self.count = Some(count);
         } else {
@@ -191,9 +249,13 @@ impl Running {
             own.seen |= listed;
             !ended && !never_came
         });
+        let unseen =
+            self.own.iter().filter(|(source, own)| own.starts && !sources.contains(*source));
+        self.unseen = unseen.count();
         self.listed = sources;
         self.unlisted = unlisted;
         self.counted = Some(begun);
+        self.reserved = self.reserved.filter(|(until, _)| begun < *until);
         let taken = self.taken();
         // Full, and places come free: look more often. Far from full: others would have to fill it first.
         self.interval = if taken >= self.most && taken >= before {
@@ -205,23 +267,54 @@ impl Running {
         };
         let room = self.most.saturating_sub(taken);
         let wait = if room > self.most / 4 { SELDOM } else { self.interval };
-        self.next = now + wait;
+        let paced = if room > self.reserved() {
+            self.pace.saturating_mul(CALLS_BETWEEN)
+        } else {
+            Duration::ZERO
+        };
+        self.next = now + wait.max(paced);
+        if let Some((until, _)) = self.reserved {
+            self.next = self.next.min(until.max(now));
+        }
     }
 
     /// A `POST` begins: it takes a place if the migration starts by itself.
     pub fn started(&mut self, at: Moment, source: &str, starts: bool) {
-        if self.most > 0 {
-            self.own.insert(source.into(), Own { since: at, starts, seen: false });
-            // The room may be used up sooner than the next count would come.
-            if self.taken() >= self.most {
-                self.next = self.next.min(at + self.interval);
-            }
+        if self.most == 0 {
+            return;
+        }
+        self.gave_up(source);
+        self.own.insert(source.into(), Own { since: at, starts, seen: false });
+        if starts {
+            self.unseen += usize::from(!self.listed.contains(source));
+        } else {
+            self.still.push_back((at, source.into()));
+            self.forget_still(at);
+        }
+        // The room may be used up sooner than the next count would come.
+        if self.taken() + self.reserved() >= self.most {
+            self.next = self.next.min(at + self.interval);
         }
     }
 
     /// Surely nothing was created by the `POST` for this source server.
     pub fn gave_up(&mut self, source: &str) {
-        self.own.remove(source);
+        if self.own.remove(source).is_some_and(|own| own.starts) {
+            self.unseen -= usize::from(!self.listed.contains(source));
+        }
+    }
+
+    /// What was sent so long ago counts for nothing, whoever sent it: without this, work that starts nothing would be
+    /// remembered for ever, for nobody counts.
+    fn forget_still(&mut self, now: Moment) {
+        let old = FOREIGN_READY.unsigned_abs() + self.look_again;
+        while let Some((since, source)) = self.still.front().filter(|(since, _)| now - *since > old)
+        {
+            if self.own.get(source).is_some_and(|own| !own.starts && own.since == *since) {
+                self.own.remove(source);
+            }
+            self.still.pop_front();
+        }
     }
 }
 
@@ -253,7 +346,7 @@ mod tests {
     fn count(running: &mut Running, at: u64, states: [Vec<Task>; 3]) {
         for (tasks, state) in states.into_iter().zip(COUNTED) {
             running.next = Moment::START;
-            assert_eq!(running.wants(now(at).at), Some(state));
+            assert_eq!(running.wants(now(at).at), Some((state, 0)));
             running.asked(now(at).at);
             let count = u32::try_from(tasks.len()).unwrap();
             running.answered(now(at), &Listing { tasks, count, date: None }, SignedDuration::ZERO);
@@ -268,7 +361,7 @@ mod tests {
     fn without_a_count_nothing_is_let_through() {
         let running = watched(2);
         assert!(running.admits(now(0).at).is_err());
-        assert_eq!(running.wants(now(0).at), Some("READY"));
+        assert_eq!(running.wants(now(0).at), Some(("READY", 0)));
     }
 
     #[test]
@@ -359,15 +452,73 @@ mod tests {
     }
 
     #[test]
-    fn more_than_a_page_counts_in_full() {
+    fn more_that_run_than_a_page_has_count_in_full() {
         let mut running = watched(300);
         for (count, state) in [(0, "READY"), (250, "RUNNING"), (0, "SYNCING")] {
             running.next = Moment::START;
-            assert_eq!(running.wants(now(1).at), Some(state));
+            assert_eq!(running.wants(now(1).at), Some((state, 0)));
             running.asked(now(1).at);
             let tasks = (0..count.min(200)).map(|n| task(&n.to_string(), 1)).collect();
             running.answered(now(1), &Listing { tasks, count, date: None }, SignedDuration::ZERO);
         }
         assert_eq!(running.taken(), 250);
+    }
+
+    /// One page of a state.
+    fn page(running: &mut Running, state: (&str, u32), tasks: Vec<Task>, count: u32) {
+        running.next = Moment::START;
+        assert_eq!(running.wants(now(2_000).at), Some(state));
+        running.asked(now(2_000).at);
+        running.answered(now(2_000), &Listing { tasks, count, date: None }, SignedDuration::ZERO);
+    }
+
+    #[test]
+    fn ready_tasks_are_read_to_the_last_page_so_that_old_ones_take_no_place() {
+        let mut running = watched(100);
+        let rows = |from: u32, to: u32, created| {
+            (from..to).map(|n| task(&n.to_string(), created)).collect()
+        };
+        page(&mut running, ("READY", 0), rows(0, 200, 1), 320);
+        page(&mut running, ("READY", 180), rows(180, 320, 1), 320);
+        page(&mut running, ("RUNNING", 0), rows(1_000, 1_008, 1), 8);
+        page(&mut running, ("SYNCING", 0), vec![], 0);
+        assert_eq!(running.known(), Some(8));
+    }
+
+    #[test]
+    fn whoever_takes_over_counts_anew_and_leaves_room_for_what_is_not_shown_yet() {
+        let mut running = watched(10);
+        count(&mut running, 10, [vec![], vec![], vec![]]);
+        running.take_over(now(20).at, 4);
+        assert!(running.admits(now(20).at).is_err() && running.known().is_none());
+        let eight = || (0..6).map(|n| task(&n.to_string(), 1)).collect();
+        count(&mut running, 21, [vec![], eight(), vec![]]);
+        assert!(running.admits(now(21).at).is_err(), "four more may show by 65");
+        count(&mut running, 65, [vec![], eight(), vec![]]);
+        assert!(running.admits(now(65).at).is_ok());
+    }
+
+    #[test]
+    fn at_a_slow_rate_counts_leave_most_of_it_to_what_they_are_made_for() {
+        for seconds in [3, 60] {
+            let mut running = watched(10);
+            running.set_pace(Duration::from_secs(seconds));
+            let eight = (0..8).map(|n| task(&n.to_string(), 1)).collect();
+            count(&mut running, 5_000, [vec![], eight, vec![]]);
+            let counted = now(5_000).at;
+            let due = running.next - counted;
+            assert_eq!(due, Duration::from_secs(12 * seconds));
+            // The next one takes three calls.
+            assert!(running.admits(counted + due + Duration::from_secs(3 * seconds)).is_ok());
+        }
+    }
+
+    #[test]
+    fn work_that_starts_nothing_is_not_remembered_for_ever() {
+        let mut running = watched(9);
+        for n in 0..10_000 {
+            running.started(now(n).at, &n.to_string(), false);
+        }
+        assert!(running.own.len() < 700 && running.still.len() < 700, "{}", running.own.len());
     }
 }

@@ -108,8 +108,8 @@ pub enum Query {
     Source(String),
     /// A page of all tasks of the account, 200 at most.
     All { offset: u32 },
-    /// The tasks in this state, 200 at most; the `count` says how many there are.
-    State(String),
+    /// A page of the tasks in this state, 200 at most; the `count` says how many there are.
+    State { state: &'static str, offset: u32 },
 }
 
 /// What a `GET /v3/tasks` answered.

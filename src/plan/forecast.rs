@@ -170,7 +170,9 @@ impl<'a> Trial<'a> {
             let now = self.now();
             match self.core.next(now) {
                 Step::Post(job) => self.post(job),
-                Step::Count { state } => self.after(self.pace.answer, Event::Counted(state, now)),
+                Step::Count { state, .. } => {
+                    self.after(self.pace.answer, Event::Counted(state, now));
+                }
                 Step::Settle(job, ending) => self.after(SETTLE, Event::Settled(job, ending)),
                 Step::Wait(until) => self.wait(until)?,
                 // With an API that answers everything nothing is in doubt, and no token grows old.

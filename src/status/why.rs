@@ -3,7 +3,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Session, Status};
+use super::{Running, Session, Status};
 use crate::core::gate::Reason;
 
 impl Status {
@@ -76,9 +76,11 @@ impl Status {
 
     fn full(&self, when: &str) -> String {
         match self.running {
-            Some(running) if running.migrations >= running.most => format!(
-                "the account runs {} migrations, and limits.max_running is {}; the next request goes when one of them ends, which is looked for again {when}",
-                running.migrations, running.most
+            Some(Running { migrations: Some(migrations), most }) if migrations >= most => format!(
+                "the account runs {migrations} migrations, and limits.max_running is {most}; the next request goes when one of them ends, which is looked for again {when}"
+            ),
+            Some(Running { migrations: Some(migrations), most }) => format!(
+                "the account runs {migrations} of {most} migrations, but a worker before this one may have started some that the API does not show yet; they are counted again {when}"
             ),
             _ => format!(
                 "it is not known how many migrations the account runs; they are counted again {when}"
@@ -122,7 +124,6 @@ fn moment(until: Timestamp, now: Timestamp) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::status::Running;
 
     fn active(reason: Option<Reason>) -> Status {
         let now: Timestamp = "2026-11-23T12:00:00Z".parse().unwrap();
@@ -171,7 +172,7 @@ mod tests {
             "paused by anna@ops: maintenance; the next request goes after `sluice gate resume`"
         );
         let mut status = active(Some(Reason::Running));
-        status.running = Some(Running { migrations: 100, most: 100 });
+        status.running = Some(Running { migrations: Some(100), most: 100 });
         assert!(status.why().starts_with("the account runs 100 migrations"), "{}", status.why());
         let mut status = active(Some(Reason::Rate));
         status.gate.until = Some(status.at + SignedDuration::from_millis(300));

@@ -121,7 +121,7 @@ impl Account {
             self.watch_places();
             match self.core(Bench::next) {
                 Step::Post(job) => self.post(job),
-                Step::Count { state } => self.count(state),
+                Step::Count { state, .. } => self.count(state),
                 Step::Settle(job, ending) => {
                     if ending.outcome == Outcome::Expired {
                         self.expire(&job);

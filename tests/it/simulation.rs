@@ -160,7 +160,7 @@ fn a_forecast_comes_true_within_a_twentieth() {
         ("two rates", bound(gate(&["2/s", "60/min"]), 0), 300, None),
         ("short migrations", bound(gate(&["5/s"]), 5), 60, Some(12)),
         ("migrations", bound(gate(&["2/s", "60/min"]), 10), 100, Some(60)),
-        ("a rate that counts share", bound(gate(&["1/s"]), 20), 100, Some(90)),
+        ("a rate that counts share", bound(gate(&["1/s"]), 20), 200, Some(90)),
         ("long migrations", bound(gate(&["2/s"]), 100), 250, Some(3_600)),
     ];
     for (what, settings, requests, lasts) in cases {

@@ -15,8 +15,8 @@ enum Pick {
     Look(Key),
     /// A page of the list of all tasks.
     Page,
-    /// How many tasks are in this state.
-    Count(&'static str),
+    /// Which tasks are in this state, from this row on.
+    Count(&'static str, u32),
 }
 
 impl<D> Core<D> {
@@ -42,7 +42,7 @@ impl<D> Core<D> {
         let count = starting.filter(|_| may_post.is_ok()).zip(self.running.wants(now.at));
         // A count goes before the request that it is made for.
         let calls = [
-            count.map(|((rank, _), state)| (rank, Pick::Count(state))),
+            count.map(|((rank, _), (state, offset))| (rank, Pick::Count(state, offset))),
             post.map(|(rank, key)| (rank, Pick::Post(key))),
             look.map(|(rank, key)| (rank, Pick::Look(key))),
             page.map(|rank| (rank, Pick::Page)),
@@ -65,6 +65,7 @@ impl<D> Core<D> {
         let scheduled =
             self.hours.check(&self.settings.schedule, now, self.settings.answered_within);
         let may_post = self.gate.check(now.at, Call::Post).and(scheduled);
+        self.running.set_pace(self.gate.limits().pace());
         let room = self.running.admits(now.at);
         (may_post, room.map_err(|until| Shut { reason: Reason::Running, until }))
     }
@@ -74,15 +75,15 @@ impl<D> Core<D> {
             Pick::Post(key) => self.start_post(now, key),
             Pick::Look(key) => self.start_look(now, key),
             Pick::Page => self.start_page(now),
-            Pick::Count(state) => Some(self.start_count(now, state)),
+            Pick::Count(state, offset) => Some(self.start_count(now, state, offset)),
         }
     }
 
-    fn start_count(&mut self, now: Now, state: &'static str) -> Step<D> {
+    fn start_count(&mut self, now: Now, state: &'static str, offset: u32) -> Step<D> {
         self.running.asked(now.at);
         self.gate.start(now.at);
         self.calling += 1;
-        Step::Count { state }
+        Step::Count { state, offset }
     }
 
     pub(super) fn start_post(&mut self, now: Now, key: Key) -> Option<Step<D>> {

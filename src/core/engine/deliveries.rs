@@ -13,6 +13,7 @@ impl<D> Core<D> {
     pub fn session_opened(&mut self, now: Now, session: u64) {
         self.session = Some(session);
         self.gate.take_over(now.at);
+        self.running.take_over(now.at, self.gate.max_in_flight());
         self.linger = Linger::Start { since: now.at, latest: now.at };
     }
 

@@ -189,7 +189,7 @@ async fn a_look_asks_for_one_source_server() {
     assert_eq!((listing.count, listing.tasks[0].source_server_id.as_str()), (1, "a b&c"));
     assert_eq!(listing.date, Some("2026-11-23T12:00:00Z".parse().unwrap()));
     client.list(&Query::All { offset: 400 }, None).await.result.unwrap();
-    client.list(&Query::State("RUNNING".to_owned()), None).await.result.unwrap();
+    client.list(&Query::State { state: "RUNNING", offset: 200 }, None).await.result.unwrap();
     let seen = server.seen();
     let lines: Vec<&str> = seen.iter().map(|seen| seen.line.as_str()).collect();
     assert_eq!(
@@ -197,7 +197,7 @@ async fn a_look_asks_for_one_source_server() {
         [
             "GET /v3/tasks?limit=200&source_server_id=a%20b%26c HTTP/1.1",
             "GET /v3/tasks?limit=200&offset=400 HTTP/1.1",
-            "GET /v3/tasks?limit=200&state=RUNNING HTTP/1.1",
+            "GET /v3/tasks?limit=200&offset=200&state=RUNNING HTTP/1.1",
         ]
     );
     assert_eq!(

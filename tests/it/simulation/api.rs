@@ -125,8 +125,11 @@ impl Api {
         listing(now, tasks, Some(self.tasks.len()))
     }
 
-    pub(crate) fn in_state(&self, now: Now, state: &str) -> Listing {
-        listing(now, self.rows(now).filter(|task| task.state == state).collect(), None)
+    pub(crate) fn in_state(&self, now: Now, state: &str, offset: u32) -> Listing {
+        let there: Vec<Task> = self.rows(now).filter(|task| task.state == state).collect();
+        let count = there.len();
+        let page = there.into_iter().skip(offset as usize).take(self.page).collect();
+        listing(now, page, Some(count))
     }
 }
 

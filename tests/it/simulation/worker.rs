@@ -22,7 +22,7 @@ pub(super) enum What {
     Post(Job<Token>, Fate),
     Look(Job<Token>),
     List { offset: u32 },
-    Count { state: &'static str },
+    Count { state: &'static str, offset: u32 },
 }
 
 impl What {
@@ -86,7 +86,9 @@ impl World {
                 Step::Post(job) => self.start_post(w, job),
                 Step::Look(job) => self.start_read(w, What::Look(job)),
                 Step::List { offset } => self.start_read(w, What::List { offset }),
-                Step::Count { state } => self.start_read(w, What::Count { state }),
+                Step::Count { state, offset } => {
+                    self.start_read(w, What::Count { state, offset });
+                }
                 Step::Refresh { .. } => self.start_refresh(w),
                 Step::Settle(job, ending) => self.start_settlement(w, job, ending),
                 Step::Acknowledge(job) => {
@@ -266,7 +268,7 @@ impl World {
         call.listing = match &call.what {
             What::Look(job) => Some(self.api.look(now, &job.request.source_server_id)),
             What::List { offset } => Some(self.api.list(now, *offset)),
-            What::Count { state } => Some(self.api.in_state(now, state)),
+            What::Count { state, offset } => Some(self.api.in_state(now, state, *offset)),
             What::Post(..) => None,
         };
     }
