@@ -6,8 +6,9 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, json};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
@@ -30,8 +31,12 @@ pub enum Command {
     Pause,
     /// Lift a pause, and ask again now whatever an error has shut.
     Resume,
-    /// Other limits; `None`: those of the configuration again.
-    Rate { rates: Option<Vec<Rate>> },
+    /// Other limits; `None`: those of the configuration again, for which an order says `configured`.
+    Rate {
+        #[serde(with = "wanted")]
+        #[schemars(with = "Wanted")]
+        rates: Option<Vec<Rate>>,
+    },
     /// Give a request that waits another priority: by its run, or by its message id.
     Priority { id: String, priority: u16 },
     /// Say which requests come next; changes nothing.
@@ -45,6 +50,58 @@ pub enum Command {
     },
 }
 
+/// The rates as an order writes them: nothing at all is neither, so that nobody lifts a limit by leaving a word out.
+#[derive(schemars::JsonSchema)]
+#[schemars(untagged, rename_all = "snake_case")]
+#[allow(dead_code)] // only described
+enum Wanted {
+    These(#[schemars(length(min = 1))] Vec<Rate>),
+    Word(Configured),
+}
+
+#[derive(schemars::JsonSchema)]
+#[schemars(rename_all = "snake_case")]
+#[allow(dead_code)] // only described
+enum Configured {
+    Configured,
+}
+
+mod wanted {
+    use serde::de::Error as _;
+    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer};
+    use serde_json::Value;
+
+    use crate::core::Rate;
+
+    const WORD: &str = "configured";
+
+    #[allow(clippy::ref_option)] // serde's shape
+    pub(super) fn serialize<S: Serializer>(
+        rates: &Option<Vec<Rate>>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        match rates {
+            Some(rates) => rates.serialize(to),
+            None => WORD.serialize(to),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Option<Vec<Rate>>, D::Error> {
+        match Value::deserialize(from)? {
+            Value::String(word) if word == WORD => Ok(None),
+            list @ Value::Array(_) if list != Value::Array(Vec::new()) => {
+                Vec::deserialize(list).map(Some).map_err(D::Error::custom)
+            }
+            other => Err(D::Error::custom(format!(
+                "rates is {other}: give a list such as [\"2/s\", \"60/min\"], or {WORD:?} for limits.rates of the \
+                 configuration"
+            ))),
+        }
+    }
+}
+
 /// More of the window than this nobody is told.
 const MOST: usize = 100;
 
@@ -55,14 +112,55 @@ impl Command {
     }
 }
 
-/// A command, and who gives it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+/// A command, and who gives it. Reading one refuses fields that the command does not have: a word that is not understood
+/// may be the one that matters.
+#[derive(Clone, Debug, PartialEq, Serialize, schemars::JsonSchema)]
 pub struct Order {
     #[serde(flatten)]
     pub command: Command,
     pub by: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+}
+
+impl<'de> Deserialize<'de> for Order {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let mut given = Map::deserialize(from)?;
+        let by = given.remove("by").ok_or_else(|| D::Error::missing_field("by"))?;
+        let by = String::deserialize(by).map_err(|e| D::Error::custom(format!("by: {e}")))?;
+        let reason = given.remove("reason").unwrap_or_default();
+        let reason =
+            Option::deserialize(reason).map_err(|e| D::Error::custom(format!("reason: {e}")))?;
+        let command: Command =
+            serde_json::from_value(given.clone().into()).map_err(D::Error::custom)?;
+        // A command writes all the fields that it has.
+        let known = serde_json::to_value(&command).map_err(D::Error::custom)?;
+        if let Some(unknown) = given.keys().find(|key| known.get(key).is_none()) {
+            return Err(D::Error::custom(format!("this order has no field `{unknown}`")));
+        }
+        Ok(Self { command, by, reason })
+    }
+}
+
+impl Order {
+    /// With texts that stay on one line, wherever they are shown; an empty reason is none.
+    ///
+    /// # Errors
+    /// Nobody gives it.
+    pub fn tidy(self) -> Result<Self, String> {
+        let by = one_line(&self.by);
+        if by.is_empty() {
+            return Err("`by` is empty: the audit must say who gives the order".to_owned());
+        }
+        let reason = self.reason.map(|reason| one_line(&reason)).filter(|text| !text.is_empty());
+        Ok(Self { by, reason, ..self })
+    }
+}
+
+/// Line ends and other control characters become spaces: a text of an operator must not pass for a line of ours.
+fn one_line(text: &str) -> String {
+    let breaks = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
+    text.replace(breaks, " ").trim().to_owned()
 }
 
 /// What the worker says to an order.
@@ -177,9 +275,6 @@ pub fn done(command: &Command) -> String {
         Command::Rate { rates: None } => {
             "the rates are those of the configuration again".to_owned()
         }
-        Command::Rate { rates: Some(rates) } if rates.is_empty() => {
-            "there is no limit now".to_owned()
-        }
         Command::Rate { rates: Some(rates) } => {
             let rates: Vec<_> = rates.iter().map(ToString::to_string).collect();
             format!("the rates are {} now", rates.join(" and "))
@@ -242,5 +337,44 @@ mod tests {
         ] {
             assert!(read(wrong).is_err(), "{wrong}");
         }
+        for command in [
+            Command::Status,
+            Command::Rate { rates: None },
+            Command::Window { first: None, run: Some(Uuid::nil()) },
+            Command::Priority { id: "17".into(), priority: 7 },
+        ] {
+            let order = order(command);
+            assert_eq!(read(&serde_json::to_string(&order).unwrap()).unwrap(), order);
+        }
+    }
+
+    #[test]
+    fn what_is_left_out_or_not_understood_lifts_no_limit() {
+        let refused = |text: &str| serde_json::from_str::<Order>(text).unwrap_err().to_string();
+        for rates in ["", r#""rates":null,"#, r#""rates":[],"#, r#""rates":"none","#] {
+            let error = refused(&format!(r#"{{"do":"rate",{rates}"by":"a"}}"#));
+            assert!(error.contains("rates"), "{error}");
+        }
+        assert!(refused(r#"{"do":"pause","by":"a","until":"noon"}"#).contains("`until`"));
+        assert!(refused(r#"{"do":"resume","by":"a","rates":["1/s"]}"#).contains("`rates`"));
+        assert!(
+            refused(r#"{"do":"rate","rates":["1/s"],"rate":"2/s","by":"a"}"#).contains("`rate`")
+        );
+    }
+
+    #[test]
+    fn the_texts_of_an_order_stay_on_one_line_and_somebody_gives_it() {
+        let order = |by: &str, reason: &str| Order {
+            command: Command::Pause,
+            by: by.into(),
+            reason: Some(reason.into()),
+        };
+        let tidy = order(" eve\u{1b}[2J ", "calm\n2026-11-23 INFO resumed\u{2028}").tidy().unwrap();
+        assert_eq!(
+            (&*tidy.by, tidy.reason.as_deref()),
+            ("eve [2J", Some("calm 2026-11-23 INFO resumed"))
+        );
+        assert_eq!(order("anna", " \t").tidy().unwrap().reason, None);
+        assert!(order("\n", "why").tidy().unwrap_err().contains("who"));
     }
 }

@@ -114,7 +114,8 @@ pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
         }
     };
     let by = change.and_then(|change| change.by.clone()).unwrap_or_else(|| who(world));
-    let order = Order { command, by, reason: change.and_then(|change| change.reason.clone()) };
+    let reason = change.and_then(|change| change.reason.clone());
+    let order = Order { command, by, reason }.tidy().map_err(Failure::usage)?;
     let config = target.lane.load(world, false)?.config;
     let runtime = super::runtime()?;
     let answer = match &target.url {
@@ -156,40 +157,28 @@ async fn over_http(
     order: &Order,
 ) -> Result<Answer, Failure> {
     let base = url.trim_end_matches('/');
+    check_url(base)?;
     let client = client(base)?;
-    let request = match &order.command {
-        Command::Status => {
-            let request = client.get(format!("{base}/status"));
-            // On loopback it needs none.
-            match token(target.token_file.as_deref(), config) {
-                Ok(token) => request.bearer_auth(token.expose()),
-                Err(_) if target.token_file.is_none() => request,
-                Err(failure) => return Err(failure),
-            }
+    let request = if order.command == Command::Status {
+        let request = client.get(format!("{base}/status"));
+        // On loopback it needs none.
+        match token(target.token_file.as_deref(), config) {
+            Ok(token) => request.bearer_auth(token.expose()),
+            Err(_) if target.token_file.is_none() => request,
+            Err(failure) => return Err(failure),
         }
-        command => {
-            let token = token(target.token_file.as_deref(), config)?;
-            let mut said = serde_json::json!({ "by": order.by, "reason": order.reason });
-            let what = match command {
-                Command::Rate { rates } => {
-                    said["rates"] = serde_json::json!(rates);
-                    "rate"
-                }
-                Command::Priority { id, priority } => {
-                    said["id"] = id.as_str().into();
-                    said["priority"] = (*priority).into();
-                    "priority"
-                }
-                Command::Pause => "pause",
-                Command::Resume | Command::Status | Command::Window { .. } => "resume",
-            };
-            let mut route = reqwest::Url::parse(&format!("{base}/control/{what}"))
-                .map_err(|error| Failure::usage(format!("--url {base}: {error}")))?;
-            if let Some(name) = &target.name {
-                route.query_pairs_mut().append_pair("lane", name);
-            }
-            client.post(route).bearer_auth(token.expose()).json(&said)
+    } else {
+        let token = token(target.token_file.as_deref(), config)?;
+        // The path says what to do.
+        let mut said = serde_json::to_value(order).map_err(Failure::usage)?;
+        let what = said.as_object_mut().and_then(|said| said.remove("do")).unwrap_or_default();
+        let what = what.as_str().unwrap_or_default();
+        let mut route = reqwest::Url::parse(&format!("{base}/control/{what}"))
+            .map_err(|error| Failure::usage(format!("--url {base}: {error}")))?;
+        if let Some(name) = &target.name {
+            route.query_pairs_mut().append_pair("lane", name);
         }
+        client.post(route).bearer_auth(token.expose()).json(&said)
     };
     let away = |error: reqwest::Error| {
         Failure::out_of_reach(format!(
@@ -211,6 +200,18 @@ async fn over_http(
     read.map_err(|error| {
         Failure::out_of_reach(format!("{base} does not answer as a worker does: {error}"))
     })
+}
+
+fn check_url(base: &str) -> Result<(), Failure> {
+    let wrong = |why: String| {
+        let example = "it reads like http://127.0.0.1:9464";
+        Failure::usage(format!("--url {base}: {why}; {example}"))
+    };
+    let url = reqwest::Url::parse(base).map_err(|error| wrong(error.to_string()))?;
+    match url.scheme() {
+        "http" | "https" => Ok(()),
+        other => Err(wrong(format!("`{other}` is neither http nor https"))),
+    }
 }
 
 /// The lane that is meant, or the only one.

@@ -1,7 +1,7 @@
 //! How does an operator steer the worker over HTTP? `POST /control/pause|resume|rate|priority` with the operator's token.
 //!
-//! The body is JSON, all of it optional: `{"by": "anna", "reason": "maintenance", "rates": ["5/s"]}`; a
-//! priority needs `id` (a message id or a run) and `priority`. With several lanes
+//! The body is JSON, `by` and `reason` of it optional: `{"by": "anna", "reason": "maintenance"}`. A rate needs `rates`, a
+//! list or `"configured"`; a priority needs `id` (a message id or a run) and `priority`. With several lanes
 //! `?lane=NAME` says which one is meant. The answer is an [`Answer`].
 
 use std::sync::Arc;
@@ -13,11 +13,11 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
 use serde::Deserialize;
+use serde_json::{Map, Value};
 use tokio::sync::watch;
 
 use super::{Lane, Operator, Orders, Right};
-use crate::control::{Answer, Command, Heard, Order, RECORD};
-use crate::core::Rate;
+use crate::control::{Answer, Heard, Order, RECORD};
 use crate::status::{Session, Status};
 
 #[derive(Debug)]
@@ -34,16 +34,6 @@ pub(super) fn routes(lanes: Arc<[Lane]>, operator: Operator) -> Router {
 #[derive(Debug, Default, Deserialize)]
 struct Which {
     lane: Option<String>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct Said {
-    by: Option<String>,
-    reason: Option<String>,
-    rates: Option<Vec<Rate>>,
-    id: Option<String>,
-    priority: Option<u16>,
 }
 
 async fn control(
@@ -86,33 +76,32 @@ fn order<'a>(
             "the operator's token is missing or wrong: send it as `Authorization: Bearer TOKEN`";
         return Err((StatusCode::UNAUTHORIZED, why.to_owned()));
     }
-    let said: Said = match body {
-        [] => Said::default(),
-        body => serde_json::from_slice(body).map_err(|error| {
-            (
-                StatusCode::BAD_REQUEST,
-                format!("the body is not {{by, reason, rates, id, priority}}: {error}"),
-            )
-        })?,
+    if !CHANGES.iter().any(|path| path.strip_prefix("/control/") == Some(what)) {
+        let why = format!("there is no /control/{what}: pause, resume, rate or priority");
+        return Err((StatusCode::NOT_FOUND, why));
+    }
+    let order = read(what, body).map_err(|why| {
+        let fields = match what {
+            "rate" => "rates, by, reason",
+            "priority" => "id, priority (0 to 65535), by, reason",
+            _ => "by, reason",
+        };
+        (StatusCode::BAD_REQUEST, format!("the body is not {{{fields}}}: {why}"))
+    })?;
+    Ok((lane(&shared.lanes, which)?, order))
+}
+
+/// The order that the body gives, but for the word that the path says.
+fn read(what: &str, body: &[u8]) -> Result<Order, String> {
+    let mut said: Map<String, Value> = match body {
+        [] => Map::new(),
+        body => serde_json::from_slice(body).map_err(|error| error.to_string())?,
     };
-    let command = match what {
-        "pause" => Command::Pause,
-        "resume" => Command::Resume,
-        "rate" => Command::Rate { rates: said.rates },
-        "priority" => {
-            let (Some(id), Some(priority)) = (said.id, said.priority) else {
-                let why = "say which request with `id`, and its `priority` from 0 to 65535";
-                return Err((StatusCode::BAD_REQUEST, why.to_owned()));
-            };
-            Command::Priority { id, priority }
-        }
-        _ => {
-            let why = format!("there is no /control/{what}: pause, resume, rate or priority");
-            return Err((StatusCode::NOT_FOUND, why));
-        }
-    };
-    let by = said.by.unwrap_or_else(|| "operator".to_owned());
-    Ok((lane(&shared.lanes, which)?, Order { command, by, reason: said.reason }))
+    if said.insert("do".to_owned(), what.into()).is_some() {
+        return Err("the path says what to do".to_owned());
+    }
+    said.entry("by").or_insert_with(|| "operator".into());
+    Order::deserialize(Value::Object(said)).map_err(|error| error.to_string())?.tidy()
 }
 
 fn lane<'a>(lanes: &'a [Lane], which: &Which) -> Result<&'a Lane, Refused> {

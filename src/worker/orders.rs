@@ -57,6 +57,13 @@ where
     /// Does what an operator wants at once; that it is written down is waited for before the operator hears of it.
     pub(super) fn obey(&mut self, heard: Heard) {
         let now = self.clock.now();
+        let heard = match heard.order.tidy() {
+            Ok(order) => Heard { order, reply: heard.reply },
+            Err(why) => {
+                let _ = heard.reply.send(Answer::refused(why));
+                return;
+            }
+        };
         if let Command::Priority { id, priority } = &heard.order.command {
             let (id, priority) = (id.clone(), *priority);
             return self.reprioritise(heard, now, &id, priority);

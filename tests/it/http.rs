@@ -225,6 +225,23 @@ async fn without_the_token_on_a_standby_or_with_nonsense_nothing_is_ordered() {
     assert_eq!(post("pause?lane=other", right, "").await.0, 404);
     let (code, said) = post("rate", right, r#"{"rates": ["fast"]}"#).await;
     assert!(code == 400 && said.contains("`fast` is not a rate"), "{said}");
+    for (path, body, word) in [
+        ("rate", "", "rates"),
+        ("rate", r#"{"rates": []}"#, "configured"),
+        ("pause", r#"{"reason": "a", "rates": ["1/s"]}"#, "`rates`"),
+        ("pause", r#"{"do": "resume"}"#, "the path"),
+        ("resume", r#"{"by": "\n"}"#, "who"),
+        ("priority", r#"{"id": "17"}"#, "priority"),
+    ] {
+        let (code, said) = post(path, right, body).await;
+        assert!(code == 400 && said.contains(word), "{path} {body}: {said}");
+    }
+    let (code, said) = gate(&server.base, &["pause", "--by", ""]).await;
+    assert!(code == Some(2) && said.contains("who"), "{said}");
+    for url in ["garbage", "worker:9464", "ftp://worker"] {
+        let (code, said) = gate(url, &["status"]).await;
+        assert!(code == Some(2) && said.contains("http://127.0.0.1:9464"), "{url}: {said}");
+    }
     let since = "2026-01-02T03:04:06Z".parse().unwrap();
     server.status.send_modify(|status| status.session = Session::Standby { since });
     let (code, said) = post("pause", right, "").await;
