@@ -106,6 +106,9 @@ impl<F: Fn() -> Around> Observer<F> {
             status.session = around.session;
             status.gate = gate;
             status.window = window;
+            status.window_size = counts.size;
+            status.next_wait =
+                counts.next_wait.and_then(|at| now.wall.saturating_add(at - now.at).ok());
             status.window_bytes = around.window_bytes;
             status.oldest_held_seconds = oldest.map(|held| held.as_secs_f64());
             status.limits.rates = limits.rates().iter().map(ToString::to_string).collect();

@@ -27,6 +27,13 @@ pub struct Status {
     pub session: Session,
     pub gate: Gate,
     pub window: WindowCounts,
+    /// `window.size`: how many the window holds at most; 0: not known.
+    #[serde(default)]
+    pub window_size: usize,
+    /// When the first of those goes that wait for a time of their own.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub next_wait: Option<Timestamp>,
     /// Bytes of the bodies held.
     pub window_bytes: u64,
     /// Seconds since the oldest delivery held was received.
@@ -130,6 +137,8 @@ impl Status {
                 until: None,
             },
             window: WindowCounts::default(),
+            window_size: 0,
+            next_wait: None,
             window_bytes: 0,
             oldest_held_seconds: None,
             limits: Limits {

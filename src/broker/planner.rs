@@ -231,7 +231,7 @@ async fn passive<T>(
     }
 }
 
-fn is_not_found(error: &lapin::Error) -> bool {
+pub(super) fn is_not_found(error: &lapin::Error) -> bool {
     const NOT_FOUND: u16 = 404;
     matches!(error.kind(), ErrorKind::ProtocolError(amqp) if amqp.get_id() == NOT_FOUND)
 }

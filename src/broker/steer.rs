@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::FutureExt as _;
 use futures_util::stream::StreamExt as _;
 use lapin::message::Delivery;
 use lapin::options::{
@@ -20,7 +21,7 @@ use uuid::Uuid;
 
 use super::convert::{long, properties, short};
 use super::link::SessionLost;
-use super::planner::{self, PlannerError};
+use super::planner::{self, PlannerError, is_not_found};
 use super::publisher::Outgoing;
 use super::settings::{Broker as Settings, Queues};
 use super::{ANSWER, audit, within};
@@ -210,10 +211,16 @@ async fn exchange(
     let publish = async {
         channel.basic_publish(to, ShortString::default(), options, &body, properties).await?.await
     };
-    match within(ANSWER, &format!("publishing to {}", queues.control()), publish).await {
+    let nobody = || NotAsked::Nobody { prefix: queues.prefix.clone() };
+    // Where no worker has ever been, not even the exchange is there: the confirm ends with the channel.
+    let published = publish.map(|published| match published {
+        Err(error) if is_not_found(&error) => Ok(None),
+        published => published.map(Some),
+    });
+    match within(ANSWER, &format!("publishing to {}", queues.control()), published).await {
         // One publish is under way on this channel, so a return can be no other's.
-        Ok(Confirmation::Ack(None)) => {}
-        Ok(_) => return Err(NotAsked::Nobody { prefix: queues.prefix.clone() }),
+        Ok(Some(Confirmation::Ack(None))) => {}
+        Ok(_) => return Err(nobody()),
         Err(lost) => return Err(refused(lost)),
     }
     while let Some(answer) = answers.next().await {

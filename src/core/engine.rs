@@ -158,6 +158,10 @@ pub struct Counts {
     pub settling: usize,
     /// When the delivery held longest was received.
     pub oldest: Option<Moment>,
+    /// How many the window holds at most.
+    pub size: usize,
+    /// When the first of those is due that wait for a time of their own.
+    pub next_wait: Option<Moment>,
 }
 
 /// The state machine. `D` is a delivery, whatever the source of requests makes of it.
@@ -300,6 +304,8 @@ impl<D> Core<D> {
             in_flight: self.calling,
             settling: self.settling,
             oldest: self.window.oldest_held().map(|(at, _)| at),
+            size: self.settings.window,
+            next_wait: self.window.next_wait(),
         }
     }
 

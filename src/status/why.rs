@@ -36,9 +36,20 @@ impl Status {
         match (window.waiting, window.in_flight + window.settling) {
             (0, 0) => "nothing waits; the next request goes as soon as it comes".to_owned(),
             (0, busy) => format!("all {busy} requests held are in flight; a new one goes at once"),
-            (waiting, _) => format!(
-                "all {waiting} requests that wait have a time of their own (a retry, a look, a not-before); a new one goes at once"
-            ),
+            (waiting, busy) => {
+                let first = self.next_wait.map(|at| format!(", the first {}", moment(at, self.at)));
+                let first = first.unwrap_or_default();
+                if self.window_size > 0 && waiting + busy >= self.window_size {
+                    return format!(
+                        "the window is full ({} of window.size {}), and all {waiting} requests that wait in it have a time of their own (a retry, a look, a not-before){first}; new ones stay in the queue until there is room",
+                        waiting + busy,
+                        self.window_size
+                    );
+                }
+                format!(
+                    "all {waiting} requests that wait have a time of their own (a retry, a look, a not-before){first}; a new one goes at once"
+                )
+            }
         }
     }
 
@@ -106,19 +117,31 @@ impl Status {
 
 /// `at 12:00:05Z (in 5 s)`
 fn moment(until: Timestamp, now: Timestamp) -> String {
-    let left = until.duration_since(now).max(SignedDuration::ZERO);
-    if left < SignedDuration::from_secs(1) {
+    if until.duration_since(now) < SignedDuration::from_secs(1) {
         return "within a second".to_owned();
     }
-    let seconds = left.as_secs();
+    let until = up(until, 1);
+    let left = until.duration_since(now);
+    let seconds = left.as_secs() + i64::from(left.subsec_nanos() > 0);
     let left = match (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60, seconds % 60) {
         (0, 0, 0, seconds) => format!("{seconds} s"),
         (0, 0, minutes, seconds) => format!("{minutes} min {seconds} s"),
         (0, hours, minutes, _) => format!("{hours} h {minutes} min"),
         (days, hours, ..) => format!("{days} d {hours} h"),
     };
-    let format = if seconds < 12 * 3600 { "%H:%M:%SZ" } else { "%Y-%m-%dT%H:%MZ" };
-    format!("at {} (in {left})", until.strftime(format))
+    if seconds < 12 * 3600 {
+        format!("at {} (in {left})", until.strftime("%H:%M:%SZ"))
+    } else {
+        format!("at {} (in {left})", up(until, 60).strftime("%Y-%m-%dT%H:%MZ"))
+    }
+}
+
+/// The next full step of so many seconds: nothing is announced for earlier than it is. A time that was worked out from two
+/// clocks misses its second by a little, which is no step.
+fn up(at: Timestamp, step: i64) -> Timestamp {
+    let tenths = (at.as_millisecond() + 50).div_euclid(100);
+    let seconds = (tenths + 9).div_euclid(10);
+    Timestamp::from_second((seconds + step - 1).div_euclid(step) * step).unwrap_or(at)
 }
 
 #[cfg(test)]
@@ -192,6 +215,41 @@ mod tests {
         assert_eq!(status.why(), "the gate is open; the next request goes now");
         status.session = Session::Standby { since: status.at };
         assert!(status.why().starts_with("another worker"), "{}", status.why());
+    }
+
+    #[test]
+    fn requests_that_wait_for_their_time_say_when_the_first_goes_and_whether_a_new_one_would() {
+        let mut status = active(None);
+        (status.window.waiting, status.window_size) = (3, 4);
+        status.next_wait = Some(status.at + SignedDuration::from_secs(125));
+        assert_eq!(
+            status.why(),
+            "all 3 requests that wait have a time of their own (a retry, a look, a not-before), the first at 12:02:05Z (in 2 min 5 s); a new one goes at once"
+        );
+        status.window.in_flight = 1;
+        let why = status.why();
+        assert!(why.starts_with("the window is full (4 of window.size 4)"), "{why}");
+        assert!(
+            why.contains("the first at 12:02:05Z") && why.contains("stay in the queue"),
+            "{why}"
+        );
+        assert!(!why.contains("at once"), "{why}");
+    }
+
+    #[test]
+    fn a_time_is_never_announced_for_earlier_than_it_is() {
+        let now: Timestamp = "2026-11-23T12:00:00Z".parse().unwrap();
+        let told = |millis| moment(now + SignedDuration::from_millis(millis), now);
+        let day = 24 * 3_600_000;
+        assert_eq!(
+            told(day - 1),
+            "at 2026-11-24T12:00Z (in 1 d 0 h)",
+            "two clocks differ by a little"
+        );
+        assert_eq!(told(day + 1), "at 2026-11-24T12:00Z (in 1 d 0 h)");
+        assert_eq!(told(day + 500), "at 2026-11-24T12:01Z (in 1 d 0 h)");
+        assert_eq!(told(60_000 - 1), "at 12:01:00Z (in 1 min 0 s)");
+        assert_eq!(told(60_300), "at 12:01:01Z (in 1 min 1 s)");
     }
 
     #[test]

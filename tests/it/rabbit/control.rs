@@ -138,9 +138,14 @@ async fn without_an_active_worker_nothing_is_changed_and_nonsense_hurts_nobody()
     let mut worker = rig.start(&Setup::quick(&[]));
     worker.active().await;
     let client = rig.lane.client().await;
-    for nonsense in
-        [&b"pause"[..], b"{}", b"\xff\xfe", br#"{"do":"rate","rates":["0/s"],"by":"x"}"#]
-    {
+    for nonsense in [
+        &b"pause"[..],
+        b"{}",
+        b"\xff\xfe",
+        br#"{"do":"rate","rates":["0/s"],"by":"x"}"#,
+        br#"{"do":"rate","by":"x"}"#,
+        br#"{"do":"pause","by":""}"#,
+    ] {
         let options = BasicPublishOptions::default();
         let exchange = rig.lane.queues.control();
         client
@@ -163,6 +168,11 @@ async fn without_an_active_worker_nothing_is_changed_and_nonsense_hurts_nobody()
     assert_eq!(status.why(), "nothing waits; the next request goes as soon as it comes");
     worker.stop().await;
     let asked = ask(&rig.lane.settings, &rig.lane.queues, &order(Command::Pause)).await;
+    assert!(matches!(asked, Err(NotAsked::Nobody { .. })), "{asked:?}");
+    // Nothing has ever been declared there.
+    let mut never = rig.lane.queues.clone();
+    never.prefix.push_str("-never");
+    let asked = ask(&rig.lane.settings, &never, &order(Command::Status)).await;
     assert!(matches!(asked, Err(NotAsked::Nobody { .. })), "{asked:?}");
     assert_eq!(client.depth(&rig.lane.queues.gate()).await, 0);
 }
