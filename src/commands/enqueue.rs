@@ -40,11 +40,11 @@ pub(super) struct Args {
     #[arg(long, value_name = "FILE")]
     skip_invalid: Option<PathBuf>,
     /// Submit nothing before this time
-    #[arg(long, value_name = "TIME")]
-    not_before: Option<String>,
+    #[arg(long, value_name = "TIME", value_parser = plan::moment)]
+    not_before: Option<Timestamp>,
     /// What was not submitted by this time ends as expired
-    #[arg(long, value_name = "TIME")]
-    deadline: Option<String>,
+    #[arg(long, value_name = "TIME", value_parser = plan::moment)]
+    deadline: Option<Timestamp>,
     /// Order all of it by this, 0 to 65535; the API gets the rows' own
     #[arg(long, value_name = "NUMBER")]
     priority: Option<u16>,
@@ -67,6 +67,10 @@ fn batch_id(text: &str) -> Result<String, String> {
 
 pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
     let config = args.lane.load(world, false)?.config;
+    // A batch that was begun goes on with the flags that it was begun with.
+    if args.again || !Batch::path_of(&args.plan).exists() {
+        not_too_late(args)?;
+    }
     let survey = survey(args, &config)?;
     let runtime = super::runtime()?;
     let head = runtime.block_on(enqueue(args, &config, &survey, world))?;
@@ -82,11 +86,24 @@ pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
 fn settings(args: &Args) -> Vec<String> {
     use crate::intake::header;
     let texts = [
-        (header::NOT_BEFORE, args.not_before.clone()),
-        (header::DEADLINE, args.deadline.clone()),
+        (header::NOT_BEFORE, args.not_before.map(|at| at.to_string())),
+        (header::DEADLINE, args.deadline.map(|at| at.to_string())),
         (header::PRIORITY, args.priority.map(|priority| priority.to_string())),
     ];
     texts.into_iter().filter_map(|(name, text)| Some(format!("{name}={}", text?))).collect()
+}
+
+fn too_late(args: &Args) -> Option<String> {
+    let (now, deadline) = (Timestamp::now(), args.deadline?);
+    (deadline <= now).then(|| format!("--deadline {deadline:.0} has passed, it is {now:.0} now"))
+}
+
+fn not_too_late(args: &Args) -> Result<(), Failure> {
+    too_late(args).map_or(Ok(()), |late| {
+        Err(Failure::usage(format!(
+            "{late}: every request would end as expired; give a later time; nothing was sent"
+        )))
+    })
 }
 
 fn open(args: &Args, config: &Config) -> Result<Plan, Failure> {
@@ -214,12 +231,16 @@ fn begin(
                 )));
             }
             eprintln!("going on with batch {batch}: {confirmed} of {total} were confirmed");
+            if let Some(late) = too_late(args) {
+                eprintln!("warning: {late}: what was not submitted by then ends as expired");
+            }
             Ok((head, confirmed))
         }
         State::Finished { head, at } if !args.again && !confirms(args, &head, at)? => {
             Err(Failure::usage("nothing was sent"))
         }
         _ => {
+            not_too_late(args)?;
             let head = Head {
                 batch: args.batch.clone().unwrap_or_else(|| Uuid::now_v7().to_string()),
                 // Headers carry milliseconds, and the run is made of what they carry.

@@ -2,14 +2,20 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use super::problem::Problem;
 use super::tree::{self, Origin, Table};
 use super::values::show_duration;
 use super::{Config, sections};
 use crate::broker::settings::{Broker, Queues, is_amqp_url};
+use crate::core::schedule::Schedule;
 
 /// RabbitMQ takes back what a consumer holds for longer, unless its operator changed it.
 const CONSUMER_TIMEOUT: Duration = Duration::from_secs(30 * 60);
+
+/// Aging is kept to a hundredth of a point.
+const AGING_STEP: f64 = 0.01;
 
 /// Adds what is wrong to `problems`; returns what is allowed but hardly meant.
 pub(super) fn check(
@@ -23,6 +29,7 @@ pub(super) fn check(
     queues(&config.queues, &mut findings);
     api(config, needs_api, &mut findings);
     window(config, &mut findings);
+    schedule(config, &mut findings);
     limits(&config.limits, &mut findings);
     retry(&config.retry, &mut findings);
     halt(&config.halt, &mut findings);
@@ -212,6 +219,32 @@ fn window(config: &Config, findings: &mut Findings<'_>) {
         findings.problem(
             "window.aging",
             format!("{} is not between 0 and 65535 points an hour", window.aging),
+        );
+    } else if window.aging > 0.0 && window.aging < AGING_STEP {
+        findings.problem(
+            "window.aging",
+            format!(
+                "{} is less than {AGING_STEP} points an hour, the least that is told apart: 0 is off",
+                window.aging
+            ),
+        );
+    }
+}
+
+/// Nothing is submitted that cannot be answered before the window ends.
+fn schedule(config: &Config, findings: &mut Findings<'_>) {
+    let timeout = config.api.timeout;
+    let schedule = Schedule::new(config.schedule.windows.clone());
+    if let Some(longest) = schedule.longest(Timestamp::now())
+        && longest <= timeout
+    {
+        let (longest, timeout) = (show_duration(longest), show_duration(timeout));
+        findings.problem(
+            "schedule.windows",
+            format!(
+                "the longest time without a break is {longest}, which is not longer than api.timeout, {timeout}: no call \
+                 could be answered before its window ends, so none would be made"
+            ),
         );
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use jiff::civil::{Date, Time, Weekday};
 use jiff::tz::TimeZone;
-use jiff::{Timestamp, ToSpan as _};
+use jiff::{SignedDuration, Timestamp, ToSpan as _};
 
 use super::gate::{Reason, Shut};
 use super::time::Now;
@@ -176,6 +176,32 @@ impl Schedule {
         }
     }
 
+    /// The longest time without a break, as of the weeks from `now` on: long enough that a change of the clocks in one of
+    /// them does not decide. `None`: always.
+    pub fn longest(&self, now: Timestamp) -> Option<Duration> {
+        const WEEKS: i64 = 4;
+        if self.windows.is_empty() {
+            return None;
+        }
+        let weeks = (0..WEEKS)
+            .filter_map(|week| now.checked_add(SignedDuration::from_hours(week * 7 * 24)).ok());
+        let mut all: Vec<_> = weeks
+            .flat_map(|week| self.windows.iter().flat_map(move |window| window.around(week)))
+            .collect();
+        all.sort_unstable();
+        let mut longest = SignedDuration::ZERO;
+        let mut stretch: Option<(Timestamp, Timestamp)> = None;
+        for (start, end) in all {
+            let (from, to) = match stretch {
+                Some((from, to)) if start <= to => (from, to.max(end)),
+                _ => (start, end),
+            };
+            longest = longest.max(to.duration_since(from));
+            stretch = Some((from, to));
+        }
+        Duration::try_from(longest).ok()
+    }
+
     /// Whether a call that is answered within `time` may start now; `Err`: the next instant at which one may.
     pub fn admits(
         &self,
@@ -276,6 +302,19 @@ mod tests {
             days.admits(at("2026-11-23T08:59:01Z"), minute),
             Err(Some(at("2026-11-30T08:00:00Z")))
         );
+    }
+
+    #[test]
+    fn the_longest_time_is_of_windows_that_touch_and_of_an_ordinary_week() {
+        let now = at("2026-03-24T12:00:00Z");
+        let minutes =
+            |windows: &[&str]| schedule(windows).longest(now).map(|time| time.as_secs() / 60);
+        assert_eq!(minutes(&[]), None);
+        assert_eq!(minutes(&["Mon 08:00-08:01 UTC", "Tue 09:00-09:03 UTC"]), Some(3));
+        assert_eq!(minutes(&["Mon 08:00-08:01 UTC", "Mon 09:01-09:03 Europe/Berlin"]), Some(3));
+        assert_eq!(minutes(&["Mon 22:00-00:00 UTC", "Tue 00:00-01:00 UTC"]), Some(180));
+        // The hour is skipped on the Sunday that comes next.
+        assert_eq!(minutes(&["Sun 02:00-03:00 Europe/Berlin"]), Some(60));
     }
 
     #[test]

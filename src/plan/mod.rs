@@ -39,7 +39,7 @@ pub use explain::{UnknownField, explain};
 pub use finding::Finding;
 pub use forecast::{Forecast, Hold, Load, Pace, forecast};
 pub use rows::Plan;
-pub use settings::{SETTINGS, Setting, Settings};
+pub use settings::{SETTINGS, Setting, Settings, moment};
 pub use survey::{Fingerprint, Survey, SurveyError, Valid, survey, valid};
 pub use template::template;
 

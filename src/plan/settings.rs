@@ -99,6 +99,15 @@ impl Settings {
     }
 }
 
+/// A time as a plan gives it; without an offset it is the time of this machine.
+///
+/// # Errors
+/// What was found, and what is allowed.
+pub fn moment(text: &str) -> Result<Timestamp, String> {
+    let read = time(&Cell::typed(text.trim()), &TimeZone::system());
+    read.ok_or_else(|| format!("`{text}` is not {TIME}"))
+}
+
 fn time(cell: &Cell, zone: &TimeZone) -> Option<Timestamp> {
     let local = |at: DateTime| zone.to_timestamp(at).ok();
     match cell {

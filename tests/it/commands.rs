@@ -185,6 +185,25 @@ fn usage_errors_end_with_2_and_say_what_there_is() {
 }
 
 #[test]
+fn a_time_that_has_passed_or_is_none_is_told_before_anything_is_sent() {
+    let dir = tempfile::tempdir().unwrap();
+    let plan = dir.path().join("plan.csv");
+    std::fs::write(&plan, "name\n").unwrap();
+    // Nobody listens on port 1: to ask the broker would end with 4.
+    let env = [("SLUICE_BROKER__URL", "amqp://127.0.0.1:1")];
+    let said = |flags: &[&str]| {
+        let output = sluice(&[&["enqueue", plan.to_str().unwrap()], flags].concat(), &env);
+        assert_eq!(output.status.code(), Some(2), "{flags:?}");
+        stderr(&output)
+    };
+    let late = said(&["--deadline", "2020-02-03T04:05:06Z"]);
+    assert!(late.contains("--deadline 2020-02-03T04:05:06Z has passed, it is 2"), "{late}");
+    for flags in [["--deadline", ""], ["--not-before", ""], ["--deadline", "soon"]] {
+        assert!(said(&flags).contains("is not a time such as"), "{flags:?}");
+    }
+}
+
+#[test]
 fn schemas_completions_and_man_pages_are_written() {
     for of in ["request", "result", "dead-letter", "audit"] {
         let output = sluice(&["schema", of], &[]);

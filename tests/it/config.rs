@@ -52,6 +52,23 @@ fn every_key_stands_in_the_default_file() {
 }
 
 #[test]
+fn settings_under_which_nothing_could_ever_go_are_refused_with_the_figure() {
+    let with = |text: &str| load(&format!("{TOKEN}[api]\ntimeout = \"60s\"\n{text}"), &[], &[]);
+    let short = with("[schedule]\nwindows = [\"Mon 08:00-08:01 UTC\", \"Tue 08:00-08:01 UTC\"]\n");
+    let problem = short.unwrap_err().pop().unwrap();
+    assert!(
+        problem.contains("schedule.windows: the longest time without a break is 1m"),
+        "{problem}"
+    );
+    assert!(problem.contains("api.timeout, 1m"), "{problem}");
+    let touching = "[schedule]\nwindows = [\"Mon 08:00-08:01 UTC\", \"Mon 08:01-08:02 UTC\"]\n";
+    assert!(with(touching).is_ok());
+    let problem = with("[window]\naging = 0.009\n").unwrap_err().pop().unwrap();
+    assert!(problem.contains("window.aging: 0.009 is less than 0.01"), "{problem}");
+    assert!(with("[window]\naging = 0.01\n").is_ok());
+}
+
+#[test]
 fn all_problems_are_reported_at_once_with_line_and_column() {
     let text = r#"
 [broker]
