@@ -113,6 +113,22 @@ impl<D> Job<D> {
             progress: Progress::default(),
         }
     }
+
+    /// When this worker received it first, through whatever give-backs: what the age of a request is counted from that
+    /// does not say when it was enqueued.
+    pub fn first_received(&self) -> Moment {
+        self.progress.first_received.unwrap_or(self.received)
+    }
+
+    /// What outlives this delivery.
+    pub fn carried(&self) -> Progress {
+        let mut progress = self.progress.clone();
+        // Where the request says it nothing has to be remembered, and most have tried nothing.
+        if self.request.enqueued_at.is_none() {
+            progress.first_received = Some(self.first_received());
+        }
+        progress
+    }
 }
 
 /// Whether the job may be sent, or must be looked up first.
@@ -166,6 +182,8 @@ pub struct Tried {
     pub first_attempt_at: Option<Timestamp>,
     /// The same on the monotonic clock, for `retry.max_age`.
     pub first_attempt: Option<Moment>,
+    /// When the first of its deliveries was received, where the request does not say when it was enqueued.
+    pub first_received: Option<Moment>,
     /// How long the core had kept everything back by then, or when the request arrived: such time is no age.
     pub kept_before: Duration,
     pub doubt: Doubt,
@@ -189,6 +207,7 @@ impl Tried {
         looks: 0,
         first_attempt_at: None,
         first_attempt: None,
+        first_received: None,
         kept_before: Duration::ZERO,
         doubt: Doubt::None,
         cleared: Moment::START,

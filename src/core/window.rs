@@ -196,7 +196,8 @@ impl<D> Window<D> {
             job.arrival = self.arrivals;
         }
         let key = job.arrival;
-        let rank = Rank::of(&job.request, key, now.wall - (now.at - job.received), self.aging);
+        let rank =
+            Rank::of(&job.request, key, now.wall - (now.at - job.first_received()), self.aging);
         let deadline = job.request.deadline.map(|deadline| {
             now.at
                 + std::time::Duration::try_from(deadline.duration_since(now.wall))
@@ -241,7 +242,7 @@ impl<D> Window<D> {
     pub fn rank_with(&self, now: Now, key: Key, priority: u16) -> Option<Rank> {
         let job = self.get(key)?;
         let request = Request { priority, ..job.request.clone() };
-        let received = now.wall - (now.at - job.received);
+        let received = now.wall - (now.at - job.first_received());
         Some(Rank::of(&request, key, received, self.aging))
     }
 

@@ -178,6 +178,27 @@ fn what_is_given_back_keeps_its_place_while_it_is_away() {
 }
 
 #[test]
+fn a_request_without_a_time_ages_through_give_backs() {
+    let mut bench = Bench::with(Settings { max_hold: 20 * MINUTE, aging: 10.0, ..settings() });
+    bench.core.pause(Pause { by: "test".into(), reason: "hold".into() });
+    bench.deliver(Request { enqueued_at: None, ..request("old", "a") }, false);
+    for _ in 0..3 {
+        bench.wait(20 * MINUTE);
+        let Step::GiveBack(job) = bench.next() else { panic!("held for 20 minutes") };
+        bench.deliver(job.request, true);
+    }
+    bench.wait(MINUTE);
+    // An hour is 10 points.
+    let fresh = |name, priority| Request { enqueued_at: None, priority, ..request(name, "a") };
+    bench.deliver(fresh("urgent", 12), false);
+    bench.deliver(fresh("hardly", 11), false);
+    bench.core.resume(bench.now);
+    for name in ["urgent", "old", "hardly"] {
+        assert_eq!(&*bench.expect_post().request.source_server_id, name);
+    }
+}
+
+#[test]
 fn what_went_to_somebody_else_is_waited_for_but_a_moment() {
     let mut bench = Bench::with(Settings { max_hold: MINUTE, ..settings() });
     bench.core.pause(Pause { by: "test".into(), reason: "hold".into() });

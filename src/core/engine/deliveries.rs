@@ -42,7 +42,7 @@ impl<D> Core<D> {
             }
         }
         for job in self.window.drain() {
-            self.carry(job, false);
+            self.carry(&job, false);
         }
         // What this worker gave back may have been taken by another one since.
         for (_, given_back) in self.carried.values_mut() {

@@ -21,7 +21,7 @@ impl<D> Core<D> {
     /// Finds the place of a job that is not in the window: just arrived, or come back.
     pub(super) fn admit(&mut self, now: Now, mut job: Job<D>) -> Admitted {
         if self.session != Some(job.session) {
-            self.carry(job, false);
+            self.carry(&job, false);
             return Admitted::Elsewhere;
         }
         if job.redelivered {
@@ -129,14 +129,13 @@ impl<D> Core<D> {
                 None => self.learn(first.unwrap_or(now.at), source, once),
             }
         }
-        let progress = job.progress.clone();
-        self.carried.insert(job.request.run, (progress, true));
+        self.carried.insert(job.request.run, (job.carried(), true));
         self.steps.push_back(Step::GiveBack(job));
     }
 
     /// Keeps what was tried for a run whose delivery is void.
-    pub(super) fn carry(&mut self, job: Job<D>, given_back: bool) {
-        self.carried.insert(job.request.run, (job.progress, given_back));
+    pub(super) fn carry(&mut self, job: &Job<D>, given_back: bool) {
+        self.carried.insert(job.request.run, (job.carried(), given_back));
     }
 
     pub(super) fn void_settlement(&mut self, job: &Job<D>, ending: Box<Ending>) {

@@ -109,7 +109,7 @@ impl<D> Core<D> {
         if let Some(rank) = rank.filter(|_| !waits) {
             self.away.insert(now.at, run, rank);
         }
-        self.carried.insert(run, (job.progress.clone(), true));
+        self.carried.insert(run, (job.carried(), true));
         self.settling += 1;
         self.moving += 1;
         self.steps.push_back(Step::Republish(job, priority));
