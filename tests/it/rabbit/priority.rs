@@ -31,6 +31,9 @@ async fn window(rig: &Rig) -> Vec<Upcoming> {
 async fn paused(rig: &Rig, setup: &Setup, count: u16) -> Running {
     let mut worker = rig.start(setup);
     worker.active().await;
+    // While the window still fills after a start no request is moved.
+    let filled = worker.status.wait_for(|status| status.gate.reason.is_none());
+    tokio::time::timeout(SOON, filled).await.expect("filled soon").expect("it runs");
     assert!(gate(rig, Command::Pause).await.done);
     let bodies = (0..count).map(|n| body(&format!("s{n}"), 10));
     publish(&rig.lane.client().await, &rig.lane.queues.requests(), bodies).await;
