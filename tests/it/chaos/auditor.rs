@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
-use lapin::options::QueueDeclareOptions;
+use lapin::options::{BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions};
 use lapin::types::FieldTable;
 use lapin::{Connection, ConnectionProperties};
 use sluicegate::core::Outcome;
@@ -58,7 +58,8 @@ impl Found {
     }
 }
 
-/// Waits until a broker that was started again has all of the lane: it answers before its streams are there.
+/// Waits until a broker that was started again has all of the lane: it answers before its streams are there, and has them
+/// before they can be read.
 pub(super) async fn reachable(lane: &Lane) {
     let end = Instant::now() + PATIENCE;
     let look = async || -> lapin::Result<()> {
@@ -69,7 +70,12 @@ pub(super) async fn reachable(lane: &Lane) {
             let passive = QueueDeclareOptions { passive: true, ..Default::default() };
             channel.queue_declare(queue.as_str().into(), passive, FieldTable::default()).await?;
         }
-        Ok(())
+        channel.basic_qos(1, BasicQosOptions::default()).await?;
+        let (log, options) = (lane.queues.results_log(), BasicConsumeOptions::default());
+        channel
+            .basic_consume(log.as_str().into(), "".into(), options, FieldTable::default())
+            .await?;
+        channel.close(200, "looked".into()).await
     };
     while let Err(error) = look().await {
         assert!(Instant::now() < end, "the broker does not come back: {error}");
