@@ -1,33 +1,32 @@
 //! Has the account room for another migration? SMS runs at most so many at once; the worker counts them and keeps its
 //! own submissions in mind until a count shows them.
 //!
-//! A count is one list for each state in [`COUNTED`], in that order: a task that moves on between two of the calls is
-//! seen twice, never missed. Rows carry ids, so that what is ours and listed is counted once. READY tasks are read to the
-//! last page, for it depends on each of them whether it takes a place; of those that run the number is enough.
+//! The rows of a count carry ids, so that what is ours and listed is counted once.
 //!
 //! Whoever becomes the active worker knows nothing of what its predecessor sent last: until the API must show it, as many
 //! places are reserved as calls can be under way.
+
+mod count;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
+pub use count::COUNTED;
+
+use count::Count;
+
 use super::time::{Moment, Now};
 use super::verdict::Listing;
 
-/// The states that take a place, in the order in which a task goes through them.
-pub const COUNTED: [&str; 3] = ["READY", "RUNNING", "SYNCING"];
 /// A READY task that this worker did not start takes a place for so long: after that nobody is about to run it.
 const FOREIGN_READY: SignedDuration = SignedDuration::from_mins(10);
 /// The shortest and the longest time between two counts while requests wait.
 const OFTEN: Duration = Duration::from_secs(2);
 const SELDOM: Duration = Duration::from_secs(30);
 /// A count that was begun longer ago than this says nothing any more, unless the rate allows no newer one.
-pub const STALE: Duration = Duration::from_secs(120);
-/// A page begins so many rows before the end of the last one: tasks that left the state in between have moved the others
-/// forward.
-const OVERLAP: u32 = 20;
+const STALE: Duration = Duration::from_secs(120);
 /// While there is room, a count waits for so many calls' time: so counts, of three calls and more, take a fifth of the
 /// rate at most.
 const CALLS_BETWEEN: u32 = 12;
@@ -43,20 +42,6 @@ struct Own {
     starts: bool,
     /// A count has shown it.
     seen: bool,
-}
-
-/// A count under way.
-#[derive(Debug)]
-struct Count {
-    begun: Moment,
-    /// The next of [`COUNTED`] to ask for, and from which row on.
-    next: usize,
-    offset: u32,
-    /// Source servers of the rows so far, and tasks that were counted but not listed.
-    sources: HashSet<Box<str>>,
-    /// Our own that are there and wait for somebody to start them.
-    idle: HashSet<Box<str>>,
-    unlisted: usize,
 }
 
 /// How many migrations run, and whether another one may.
@@ -173,60 +158,25 @@ impl Running {
         if self.most == 0 || self.out || self.next > now {
             return None;
         }
-        Some(
-            self.count
-                .as_ref()
-                .map_or((COUNTED[0], 0), |count| (COUNTED[count.next], count.offset)),
-        )
+        Some(self.count.as_ref().map_or((COUNTED[0], 0), Count::page))
     }
 
     /// The page that [`Running::wants`] named is being asked for.
     pub fn asked(&mut self, now: Moment) {
         self.out = true;
-        self.count.get_or_insert_with(|| Count {
-            begun: now,
-            next: 0,
-            offset: 0,
-            sources: HashSet::new(),
-            idle: HashSet::new(),
-            unlisted: 0,
-        });
+        self.count.get_or_insert_with(|| Count::begin(now));
     }
 
     /// An answer; `skew`: the API's clock minus ours.
     pub fn answered(&mut self, now: Now, listing: &Listing, skew: SignedDuration) {
         self.out = false;
         let Some(mut count) = self.count.take() else { return };
-        let ready = count.next == 0;
         let fresh_since = now.wall.saturating_add(skew - FOREIGN_READY).unwrap_or(Timestamp::MIN);
-        for task in &listing.tasks {
-            let own = self.own.get(task.source_server_id.as_str());
-            let takes = match own {
-                _ if !ready => true,
-                Some(own) => own.starts,
-                None => task.create_date.is_none_or(|at| at >= fresh_since),
-            };
-            if takes {
-                count.sources.insert(task.source_server_id.as_str().into());
-            } else if own.is_some() {
-                count.idle.insert(task.source_server_id.as_str().into());
-            }
-        }
-        let listed = u32::try_from(listing.tasks.len()).unwrap_or(u32::MAX);
-        let read = count.offset.saturating_add(listed);
-        if ready && listed > 0 && read < listing.count {
-            count.offset = read.saturating_sub(OVERLAP).max(count.offset + 1);
-            self.count = Some(count);
-            return;
-        }
-        // More of those that run than a page has: they count, whoever they are.
-        count.unlisted += usize::try_from(listing.count.saturating_sub(read)).unwrap_or(usize::MAX);
-        count.next += 1;
-        count.offset = 0;
-        if count.next < COUNTED.len() {
-            self.count = Some(count);
-        } else {
+        let starts = |source: &str| self.own.get(source).map(|own| own.starts);
+        if count.read(listing, starts, fresh_since) {
             self.complete(now.at, count);
+        } else {
+            self.count = Some(count);
         }
     }
 

@@ -2,7 +2,7 @@
 //! core with everything that the account and the planner ask for at once: places, windows of the week, a rate, aging,
 //! not-before and deadlines. Virtual time.
 //!
-//! `SLUICE_BACKLOG=1000000` is the whole of it (a quarter of an hour: run it with `cargo test`).
+//! `SLUICE_BACKLOG=1000000` is the whole of it (half an hour: run it with `cargo test`).
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};
