@@ -4,7 +4,6 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::hash::{BuildHasherDefault, Hasher};
 
 use jiff::Timestamp;
 
@@ -122,34 +121,13 @@ struct Places {
 /// A job's name within the window: its arrival number.
 pub type Key = u64;
 
-/// Hashes a [`Key`]: they are our own count, so that one multiplication spreads them well enough.
-#[derive(Debug, Default)]
-struct Spread(u64);
-
-impl Hasher for Spread {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.write_u64(u64::from(*byte));
-        }
-    }
-
-    fn write_u64(&mut self, number: u64) {
-        // The golden ratio. The map looks at the upper bits first: they differ from key to key, and so do the lower ones.
-        let product = (self.0 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        self.0 = product ^ (product >> 32);
-    }
-}
-
 /// The deliveries held, ordered.
 #[derive(Debug)]
 pub struct Window<D> {
     aging: f64,
-    /// Boxed, because a map has room for up to twice as many as it holds.
-    jobs: HashMap<Key, Box<Entry<D>>, BuildHasherDefault<Spread>>,
+    /// Boxed, because a map has room for up to twice as many as it holds. The keys are our own count, which nobody can
+    /// choose to collide: a quick hash is enough.
+    jobs: HashMap<Key, Box<Entry<D>>, foldhash::fast::RandomState>,
     places: Places,
     held: BTreeSet<(Moment, Key)>,
     deadlines: BTreeSet<(Moment, Key)>,
