@@ -13,6 +13,10 @@ use sluicegate::core::{
 const HELD: [usize; 3] = [1_000, 100_000, 1_000_000];
 /// Requests handled in a sample.
 const SAMPLE: u32 = 100;
+/// `window.max_hold`, longer than it takes the most of them to come.
+const HOLD: Duration = Duration::from_secs(100_000);
+/// The time between two that come before the bench begins.
+const APART: Duration = Duration::from_millis(10);
 
 struct Bench {
     core: Core<u64>,
@@ -23,8 +27,7 @@ struct Bench {
 impl Bench {
     fn holding(count: usize) -> Self {
         let gate = gate::Settings { max_in_flight: usize::MAX, ..gate::Settings::default() };
-        let max_hold = Duration::from_secs(3600);
-        let settings = Settings { gate, window: 2_000_000, max_hold, ..Settings::default() };
+        let settings = Settings { gate, window: 2_000_000, max_hold: HOLD, ..Settings::default() };
         let start: Timestamp = "2026-11-23T12:00:00Z".parse().unwrap();
         let now = Now { at: Moment::from_nanos(1_000_000_000), wall: start };
         let mut core = Core::new(settings, now);
@@ -33,6 +36,7 @@ impl Bench {
         for _ in 0..count {
             let job = bench.job();
             bench.core.arrived(bench.now, job);
+            bench.wait(APART);
         }
         // Past the linger of a start.
         bench.wait(Duration::from_secs(10));
@@ -168,7 +172,7 @@ fn hold(bencher: Bencher<'_, '_>, held: usize) {
             let mut bench = bench.borrow_mut();
             let not_before = bench.now.wall + Duration::from_secs(1_800 + bench.made % 60);
             let mut job = bench.job();
-            job.request.not_before = Some(not_before);
+            job.request.not_before = Some(Box::new(not_before));
             job
         })
         .bench_local_values(|job| {
@@ -178,23 +182,22 @@ fn hold(bencher: Bencher<'_, '_>, held: usize) {
         });
 }
 
-/// A request that has been held too long is given back.
+/// A request that has been held too long is given back, and another comes.
 #[divan::bench(args = HELD, sample_size = SAMPLE, sample_count = 20)]
 fn give_back(bencher: Bencher<'_, '_>, held: usize) {
     let bench = RefCell::new(Bench::holding(held));
+    let since_first = bench.borrow().now.at - Moment::from_nanos(1_000_000_000);
+    bench.borrow_mut().wait(HOLD.saturating_sub(since_first));
     bencher
         .with_inputs(|| {
             let mut bench = bench.borrow_mut();
-            // Received long ago, and not to be sent yet: so it can only go back.
             let mut job = bench.job();
-            job.received = Moment::START;
-            job.request.not_before = Some(bench.now.wall + Duration::from_secs(7_200));
             let now = bench.now;
+            // As far behind those before it as they are behind each other: it will be due after them.
+            job.received = now.at - HOLD + APART * u32::try_from(held).unwrap();
             bench.core.arrived(now, job);
-            if bench.now.at < Moment::START + Duration::from_secs(3_600) {
-                // An hour after that, and not yet one after the others came.
-                bench.wait(Duration::from_millis(3_589_500));
-            }
+            // The next one is due.
+            bench.wait(APART);
         })
         .bench_local_values(|()| {
             let mut bench = bench.borrow_mut();

@@ -3,10 +3,13 @@
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 
+use foldhash::quality::RandomState;
+
 /// A map bounded in count. Forgetting is always safe where it is used: it costs a look, never a double.
 #[derive(Debug)]
 pub struct Memory<K, V> {
-    entries: HashMap<K, (u64, V)>,
+    /// The keys are chosen by senders, among others: the hash is seeded anew in each process, and mixes well.
+    entries: HashMap<K, (u64, V), RandomState>,
     order: VecDeque<(u64, K)>,
     capacity: usize,
     inserted: u64,
@@ -14,7 +17,7 @@ pub struct Memory<K, V> {
 
 impl<K: Hash + Eq + Clone, V> Memory<K, V> {
     pub fn new(capacity: usize) -> Self {
-        Self { entries: HashMap::new(), order: VecDeque::new(), capacity, inserted: 0 }
+        Self { entries: HashMap::default(), order: VecDeque::new(), capacity, inserted: 0 }
     }
 
     pub fn insert(&mut self, key: K, value: V) {

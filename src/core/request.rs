@@ -61,8 +61,9 @@ pub struct Request {
     pub priority: u16,
     /// `x-sluice-enqueued-at`, else the message's `timestamp`.
     pub enqueued_at: Option<Timestamp>,
-    pub not_before: Option<Timestamp>,
-    pub deadline: Option<Timestamp>,
+    /// Boxed, as the next: few requests have one, and a window holds many.
+    pub not_before: Option<Box<Timestamp>>,
+    pub deadline: Option<Box<Timestamp>>,
     /// `x-sluice-replay`: how often a reviewer has sent this request again.
     pub replay: u32,
     /// `x-sluice-again`: a finished migration is wanted again.
@@ -217,4 +218,16 @@ impl Tried {
         fault: None,
         history: Vec::new(),
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A window holds 65,535 of them: what most requests do not have takes a pointer.
+    #[test]
+    fn a_request_takes_few_bytes_beside_its_texts() {
+        assert!(size_of::<Request>() <= 208, "{}", size_of::<Request>());
+        assert_eq!(size_of::<Progress>(), 8);
+    }
 }

@@ -2,13 +2,17 @@
 //!
 //! A job in the window stands in one [`Place`]. Everything costs O(log n) a move, whatever the backlog.
 
+mod shelf;
+
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap, HashSet};
 
+use foldhash::quality::RandomState;
 use jiff::Timestamp;
 
 use super::request::{Job, Request};
 use super::time::{Moment, Now};
+use shelf::Shelf;
 
 /// The order in which jobs start: most urgent first, then the oldest (enqueued-at, row, arrival).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -113,7 +117,7 @@ struct Places {
     until: BTreeSet<(Moment, Key)>,
     /// By source server. One of each line stands among the others when its source server is free; so an ending costs the
     /// same beside any number of copies.
-    copies: HashMap<Box<str>, Lines>,
+    copies: HashMap<Box<str>, Lines, RandomState>,
     /// Source servers of which a job has left its line: the next copy's turn may have come.
     left: Vec<Box<str>>,
 }
@@ -125,14 +129,12 @@ pub type Key = u64;
 #[derive(Debug)]
 pub struct Window<D> {
     aging: f64,
-    /// Boxed, because a map has room for up to twice as many as it holds. The keys are our own count, which nobody can
-    /// choose to collide: a quick hash is enough.
-    jobs: HashMap<Key, Box<Entry<D>>, foldhash::fast::RandomState>,
+    /// By arrival, so the first is the one held longest.
+    jobs: Shelf<Entry<D>>,
     places: Places,
-    held: BTreeSet<(Moment, Key)>,
     deadlines: BTreeSet<(Moment, Key)>,
     /// Source servers with a job out of the window: in a call, or being settled.
-    busy: HashSet<Box<str>>,
+    busy: HashSet<Box<str>, RandomState>,
     arrivals: u64,
 }
 
@@ -140,11 +142,10 @@ impl<D> Window<D> {
     pub fn new(aging: f64) -> Self {
         Self {
             aging,
-            jobs: HashMap::default(),
+            jobs: Shelf::default(),
             places: Places::default(),
-            held: BTreeSet::new(),
             deadlines: BTreeSet::new(),
-            busy: HashSet::new(),
+            busy: HashSet::default(),
             arrivals: 0,
         }
     }
@@ -176,12 +177,11 @@ impl<D> Window<D> {
         let key = job.arrival;
         let rank =
             Rank::of(&job.request, key, now.wall - (now.at - job.first_received()), self.aging);
-        let deadline = job.request.deadline.map(|deadline| {
+        let deadline = job.request.deadline.as_deref().map(|deadline| {
             now.at
                 + std::time::Duration::try_from(deadline.duration_since(now.wall))
                     .unwrap_or_default()
         });
-        self.held.insert((job.received, key));
         if let Some(deadline) = deadline {
             self.deadlines.insert((deadline, key));
         }
@@ -190,15 +190,15 @@ impl<D> Window<D> {
             Place::Post | Place::Look if self.busy.contains(source) => Place::Copy,
             place => place,
         };
-        let entry = Box::new(Entry { job, rank, place, deadline });
+        let entry = Entry { job, rank, place, deadline };
         self.places.enter(&entry);
-        self.jobs.insert(key, entry);
+        self.jobs.insert(key, Box::new(entry));
         key
     }
 
     /// Moves a job that is in the window to another place.
     pub fn move_to(&mut self, key: Key, place: Place) {
-        let Some(entry) = self.jobs.get_mut(&key) else { return };
+        let Some(entry) = self.jobs.get_mut(key) else { return };
         self.places.exit(entry);
         entry.place = place;
         self.places.enter(entry);
@@ -243,7 +243,7 @@ impl<D> Window<D> {
     }
 
     fn jobs_of(&self, keys: impl Iterator<Item = Key>) -> Vec<(&Job<D>, Place)> {
-        let entries = keys.filter_map(|key| self.jobs.get(&key));
+        let entries = keys.filter_map(|key| self.jobs.get(key));
         entries.map(|entry| (&entry.job, entry.place)).collect()
     }
 
@@ -269,7 +269,7 @@ impl<D> Window<D> {
 
     /// Takes a job out that waits for a list; `None` if it is gone or waits for something else by now.
     pub fn take_swept(&mut self, key: Key) -> Option<Job<D>> {
-        self.jobs.get(&key).filter(|entry| entry.place == Place::Swept)?;
+        self.jobs.get(key).filter(|entry| entry.place == Place::Swept)?;
         self.take(key)
     }
 
@@ -282,22 +282,21 @@ impl<D> Window<D> {
     }
 
     pub fn rank(&self, key: Key) -> Option<Rank> {
-        self.jobs.get(&key).map(|entry| entry.rank)
+        self.jobs.get(key).map(|entry| entry.rank)
     }
 
     pub fn get(&self, key: Key) -> Option<&Job<D>> {
-        self.jobs.get(&key).map(|entry| &entry.job)
+        self.jobs.get(key).map(|entry| &entry.job)
     }
 
     pub fn get_mut(&mut self, key: Key) -> Option<&mut Job<D>> {
-        self.jobs.get_mut(&key).map(|entry| &mut entry.job)
+        self.jobs.get_mut(key).map(|entry| &mut entry.job)
     }
 
     /// Takes a job out.
     pub fn take(&mut self, key: Key) -> Option<Job<D>> {
-        let entry = *self.jobs.remove(&key)?;
+        let entry = self.jobs.remove(key)?;
         self.places.exit(&entry);
-        self.held.remove(&(entry.job.received, key));
         if let Some(deadline) = entry.deadline {
             self.deadlines.remove(&(deadline, key));
         }
@@ -336,7 +335,7 @@ impl<D> Window<D> {
 
     /// The job held longest.
     pub fn oldest_held(&self) -> Option<(Moment, Key)> {
-        self.held.first().copied()
+        self.jobs.first().map(|(key, entry)| (entry.job.received, key))
     }
 
     pub fn next_wait(&self) -> Option<Moment> {
@@ -349,7 +348,7 @@ impl<D> Window<D> {
 
     /// A deadline that has been dealt with: it must not come up again.
     pub fn forget_deadline(&mut self, key: Key) {
-        if let Some(entry) = self.jobs.get_mut(&key)
+        if let Some(entry) = self.jobs.get_mut(key)
             && let Some(deadline) = entry.deadline.take()
         {
             self.deadlines.remove(&(deadline, key));
@@ -359,26 +358,25 @@ impl<D> Window<D> {
     /// Takes everything out.
     pub fn drain(&mut self) -> Vec<Job<D>> {
         self.places = Places::default();
-        self.held.clear();
         self.deadlines.clear();
-        self.jobs.drain().map(|(_, entry)| entry.job).collect()
+        std::mem::take(&mut self.jobs).into_values().map(|entry| entry.job).collect()
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (&Job<D>, Place)> {
-        self.jobs.values().map(|entry| (&entry.job, entry.place))
+        self.jobs.iter().map(|(_, entry)| (&entry.job, entry.place))
     }
 
     /// The jobs that this is true of. Looks at every one.
     pub fn keys_where(&self, is: impl Fn(&Job<D>) -> bool) -> Vec<Key> {
         let found = self.jobs.iter().filter(|(_, entry)| is(&entry.job));
-        found.map(|(key, _)| *key).collect()
+        found.map(|(key, _)| key).collect()
     }
 
     fn first_free(&mut self, line: impl Fn(&Self) -> &BTreeSet<Rank>) -> Option<(Rank, Key)> {
         loop {
             let rank = *line(self).first()?;
             let key = rank.arrival;
-            let source = &self.jobs.get(&key)?.job.request.source_server_id;
+            let source = &self.jobs.get(key)?.job.request.source_server_id;
             if !self.busy.contains(source) {
                 return Some((rank, key));
             }

@@ -305,7 +305,7 @@ fn request(number: u64, load: Load) -> Request {
         row: Some(number),
         priority: 1,
         enqueued_at: None,
-        not_before: load.not_before,
+        not_before: load.not_before.map(Box::new),
         deadline: None,
         replay: 0,
         again: false,

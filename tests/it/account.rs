@@ -161,9 +161,9 @@ impl Account {
 
     fn enqueue(&mut self, number: usize) {
         let request = self.requests[number].clone();
-        match request.not_before.filter(|at| *at > self.bench.now.wall) {
+        match request.not_before.as_deref().filter(|at| **at > self.bench.now.wall) {
             Some(at) => {
-                let at = self.bench.now.at + since(self.bench.now.wall, at);
+                let at = self.bench.now.at + since(self.bench.now.wall, *at);
                 self.events.push(Reverse((at, Event::MayGo(number))));
             }
             None => self.may_go(number),
@@ -174,7 +174,7 @@ impl Account {
 
     /// It may be sent from now on, if its deadline has not come first.
     fn may_go(&mut self, number: usize) {
-        if self.requests[number].deadline.is_none_or(|deadline| deadline > self.bench.now.wall) {
+        if self.requests[number].deadline.as_deref().is_none_or(|at| *at > self.bench.now.wall) {
             self.ideal.insert(self.standing(number));
         }
     }
@@ -199,7 +199,7 @@ impl Account {
             self.tally.posts, now.wall
         );
         assert!(matches!(self.schedule.at(now.wall), Hours::Open(_)), "sent at {}", now.wall);
-        assert!(job.request.deadline.is_none_or(|deadline| deadline > now.wall), "too late");
+        assert!(job.request.deadline.as_deref().is_none_or(|at| *at > now.wall), "too late");
         assert!(self.running.len() < PLACES, "no place is free");
         if let Some(since) = self.idle_since.take() {
             self.tally.empty = self.tally.empty.max(now.at - since);
@@ -213,7 +213,7 @@ impl Account {
     }
 
     fn expire(&mut self, job: &Job<u64>) {
-        let deadline = job.request.deadline.expect("a deadline");
+        let deadline = *job.request.deadline.as_deref().expect("a deadline");
         assert!(deadline <= self.bench.now.wall, "expired before {deadline}");
         self.ideal.remove(&self.standing(number_of(job)));
         self.tally.expired += 1;
@@ -251,8 +251,8 @@ fn planned(random: &mut SmallRng, number: usize, lasts: i64) -> Request {
         priority: random.random(),
         enqueued_at,
         run: Run::of(&source, &[0; 32], enqueued_at, 0),
-        not_before,
-        deadline,
+        not_before: not_before.map(Box::new),
+        deadline: deadline.map(Box::new),
         ..request(&source, "a")
     }
 }

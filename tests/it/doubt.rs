@@ -497,7 +497,8 @@ fn a_copy_goes_on_when_the_one_before_it_leaves_without_a_call() {
     let mut bench = Bench::new();
     let copy = |n: u32, deadline: Option<i64>| {
         let run = Run::of(&n.to_string(), &[0; 32], None, 0);
-        let deadline = deadline.map(|minutes| bench.now.wall + SignedDuration::from_mins(minutes));
+        let deadline =
+            deadline.map(|minutes| Box::new(bench.now.wall + SignedDuration::from_mins(minutes)));
         Request { run, deadline, priority: u16::try_from(100 - n).unwrap(), ..request("s", "a") }
     };
     let copies = [copy(0, None), copy(1, Some(5)), copy(2, None)];

@@ -567,7 +567,7 @@ fn nothing_is_started_that_cannot_be_answered_before_the_window_ends() {
 fn a_request_waits_for_its_time_and_expires_at_its_deadline() {
     let mut bench = Bench::new();
     let at = |minutes: u64| {
-        request("x", "a").enqueued_at.map(|at| at + Duration::from_secs(minutes * 60))
+        request("x", "a").enqueued_at.map(|at| Box::new(at + Duration::from_secs(minutes * 60)))
     };
     bench.deliver(Request { not_before: at(10), ..request("later", "a") }, false);
     bench.deliver(Request { not_before: at(10), deadline: at(5), ..request("never", "a") }, false);
@@ -583,7 +583,7 @@ fn a_request_waits_for_its_time_and_expires_at_its_deadline() {
 #[test]
 fn a_deadline_that_passes_in_doubt_is_looked_up_first() {
     let mut bench = Bench::new();
-    let deadline = request("x", "a").enqueued_at.map(|at| at + 10 * SECOND);
+    let deadline = request("x", "a").enqueued_at.map(|at| Box::new(at + 10 * SECOND));
     bench.deliver(Request { deadline, ..request("s1", "a") }, false);
     bench.post(timeout());
     bench.look(vec![]);

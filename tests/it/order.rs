@@ -192,7 +192,7 @@ fn the_next_requests_are_told_in_order_with_what_each_waits_for() {
     let mut bench = paused();
     bench.deliver(Request { priority: 3, ..request("s0", "a") }, false);
     bench.deliver(Request { priority: 8, ..request("s1", "a") }, false);
-    let not_before = Some(bench.now.wall + 60 * SECOND);
+    let not_before = Some(Box::new(bench.now.wall + 60 * SECOND));
     bench.deliver(Request { not_before, priority: 9, ..request("s2", "a") }, false);
     bench.deliver(request("s3", "a"), true);
     let told = |bench: &Bench, most| -> Vec<(String, Waits, bool)> {

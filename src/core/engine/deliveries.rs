@@ -75,7 +75,7 @@ impl<D> Core<D> {
         if self.kept > Duration::ZERO && job.progress.first_attempt.is_none() {
             job.progress.kept_before = self.kept;
         }
-        if let Some(not_before) = job.request.not_before
+        if let Some(not_before) = job.request.not_before.as_deref()
             && let Ok(wait) = Duration::try_from(not_before.duration_since(now.wall))
         {
             job.progress.until = job.progress.until.max(now.at + wait);

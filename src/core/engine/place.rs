@@ -42,7 +42,7 @@ impl<D> Core<D> {
             self.finish(now, job, Outcome::Unknown, reason.to_owned());
             return Admitted::Elsewhere;
         }
-        let late = job.request.deadline.is_some_and(|deadline| deadline <= now.wall);
+        let late = job.request.deadline.as_deref().is_some_and(|deadline| *deadline <= now.wall);
         if late && job.progress.doubt == Doubt::None {
             self.expired(now, job);
             return Admitted::Elsewhere;

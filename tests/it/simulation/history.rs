@@ -180,8 +180,10 @@ fn request(random: &mut SmallRng, index: usize, sources: usize) -> Request {
         row: None,
         priority: random.random_range(0..4) * 1_000,
         enqueued_at,
-        not_before: random.random_ratio(1, 12).then(|| epoch() + millis(random, 0..90_000)),
-        deadline: random.random_ratio(1, 12).then(|| epoch() + millis(random, 0..90_000)),
+        not_before: random
+            .random_ratio(1, 12)
+            .then(|| Box::new(epoch() + millis(random, 0..90_000))),
+        deadline: random.random_ratio(1, 12).then(|| Box::new(epoch() + millis(random, 0..90_000))),
         replay,
         again: false,
         starts: !random.random_ratio(1, 8),
