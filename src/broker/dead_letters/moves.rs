@@ -1,6 +1,8 @@
 //! How do letters leave the queue? Replayed, mended or discarded, each by itself: what becomes of it is published and
 //! confirmed, the audit's act included, and only then it is acknowledged.
 
+use std::time::Duration;
+
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use jiff::Timestamp;
 
@@ -22,6 +24,9 @@ use crate::review::{Filter, Letter, PAST, Parcel, Past, REQUEST_ID};
 
 /// How often a letter's past is remembered in its header, so that headers stay small.
 const MOST_PAST: usize = 20;
+
+/// How long after a failure to wait for its cause.
+const CAUSE: Duration = Duration::from_secs(1);
 
 /// What is to be done with the letters that are selected.
 #[derive(Clone, Debug, PartialEq)]
@@ -217,7 +222,12 @@ async fn carry_out(
                     progress.moved += 1;
                     going = attend.progress(progress) && going;
                 }
-                Some(Err(why)) => {
+                Some(Err(mut why)) => {
+                    // A channel that the broker closes fails what is under way on it, and only its consumer hears why.
+                    if !taken_back && let Ok(cause) = tokio::time::timeout(CAUSE, &mut taken).await
+                    {
+                        (taken_back, why) = (true, cause);
+                    }
                     failed = Some(ReviewError::Lost { progress, why });
                     break;
                 }
