@@ -2,6 +2,7 @@
 //! much of a batch is still in the queue only the batch's own announcement tells.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::core::Moment;
@@ -16,7 +17,7 @@ const QUIET: Duration = Duration::from_secs(60);
 /// The batches that requests are held of, or were until just now.
 #[derive(Debug, Default)]
 pub struct Batches {
-    batches: HashMap<Box<str>, Batch>,
+    batches: HashMap<Arc<str>, Batch>,
 }
 
 #[derive(Debug, Default)]
@@ -30,13 +31,13 @@ struct Batch {
 
 impl Batches {
     /// A request of this batch was delivered.
-    pub fn arrived(&mut self, now: Moment, batch: &str, run: Run) {
+    pub fn arrived(&mut self, now: Moment, batch: &Arc<str>, run: Run) {
         let batch = self.batch(batch, now);
         batch.held.insert(run);
     }
 
     /// A request of this batch was settled; `well`: it is no dead letter.
-    pub fn settled(&mut self, now: Moment, batch: &str, run: Run, well: bool) {
+    pub fn settled(&mut self, now: Moment, batch: &Arc<str>, run: Run, well: bool) {
         let batch = self.batch(batch, now);
         batch.held.remove(&run);
         if well {
@@ -76,8 +77,8 @@ impl Batches {
             .collect()
     }
 
-    fn batch(&mut self, name: &str, now: Moment) -> &mut Batch {
-        let batch = self.batches.entry(name.into()).or_default();
+    fn batch(&mut self, name: &Arc<str>, now: Moment) -> &mut Batch {
+        let batch = self.batches.entry(Arc::clone(name)).or_default();
         batch.latest = batch.latest.max(now);
         batch
     }
@@ -105,34 +106,34 @@ mod tests {
     fn a_batch_is_counted_from_its_first_delivery_to_its_last_settlement() {
         let mut batches = Batches::default();
         for number in 1..=3 {
-            batches.arrived(at(0), "a", run(number));
+            batches.arrived(at(0), &"a".into(), run(number));
         }
         assert_eq!(batches.counts(at(0)), [counts("a", 3, 0, 0)]);
-        batches.settled(at(1), "a", run(1), true);
-        batches.settled(at(1), "a", run(2), false);
+        batches.settled(at(1), &"a".into(), run(1), true);
+        batches.settled(at(1), &"a".into(), run(2), false);
         assert_eq!(batches.counts(at(1)), [counts("a", 1, 1, 1)]);
-        batches.settled(at(2), "a", run(3), true);
+        batches.settled(at(2), &"a".into(), run(3), true);
         assert_eq!(batches.counts(at(2)), [counts("a", 0, 2, 1)]);
     }
 
     #[test]
     fn what_was_given_back_and_comes_again_counts_once() {
         let mut batches = Batches::default();
-        batches.arrived(at(0), "a", run(1));
-        batches.arrived(at(5), "a", run(1));
+        batches.arrived(at(0), &"a".into(), run(1));
+        batches.arrived(at(5), &"a".into(), run(1));
         assert_eq!(batches.counts(at(5)), [counts("a", 1, 0, 0)]);
         batches.session_lost();
         assert_eq!(batches.counts(at(6)), [counts("a", 0, 0, 0)]);
-        batches.arrived(at(7), "a", run(1));
+        batches.arrived(at(7), &"a".into(), run(1));
         assert_eq!(batches.counts(at(7)), [counts("a", 1, 0, 0)]);
     }
 
     #[test]
     fn a_batch_is_forgotten_when_nothing_of_it_is_held_for_a_minute() {
         let mut batches = Batches::default();
-        batches.arrived(at(0), "held", run(1));
-        batches.arrived(at(0), "over", run(2));
-        batches.settled(at(0), "over", run(2), true);
+        batches.arrived(at(0), &"held".into(), run(1));
+        batches.arrived(at(0), &"over".into(), run(2));
+        batches.settled(at(0), &"over".into(), run(2), true);
         assert_eq!(batches.counts(at(59)).len(), 2);
         assert_eq!(batches.counts(at(60)), [counts("held", 1, 0, 0)]);
     }
@@ -140,9 +141,9 @@ mod tests {
     #[test]
     fn what_comes_again_after_it_was_settled_does_not_keep_its_batch_open() {
         let mut batches = Batches::default();
-        batches.arrived(at(0), "a", run(1));
-        batches.settled(at(0), "a", run(1), true);
-        batches.arrived(at(1), "a", run(1));
+        batches.arrived(at(0), &"a".into(), run(1));
+        batches.settled(at(0), &"a".into(), run(1), true);
+        batches.arrived(at(1), &"a".into(), run(1));
         batches.acknowledged("a", run(1));
         assert_eq!(batches.counts(at(1)), [counts("a", 0, 1, 0)]);
         assert_eq!(batches.counts(at(61)), []);
@@ -151,13 +152,13 @@ mod tests {
     #[test]
     fn the_latest_batch_comes_first() {
         let mut batches = Batches::default();
-        batches.arrived(at(0), "old", run(1));
-        batches.arrived(at(1), "new", run(2));
+        batches.arrived(at(0), &"old".into(), run(1));
+        batches.arrived(at(1), &"new".into(), run(2));
         let names = |batches: &mut Batches| -> Vec<String> {
             batches.counts(at(2)).into_iter().map(|counts| counts.batch).collect()
         };
         assert_eq!(names(&mut batches), ["new", "old"]);
-        batches.settled(at(2), "old", run(1), true);
+        batches.settled(at(2), &"old".into(), run(1), true);
         assert_eq!(names(&mut batches), ["old", "new"]);
     }
 }

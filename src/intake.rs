@@ -1,6 +1,7 @@
 //! What does a message ask for? Reads a message of any origin (properties, headers, body) into a [`Request`], or into
 //! everything that is wrong with it and as much of the request as could be read.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::panic::AssertUnwindSafe;
@@ -34,16 +35,16 @@ pub mod header {
     pub const TRACESTATE: &str = "tracestate";
 }
 
-/// A message without its protocol.
+/// A message without its protocol. Its texts are borrowed where they stand in one piece in what was received.
 #[derive(Clone, Debug, Default)]
-pub struct Message {
-    pub message_id: Option<String>,
+pub struct Message<'a> {
+    pub message_id: Option<Cow<'a, str>>,
     /// When it was published, as the publisher says.
     pub timestamp: Option<Timestamp>,
     /// The protocol's coarse priority; never trusted, so never read here.
     pub priority: Option<u8>,
     /// The headers `x-sluice-*`, `traceparent` and `tracestate`, as text.
-    pub headers: BTreeMap<String, String>,
+    pub headers: BTreeMap<Cow<'a, str>, Cow<'a, str>>,
     pub body: Bytes,
 }
 
@@ -67,23 +68,24 @@ const ID_SPACE: Uuid = Uuid::from_u128(0x9d6a_11f2_5c0e_4b5d_8f0f_2f77_6c1b_30aa
 const QUOTED: usize = 80;
 
 /// Reads a message. Never panics, and looks at the body once for its digest and once for its contents.
-pub fn read(message: &Message, rules: &Rules) -> Intake {
+pub fn read(message: &Message<'_>, rules: &Rules) -> Intake {
     let digest: [u8; 32] = Sha256::digest(&message.body).into();
     caught(|| read_all(message, digest, rules))
         .unwrap_or_else(|text| unreadable(message, &digest, text))
 }
 
-/// Reads with `read` what may know more of the message than `message` does.
+/// Reads with `read` what may know more of the message than `bare` does.
 ///
 /// # Errors
 /// It panicked: what is known without it.
-pub(crate) fn guarded<T>(
-    message: &Message,
-    read: impl FnOnce(&Message) -> T,
+pub(crate) fn guarded<'a, T>(
+    bare: impl FnOnce() -> Message<'a>,
+    read: impl FnOnce() -> T,
 ) -> Result<T, Box<Intake>> {
-    caught(|| read(message)).map_err(|text| {
+    caught(read).map_err(|text| {
+        let message = bare();
         let digest: [u8; 32] = Sha256::digest(&message.body).into();
-        Box::new(unreadable(message, &digest, text))
+        Box::new(unreadable(&message, &digest, text))
     })
 }
 
@@ -94,7 +96,7 @@ fn caught<T>(read: impl FnOnce() -> T) -> Result<T, String> {
 
 /// What is known without the body: the headers are read once more, each for itself, as far as they can be. The batch
 /// and the number of the replay are what a reviewer, a planner and the result go by.
-fn unreadable(message: &Message, digest: &[u8; 32], text: String) -> Intake {
+fn unreadable(message: &Message<'_>, digest: &[u8; 32], text: String) -> Intake {
     let id = id_of(message, digest);
     tracing::error!(request.id = &*id, panic = %text, "reading a message panicked: this is a bug in sluice");
     let mut headers = Headers { texts: &message.headers, violations: Vec::new() };
@@ -131,18 +133,18 @@ fn unreadable(message: &Message, digest: &[u8; 32], text: String) -> Intake {
     Intake { request, violations: vec![violation], warnings: Vec::new(), bug: Some(text) }
 }
 
-fn id_of(message: &Message, digest: &[u8; 32]) -> Box<str> {
+fn id_of(message: &Message<'_>, digest: &[u8; 32]) -> Box<str> {
     match message.message_id.as_deref() {
         Some(id) if !id.is_empty() => id.into(),
         _ => derived_id(digest),
     }
 }
 
-fn length(message: &Message) -> u32 {
+fn length(message: &Message<'_>) -> u32 {
     u32::try_from(message.body.len()).unwrap_or(u32::MAX)
 }
 
-fn read_all(message: &Message, digest: [u8; 32], rules: &Rules) -> Intake {
+fn read_all(message: &Message<'_>, digest: [u8; 32], rules: &Rules) -> Intake {
     let mut headers = Headers { texts: &message.headers, violations: Vec::new() };
     let batch = headers.batch();
     let enqueued_at = headers.parsed(header::ENQUEUED_AT, RFC_3339);
@@ -196,7 +198,7 @@ pub fn is_batch_id(text: &str) -> bool {
 const RFC_3339: &str = "a time as RFC 3339, such as 2026-01-31T12:00:00.000Z";
 
 struct Headers<'a> {
-    texts: &'a BTreeMap<String, String>,
+    texts: &'a BTreeMap<Cow<'a, str>, Cow<'a, str>>,
     violations: Vec<Violation>,
 }
 
@@ -213,7 +215,7 @@ impl Headers<'_> {
     fn batch(&mut self) -> Option<Arc<str>> {
         let text = self.texts.get(header::BATCH)?;
         if is_batch_id(text) {
-            return Some(text.as_str().into());
+            return Some((&**text).into());
         }
         self.violate(header::BATCH, "1 to 64 of the characters A-Z a-z 0-9 _ -");
         None
@@ -222,11 +224,11 @@ impl Headers<'_> {
     /// A broken trace context is ignored, as W3C asks of whoever reads one: it must not cost a request its life.
     fn trace(&self) -> Option<Trace> {
         let parent = self.texts.get(header::TRACEPARENT)?;
-        Trace::parse(parent, self.texts.get(header::TRACESTATE).map(String::as_str))
+        Trace::parse(parent, self.texts.get(header::TRACESTATE).map(|text| &**text))
     }
 
     fn violate(&mut self, name: &str, allowed: &str) {
-        let text = self.texts.get(name).map_or("", String::as_str);
+        let text = self.texts.get(name).map_or("", |text| &**text);
         let found = text.chars().take(QUOTED).collect::<String>();
         let more = if text.chars().nth(QUOTED).is_some() { "…" } else { "" };
         self.violations.push(Violation {
@@ -287,12 +289,9 @@ impl Body {
 mod tests {
     use super::*;
 
-    fn message(headers: &[(&str, &str)]) -> Message {
+    fn message<'a>(headers: &[(&'a str, &'a str)]) -> Message<'a> {
         Message {
-            headers: headers
-                .iter()
-                .map(|(name, text)| ((*name).to_owned(), (*text).to_owned()))
-                .collect(),
+            headers: headers.iter().map(|(name, text)| ((*name).into(), (*text).into())).collect(),
             body: Bytes::from_static(b"{}"),
             ..Message::default()
         }
@@ -384,7 +383,7 @@ mod tests {
         assert_eq!(first.request.id, again.request.id);
         let other = Message {
             body: Bytes::from_static(b"{ }"),
-            message_id: Some(String::new()),
+            message_id: Some("".into()),
             ..Message::default()
         };
         assert_ne!(first.request.id, read(&other, &Rules::default()).request.id);
@@ -437,8 +436,8 @@ mod tests {
             timestamp: Timestamp::from_second(1_700_000_000).ok(),
             ..message(&headers)
         };
-        let panicked = |_: &Message| -> Intake { panic!("at byte {}", 3) };
-        let intake = guarded(&message, panicked).unwrap_err();
+        let panicked = || -> Intake { panic!("at byte {}", 3) };
+        let intake = guarded(|| message.clone(), panicked).unwrap_err();
         assert_eq!(intake.bug.as_deref(), Some("at byte 3"));
         assert!(intake.violations[0].found.contains("at byte 3"), "a reviewer is told too");
         let read = read(&message, &Rules::default());

@@ -3,6 +3,8 @@
 
 mod letter;
 
+use std::borrow::Cow;
+
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -25,62 +27,66 @@ pub const ENQUEUED_TYPE: &str = "sluice.batch.enqueued";
 pub const MOST_VIOLATIONS: usize = 100;
 
 /// A CloudEvent of version 1.0 with JSON data.
+// `S`, here and below, is the type of its texts: an event that is only written borrows them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct CloudEvent<T> {
+#[schemars(rename = "CloudEvent_for_{T}")]
+pub struct CloudEvent<T, S = String> {
     /// Always `1.0`.
-    pub specversion: String,
+    pub specversion: S,
     /// Results: the run's UUID, the same for every repeat. Also the message id.
-    pub id: String,
+    pub id: S,
     /// `/sluicegate/{prefix}`
-    pub source: String,
+    pub source: S,
     #[serde(rename = "type")]
-    pub kind: String,
+    pub kind: S,
     /// Results: the source server's id; batches: the batch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub subject: Option<String>,
+    pub subject: Option<S>,
     #[schemars(with = "String")]
     pub time: Timestamp,
-    pub datacontenttype: String,
+    pub datacontenttype: S,
     /// The trace context of the request, as CloudEvents' extension for distributed tracing has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub traceparent: Option<String>,
+    pub traceparent: Option<S>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tracestate: Option<String>,
+    pub tracestate: Option<S>,
     pub data: T,
 }
 
 /// How one request ended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Outcomes {
+#[serde(bound(serialize = "S: Serialize + AsRef<str>"))]
+#[schemars(rename = "Outcomes", bound = "S: JsonSchema + Default + AsRef<str>")]
+pub struct Outcomes<S = String> {
     /// The request's message id.
-    pub request_id: String,
+    pub request_id: S,
     #[schemars(with = "String")]
     pub run: Uuid,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub batch: Option<String>,
+    pub batch: Option<S>,
     /// The row of the plan.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub row: Option<u64>,
     /// The task's name; empty if the body could not be read so far. So are the other texts.
-    pub name: String,
-    pub source_server_id: String,
-    pub project_id: String,
-    pub region_id: String,
+    pub name: S,
+    pub source_server_id: S,
+    pub project_id: S,
+    pub region_id: S,
     pub priority: u16,
     pub outcome: Outcome,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub task_id: Option<String>,
+    pub task_id: Option<S>,
     /// The state of a task that a look found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub task_state: Option<String>,
+    pub task_state: Option<S>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Fault>,
     /// Of an invalid request: the rules that it breaks, [`MOST_VIOLATIONS`] at most.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub violations: Vec<Violation>,
     /// What happened, in a sentence; empty where the outcome says it all.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub reason: String,
+    #[serde(default, skip_serializing_if = "is_empty")]
+    pub reason: S,
     /// How many `POST`s were sent.
     pub attempts: u32,
     /// How many look-ups were made.
@@ -97,7 +103,11 @@ pub struct Outcomes {
     #[schemars(with = "String")]
     pub settled_at: Timestamp,
     /// The worker that settled it.
-    pub worker: String,
+    pub worker: S,
+}
+
+fn is_empty(text: &impl AsRef<str>) -> bool {
+    text.as_ref().is_empty()
 }
 
 /// `sluice.batch.opened`: published before the first request of a plan.
@@ -159,19 +169,12 @@ impl Event {
     }
 }
 
-impl<T: Serialize> CloudEvent<T> {
-    fn new(
-        id: String,
-        prefix: &str,
-        kind: String,
-        subject: Option<String>,
-        time: Timestamp,
-        data: T,
-    ) -> Self {
+impl<'a, T: Serialize, S: Serialize + From<&'a str>> CloudEvent<T, S> {
+    fn new(id: S, source: S, kind: S, subject: Option<S>, time: Timestamp, data: T) -> Self {
         Self {
             specversion: "1.0".into(),
             id,
-            source: format!("/sluicegate/{prefix}"),
+            source,
             kind,
             subject,
             time,
@@ -195,55 +198,68 @@ impl<T: Serialize> CloudEvent<T> {
 }
 
 /// The result of a request. `prefix` is `queues.prefix`, `worker` the name of this worker.
-pub fn result(
-    request: &Request,
-    ending: &Ending,
+pub fn result<'a>(
+    request: &'a Request,
+    ending: &'a Ending,
     prefix: &str,
-    worker: &str,
-) -> CloudEvent<Outcomes> {
-    let kind = kind(ending.outcome);
-    let subject = Some(request.source_server_id.to_string()).filter(|id| !id.is_empty());
-    let data = outcomes(request, ending, worker);
-    let mut event =
-        CloudEvent::new(request.run.0.to_string(), prefix, kind, subject, ending.settled_at, data);
+    worker: &'a str,
+) -> CloudEvent<Outcomes<Cow<'a, str>>, Cow<'a, str>> {
+    let source_server = Some(Cow::Borrowed(&*request.source_server_id));
+    let mut event = CloudEvent::new(
+        request.run.0.to_string().into(),
+        source(prefix).into(),
+        kind(ending.outcome).into(),
+        source_server.filter(|id| !id.is_empty()),
+        ending.settled_at,
+        outcomes(request, ending, worker),
+    );
     if let Some(trace) = &request.trace {
-        event.traceparent = Some(trace.parent());
-        event.tracestate = trace.state().map(ToOwned::to_owned);
+        event.traceparent = Some(trace.parent().into());
+        event.tracestate = trace.state().map(Into::into);
     }
     event
 }
 
 /// What a result says of a request.
-pub fn outcomes(request: &Request, ending: &Ending, worker: &str) -> Outcomes {
+pub fn outcomes<'a, S: From<&'a str>>(
+    request: &'a Request,
+    ending: &'a Ending,
+    worker: &'a str,
+) -> Outcomes<S> {
     Outcomes {
-        request_id: request.id.to_string(),
+        request_id: (&*request.id).into(),
         run: request.run.0,
-        batch: request.batch.as_deref().map(str::to_owned),
+        batch: request.batch.as_deref().map(Into::into),
         row: request.row,
-        name: request.name.to_string(),
-        source_server_id: request.source_server_id.to_string(),
-        project_id: request.project_id.to_string(),
-        region_id: request.region_id.to_string(),
+        name: (&*request.name).into(),
+        source_server_id: (&*request.source_server_id).into(),
+        project_id: (&*request.project_id).into(),
+        region_id: (&*request.region_id).into(),
         priority: request.priority,
         outcome: ending.outcome,
-        task_id: ending.task_id.clone(),
-        task_state: ending.task_state.clone(),
+        task_id: ending.task_id.as_deref().map(Into::into),
+        task_state: ending.task_state.as_deref().map(Into::into),
         error: ending.fault.clone(),
         violations: ending.violations.iter().take(MOST_VIOLATIONS).cloned().collect(),
-        reason: ending.reason.clone(),
+        reason: ending.reason.as_str().into(),
         attempts: ending.attempts,
         looked_up: ending.looks,
         replay: request.replay,
         enqueued_at: request.enqueued_at,
         first_attempt_at: ending.first_attempt_at,
         settled_at: ending.settled_at,
-        worker: worker.to_owned(),
+        worker: worker.into(),
     }
+}
+
+/// The CloudEvents source of everything on the queues of this prefix.
+fn source(prefix: &str) -> String {
+    ["/sluicegate/", prefix].concat()
 }
 
 /// The CloudEvents type of a result.
 pub fn kind(outcome: Outcome) -> String {
-    format!("{RESULT_TYPE}{}", outcome.as_str())
+    [RESULT_TYPE, outcome.as_str()].concat()
 }
 
 /// The announcement of a batch before its first request.
@@ -251,7 +267,7 @@ pub fn opened(opened: Opened, prefix: &str, at: Timestamp) -> CloudEvent<Opened>
     let subject = Some(opened.batch.clone());
     CloudEvent::new(
         format!("{}.opened", opened.batch),
-        prefix,
+        source(prefix),
         OPENED_TYPE.into(),
         subject,
         at,
@@ -264,7 +280,7 @@ pub fn enqueued(enqueued: Enqueued, prefix: &str, at: Timestamp) -> CloudEvent<E
     let subject = Some(enqueued.batch.clone());
     CloudEvent::new(
         format!("{}.enqueued", enqueued.batch),
-        prefix,
+        source(prefix),
         ENQUEUED_TYPE.into(),
         subject,
         at,
@@ -274,7 +290,7 @@ pub fn enqueued(enqueued: Enqueued, prefix: &str, at: Timestamp) -> CloudEvent<E
 
 /// The key with which a result is published to the topic exchange: `<outcome>.<batch or ->`.
 pub fn routing_key(outcome: Outcome, batch: Option<&str>) -> String {
-    format!("{}.{}", outcome.as_str(), batch.unwrap_or("-"))
+    [outcome.as_str(), ".", batch.unwrap_or("-")].concat()
 }
 
 /// The key of a batch's announcements.
@@ -353,17 +369,16 @@ mod tests {
     #[test]
     fn a_result_is_a_cloud_event_of_its_outcome_and_reads_back() {
         for outcome in Outcome::ALL {
-            let written = result(&request(), &ending(outcome), "sluice", "w1");
+            let (request, ending) = (request(), ending(outcome));
+            let written = result(&request, &ending, "sluice", "w1");
             assert_eq!(written.kind, format!("sluice.request.{}", outcome.as_str()));
-            assert_eq!(
-                (written.specversion.as_str(), written.source.as_str()),
-                ("1.0", "/sluicegate/sluice")
-            );
-            assert_eq!(written.id, request().run.0.to_string());
+            assert_eq!((&*written.specversion, &*written.source), ("1.0", "/sluicegate/sluice"));
+            assert_eq!(written.id, request.run.0.to_string());
             assert_eq!(written.subject.as_deref(), Some("0d6c3a5e"));
             assert_eq!(written.traceparent.as_deref(), Some(PARENT));
-            let read = Event::read(&written.to_json()).unwrap();
-            assert_eq!(read, Event::Result(Box::new(written)));
+            let Event::Result(read) = Event::read(&written.to_json()).unwrap() else { panic!() };
+            assert_eq!(read.data, outcomes(&request, &ending, "w1"));
+            assert_eq!(read.to_json(), written.to_json());
         }
     }
 
@@ -396,7 +411,8 @@ mod tests {
         full.fault = Some(Fault { status: Some(400), error_msg: "no".into(), ..Fault::default() });
         full.first_attempt_at = Some(full.settled_at);
         for ending in Outcome::ALL.map(ending).into_iter().chain([full]) {
-            let json = serde_json::to_value(result(&request(), &ending, "sluice", "w1")).unwrap();
+            let request = request();
+            let json = serde_json::to_value(result(&request, &ending, "sluice", "w1")).unwrap();
             assert!(schema.is_valid(&json), "{json}");
         }
         assert!(!schema.is_valid(&serde_json::json!({"specversion": "1.0"})));

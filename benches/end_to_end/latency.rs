@@ -65,7 +65,7 @@ async fn one_by_one(node: &Node, who: Who, count: usize, seed: u64) -> Vec<f64> 
     let lane = Lane::new(node, QueueType::Quorum).await;
     let sandbox = rig::sandbox(json!({})).await;
     let process = match who {
-        Who::Limit => Process::limit(&lane, &sandbox.base_url, 16, 2_000),
+        Who::Limit => Process::limit(&lane, &sandbox.base_url, 16, 2_000, "arrival"),
         Who::Worker(linger) => {
             let setup = Setup { linger, ..Setup::default() };
             Process::worker(&lane, &sandbox.base_url, &setup)

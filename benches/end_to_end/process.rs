@@ -84,13 +84,19 @@ impl Process {
         Self { child, _dir: Some(dir) }
     }
 
-    /// The limit loop on the same queues.
-    pub(crate) fn limit(lane: &Lane, endpoint: &str, in_flight: u16, prefetch: u16) -> Self {
+    /// The limit loop on the same queues; `order` as its usage says.
+    pub(crate) fn limit(
+        lane: &Lane,
+        endpoint: &str,
+        in_flight: u16,
+        prefetch: u16,
+        order: &str,
+    ) -> Self {
         let program = std::env::var_os("SLUICE_BENCH_LIMIT")
             .expect("SLUICE_BENCH_LIMIT is the path of the limit's program; scripts/bench sets it");
         let child = Command::new(program)
             .args([&lane.url, &lane.queues.requests(), &lane.queues.results(), endpoint, TOKEN])
-            .args([in_flight.to_string(), prefetch.to_string()])
+            .args([&in_flight.to_string(), &prefetch.to_string(), order])
             .stdin(Stdio::null())
             .spawn()
             .unwrap();
@@ -101,24 +107,9 @@ impl Process {
         self.child.id()
     }
 
-    fn proc(&self, file: &str) -> String {
-        let path = format!("/proc/{}/{file}", self.id());
-        std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
-    }
-
-    /// User and system time so far.
-    pub(crate) fn processor_time(&self) -> Duration {
-        let stat = self.proc("stat");
-        // The name in parentheses may hold anything.
-        let (_, fields) = stat.rsplit_once(") ").unwrap();
-        let ticks: f64 =
-            fields.split(' ').skip(11).take(2).map(|f| f.parse::<f64>().unwrap()).sum();
-        Duration::from_secs_f64(ticks / TICKS)
-    }
-
     /// Memory in MB: resident now, and the most so far.
     pub(crate) fn memory(&self) -> (f64, f64) {
-        let status = self.proc("status");
+        let status = proc(self.id(), "status");
         let kilobytes = |name: &str| -> f64 {
             let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
             line.trim().trim_end_matches(" kB").parse().unwrap()
@@ -131,6 +122,20 @@ impl Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// User and system time of a process so far.
+pub(crate) fn processor_time(id: u32) -> Duration {
+    let stat = proc(id, "stat");
+    // The name in parentheses may hold anything.
+    let (_, fields) = stat.rsplit_once(") ").unwrap();
+    let ticks: f64 = fields.split(' ').skip(11).take(2).map(|f| f.parse::<f64>().unwrap()).sum();
+    Duration::from_secs_f64(ticks / TICKS)
+}
+
+fn proc(id: u32, file: &str) -> String {
+    let path = format!("/proc/{id}/{file}");
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
 impl Drop for Process {

@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use futures_util::stream::{self, StreamExt as _};
 use jiff::Timestamp;
 use lapin::options::{QueueDeclareOptions, QueueDeleteOptions};
 use lapin::types::FieldTable;
@@ -27,6 +26,8 @@ const PATIENCE: Duration = Duration::from_secs(600);
 pub(crate) struct Node {
     pub(crate) url: String,
     pub(crate) version: String,
+    /// The id of its process.
+    pub(crate) process: u32,
 }
 
 impl Node {
@@ -35,7 +36,11 @@ impl Node {
         let dir = PathBuf::from(std::env::var_os("SLUICE_BENCH_RABBITMQ")?);
         let env = std::fs::read_to_string(dir.join("env")).unwrap();
         let values: BTreeMap<_, _> = env.lines().filter_map(|line| line.split_once('=')).collect();
-        Some(Self { url: values["AMQP_URL"].into(), version: values["RABBITMQ_VERSION"].into() })
+        Some(Self {
+            url: values["AMQP_URL"].into(),
+            version: values["RABBITMQ_VERSION"].into(),
+            process: values["RABBITMQ_PID"].parse().unwrap(),
+        })
     }
 }
 
@@ -74,18 +79,14 @@ impl Lane {
 
     /// Enqueues `count` requests of about `bytes` bytes, with the priority of each number.
     pub(crate) async fn fill(&self, count: usize, bytes: usize, priority: impl Fn(usize) -> u16) {
-        const AT_ONCE: usize = 1_000;
-        let planner = &self.planner().await;
-        let parts = (0..count).step_by(AT_ONCE).map(|first| {
+        const AT_ONCE: usize = 2_000;
+        let planner = self.planner().await;
+        // One after another: the queue has them in their order.
+        for first in (0..count).step_by(AT_ONCE) {
             let numbers = first..count.min(first + AT_ONCE);
-            numbers.map(|number| request(number, priority(number), bytes)).collect()
-        });
-        let parts: Vec<Vec<Enqueue>> = parts.collect();
-        stream::iter(parts)
-            .map(|part| async move { planner.enqueue(part).await.unwrap() })
-            .buffer_unordered(8)
-            .collect::<Vec<()>>()
-            .await;
+            let part = numbers.map(|number| request(number, priority(number), bytes)).collect();
+            planner.enqueue(part).await.unwrap();
+        }
     }
 
     /// Messages that are ready in the queue of requests.

@@ -1,12 +1,14 @@
-//! How many requests a second without a rate limit, and how much processor time does each take? The worker against the
-//! limit, in turns, with the same concurrency and prefetch.
+//! How many requests a second without a rate limit, and how much processor time does each take, of the worker and of the
+//! broker? The worker against the limit, in turns, with the same concurrency, prefetch and order.
+
+use std::time::Duration;
 
 use serde_json::json;
 use sluicegate::broker::settings::QueueType;
 use sluicegate::sandbox::{CallRecord, Sandbox};
 
 use crate::Extent;
-use crate::process::{Process, Setup};
+use crate::process::{Process, Setup, processor_time};
 use crate::report::{Table, met, quantile};
 use crate::rig::{self, Lane, Node};
 
@@ -15,12 +17,38 @@ const PREFETCH: u16 = 2_000;
 const BYTES: usize = 1_000;
 const ROUNDS: usize = 4;
 
+/// What is measured of both.
+#[derive(Clone, Copy)]
+struct Case {
+    in_flight: u16,
+    kind: QueueType,
+    order: Order,
+}
+
+/// In which order the requests are enqueued, and started.
+#[derive(Clone, Copy, PartialEq)]
+enum Order {
+    /// All equally urgent: what was enqueued first goes first, and is acknowledged first.
+    Arrival,
+    /// Of all priorities, shuffled: what goes first can stand anywhere among what is held.
+    Priority,
+}
+
+const CASES: [Case; 5] = [
+    Case { in_flight: 16, kind: QueueType::Quorum, order: Order::Arrival },
+    Case { in_flight: 16, kind: QueueType::Classic, order: Order::Arrival },
+    Case { in_flight: 64, kind: QueueType::Quorum, order: Order::Arrival },
+    Case { in_flight: 16, kind: QueueType::Quorum, order: Order::Priority },
+    Case { in_flight: 16, kind: QueueType::Classic, order: Order::Priority },
+];
+
 /// One run of one of the two.
 #[derive(Clone, Copy, Debug)]
 struct Run {
     per_second: f64,
-    /// Microseconds of processor time a request.
+    /// Microseconds of processor time a request, and the broker's.
     processor: f64,
+    broker: f64,
 }
 
 pub(crate) async fn measure(node: &Node, extent: Extent) -> Table {
@@ -29,63 +57,91 @@ pub(crate) async fn measure(node: &Node, extent: Extent) -> Table {
         &[
             "in flight",
             "queue",
+            "order of",
             "worker",
             "limit",
             "ratio (goal 0.95)",
             "processor time, worker",
             "limit",
             "ratio (goal 1.15)",
+            "broker's, under the worker",
+            "under the limit",
         ],
         format!(
             "{count} bodies of {BYTES} bytes a run, prefetch {PREFETCH}, no rate limit, {ROUNDS} runs of each in turns; the \
              median of the runs. Rates between the first and the last tenth of the creates as the sandbox saw them; user \
-             and system time of the process, its start included, by the requests of the run."
+             and system time of the process, its start included, by the requests of the run. Order of arrival: all \
+             requests have one priority. Order of priority: all priorities, shuffled; the limit then starts what has the \
+             highest of the broker's eleven levels, the worker what has the highest priority."
         ),
     );
-    for (in_flight, kind) in
-        [(16, QueueType::Quorum), (64, QueueType::Quorum), (16, QueueType::Classic)]
-    {
+    for case in CASES {
         let (mut workers, mut limits) = (Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
-            limits.push(run(node, kind, count, in_flight, false).await);
-            workers.push(run(node, kind, count, in_flight, true).await);
+            limits.push(run(node, case, count, false).await);
+            workers.push(run(node, case, count, true).await);
         }
         let (worker, limit) = (median(&workers), median(&limits));
         let (speed, cost) =
             (worker.per_second / limit.per_second, worker.processor / limit.processor);
         table.row([
-            in_flight.to_string(),
-            kind.as_str().into(),
+            case.in_flight.to_string(),
+            case.kind.as_str().into(),
+            case.order.word().into(),
             format!("{:.0}/s", worker.per_second),
             format!("{:.0}/s", limit.per_second),
             format!("{speed:.3}: {}", met(speed >= 0.95)),
             format!("{:.0} µs", worker.processor),
             format!("{:.0} µs", limit.processor),
             format!("{cost:.3}: {}", met(cost <= 1.15)),
+            format!("{:.0} µs", worker.broker),
+            format!("{:.0} µs", limit.broker),
         ]);
     }
     table
 }
 
-async fn run(node: &Node, kind: QueueType, count: usize, in_flight: u16, worker: bool) -> Run {
+impl Order {
+    /// As the limit is told.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Arrival => "arrival",
+            Self::Priority => "priority",
+        }
+    }
+
+    fn priority(self, number: usize) -> u16 {
+        match self {
+            Self::Arrival => 1,
+            #[allow(clippy::cast_possible_truncation)] // wraps on purpose: all priorities occur
+            Self::Priority => (number * 7919) as u16,
+        }
+    }
+}
+
+async fn run(node: &Node, case: Case, count: usize, worker: bool) -> Run {
+    let Case { in_flight, kind, order } = case;
     let lane = Lane::new(node, kind).await;
     let sandbox = rig::sandbox(json!({})).await;
-    #[allow(clippy::cast_possible_truncation)] // wraps on purpose: all priorities occur
-    lane.fill(count, BYTES, |number| (number * 7919) as u16).await;
+    lane.fill(count, BYTES, |number| order.priority(number)).await;
+    let broker = processor_time(node.process);
     let mut process = if worker {
         let setup = Setup { max_in_flight: in_flight, window: PREFETCH, ..Setup::default() };
         Process::worker(&lane, &sandbox.base_url, &setup)
     } else {
-        Process::limit(&lane, &sandbox.base_url, in_flight, PREFETCH)
+        Process::limit(&lane, &sandbox.base_url, in_flight, PREFETCH, order.word())
     };
     rig::created(&sandbox, count).await;
     // The last results and acknowledgements.
-    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
-    let used = process.processor_time();
-    process.kill();
+    tokio::time::sleep(Duration::from_millis(300)).await;
     #[allow(clippy::cast_precision_loss)]
-    let processor = used.as_secs_f64() * 1e6 / count as f64;
-    let run = Run { per_second: rate(&sandbox), processor };
+    let each = |time: Duration| time.as_secs_f64() * 1e6 / count as f64;
+    let run = Run {
+        per_second: rate(&sandbox),
+        processor: each(processor_time(process.id())),
+        broker: each(processor_time(node.process).saturating_sub(broker)),
+    };
+    process.kill();
     lane.drop().await;
     run
 }
@@ -106,5 +162,9 @@ fn median(runs: &[Run]) -> Run {
         let mut values: Vec<f64> = runs.iter().map(value).collect();
         quantile(&mut values, 0.5)
     };
-    Run { per_second: of(|run| run.per_second), processor: of(|run| run.processor) }
+    Run {
+        per_second: of(|run| run.per_second),
+        processor: of(|run| run.processor),
+        broker: of(|run| run.broker),
+    }
 }

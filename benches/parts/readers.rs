@@ -39,7 +39,7 @@ fn body(bytes: usize) -> Bytes {
     serde_json::to_vec(&body).unwrap().into()
 }
 
-fn message(bytes: usize) -> Message {
+fn message(bytes: usize) -> Message<'static> {
     let headers = [
         (header::BATCH, "wave-1"),
         (header::ENQUEUED_AT, "2026-11-23T12:00:00.123Z"),

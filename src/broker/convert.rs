@@ -1,5 +1,6 @@
 //! How does an AMQP message become one of ours, and back? Properties and headers, nothing else.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
@@ -31,11 +32,15 @@ pub(crate) fn short(text: &str) -> ShortString {
 }
 
 /// A header's value as text; none for what has no plain text (tables, lists, bytes that are not UTF-8).
-pub(crate) fn text_of(value: &AMQPValue) -> Option<String> {
-    Some(match value {
-        AMQPValue::LongString(text) => std::str::from_utf8(text.as_bytes()).ok()?.to_owned(),
-        AMQPValue::ByteArray(bytes) => std::str::from_utf8(bytes.as_slice()).ok()?.to_owned(),
-        AMQPValue::ShortString(text) => text.to_string(),
+pub(crate) fn text_of(value: &AMQPValue) -> Option<Cow<'_, str>> {
+    let text = match value {
+        AMQPValue::LongString(text) => {
+            return std::str::from_utf8(text.as_bytes()).ok().map(Cow::from);
+        }
+        AMQPValue::ByteArray(bytes) => {
+            return std::str::from_utf8(bytes.as_slice()).ok().map(Cow::from);
+        }
+        AMQPValue::ShortString(text) => return Some(text.as_str().into()),
         AMQPValue::Boolean(value) => value.to_string(),
         AMQPValue::ShortShortInt(value) => value.to_string(),
         AMQPValue::ShortShortUInt(value) => value.to_string(),
@@ -53,7 +58,8 @@ pub(crate) fn text_of(value: &AMQPValue) -> Option<String> {
         | AMQPValue::Void => {
             return None;
         }
-    })
+    };
+    Some(text.into())
 }
 
 /// Out of range (some clients send milliseconds) is as good as none: only ever a hint.
@@ -82,23 +88,28 @@ pub(crate) fn returns(properties: &BasicProperties) -> u32 {
     count.and_then(|count| count.parse().ok()).unwrap_or(0)
 }
 
+pub(crate) fn message_id(properties: &BasicProperties) -> Option<Cow<'_, str>> {
+    properties.message_id().as_ref().map(|id| id.as_str().into())
+}
+
 /// The message without its protocol.
-pub(crate) fn message(properties: &BasicProperties, body: Bytes) -> Message {
+pub(crate) fn message(properties: &BasicProperties, body: Bytes) -> Message<'_> {
     let ours = |name: &str| {
         name.starts_with(header::PREFIX) || matches!(name, header::TRACEPARENT | header::TRACESTATE)
     };
     let headers = properties.headers().iter().flatten();
     Message {
-        message_id: properties.message_id().as_ref().map(ToString::to_string),
+        message_id: message_id(properties),
         timestamp: properties.timestamp().and_then(timestamp),
         priority: *properties.priority(),
         headers: headers
             .filter(|(name, _)| ours(name.as_str()))
             // What has no text is kept as a text that no header allows, so that it is named as a violation.
             .map(|(name, value)| {
+                let text = text_of(value);
                 (
-                    name.to_string(),
-                    text_of(value).unwrap_or_else(|| format!("a {}", value.get_type())),
+                    name.as_str().into(),
+                    text.unwrap_or_else(|| format!("a {}", value.get_type()).into()),
                 )
             })
             .collect(),
@@ -335,18 +346,16 @@ mod tests {
 
     #[test]
     fn headers_of_every_plain_type_are_texts() {
-        let message = message(
-            &with_headers(&[
-                ("x-sluice-row", AMQPValue::LongInt(7)),
-                ("x-sluice-again", AMQPValue::Boolean(true)),
-                ("x-sluice-priority", long("9")),
-                ("x-sluice-not-before", AMQPValue::Timestamp(0)),
-                ("x-sluice-replay", AMQPValue::FieldTable(FieldTable::default())),
-                ("other", long("never read")),
-                ("traceparent", long("00")),
-            ]),
-            Bytes::new(),
-        );
+        let properties = with_headers(&[
+            ("x-sluice-row", AMQPValue::LongInt(7)),
+            ("x-sluice-again", AMQPValue::Boolean(true)),
+            ("x-sluice-priority", long("9")),
+            ("x-sluice-not-before", AMQPValue::Timestamp(0)),
+            ("x-sluice-replay", AMQPValue::FieldTable(FieldTable::default())),
+            ("other", long("never read")),
+            ("traceparent", long("00")),
+        ]);
+        let message = message(&properties, Bytes::new());
         let shown: Vec<_> =
             message.headers.iter().map(|(name, text)| format!("{name}={text}")).collect();
         assert_eq!(

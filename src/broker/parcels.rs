@@ -1,5 +1,6 @@
 //! How does a message of the broker become a parcel, and a parcel a message again?
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
@@ -102,7 +103,8 @@ pub(crate) fn death(properties: &BasicProperties) -> Option<Death> {
     let deaths = properties.headers().as_ref()?.inner().get("x-death")?;
     let AMQPValue::FieldArray(deaths) = deaths else { return None };
     let AMQPValue::FieldTable(latest) = deaths.as_slice().first()? else { return None };
-    let text = |table: &FieldTable, name: &str| text_of(table.inner().get(name)?);
+    let text =
+        |table: &FieldTable, name: &str| text_of(table.inner().get(name)?).map(Cow::into_owned);
     let at = match latest.inner().get("time") {
         Some(AMQPValue::Timestamp(seconds)) => {
             i64::try_from(*seconds).ok().and_then(|seconds| Timestamp::from_second(seconds).ok())

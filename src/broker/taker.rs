@@ -63,15 +63,17 @@ impl Taker {
     fn take(&self, delivery: Delivery) -> Result<Taken, NotTaken> {
         let body = super::spill::trimmed(delivery.data);
         let properties = Box::new(delivery.properties);
-        let message_id = properties.message_id().as_ref().map(ToString::to_string);
-        let bare = Message { message_id, body: body.clone(), ..Message::default() };
-        let (redelivered, intake) = intake::guarded(&bare, |bare| {
-            let message = convert::message(&properties, bare.body.clone());
+        let bare = || Message {
+            message_id: convert::message_id(&properties),
+            body: body.clone(),
+            ..Message::default()
+        };
+        let (redelivered, intake) = intake::guarded(bare, || {
+            let message = convert::message(&properties, body.clone());
             let was_out = delivery.redelivered || convert::was_out(&properties);
             (was_out, intake::read(&message, &self.rules))
         })
         .unwrap_or_else(|unreadable| (delivery.redelivered, *unreadable));
-        drop(bare);
         let body = self.spill.keep(body).map_err(NotTaken::NoPlace)?;
         let tag = delivery.delivery_tag;
         let received = self.clock.now().at;

@@ -51,7 +51,7 @@ pub(super) struct Reader {
     pub(super) report: Report,
     pub(super) view: View,
     pub(super) has_priority: bool,
-    /// `migration_ip`: what it is, and how it is shown if that does not fit.
+    /// `migration_ip`, and what it is.
     migration_ip: Option<(Address, String)>,
     pub(super) use_ipv6: bool,
     /// Fields of `target_server` that only a template may replace.
@@ -88,10 +88,10 @@ impl Reader {
             (Address::Ipv4, "an IPv4 address, as use_ipv6 is false")
         };
         self.report.path.clear();
-        if let Some((address, found)) = self.migration_ip.take()
+        if let Some((address, text)) = self.migration_ip.take()
             && address != fits
         {
-            self.report.refuse_field("migration_ip", || (found, allowed.to_owned()));
+            self.report.refuse_field("migration_ip", || (shown(&text), allowed.to_owned()));
         }
         let template = self.view.vm_template_id.is_some();
         self.report.path.push(Step::Known("target_server"));
@@ -149,7 +149,7 @@ impl Reader {
                     () if text.parse::<Ipv6Addr>().is_ok() => Address::Ipv6,
                     () => Address::Neither,
                 };
-                self.migration_ip = Some((address, shown(text)));
+                self.migration_ip = Some((address, text.to_owned()));
             }
             Slot::AutoStart | Slot::UseIpv6 | Slot::Priority => {}
         }

@@ -165,7 +165,7 @@ fn named(id: Uuid, run: Run) -> Uuid {
 
 fn read_request(parcel: &Parcel, rules: &Rules) -> intake::Intake {
     let message = intake::Message {
-        message_id: parcel.header(REQUEST_ID).or_else(|| parcel.message_id.clone()),
+        message_id: parcel.header(REQUEST_ID).or_else(|| parcel.message_id.clone()).map(Into::into),
         timestamp: parcel
             .timestamp
             .and_then(|seconds| Timestamp::from_second(i64::try_from(seconds).ok()?).ok()),
@@ -175,7 +175,7 @@ fn read_request(parcel: &Parcel, rules: &Rules) -> intake::Intake {
             .headers
             .keys()
             .filter(|name| !header::ALL.contains(&name.as_str()))
-            .filter_map(|name| Some((name.clone(), parcel.header(name)?)))
+            .filter_map(|name| Some((name.into(), parcel.header(name)?.into())))
             .collect(),
         body: parcel.body.clone(),
     };

@@ -159,7 +159,7 @@ impl Rows {
     }
 
     /// The row as the message that `sluice enqueue` would have made of it.
-    fn message(&self, row: &Row, view: &View) -> (Message, Intake) {
+    fn message(&self, row: &Row, view: &View) -> (Message<'static>, Intake) {
         let Head { batch, enqueued_at, .. } = &self.options.head;
         let headers = [
             (header::BATCH, batch.clone()),
@@ -169,8 +169,8 @@ impl Rows {
         let headers = headers.into_iter().chain(enqueue::headers(&row.settings));
         let id = message_id(batch, &view.source_server_id, &row.body).to_string();
         let message = Message {
-            message_id: Some(id),
-            headers: headers.map(|(name, text)| (name.to_owned(), text)).collect(),
+            message_id: Some(id.into()),
+            headers: headers.map(|(name, text)| (name.into(), text.into())).collect(),
             body: row.body.clone(),
             ..Message::default()
         };
@@ -180,7 +180,7 @@ impl Rows {
 
     fn delivery(
         &self,
-        message: Message,
+        message: Message<'_>,
         intake: Intake,
         place: OwnedSemaphorePermit,
     ) -> Option<Event<Held>> {
@@ -255,8 +255,8 @@ impl Source for Rows {
         ending: Ending,
     ) -> impl Future<Output = (Job<Held>, Ending, Settled)> + Send + 'static {
         let Options { prefix, worker, .. } = &*self.options;
-        let result = results::result(&job.request, &ending, prefix, worker);
-        let written = self.journal.ended(result.to_json());
+        let result = results::result(&job.request, &ending, prefix, worker).to_json();
+        let written = self.journal.ended(result);
         async move {
             // Where it fails the source says so: the next process finds it begun, and looks.
             let how = match written.await {

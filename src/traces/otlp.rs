@@ -258,7 +258,7 @@ mod tests {
     }
 
     fn job(traceparent: Option<&str>) -> Job<()> {
-        let headers = traceparent.map(|text| (header::TRACEPARENT.to_owned(), text.to_owned()));
+        let headers = traceparent.map(|text| (header::TRACEPARENT.into(), text.into()));
         let message = Message { headers: headers.into_iter().collect(), ..Message::default() };
         let request = read(&message, &crate::contract::Rules::default()).request;
         Job::new(request, (), 1, false, Moment::START)
