@@ -133,26 +133,27 @@ pub(crate) fn source(number: usize) -> String {
     format!("{:08x}-9c1d-4e52-b3a7-1f0d6c3a5e42", number + 1)
 }
 
-/// The example of the API's page, made longer by disks.
+/// The example of the API's page, made longer by disks; beyond those that it allows, by a field that it does not know, which
+/// is sent on as it is.
 fn body(source: &str, priority: u16, bytes: usize) -> Bytes {
+    const DISKS: usize = 50;
     let mut body: serde_json::Value =
         serde_json::from_str(include_str!("../../tests/data/create-task-example.json")).unwrap();
     body["source_server"]["id"] = source.into();
     body["name"] = format!("migrate-{}", &source[..8]).into();
     body["priority"] = priority.into();
-    let disks = body["target_server"]["disks"].as_array().unwrap().clone();
-    let mut text = serde_json::to_vec(&body).unwrap();
-    while text.len() < bytes {
-        let missing = (bytes - text.len()).div_ceil(serde_json::to_vec(&disks).unwrap().len());
-        let known = body["target_server"]["disks"].as_array_mut().unwrap();
-        for _ in 0..missing.max(1) {
+    let length = |body: &serde_json::Value| serde_json::to_vec(body).unwrap().len();
+    while length(&body) < bytes {
+        let disks = body["target_server"]["disks"].as_array_mut().unwrap();
+        if disks.len() < DISKS {
             let mut disk = disks[0].clone();
-            disk["name"] = format!("/dev/sd{}", known.len()).into();
-            known.push(disk);
+            disk["name"] = format!("/dev/sd{}", disks.len()).into();
+            disks.push(disk);
+        } else {
+            body["note"] = "x".repeat(bytes - length(&body)).into();
         }
-        text = serde_json::to_vec(&body).unwrap();
     }
-    text.into()
+    serde_json::to_vec(&body).unwrap().into()
 }
 
 /// A sandbox in which nothing ends and nothing is forgotten; `patch` as in `docs/sandbox.md`.

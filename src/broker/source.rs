@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::FutureExt as _;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tracing::Instrument as _;
 
 use super::audit;
@@ -58,10 +58,16 @@ impl fmt::Debug for Options {
     }
 }
 
+/// How much of dead letters may be on its way to the broker at once, in KiB. Thousands of requests can end at once, invalid
+/// or expired, and the body of each has to be in memory until it is confirmed.
+const LETTERS: u32 = 16 * 1024;
+
 /// The broker as a source of requests and a sink of results.
 #[derive(Debug)]
 pub struct Broker {
     options: Arc<Options>,
+    /// A permit for each KiB of [`LETTERS`].
+    letters: Arc<Semaphore>,
     events: mpsc::UnboundedReceiver<Event<Held>>,
     orders: mpsc::UnboundedSender<Order>,
     status: watch::Receiver<Status>,
@@ -99,7 +105,8 @@ impl Broker {
             window: options.window,
         };
         tokio::spawn(supervisor.run().in_current_span());
-        Self { options, events, orders, status, publisher, spill }
+        let letters = Arc::new(Semaphore::new(LETTERS as usize));
+        Self { options, letters, events, orders, status, publisher, spill }
     }
 
     /// How it stands with the broker, now and whenever it changes.
@@ -130,8 +137,15 @@ impl Source for Broker {
         job: Job<Held>,
         ending: Ending,
     ) -> impl Future<Output = (Job<Held>, Ending, Settled)> + Send + 'static {
-        let options = Arc::clone(&self.options);
+        let (options, letters) = (Arc::clone(&self.options), Arc::clone(&self.letters));
         async move {
+            let _room = if ending.outcome.is_dead_letter() {
+                let size = (job.request.bytes / 1024 + 1).min(LETTERS);
+                // It is never closed.
+                letters.acquire_many(size).await.ok()
+            } else {
+                None
+            };
             let settled = match settle(&options, &job, &ending).await {
                 Ok(()) => Settled::Done,
                 Err(lost) => {

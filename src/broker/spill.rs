@@ -40,8 +40,8 @@ struct Shared {
 struct State {
     in_memory: u64,
     bodies_in_memory: u64,
-    /// Bodies, wherever they are.
-    bodies: u64,
+    /// What is held beside the bodies, wherever those are.
+    beside: u64,
     /// What is reserved in the file counts, written or not.
     spilled: u64,
     failures: u64,
@@ -56,6 +56,8 @@ struct State {
 pub struct Body {
     place: Place,
     home: Spill,
+    /// What is held in memory beside it.
+    beside: u64,
 }
 
 #[derive(Debug)]
@@ -73,21 +75,29 @@ impl Spill {
     /// Takes a body.
     ///
     /// # Errors
+    /// As [`Spill::keep_with`].
+    pub fn keep(&self, body: Bytes) -> io::Result<Body> {
+        self.keep_with(body, 0)
+    }
+
+    /// Takes a body with which so many bytes are held in memory, more than every request takes.
+    ///
+    /// # Errors
     /// Memory is full, and the file cannot be written: the disk is full, or read-only. One body is taken even then,
     /// however big it is, so that there is always something to go on with.
-    pub fn keep(&self, body: Bytes) -> io::Result<Body> {
-        let len = body.len() as u64;
+    pub(super) fn keep_with(&self, body: Bytes, more: u64) -> io::Result<Body> {
+        let (len, beside) = (body.len() as u64, BESIDE + more);
         let mut state = self.state();
-        if self.has_room(&state, len) && len <= LARGE || len == 0 {
-            return Ok(self.in_memory(state, body));
+        if self.has_room(&state, len + beside) && len <= LARGE || len == 0 {
+            return Ok(self.in_memory(state, body, beside));
         }
         // Written outside of the lock: whoever drops a body must not wait for a disk.
-        let written = match state.reserve(len) {
+        let written = match state.reserve(len, beside) {
             Ok((file, offset)) => {
                 drop(state);
                 let place = Place::File { file: Arc::clone(&file), offset, len };
                 // From here on the piece is given back when this is dropped.
-                let kept = Body { place, home: self.clone() };
+                let kept = Body { place, home: self.clone(), beside };
                 file.write_all_at(&body, offset).map(|()| kept)
             }
             Err(error) => {
@@ -98,25 +108,30 @@ impl Spill {
         written.or_else(|error| {
             let mut state = self.state();
             state.failures += 1;
-            if state.in_memory > 0 && !self.has_room(&state, len) {
+            if state.in_memory > 0 && !self.has_room(&state, len + beside) {
                 return Err(error);
             }
-            Ok(self.in_memory(state, body))
+            Ok(self.in_memory(state, body, beside))
         })
     }
 
-    fn has_room(&self, state: &State, len: u64) -> bool {
-        state.in_memory + len + (state.bodies + 1) * BESIDE <= self.0.limit
+    /// Whether so many bytes can be held beside another body.
+    pub(super) fn has_room_beside(&self, bytes: u64) -> bool {
+        self.has_room(&self.state(), BESIDE + bytes)
     }
 
-    fn in_memory(&self, mut state: MutexGuard<'_, State>, body: Bytes) -> Body {
+    fn has_room(&self, state: &State, bytes: u64) -> bool {
+        state.in_memory + state.beside + bytes <= self.0.limit
+    }
+
+    fn in_memory(&self, mut state: MutexGuard<'_, State>, body: Bytes, beside: u64) -> Body {
         // Whoever has read it had a clone, and the count of clones is an allocation. By now nobody else has it: the
         // vector comes out without a copy, and goes in without a count.
         let body = if body.is_unique() { Bytes::from(Vec::from(body)) } else { body };
-        state.bodies += 1;
+        state.beside += beside;
         state.in_memory += body.len() as u64;
         state.bodies_in_memory += 1;
-        Body { place: Place::Memory(body), home: self.clone() }
+        Body { place: Place::Memory(body), home: self.clone(), beside }
     }
 
     /// How many bodies are in memory, and how many times the file could not be written so far.
@@ -158,7 +173,7 @@ impl Body {
 impl Drop for Body {
     fn drop(&mut self) {
         let mut state = self.home.state();
-        state.bodies -= 1;
+        state.beside -= self.beside;
         match &self.place {
             Place::Memory(bytes) => {
                 state.in_memory -= bytes.len() as u64;
@@ -174,7 +189,7 @@ impl Drop for Body {
 
 impl State {
     /// A piece of the file, for its owner to write.
-    fn reserve(&mut self, len: u64) -> io::Result<(Arc<File>, u64)> {
+    fn reserve(&mut self, len: u64, beside: u64) -> io::Result<(Arc<File>, u64)> {
         let file = match &self.file {
             Some(file) => Arc::clone(file),
             None => Arc::clone(self.file.insert(Arc::new(tempfile::tempfile()?))),
@@ -192,7 +207,7 @@ impl State {
             None => self.end += len,
         }
         self.spilled += len;
-        self.bodies += 1;
+        self.beside += beside;
         Ok((file, offset))
     }
 
@@ -295,6 +310,18 @@ mod tests {
         drop(large);
         let _small = spill.keep(body(1, 1_000)).unwrap();
         assert_eq!(spill.held(), (1_000, 1_000));
+    }
+
+    #[test]
+    fn what_else_is_held_counts_until_the_body_is_dropped() {
+        let spill = Spill::new(room(10, 100, 0));
+        let with_more = spill.keep_with(body(1, 100), 8 * (100 + BESIDE)).unwrap();
+        assert!(spill.has_room_beside(100) && !spill.has_room_beside(101));
+        let _last = spill.keep(body(1, 100)).unwrap();
+        let in_file = spill.keep_with(body(1, 100), 500).unwrap();
+        assert_eq!(spill.held(), (200, 100));
+        drop((with_more, in_file));
+        assert!(spill.has_room_beside(8 * (100 + BESIDE) + 100));
     }
 
     #[test]

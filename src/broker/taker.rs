@@ -14,9 +14,12 @@ use super::convert;
 use super::spill::{Body, Spill};
 use crate::bug;
 use crate::clock::Clock;
-use crate::contract::Rules;
+use crate::contract::{Rules, Violation};
 use crate::core::Moment;
 use crate::intake::{self, Intake, Message};
+
+/// Of a request with many violations as many are told where memory has no room for all of them.
+const FEW: usize = 3;
 
 /// A delivery whose body has its place, and what was read of it.
 #[derive(Debug)]
@@ -68,17 +71,44 @@ impl Taker {
             body: body.clone(),
             ..Message::default()
         };
-        let (redelivered, intake) = intake::guarded(bare, || {
+        let (redelivered, mut intake) = intake::guarded(bare, || {
             let message = convert::message(&properties, body.clone());
             let was_out = delivery.redelivered || convert::was_out(&properties);
             (was_out, intake::read(&message, &self.rules))
         })
         .unwrap_or_else(|unreadable| (delivery.redelivered, *unreadable));
-        let body = self.spill.keep(body).map_err(NotTaken::NoPlace)?;
+        let beside = self.fit(&mut intake.violations);
+        let body = self.spill.keep_with(body, beside).map_err(NotTaken::NoPlace)?;
         let tag = delivery.delivery_tag;
         let received = self.clock.now().at;
         Ok(Taken { tag, redelivered, properties, body, intake, received })
     }
+
+    /// Thousands of invalid requests can come at once, each with a hundred violations, and nothing but memory holds those.
+    /// Where it has no room, the first few stay: whoever mends the request has it checked anew. How many bytes stay.
+    fn fit(&self, violations: &mut Vec<Violation>) -> u64 {
+        if violations.len() > FEW && !self.spill.has_room_beside(bytes_of(violations)) {
+            let more = violations.len() - FEW;
+            violations.truncate(FEW);
+            violations.push(Violation {
+                pointer: String::new(),
+                found: format!("{more} more violations"),
+                allowed: "no room to tell them while so much is held (window.max_bytes): mend the first, then check again"
+                    .to_owned(),
+            });
+            violations.shrink_to_fit();
+        }
+        bytes_of(violations)
+    }
+}
+
+fn bytes_of(violations: &[Violation]) -> u64 {
+    let texts = |violation: &Violation| {
+        let Violation { pointer, found, allowed } = violation;
+        [pointer, found, allowed].map(String::capacity).into_iter().sum::<usize>()
+    };
+    let bytes: usize = violations.iter().map(texts).sum();
+    (bytes + size_of_val(violations)) as u64
 }
 
 struct Delegate {

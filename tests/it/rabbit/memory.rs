@@ -187,3 +187,46 @@ async fn a_disk_that_takes_no_bodies_makes_the_window_smaller_and_loses_nothing(
     rig.nothing_left_and_nothing_twice().await;
     assert_eq!(worker.stop().await, Some(0));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_of_invalid_requests_stays_within_its_memory_and_each_becomes_a_dead_letter() {
+    let node = Node::shared();
+    let rig = Rig::new(Lane::new(&node, QueueType::Quorum)).await;
+    topology::apply(&rig.lane.settings, &rig.lane.queues).await.unwrap();
+    let count = 500;
+    // A hundred rules broken in each, and 40 kB.
+    let wrong = |n| {
+        let mut body: serde_json::Value =
+            serde_json::from_slice(&body(&format!("s{n}"), 1)).unwrap();
+        let disk = serde_json::json!({ "name": 1, "size": "big", "device_use": 2 });
+        body["target_server"]["disks"] = vec![disk; 50].into();
+        body["note"] = "x".repeat(40_000).into();
+        Bytes::from(body.to_string())
+    };
+    publish(&rig.lane.client().await, &rig.lane.queues.requests(), (0..count).map(wrong)).await;
+    let dir = TempDir::new().unwrap();
+    let mut spec = Spec::new(&node.url, &rig.lane.queues, &rig.sandbox.base_url, "100/s");
+    // A few at a time have room for all that is to be said of them.
+    let max_bytes = MIB / 4;
+    spec.more = format!("[window]\nmax_bytes = \"{max_bytes}\"\n");
+    let worker = Process::start(&spec, dir.path(), "worker");
+    let results = rig.results(count).await;
+    let peak = worker.memory("VmHWM");
+    let told = results.iter().map(|result| &result.data.violations);
+    let (all, few): (Vec<_>, Vec<_>) = told.partition(|violations| violations.len() > 50);
+    println!(
+        "{count} invalid requests: {} MB at most; {} told in short",
+        peak / 1_000_000,
+        few.len()
+    );
+    assert!(!all.is_empty() && !few.is_empty(), "{} and {}", all.len(), few.len());
+    for violations in few {
+        let (last, first) = violations.split_last().unwrap();
+        assert!(first.len() == 3 && last.found.ends_with(" more violations"), "{violations:?}");
+    }
+    assert!(peak < max_bytes + AROUND, "{peak} bytes");
+    let client = rig.lane.client().await;
+    client.wait_for_depth(&rig.lane.queues.dead_letters(), u32::try_from(count).unwrap()).await;
+    client.wait_for_depth(&rig.lane.queues.requests(), 0).await;
+    assert_eq!(worker.stop().await, Some(0));
+}
