@@ -169,6 +169,7 @@ impl<D> Window<D> {
     }
 
     /// Puts a job in. A job whose turn has come but whose source server is busy waits as a copy.
+    /// A source receives in the order of arrival: the job that arrived first is the one that is held longest.
     pub fn put(&mut self, now: Now, mut job: Job<D>, place: Place) -> Key {
         if job.arrival == 0 {
             self.arrivals += 1;
