@@ -202,7 +202,7 @@ pub struct Core<D> {
     carried: Memory<Run, (Progress, bool)>,
     /// The API's clock minus ours.
     skew: SignedDuration,
-    /// Since when looks have been refused, and when a `POST` was last answered as by a healthy account.
+    /// Since when looks have been refused, and when a `POST` that was begun after that was answered as by a healthy account.
     looks_refused: Option<Moment>,
     posts_allowed: Option<Moment>,
 }

@@ -405,6 +405,35 @@ fn an_identity_that_may_create_but_not_list_settles_doubt_as_unknown() {
 }
 
 #[test]
+fn a_post_that_was_under_way_when_looks_were_refused_does_not_show_who_may_list() {
+    let mut bench = Bench::new();
+    bench.deliver(request("s2", "b"), false);
+    let Step::Post(under_way) = bench.next() else { panic!() };
+    let begun = bench.now;
+    bench.deliver(request("s1", "a"), true);
+    // The account is frozen now; the POST got through before.
+    let frozen = Verdict::Account { fault: fault("SMS.6525"), one_resource: false };
+    bench.look_fails(frozen.clone());
+    bench.wait(Duration::from_millis(100));
+    bench.core.posted(bench.now, begun, under_way, created("t2"), 1);
+    bench.settle();
+    let mut looks = 0;
+    while looks < 3 {
+        match bench.next() {
+            Step::Look(job) => {
+                bench.core.looked(bench.now, bench.now, job, Err(frozen.clone()), 1);
+                looks += 1;
+            }
+            Step::Wait(Some(_)) => bench.wait(Duration::from_secs(60)),
+            other => panic!("nothing may be settled: {other:?}"),
+        }
+    }
+    bench.wait(Duration::from_secs(600));
+    bench.look(vec![task("s1", "a", "RUNNING", 0)]);
+    assert_eq!(bench.settle().outcome, Outcome::Created);
+}
+
+#[test]
 fn looks_refused_before_any_post_was_allowed_keep_the_work() {
     let mut bench = Bench::new();
     bench.deliver(request("s1", "a"), true);

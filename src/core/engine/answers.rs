@@ -42,17 +42,14 @@ impl<D> Core<D> {
         if !may_run {
             self.running.gave_up(&job.request.source_server_id);
         }
+        self.note_allowed(now, started, &verdict);
         match verdict {
             Verdict::Created { task_id } => self.created(now, job, task_id),
             Verdict::Rejected(fault) => {
-                self.posts_allowed = Some(now.at);
                 let reason = fault.to_string();
                 self.finish(now, job, Outcome::Rejected, reason);
             }
             Verdict::Ambiguous { fault, conflict } => {
-                if conflict {
-                    self.posts_allowed = Some(now.at);
-                }
                 self.learn(now.at, &job.request.source_server_id, false);
                 self.count_failure(&mut job);
                 let conflict = conflict.then(|| Box::new(fault));
@@ -88,13 +85,13 @@ impl<D> Core<D> {
         job.progress.looks += 1;
         match result {
             Ok(listing) => {
-                self.looks_refused = None;
+                self.looks_allowed();
                 self.heed_date(now, &listing);
                 self.found(now, started.at, job, &listing.tasks)
             }
             Err(verdict) => {
                 note(&mut job.progress, started.wall, "look", &verdict);
-                self.look_failed(now, job, &verdict);
+                self.look_failed(now, started, job, &verdict);
                 "failed"
             }
         }
@@ -128,7 +125,7 @@ impl<D> Core<D> {
         let Some(mut sweep) = self.sweep.take() else { return };
         match result {
             Ok(listing) => {
-                self.looks_refused = None;
+                self.looks_allowed();
                 self.heed_date(now, &listing);
                 for task in listing.tasks.iter().filter(|task| !judge::is_ended(&task.state)) {
                     self.learn_task(&task.source_server_id);
@@ -145,7 +142,7 @@ impl<D> Core<D> {
                 if let Verdict::Account { .. } = verdict {
                     self.looks_refused.get_or_insert(now.at);
                 }
-                if matches!(verdict, Verdict::Rejected(_)) || self.may_not_look() {
+                if matches!(verdict, Verdict::Rejected(_)) || self.may_not_look(started) {
                     return self.sweep_given_up(now, &sweep);
                 }
                 sweep.until = match verdict {

@@ -125,13 +125,20 @@ impl<D> Core<D> {
         self.back(now, job, now.at);
     }
 
-    pub(super) fn look_failed(&mut self, now: Now, mut job: Job<D>, verdict: &Verdict) {
+    /// A look that was begun at `started` has failed.
+    pub(super) fn look_failed(
+        &mut self,
+        now: Now,
+        started: Now,
+        mut job: Job<D>,
+        verdict: &Verdict,
+    ) {
         job.progress.fault = verdict.fault().cloned().map(Box::new);
         match verdict {
             Verdict::Throttled { .. } | Verdict::Unauthorized(_) => self.back(now, job, now.at),
             Verdict::Account { .. } => {
                 self.looks_refused.get_or_insert(now.at);
-                if self.may_not_look() {
+                if self.may_not_look(started) {
                     return self.cannot_tell(now, job);
                 }
                 self.look_later(now, job);
@@ -142,9 +149,30 @@ impl<D> Core<D> {
         }
     }
 
-    /// The identity may create but not list: a `POST` was answered well after a look had been refused.
-    pub(super) fn may_not_look(&self) -> bool {
-        matches!((self.looks_refused, self.posts_allowed), (Some(refused), Some(allowed)) if allowed > refused)
+    /// A `POST` that was begun at `started` has ended. One that was under way when a look was refused shows nothing: the
+    /// account may have been frozen in between.
+    pub(super) fn note_allowed(&mut self, now: Now, started: Now, verdict: &Verdict) {
+        let is_well = matches!(
+            verdict,
+            Verdict::Created { .. }
+                | Verdict::Rejected(_)
+                | Verdict::Ambiguous { conflict: true, .. }
+        );
+        if is_well && self.looks_refused.is_some_and(|refused| refused <= started.at) {
+            self.posts_allowed.get_or_insert(now.at);
+        }
+    }
+
+    /// A look was answered: whatever was refused before is over.
+    pub(super) fn looks_allowed(&mut self) {
+        self.looks_refused = None;
+        self.posts_allowed = None;
+    }
+
+    /// The identity may create but not list: a look was refused, a `POST` begun after that was answered well, and a look
+    /// begun after that, at `started`, is refused again.
+    pub(super) fn may_not_look(&self, started: Now) -> bool {
+        self.posts_allowed.is_some_and(|allowed| allowed <= started.at)
     }
 
     pub(super) fn cannot_tell(&mut self, now: Now, job: Job<D>) {

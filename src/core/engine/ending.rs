@@ -8,7 +8,6 @@ use crate::core::verdict::Task;
 
 impl<D> Core<D> {
     pub(super) fn created(&mut self, now: Now, job: Job<D>, task_id: String) {
-        self.posts_allowed = Some(now.at);
         self.learn(now.at, &job.request.source_server_id, true);
         if let Some(sweep) = &mut self.sweep {
             sweep.created(&task_id);
