@@ -43,7 +43,9 @@ impl Held {
         self.done(within(ANSWER, "giving back", nack).await)
     }
 
-    fn alive(&self) -> Result<(), SessionLost> {
+    /// # Errors
+    /// Its session was lost.
+    pub(super) fn alive(&self) -> Result<(), SessionLost> {
         if self.on.link.is_lost() {
             Err(SessionLost("the session was lost before".into()))
         } else {

@@ -21,7 +21,7 @@ use super::status::Status;
 use super::steer;
 use super::supervisor::Supervisor;
 use crate::clock::Clock;
-use crate::contract::Rules;
+use crate::contract::{Rules, Violation};
 use crate::control::Change;
 use crate::core::{Ending, Job};
 use crate::review::audit::Act;
@@ -140,9 +140,8 @@ impl Source for Broker {
         let (options, letters) = (Arc::clone(&self.options), Arc::clone(&self.letters));
         async move {
             let _room = if ending.outcome.is_dead_letter() {
-                let size = (job.request.bytes / 1024 + 1).min(LETTERS);
                 // It is never closed.
-                letters.acquire_many(size).await.ok()
+                letters.acquire_many(kibibytes(&job, &ending)).await.ok()
             } else {
                 None
             };
@@ -214,6 +213,13 @@ impl Source for Broker {
     }
 }
 
+/// How much of [`LETTERS`] the dead letter of a request takes: its body, and its violations twice, for the result has them too.
+fn kibibytes(job: &Job<Held>, ending: &Ending) -> u32 {
+    let violations: usize = ending.violations.iter().map(Violation::bytes).sum();
+    let violations = u32::try_from(2 * violations).unwrap_or(u32::MAX);
+    (job.request.bytes.saturating_add(violations) / 1024 + 1).min(LETTERS)
+}
+
 /// What is made of a request is one message or more; the delivery is acknowledged here alone, after their confirms.
 async fn publish_then_ack(
     options: &Options,
@@ -251,6 +257,8 @@ async fn republish(
 /// Publishes what became of a request.
 async fn settle(options: &Options, job: &Job<Held>, ending: &Ending) -> Result<(), SessionLost> {
     let held = &job.delivery;
+    // It may have waited for its turn; its body need not be read any more.
+    held.alive()?;
     let mut messages =
         vec![convert::result(&job.request, ending, &options.queues, &options.worker)];
     if ending.outcome.is_dead_letter() {

@@ -88,11 +88,10 @@ impl Taker {
     /// Where it has no room, the first few stay: whoever mends the request has it checked anew. How many bytes stay.
     fn fit(&self, violations: &mut Vec<Violation>) -> u64 {
         if violations.len() > FEW && !self.spill.has_room_beside(bytes_of(violations)) {
-            let more = violations.len() - FEW;
             violations.truncate(FEW);
             violations.push(Violation {
                 pointer: String::new(),
-                found: format!("{more} more violations"),
+                found: "further violations".to_owned(),
                 allowed: "no room to tell them while so much is held (window.max_bytes): mend the first, then check again"
                     .to_owned(),
             });
@@ -103,12 +102,7 @@ impl Taker {
 }
 
 fn bytes_of(violations: &[Violation]) -> u64 {
-    let texts = |violation: &Violation| {
-        let Violation { pointer, found, allowed } = violation;
-        [pointer, found, allowed].map(String::capacity).into_iter().sum::<usize>()
-    };
-    let bytes: usize = violations.iter().map(texts).sum();
-    (bytes + size_of_val(violations)) as u64
+    violations.iter().map(|violation| violation.bytes() as u64).sum()
 }
 
 struct Delegate {

@@ -47,6 +47,14 @@ pub struct Violation {
     pub allowed: String,
 }
 
+impl Violation {
+    /// The bytes that it takes in memory.
+    pub(crate) fn bytes(&self) -> usize {
+        let texts = [&self.pointer, &self.found, &self.allowed];
+        size_of::<Self>() + texts.map(String::capacity).iter().sum::<usize>()
+    }
+}
+
 /// What the worker and planners need to know of a valid body. Optional texts are absent where they are empty.
 #[derive(Clone, Debug, PartialEq)]
 pub struct View {

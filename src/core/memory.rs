@@ -8,7 +8,8 @@ use foldhash::quality::RandomState;
 /// A map bounded in count. Forgetting is always safe where it is used: it costs a look, never a double.
 #[derive(Debug)]
 pub struct Memory<K, V> {
-    /// The keys are chosen by senders, among others: the hash is seeded anew in each process, and mixes well.
+    /// The hash is seeded anew in each process. It is no defence against somebody who chooses source servers while he
+    /// watches how long we take; whoever may publish requests is trusted that far.
     entries: HashMap<K, (u64, V), RandomState>,
     order: VecDeque<(u64, K)>,
     capacity: usize,

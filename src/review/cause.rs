@@ -61,10 +61,12 @@ impl Cause {
     }
 }
 
-/// The places that are wrong, indexes left out, each once.
+/// The places that are wrong, indexes left out, each once. The line that says that there are more has none, and must not
+/// make another cause of the same mistake.
 fn places(violations: &[Violation]) -> String {
-    let places: BTreeSet<String> =
-        violations.iter().map(|violation| place(&violation.pointer)).collect();
+    let whole = violations.iter().all(|violation| violation.pointer.is_empty());
+    let named = violations.iter().filter(|violation| whole || !violation.pointer.is_empty());
+    let places: BTreeSet<String> = named.map(|violation| place(&violation.pointer)).collect();
     let shown: Vec<&str> = places.iter().take(MOST_PLACES).map(String::as_str).collect();
     let more = if places.len() > MOST_PLACES { ", …" } else { "" };
     format!("{}{more}", shown.join(", "))
@@ -196,6 +198,7 @@ mod tests {
         assert_eq!(one, of(&["/name", "/target_server/disks/3/name"]));
         assert_ne!(one.id, of(&["/name"]).id);
         assert_eq!(of(&[""]).message, "the whole body");
+        assert_eq!(of(&["/name", ""]), of(&["/name"]), "that there are more is no place");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use jiff::SignedDuration;
+use sluicegate::contract::Violation;
 use sluicegate::core::gate::{self, Pause, Reason};
 use sluicegate::core::{
     Fault, Job, Listing, Outcome, Request, Run, Settings, Step, Task, Verdict, retry,
@@ -431,6 +432,26 @@ fn a_post_that_was_under_way_when_looks_were_refused_does_not_show_who_may_list(
     bench.wait(Duration::from_secs(600));
     bench.look(vec![task("s1", "a", "RUNNING", 0)]);
     assert_eq!(bench.settle().outcome, Outcome::Created);
+}
+
+#[test]
+fn an_invalid_request_whose_settlement_is_void_leaves_nothing_behind() {
+    let mut bench = Bench::new();
+    bench.deliver(request("s1", "a"), false);
+    bench.post(created("t1"));
+    bench.settle();
+    let remembered = bench.core.remembered();
+    let at = bench.now.at;
+    let wrong = || Job::new(request("s2", "b"), 9, 1, false, at);
+    let told =
+        vec![Violation { pointer: "/name".into(), found: "1".into(), allowed: "a text".into() }];
+    bench.core.invalid(bench.now, wrong(), told.clone());
+    let (job, ending) = bench.expect_settled();
+    bench.core.settled(bench.now, job, Box::new(ending), false);
+    assert_eq!(bench.core.remembered(), remembered);
+    // It is told again from its next delivery.
+    bench.core.invalid(bench.now, wrong(), told);
+    assert_eq!(bench.settle().outcome, Outcome::Invalid);
 }
 
 #[test]

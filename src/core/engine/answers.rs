@@ -170,6 +170,7 @@ impl<D> Core<D> {
         self.gate.settled();
         match result {
             Ok(listing) => {
+                self.looks_allowed();
                 self.heed_date(now, &listing);
                 self.running.answered(now, &listing, self.skew);
             }

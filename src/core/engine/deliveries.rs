@@ -22,6 +22,7 @@ impl<D> Core<D> {
     pub fn session_lost(&mut self) {
         // An alarm is the broker's word on this session; nobody takes it back after a crash.
         self.gate.set_blocked(false);
+        self.looks_allowed();
         self.session = None;
         self.away.clear();
         // A page that is out still comes back; nobody waits for the list any more.
@@ -131,7 +132,7 @@ impl<D> Core<D> {
             self.pending.remove(&job.request.run);
             self.published.insert(job.request.run, ());
         } else {
-            self.pending.insert(job.request.run, ending);
+            self.keep_ending(&job, ending);
         }
         self.land(now, &job);
     }

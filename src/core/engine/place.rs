@@ -144,6 +144,14 @@ impl<D> Core<D> {
             self.gate.settled();
             self.window.vacate(&job.request.source_server_id);
         }
-        self.pending.insert(job.request.run, ending);
+        self.keep_ending(job, ending);
+    }
+
+    /// Keeps how a run has ended for its next delivery. One that is invalid ends the same by itself when it comes again, and
+    /// thousands of them have long lists of violations.
+    pub(super) fn keep_ending(&mut self, job: &Job<D>, ending: Box<Ending>) {
+        if ending.outcome != Outcome::Invalid {
+            self.pending.insert(job.request.run, ending);
+        }
     }
 }
