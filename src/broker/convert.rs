@@ -88,6 +88,7 @@ pub(crate) fn returns(properties: &BasicProperties) -> u32 {
     count.and_then(|count| count.parse().ok()).unwrap_or(0)
 }
 
+/// The message's own id, which may be missing.
 pub(crate) fn message_id(properties: &BasicProperties) -> Option<Cow<'_, str>> {
     properties.message_id().as_ref().map(|id| id.as_str().into())
 }

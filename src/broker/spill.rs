@@ -126,7 +126,7 @@ impl Spill {
 
     fn in_memory(&self, mut state: MutexGuard<'_, State>, body: Bytes, beside: u64) -> Body {
         // Whoever has read it had a clone, and the count of clones is an allocation. By now nobody else has it: the
-        // vector comes out without a copy, and goes in without a count.
+        // vector comes out without a copy, and, where it is full, goes in without a count.
         let body = if body.is_unique() { Bytes::from(Vec::from(body)) } else { body };
         state.beside += beside;
         state.in_memory += body.len() as u64;

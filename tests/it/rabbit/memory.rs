@@ -189,7 +189,8 @@ async fn a_disk_that_takes_no_bodies_makes_the_window_smaller_and_loses_nothing(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_flood_of_invalid_requests_stays_within_its_memory_and_each_becomes_a_dead_letter() {
+async fn a_flood_of_invalid_requests_is_told_in_short_where_there_is_no_room_and_each_is_a_dead_letter()
+ {
     let node = Node::shared();
     let rig = Rig::new(Lane::new(&node, QueueType::Quorum)).await;
     topology::apply(&rig.lane.settings, &rig.lane.queues).await.unwrap();
