@@ -63,6 +63,14 @@ impl<D> Event<D> {
     }
 
     /// The job of a delivery.
+    pub fn job(&self) -> Option<&Job<D>> {
+        match self {
+            Self::Arrived(job) | Self::Invalid(job, _) | Self::Unreadable(job, _) => Some(job),
+            _ => None,
+        }
+    }
+
+    /// The job of a delivery.
     pub fn into_job(self) -> Option<Job<D>> {
         match self {
             Self::Arrived(job) | Self::Invalid(job, _) | Self::Unreadable(job, _) => Some(job),

@@ -16,7 +16,8 @@ pub(crate) fn measure() -> Table {
     );
     let dir = TempDir::new().unwrap();
     let began = Instant::now();
-    let built = Command::new(env!("CARGO"))
+    // By its name: what stands there under rustup chooses the toolchain by this directory, and keeps to it in others.
+    let built = Command::new("cargo")
         .args(["build", "--release", "--locked", "--quiet", "--bin", "sluice"])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .env("CARGO_TARGET_DIR", dir.path())

@@ -89,17 +89,17 @@ impl Lane {
         }
     }
 
-    /// Messages that are ready in the queue of requests.
-    pub(crate) async fn ready(&self) -> u32 {
+    /// Whether somebody consumes the requests, and none is left to be delivered.
+    pub(crate) async fn is_delivered(&self) -> bool {
         let connection =
             Connection::connect(&self.url, ConnectionProperties::default()).await.unwrap();
         let channel = connection.create_channel().await.unwrap();
         let options = QueueDeclareOptions { passive: true, ..Default::default() };
         let name = self.queues.requests();
         let queue = channel.queue_declare(name.as_str().into(), options, FieldTable::default());
-        let ready = queue.await.unwrap().message_count();
+        let queue = queue.await.unwrap();
         connection.close(200, "looked".into()).await.unwrap();
-        ready
+        queue.consumer_count() > 0 && queue.message_count() == 0
     }
 
     /// Takes the queues away again: what one measurement left behind must not slow down the next.

@@ -22,7 +22,7 @@ use super::link::{Consuming, Link, SessionLost};
 use super::publisher::Publisher;
 use super::settings::Queues;
 use super::steer::Control;
-use super::taker::{NotTaken, Taken, Taker};
+use super::taker::{NotTaken, Taker};
 use super::topology;
 use super::version::Version;
 use super::{ANSWER, within};
@@ -97,7 +97,6 @@ impl Connections {
         mut self,
         queues: &Queues,
         prefetch: u16,
-        taker: Taker,
         standby: impl Fn(),
         is_known: bool,
     ) -> Result<Session, SessionLost> {
@@ -125,7 +124,7 @@ impl Connections {
         if !is_known {
             candidate.alone(&self.consume).await?;
         }
-        let session = Session::start(self, candidate, queues, prefetch, taker).await?;
+        let session = Session::start(self, candidate, queues, prefetch).await?;
         if blocked {
             session.on.link.set_blocked(true);
         }
@@ -135,7 +134,6 @@ impl Connections {
 
 /// What a session has to say.
 pub(super) enum Said {
-    Delivery(Box<Taken>),
     /// A delivery that came after the consumer was cancelled.
     Late {
         tag: u64,
@@ -156,13 +154,13 @@ pub(super) struct Session {
     asking: Channel,
     publishing: Channel,
     consumer: Consumer,
-    taken: mpsc::UnboundedReceiver<Result<Option<Taken>, NotTaken>>,
+    /// Why no more is taken in; none before [`Session::take`].
+    not_taken: Option<mpsc::UnboundedReceiver<NotTaken>>,
     control: Control,
     /// What operators have set before this session.
     pub(super) steering: Option<Steering>,
     /// The consumer is cancelled: what has been taken in is all, and what comes still comes another way.
     cancelled: bool,
-    all_taken: bool,
     ended: bool,
     pub(super) on: Arc<Consuming>,
     /// How many requests were waiting when it began.
@@ -175,7 +173,6 @@ impl Session {
         candidate: Candidate,
         queues: &Queues,
         prefetch: u16,
-        taker: Taker,
     ) -> Result<Self, SessionLost> {
         let link = Link::new();
         let publishing =
@@ -200,7 +197,6 @@ impl Session {
             FieldTable::default(),
         );
         let consumer = within(ANSWER, &format!("consuming {}", queues.requests()), consume).await?;
-        let deliveries = taker.attach(&consumer);
         let publisher =
             Publisher::start(&connections.publish, publishing.clone(), Arc::clone(&link));
         let version = connections.version;
@@ -211,18 +207,22 @@ impl Session {
             asking,
             publishing,
             consumer,
-            taken: deliveries,
+            not_taken: None,
             control,
             steering,
             cancelled: false,
-            all_taken: false,
             ended: false,
             on,
             waiting,
         })
     }
 
-    /// The next thing that happens. Cancel safe.
+    /// Lets this taker have what is delivered, and was since the consumer began.
+    pub(super) fn take(&mut self, taker: Taker) {
+        self.not_taken = Some(taker.attach(&self.consumer));
+    }
+
+    /// The next thing that happens, but for deliveries, which go past here. Cancel safe.
     pub(super) async fn next(&mut self) -> Said {
         loop {
             let said = tokio::select! {
@@ -231,7 +231,7 @@ impl Session {
                 Some((side, event)) = self.connections.events.next() => self.heard(side, event),
                 order = self.control.next() => self.ordered(order),
                 lost = self.candidate.deposed(&self.on.link) => Some(self.lose(&lost.0)),
-                item = self.taken.recv(), if !self.all_taken => self.taken(item),
+                Some(why) = heard_of(&mut self.not_taken) => self.not_taken(why),
                 item = self.consumer.next(), if self.cancelled && !self.ended => self.late(item),
             };
             if let Some(said) = said {
@@ -266,31 +266,23 @@ impl Session {
     }
 
     /// The end of the stream, of whatever kind, is the end of the session, unless it was asked for.
-    fn taken(&mut self, item: Option<Result<Option<Taken>, NotTaken>>) -> Option<Said> {
-        match item {
-            Some(Ok(Some(taken))) => Some(Said::Delivery(Box::new(taken))),
-            Some(Err(NotTaken::Stream(error))) => {
-                Some(self.lose(&told("the stream of deliveries", &error)))
-            }
-            Some(Err(NotTaken::NoPlace(error))) => {
+    fn not_taken(&self, why: NotTaken) -> Option<Said> {
+        match why {
+            NotTaken::Ended if self.cancelled => None,
+            NotTaken::Ended => Some(
+                self.lose("the broker ended the stream of deliveries (was the queue deleted?)"),
+            ),
+            NotTaken::Stream(error) => Some(self.lose(&told("the stream of deliveries", &error))),
+            NotTaken::NoPlace(error) => {
                 let why = format!(
                     "window.max_bytes of bodies are in memory, and the temporary file for the rest cannot be written: {error}"
                 );
                 self.on.link.lose(&why);
                 Some(Said::Full(why.into()))
             }
-            Some(Err(NotTaken::Bug(text))) => {
-                Some(self.lose(&format!(
-                    "taking in a delivery panicked: {text}; this is a bug in sluice"
-                )))
-            }
-            None if self.cancelled => {
-                self.all_taken = true;
-                None
-            }
-            Some(Ok(None)) | None => Some(
-                self.lose("the broker ended the stream of deliveries (was the queue deleted?)"),
-            ),
+            NotTaken::Bug(text) => Some(self.lose(&format!(
+                "taking in a delivery panicked: {text}; this is a bug in sluice"
+            ))),
         }
     }
 
@@ -328,9 +320,6 @@ impl Session {
     /// closed. `held` are the tags of the deliveries that are not settled.
     pub(super) async fn leave(mut self, held: Vec<u64>) {
         let mut held = held;
-        while let Ok(Ok(Some(taken))) = self.taken.try_recv() {
-            held.push(taken.tag);
-        }
         while self.cancelled
             && !self.ended
             && let Some(Some(Ok(delivery))) = self.consumer.next().now_or_never()
@@ -386,6 +375,14 @@ impl Side {
             Self::Consume => "consume",
             Self::Publish => "publish",
         }
+    }
+}
+
+/// Why a delivery was not taken in; pending where none are taken in, and `None` once none are any more.
+async fn heard_of(not_taken: &mut Option<mpsc::UnboundedReceiver<NotTaken>>) -> Option<NotTaken> {
+    match not_taken {
+        Some(not_taken) => not_taken.recv().await,
+        None => None,
     }
 }
 

@@ -10,7 +10,6 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tracing::Instrument as _;
 
 use super::audit;
-use super::common::Common;
 use super::convert;
 use super::delivery::Held;
 use super::link::SessionLost;
@@ -73,6 +72,10 @@ pub struct Broker {
     status: watch::Receiver<Status>,
     publisher: watch::Receiver<Option<Publisher>>,
     spill: Spill,
+    /// The session whose deliveries count. Those of a lost one can come after its end.
+    session: Option<u64>,
+    /// What was delivered after the worker wanted no more; none before it said so.
+    unwanted: Option<Vec<Job<Held>>>,
 }
 
 /// What the worker wants of the supervisor.
@@ -99,14 +102,23 @@ impl Broker {
             status: publish,
             publisher: current,
             spill: spill.clone(),
-            common: Common::default(),
             sessions: 0,
             next_address: 0,
             window: options.window,
         };
         tokio::spawn(supervisor.run().in_current_span());
         let letters = Arc::new(Semaphore::new(LETTERS as usize));
-        Self { options, letters, events, orders, status, publisher, spill }
+        Self {
+            options,
+            letters,
+            events,
+            orders,
+            status,
+            publisher,
+            spill,
+            session: None,
+            unwanted: None,
+        }
     }
 
     /// How it stands with the broker, now and whenever it changes.
@@ -118,17 +130,42 @@ impl Broker {
     pub fn spill(&self) -> Spill {
         self.spill.clone()
     }
+
+    /// An event, unless it is a delivery that is void or comes too late. Those are left unsettled: the session's end gives
+    /// them back.
+    fn wanted(&mut self, event: Event<Held>) -> Option<Event<Held>> {
+        match &event {
+            Event::Opened { session } => self.session = Some(*session),
+            Event::Lost { .. } => self.session = None,
+            _ => {}
+        }
+        let Some(session) = event.job().map(|job| job.session) else { return Some(event) };
+        if self.session != Some(session) {
+            return None;
+        }
+        match &mut self.unwanted {
+            None => Some(event),
+            Some(unwanted) => {
+                unwanted.extend(event.into_job());
+                None
+            }
+        }
+    }
 }
 
 impl Source for Broker {
     type Delivery = Held;
 
     async fn next(&mut self) -> Event<Held> {
-        match self.events.recv().await {
-            Some(event) => event,
+        loop {
             // The supervisor only ends after `leave`, which takes the source away. A worker that heard nothing for ever
             // would look alive; this ends its lane, which is told and started anew.
-            None => panic!("the task that keeps the sessions has ended: this is a bug in sluice"),
+            let Some(event) = self.events.recv().await else {
+                panic!("the task that keeps the sessions has ended: this is a bug in sluice");
+            };
+            if let Some(event) = self.wanted(event) {
+                return event;
+            }
         }
     }
 
@@ -195,6 +232,7 @@ impl Source for Broker {
     }
 
     async fn stop(&mut self) {
+        self.unwanted.get_or_insert_default();
         let (done, answer) = oneshot::channel();
         if self.orders.send(Order::Stop(done)).is_ok() {
             let _ = answer.await;
@@ -204,8 +242,9 @@ impl Source for Broker {
     async fn leave(mut self, mut held: Vec<Job<Held>>) {
         self.stop().await;
         while let Ok(event) = self.events.try_recv() {
-            held.extend(event.into_job());
+            self.wanted(event);
         }
+        held.extend(self.unwanted.into_iter().flatten());
         let (done, answer) = oneshot::channel();
         if self.orders.send(Order::Leave(held, done)).is_ok() {
             let _ = answer.await;

@@ -1,8 +1,7 @@
 //! What happens when sessions come and go? One is opened after another, what it says goes to the worker, and what the
 //! worker wants goes to it.
 
-use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use lapin::Channel;
@@ -19,10 +18,9 @@ use super::settings::Queues;
 use super::source::{Options, Order};
 use super::spill::Spill;
 use super::status::{State, Status};
-use super::taker::{Taken, Taker};
+use super::taker::Taker;
 use super::topology::{self, Object, TopologyError};
 use super::version::Version;
-use crate::core::Job;
 use crate::source::Event;
 
 /// The waits between sessions: they double from the first to the last, with jitter. A session that lasted longer than
@@ -43,7 +41,6 @@ pub(super) struct Supervisor {
     /// Of the session that there is.
     pub(super) publisher: watch::Sender<Option<Publisher>>,
     pub(super) spill: Spill,
-    pub(super) common: Common,
     /// The number of the latest session; the first is 1.
     pub(super) sessions: u64,
     pub(super) next_address: usize,
@@ -88,14 +85,8 @@ impl Supervisor {
 
     /// A new session; none if the worker leaves meanwhile.
     async fn open_or_leave(&mut self) -> Result<Option<Session>, String> {
-        let taker = Taker {
-            rules: self.options.rules,
-            spill: self.spill.clone(),
-            clock: self.options.clock,
-        };
         let open = Self::open(
             Arc::clone(&self.options),
-            taker,
             self.status.clone(),
             self.next_address,
             self.window,
@@ -112,7 +103,6 @@ impl Supervisor {
 
     async fn open(
         options: Arc<Options>,
-        taker: Taker,
         status: watch::Sender<Status>,
         turn: usize,
         window: u16,
@@ -144,7 +134,7 @@ impl Supervisor {
                 changed
             });
         };
-        let active = connections.activate(&options.queues, window, taker, standby, is_known);
+        let active = connections.activate(&options.queues, window, standby, is_known);
         active.await.map_err(|lost| lost.0)
     }
 
@@ -159,6 +149,8 @@ impl Supervisor {
         self.publisher.send_replace(Some(session.on.publisher.clone()));
         self.tell(Event::Opened { session: self.sessions });
         let number = self.sessions;
+        // Only now, so that no delivery comes before the session that it is of.
+        session.take(self.taker(&session));
         self.status.send_modify(|status| status.state = State::Active { session: number });
         // It may have begun in an alarm.
         if session.on.link.blocked_within(Duration::ZERO) {
@@ -172,20 +164,18 @@ impl Supervisor {
             Arc::clone(&session.on),
         );
         let watcher = tokio::spawn(looking.in_current_span());
-        let mut stopped: Option<VecDeque<u64>> = None;
+        let mut late: Vec<u64> = Vec::new();
         let ended = loop {
             tokio::select! {
                 biased;
                 order = self.inbox.recv() => match order {
                     Some(Order::Stop(done)) => {
                         session.stop(&self.options.queues).await;
-                        stopped.get_or_insert_default();
                         let _ = done.send(());
                     }
                     order => {
-                        let mut tags: Vec<u64> = stopped.into_iter().flatten().collect();
-                        let answer = order.map(|order| held_on(order, number, &mut tags));
-                        session.leave(tags).await;
+                        let answer = order.map(|order| held_on(order, number, &mut late));
+                        session.leave(late).await;
                         if let Some(done) = answer {
                             let _ = done.send(());
                         }
@@ -194,12 +184,8 @@ impl Supervisor {
                     }
                 },
                 said = session.next() => match said {
-                    Said::Delivery(taken) => match &mut stopped {
-                        // Kept unsettled: the session's end gives it back.
-                        Some(tags) => tags.push_back(taken.tag),
-                        None => self.deliver(*taken, &session, number),
-                    },
-                    Said::Late { tag } => stopped.get_or_insert_default().push_back(tag),
+                    // Kept unsettled: the session's end gives it back.
+                    Said::Late { tag } => late.push(tag),
                     Said::Ordered(heard) => self.tell(Event::Ordered(heard)),
                     Said::Blocked(now) => self.blocked(now),
                     Said::Lost(why) => {
@@ -235,25 +221,20 @@ impl Supervisor {
         smaller
     }
 
-    fn deliver(&mut self, taken: Taken, session: &Session, number: u64) {
-        let Taken { tag, redelivered, properties, body, mut intake, received } = taken;
-        self.common.share(&mut intake.request);
-        let properties = self.common.keep(&properties, &intake.request);
-        for warning in &intake.warnings {
-            tracing::debug!(
-                request.id = &*intake.request.id,
-                pointer = warning.pointer,
-                found = warning.found,
-                "warning"
-            );
+    fn taker(&self, session: &Session) -> Taker {
+        Taker {
+            rules: self.options.rules,
+            spill: self.spill.clone(),
+            clock: self.options.clock,
+            worker: self.said.clone(),
+            session: self.sessions,
+            on: Arc::clone(&session.on),
+            span: tracing::Span::current(),
+            common: Mutex::new(Common::default()),
         }
-        let held = Held { tag, body, properties, on: session.on.clone() };
-        self.tell(Event::of(intake, |request| {
-            Job::new(request, held, number, redelivered, received)
-        }));
     }
 
-    /// A worker that is gone hears nothing: its deliveries go back with the session.
+    /// A worker that is gone hears nothing.
     fn tell(&self, event: Event<Held>) {
         let _ = self.said.send(event);
     }

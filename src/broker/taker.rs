@@ -1,40 +1,36 @@
 //! Where is a delivery taken in? On the thread that reads the socket: it reads no further before the body has its place
-//! in memory or in the file. So what has been received and has no place yet is bounded by the socket's buffers, not by
-//! the prefetch, which counts messages and knows nothing of bytes.
+//! in memory or in the file, and the worker has a job of it. So what has been received and has no place yet is bounded by
+//! the socket's buffers, not by the prefetch, which counts messages and knows nothing of bytes.
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use lapin::BasicProperties;
 use lapin::message::{Delivery, DeliveryResult};
 use tokio::sync::mpsc;
+use tracing::Span;
 
+use super::common::Common;
 use super::convert;
-use super::spill::{Body, Spill};
+use super::delivery::Held;
+use super::link::Consuming;
+use super::spill::Spill;
 use crate::bug;
 use crate::clock::Clock;
 use crate::contract::{Rules, Violation};
-use crate::core::Moment;
+use crate::core::Job;
 use crate::intake::{self, Intake, Message};
+use crate::source::Event;
 
 /// Of a request with many violations as many are told where memory has no room for all of them.
 const FEW: usize = 3;
 
-/// A delivery whose body has its place, and what was read of it.
-#[derive(Debug)]
-pub(super) struct Taken {
-    pub(super) tag: u64,
-    pub(super) redelivered: bool,
-    pub(super) properties: Box<BasicProperties>,
-    pub(super) body: Body,
-    pub(super) intake: Intake,
-    pub(super) received: Moment,
-}
-
 /// Why nothing more is taken in.
 #[derive(Debug)]
 pub(super) enum NotTaken {
+    /// The stream of deliveries has ended: the consumer was cancelled, by whomever.
+    Ended,
     /// The stream of deliveries ended with an error.
     Stream(lapin::Error),
     /// There is no place for the body. The delivery stays unsettled, so it comes again.
@@ -43,45 +39,56 @@ pub(super) enum NotTaken {
     Bug(String),
 }
 
-/// What taking in needs to know.
-#[derive(Clone, Debug)]
+/// Takes in what one session delivers, and hands it to the worker.
+#[derive(Debug)]
 pub(super) struct Taker {
     pub(super) rules: Rules,
     pub(super) spill: Spill,
     pub(super) clock: Clock,
+    /// Who hears of each delivery. Unbounded, because the prefetch bounds what can be in it.
+    pub(super) worker: mpsc::UnboundedSender<Event<Held>>,
+    pub(super) session: u64,
+    pub(super) on: Arc<Consuming>,
+    pub(super) span: Span,
+    pub(super) common: Mutex<Common>,
 }
 
 impl Taker {
-    /// Takes in whatever comes to `consumer` from now on; the end of the stream is `None`.
-    pub(super) fn attach(
-        self,
-        consumer: &lapin::Consumer,
-    ) -> mpsc::UnboundedReceiver<Result<Option<Taken>, NotTaken>> {
-        // Unbounded, because the prefetch bounds what can be in it, and the bodies are not in memory.
-        let (said, taken) = mpsc::unbounded_channel();
+    /// Takes in whatever comes to `consumer` from now on; what comes back says why that has ended.
+    pub(super) fn attach(self, consumer: &lapin::Consumer) -> mpsc::UnboundedReceiver<NotTaken> {
+        let (said, not_taken) = mpsc::unbounded_channel();
         consumer.set_delegate(Delegate { taker: self, said });
-        taken
+        not_taken
     }
 
-    fn take(&self, delivery: Delivery) -> Result<Taken, NotTaken> {
+    fn take(&self, delivery: Delivery) -> Result<(), NotTaken> {
+        let received = self.clock.now().at;
         let body = super::spill::trimmed(delivery.data);
-        let properties = Box::new(delivery.properties);
+        let properties = &delivery.properties;
         let bare = || Message {
-            message_id: convert::message_id(&properties),
+            message_id: convert::message_id(properties),
             body: body.clone(),
             ..Message::default()
         };
         let (redelivered, mut intake) = intake::guarded(bare, || {
-            let message = convert::message(&properties, body.clone());
-            let was_out = delivery.redelivered || convert::was_out(&properties);
+            let message = convert::message(properties, body.clone());
+            let was_out = delivery.redelivered || convert::was_out(properties);
             (was_out, intake::read(&message, &self.rules))
         })
         .unwrap_or_else(|unreadable| (delivery.redelivered, *unreadable));
+        tell_warnings(&intake);
         let beside = self.fit(&mut intake.violations);
         let body = self.spill.keep_with(body, beside).map_err(NotTaken::NoPlace)?;
-        let tag = delivery.delivery_tag;
-        let received = self.clock.now().at;
-        Ok(Taken { tag, redelivered, properties, body, intake, received })
+        // What is remembered is whole after a panic: each change of it is one step.
+        let mut common = self.common.lock().unwrap_or_else(PoisonError::into_inner);
+        common.share(&mut intake.request);
+        let properties = common.keep(properties, &intake.request);
+        let held = Held { tag: delivery.delivery_tag, body, properties, on: Arc::clone(&self.on) };
+        // A worker that is gone hears nothing: its deliveries go back with the session.
+        let _ = self.worker.send(Event::of(intake, |request| {
+            Job::new(request, held, self.session, redelivered, received)
+        }));
+        Ok(())
     }
 
     /// Thousands of invalid requests can come at once, each with a hundred violations, and nothing but memory holds those.
@@ -101,13 +108,24 @@ impl Taker {
     }
 }
 
+fn tell_warnings(intake: &Intake) {
+    for warning in &intake.warnings {
+        tracing::debug!(
+            request.id = &*intake.request.id,
+            pointer = warning.pointer,
+            found = warning.found,
+            "warning"
+        );
+    }
+}
+
 fn bytes_of(violations: &[Violation]) -> u64 {
     violations.iter().map(|violation| violation.bytes() as u64).sum()
 }
 
 struct Delegate {
     taker: Taker,
-    said: mpsc::UnboundedSender<Result<Option<Taken>, NotTaken>>,
+    said: mpsc::UnboundedSender<NotTaken>,
 }
 
 impl lapin::ConsumerDelegate for Delegate {
@@ -117,17 +135,21 @@ impl lapin::ConsumerDelegate for Delegate {
         &self,
         delivery: DeliveryResult,
     ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        let _lane = self.taker.span.enter();
         let taken = match delivery {
-            Ok(delivery) => {
+            Ok(Some(delivery)) => {
                 // The thread that this panics on is the client library's, and reads for the whole session.
-                let take = || delivery.map(|delivery| self.taker.take(delivery)).transpose();
+                let take = || self.taker.take(delivery);
                 std::panic::catch_unwind(AssertUnwindSafe(take))
                     .unwrap_or_else(|panic| Err(NotTaken::Bug(bug::text(&*panic))))
             }
+            Ok(None) => Err(NotTaken::Ended),
             Err(error) => Err(NotTaken::Stream(error)),
         };
-        // Nobody listens: the session is over, and the broker takes the delivery back.
-        let _ = self.said.send(taken);
+        if let Err(why) = taken {
+            // Nobody listens: the session is over, and the broker takes the delivery back.
+            let _ = self.said.send(why);
+        }
         Box::pin(std::future::ready(()))
     }
 }
