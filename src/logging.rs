@@ -1,11 +1,16 @@
 //! Where do log lines go, in which form, and from which level? To stderr, as `[log]` says; the level can be changed
 //! while the worker runs.
 
+mod fields;
+mod lines;
+
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 use tracing_subscriber::{EnvFilter, Layer as _, Registry, fmt, reload};
 
 use crate::config::sections::{Log, LogFormat};
+use fields::Fields;
+use lines::Lines;
 
 /// Changes the level of a running worker.
 #[derive(Clone, Debug)]
@@ -38,19 +43,34 @@ pub fn filter(level: &str) -> Result<EnvFilter, String> {
     format!("{level},lapin=off").parse().map_err(wrong)
 }
 
+/// The log of the process. What waits to be written is written at its end.
+#[derive(Debug)]
+#[must_use]
+pub struct Logging {
+    pub level: Level,
+    lines: Lines,
+}
+
+impl Drop for Logging {
+    fn drop(&mut self) {
+        self.lines.flush();
+    }
+}
+
 /// Starts logging for the whole process, once.
 ///
 /// # Errors
-/// The level is none, or logging has been started before.
-pub fn start(log: &Log) -> Result<Level, String> {
+/// The level is none, or logging has been started before, or no thread can be.
+pub fn start(log: &Log) -> Result<Logging, String> {
     let (filter, handle) = reload::Layer::new(filter(&log.level)?);
-    let lines = fmt::layer().with_writer(std::io::stderr);
-    let lines = match log.format {
-        LogFormat::Text => lines.with_target(false).with_ansi(false).boxed(),
-        LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).boxed(),
+    let lines = Lines::start().map_err(|e| format!("the log cannot be started: {e}"))?;
+    let layer = fmt::layer().with_writer(lines.clone());
+    let layer = match log.format {
+        LogFormat::Text => layer.fmt_fields(Fields).with_target(false).with_ansi(false).boxed(),
+        LogFormat::Json => layer.json().flatten_event(true).with_current_span(false).boxed(),
     };
     let started: Result<(), TryInitError> =
-        tracing_subscriber::registry().with(filter).with(lines).try_init();
+        tracing_subscriber::registry().with(filter).with(layer).try_init();
     started.map_err(|e| e.to_string())?;
-    Ok(Level(handle))
+    Ok(Logging { level: Level(handle), lines })
 }

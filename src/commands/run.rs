@@ -52,14 +52,15 @@ pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
     let lanes = args.lanes.load(world)?;
     // One process has one log and one port: those of the first lane.
     let first = &lanes[0].1.config;
-    let level = logging::start(&first.log).map_err(Failure::usage)?;
+    let log = logging::start(&first.log).map_err(Failure::usage)?;
     for (name, loaded) in &lanes {
         for warning in &loaded.warnings {
             tracing::warn!(lane = %name, "{warning}");
         }
     }
     let traces = Traces::from_env(&world.env).map_err(Failure::usage)?;
-    let exit = super::runtime()?.block_on(serve(lanes, level, traces.as_ref(), args, world));
+    let exit =
+        super::runtime()?.block_on(serve(lanes, log.level.clone(), traces.as_ref(), args, world));
     if let Some(traces) = traces {
         traces.finish();
     }

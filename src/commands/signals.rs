@@ -28,7 +28,7 @@ impl Signals {
     }
 
     /// Waits for the second signal and ends the process: what is unsettled stays in the queue, as after a crash.
-    pub(super) async fn give_up(mut self) -> ! {
+    pub(super) async fn give_up(&mut self) -> ! {
         let signal = self.next().await;
         tracing::warn!(signal, "stopping at once");
         std::process::exit(Exit::NotAllWell as i32)

@@ -65,7 +65,7 @@ pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
         again(args, &mut past);
         return Ok(tell_dry_run(args, &config, &survey, &past));
     }
-    let _level = crate::logging::start(&config.log).map_err(Failure::usage)?;
+    let _log = crate::logging::start(&config.log).map_err(Failure::usage)?;
     let (journal, mut past) = Journal::open(&args.plan).map_err(Failure::usage)?;
     check_head(args, &config, &survey, &past)?;
     again(args, &mut past);
@@ -211,8 +211,7 @@ async fn work(worker: Worker<Rows, Client, Teller>, signals: &mut Signals, mut t
             "{signal}: what is in flight ends; once more stops at once, and what is in flight is in doubt"
         );
         stop.notify_one();
-        signals.next().await;
-        std::process::exit(Exit::NotAllWell as i32)
+        signals.give_up().await;
     };
     tokio::select! {
         () = worker.run(stopping, inbox) => {}
