@@ -257,7 +257,7 @@ impl Steering {
 pub fn reprioritised(order: &Order, moved: &Reprioritised, priority: u16, now: Timestamp) -> Act {
     let by = By { who: order.by.clone(), why: order.reason.clone() };
     let gate = json!({
-        "request_id": moved.id,
+        "request_id": moved.id.to_string(),
         "run": moved.run.0,
         "before": moved.before,
         "after": priority,

@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::bug;
 use crate::contract::{self, Rules, Violation};
-use crate::core::{Request, Run, Trace};
+use crate::core::{Rare, Request, Row, Run, Shared, Sparse, Text, Trace};
 
 /// The names of the headers of a request.
 pub mod header {
@@ -98,7 +98,7 @@ fn caught<T>(read: impl FnOnce() -> T) -> Result<T, String> {
 /// and the number of the replay are what a reviewer, a planner and the result go by.
 fn unreadable(message: &Message<'_>, digest: &[u8; 32], text: String) -> Intake {
     let id = id_of(message, digest);
-    tracing::error!(request.id = &*id, panic = %text, "reading a message panicked: this is a bug in sluice");
+    tracing::error!(request.id = &*id.get(), panic = %text, "reading a message panicked: this is a bug in sluice");
     let mut headers = Headers { texts: &message.headers, violations: Vec::new() };
     let batch = caught(|| headers.batch()).ok().flatten();
     let row = caught(|| headers.parsed(header::ROW, "")).ok().flatten();
@@ -106,24 +106,19 @@ fn unreadable(message: &Message<'_>, digest: &[u8; 32], text: String) -> Intake 
     let enqueued_at = caught(|| headers.parsed(header::ENQUEUED_AT, "")).ok().flatten();
     let enqueued_at = enqueued_at.or(message.timestamp);
     let request = Request {
-        run: Run::of(&id, digest, enqueued_at, replay),
+        run: Run::of(&id.get(), digest, enqueued_at, replay),
         id,
-        name: Box::default(),
-        source_server_id: Box::default(),
+        name: Text::default(),
+        source_server_id: Text::default(),
         target_vm_id: None,
-        project_id: Arc::default(),
-        region_id: Arc::default(),
-        batch,
-        row,
+        shared: Arc::new(Shared { batch, ..Shared::default() }),
+        row: Row::from(row),
         priority: 1,
-        enqueued_at,
-        not_before: None,
-        deadline: None,
-        replay,
-        again: false,
+        enqueued_at: enqueued_at.into(),
+        rare: Sparse::new(Rare { replay, ..Rare::default() }),
         starts: true,
-        trace: None,
         bytes: length(message),
+        ..Request::default()
     };
     let violation = Violation {
         pointer: String::new(),
@@ -133,7 +128,7 @@ fn unreadable(message: &Message<'_>, digest: &[u8; 32], text: String) -> Intake 
     Intake { request, violations: vec![violation], warnings: Vec::new(), bug: Some(text) }
 }
 
-fn id_of(message: &Message<'_>, digest: &[u8; 32]) -> Box<str> {
+fn id_of(message: &Message<'_>, digest: &[u8; 32]) -> Text {
     match message.message_id.as_deref() {
         Some(id) if !id.is_empty() => id.into(),
         _ => derived_id(digest),
@@ -162,30 +157,26 @@ fn read_all(message: &Message<'_>, digest: [u8; 32], rules: &Rules) -> Intake {
     let id = id_of(message, &digest);
     let enqueued_at = enqueued_at.or(message.timestamp);
     let request = Request {
-        run: Run::of(&id, &digest, enqueued_at, replay),
+        run: Run::of(&id.get(), &digest, enqueued_at, replay),
         id,
         name: body.name,
         source_server_id: body.source_server_id,
         target_vm_id: body.target_vm_id,
-        project_id: body.project_id,
-        region_id: body.region_id,
-        batch,
-        row,
+        shared: Arc::new(Shared { project_id: body.project_id, region_id: body.region_id, batch }),
+        row: Row::from(row),
         priority: priority.unwrap_or(body.priority),
-        enqueued_at,
-        not_before: not_before.map(Box::new),
-        deadline: deadline.map(Box::new),
-        replay,
-        again,
+        enqueued_at: enqueued_at.into(),
+        rare: Sparse::new(Rare { not_before, deadline, replay, again, ..Rare::default() }),
         starts: body.starts,
-        trace,
         bytes: length(message),
-    };
+        ..Request::default()
+    }
+    .with_trace(trace);
     Intake { request, violations, warnings: body.warnings, bug: None }
 }
 
 /// The message id of a message that has none: the same for the same body.
-fn derived_id(body_sha256: &[u8; 32]) -> Box<str> {
+fn derived_id(body_sha256: &[u8; 32]) -> Text {
     Uuid::new_v5(&ID_SPACE, body_sha256).to_string().into()
 }
 
@@ -212,7 +203,7 @@ impl Headers<'_> {
         parsed
     }
 
-    fn batch(&mut self) -> Option<Arc<str>> {
+    fn batch(&mut self) -> Option<Box<str>> {
         let text = self.texts.get(header::BATCH)?;
         if is_batch_id(text) {
             return Some((&**text).into());
@@ -242,11 +233,11 @@ impl Headers<'_> {
 /// What the contract knows of the body, valid or not, in the shape of a request.
 #[derive(Default)]
 struct Body {
-    name: Box<str>,
-    source_server_id: Box<str>,
-    target_vm_id: Option<Box<str>>,
-    project_id: Arc<str>,
-    region_id: Arc<str>,
+    name: Text,
+    source_server_id: Text,
+    target_vm_id: Option<Text>,
+    project_id: Box<str>,
+    region_id: Box<str>,
     priority: u16,
     starts: bool,
     violations: Vec<Violation>,
@@ -321,15 +312,15 @@ mod tests {
         );
         assert_eq!(of_headers(&intake), Vec::<&str>::new());
         let request = intake.request;
-        assert_eq!(request.batch.as_deref(), Some("wave-7_A"));
-        assert_eq!(request.enqueued_at.unwrap().to_string(), "2026-01-31T04:00:00.123Z");
+        assert_eq!(request.batch(), Some("wave-7_A"));
+        assert_eq!(request.enqueued_at.get().unwrap().to_string(), "2026-01-31T04:00:00.123Z");
         assert_eq!(
-            (request.row, request.priority, request.replay, request.again),
+            (request.row.get(), request.priority, request.rare.replay, request.rare.again),
             (Some(17), 65535, 2, true)
         );
-        assert_eq!(request.not_before.unwrap().to_string(), "2026-02-01T00:00:00Z");
-        assert_eq!(request.deadline.unwrap().to_string(), "2026-02-02T00:00:00Z");
-        let trace = request.trace.unwrap();
+        assert_eq!(request.rare.not_before.unwrap().to_string(), "2026-02-01T00:00:00Z");
+        assert_eq!(request.rare.deadline.unwrap().to_string(), "2026-02-02T00:00:00Z");
+        let trace = request.trace().unwrap();
         assert_eq!((trace.parent().len(), trace.state()), (55, Some("a=b")));
     }
 
@@ -388,7 +379,7 @@ mod tests {
         };
         assert_ne!(first.request.id, read(&other, &Rules::default()).request.id);
         let named = Message { message_id: Some("17".into()), ..message(&[]) };
-        assert_eq!(&*read(&named, &Rules::default()).request.id, "17");
+        assert_eq!(read(&named, &Rules::default()).request.id, "17");
     }
 
     #[test]
@@ -412,13 +403,13 @@ mod tests {
     fn the_time_of_enqueueing_is_the_header_else_the_timestamp() {
         let stamped =
             Message { timestamp: Timestamp::from_second(1_700_000_000).ok(), ..message(&[]) };
-        assert_eq!(read(&stamped, &Rules::default()).request.enqueued_at, stamped.timestamp);
+        assert_eq!(read(&stamped, &Rules::default()).request.enqueued_at.get(), stamped.timestamp);
         let both = Message {
             timestamp: stamped.timestamp,
             ..message(&[(header::ENQUEUED_AT, "2026-01-31T12:00:00Z")])
         };
         assert_eq!(
-            read(&both, &Rules::default()).request.enqueued_at.unwrap().to_string(),
+            read(&both, &Rules::default()).request.enqueued_at.get().unwrap().to_string(),
             "2026-01-31T12:00:00Z"
         );
     }
@@ -443,15 +434,15 @@ mod tests {
         let read = read(&message, &Rules::default());
         assert!(read.bug.is_none());
         let known = |intake: &Intake| {
-            let Request { run, id, batch, row, replay, enqueued_at, bytes, .. } = &intake.request;
-            (*run, id.clone(), batch.clone(), *row, *replay, *enqueued_at, *bytes)
+            let Request { run, id, shared, row, rare, enqueued_at, bytes, .. } = &intake.request;
+            (*run, id.clone(), shared.batch.clone(), *row, rare.replay, *enqueued_at, *bytes)
         };
         assert_eq!(
             known(&intake),
             known(&read),
             "the same run, batch and replay as if it had been read"
         );
-        assert_eq!((intake.request.batch.as_deref(), intake.request.replay), (Some("wave-7"), 1));
+        assert_eq!((intake.request.batch(), intake.request.rare.replay), (Some("wave-7"), 1));
     }
 
     #[test]
@@ -460,7 +451,7 @@ mod tests {
             ["", "00-0-0-0", "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "nonsense"]
         {
             let intake = read(&message(&[(header::TRACEPARENT, text)]), &Rules::default());
-            assert!(intake.request.trace.is_none() && of_headers(&intake).is_empty(), "{text}");
+            assert!(intake.request.trace().is_none() && of_headers(&intake).is_empty(), "{text}");
         }
     }
 }

@@ -177,12 +177,12 @@ impl<D, F: Fn() -> Around + Send> Watch<D> for Observer<F> {
         self.calls.count();
         self.metrics.attempted(verdict.as_str(), took);
         tracing::debug!(
-            request.id = &*job.request.id,
+            request.id = &*job.request.id.get(),
             request.run = %job.request.run.0,
             verdict = verdict.as_str(),
             error_code = verdict.fault().and_then(|fault| fault.error_code.as_deref()),
             took_ms = millis(took),
-            trace_id = job.request.trace.as_ref().map(|trace| display(trace.id())),
+            trace_id = job.request.trace().map(|trace| display(trace.id())),
             "attempted"
         );
     }
@@ -203,7 +203,7 @@ impl<D, F: Fn() -> Around + Send> Watch<D> for Observer<F> {
     fn trace(&self, job: &Job<D>, call: Call) -> Option<Trace> {
         match &self.traces {
             Some(traces) => traces.context(job, call),
-            None => job.request.trace.clone(),
+            None => job.request.trace(),
         }
     }
 
@@ -216,7 +216,7 @@ impl<D, F: Fn() -> Around + Send> Watch<D> for Observer<F> {
     fn settled(&mut self, job: &Job<D>, ending: &Ending, how: &Settled, now: Now, _: Duration) {
         if matches!(how, Settled::SessionLost) {
             tracing::debug!(
-                request.id = &*job.request.id,
+                request.id = &*job.request.id.get(),
                 "the session was lost under a settlement; it is made again"
             );
             return;
@@ -225,28 +225,29 @@ impl<D, F: Fn() -> Around + Send> Watch<D> for Observer<F> {
         if let Some(traces) = &self.traces {
             traces.settled(job, ending, now);
         }
-        if let Some(batch) = &job.request.batch {
+        if let Some(batch) = job.request.batch() {
             let well = !ending.outcome.is_dead_letter();
-            self.batches.settled(now.at, batch, job.request.run, well);
+            self.batches.settled(now.at, batch, job.session, well);
         }
         let age = job
             .request
             .enqueued_at
+            .get()
             .and_then(|at| Duration::try_from(now.wall.duration_since(at)).ok());
         self.metrics.settled(ending.outcome, age);
         // The one line of each settled request: always this message and these fields (docs/logging.md).
         tracing::info!(
-            request.id = &*job.request.id,
+            request.id = &*job.request.id.get(),
             request.run = %job.request.run.0,
-            batch = job.request.batch.as_deref(),
-            source_server_id = &*job.request.source_server_id,
+            batch = job.request.batch(),
+            source_server_id = &*job.request.source_server_id.get(),
             outcome = ending.outcome.as_str(),
             task_id = ending.task_id.as_deref(),
             error_code = ending.fault.as_ref().and_then(|fault| fault.error_code.as_deref()),
             attempts = ending.attempts,
             looks = ending.looks,
             age_ms = age.map(millis),
-            trace_id = job.request.trace.as_ref().map(|trace| display(trace.id())),
+            trace_id = job.request.trace().map(|trace| display(trace.id())),
             "settled"
         );
     }
@@ -255,20 +256,21 @@ impl<D, F: Fn() -> Around + Send> Watch<D> for Observer<F> {
         if job.redelivered {
             self.metrics.redelivered();
         }
-        if let Some(batch) = &job.request.batch {
-            self.batches.arrived(self.last_state, batch, job.request.run);
+        if let Some(batch) = job.request.batch() {
+            self.batches.arrived(self.last_state, batch);
         }
     }
 
-    fn acknowledged(&mut self, job: &Job<D>) {
-        if let Some(batch) = &job.request.batch {
-            self.batches.acknowledged(batch, job.request.run);
+    fn left(&mut self, job: &Job<D>) {
+        if let Some(batch) = job.request.batch() {
+            self.batches.left(batch, job.session);
         }
     }
 
     fn session(&mut self, event: SessionEvent<'_>) {
         match event {
             SessionEvent::Opened(session) => {
+                self.batches.session_opened(session);
                 tracing::info!(session, "this worker is the active one");
             }
             SessionEvent::Lost(why) => {

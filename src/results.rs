@@ -204,37 +204,37 @@ pub fn result<'a>(
     prefix: &str,
     worker: &'a str,
 ) -> CloudEvent<Outcomes<Cow<'a, str>>, Cow<'a, str>> {
-    let source_server = Some(Cow::Borrowed(&*request.source_server_id));
+    let source_server = &request.source_server_id;
     let mut event = CloudEvent::new(
         request.run.0.to_string().into(),
         source(prefix).into(),
         kind(ending.outcome).into(),
-        source_server.filter(|id| !id.is_empty()),
+        (!source_server.is_empty()).then(|| source_server.to_string().into()),
         ending.settled_at,
         outcomes(request, ending, worker),
     );
-    if let Some(trace) = &request.trace {
+    if let Some(trace) = request.trace() {
         event.traceparent = Some(trace.parent().into());
-        event.tracestate = trace.state().map(Into::into);
+        event.tracestate = trace.state().map(|state| state.to_owned().into());
     }
     event
 }
 
 /// What a result says of a request.
-pub fn outcomes<'a, S: From<&'a str>>(
+pub fn outcomes<'a, S: From<&'a str> + From<String>>(
     request: &'a Request,
     ending: &'a Ending,
     worker: &'a str,
 ) -> Outcomes<S> {
     Outcomes {
-        request_id: (&*request.id).into(),
+        request_id: request.id.to_string().into(),
         run: request.run.0,
-        batch: request.batch.as_deref().map(Into::into),
-        row: request.row,
-        name: (&*request.name).into(),
-        source_server_id: (&*request.source_server_id).into(),
-        project_id: (&*request.project_id).into(),
-        region_id: (&*request.region_id).into(),
+        batch: request.batch().map(Into::into),
+        row: request.row.get(),
+        name: request.name.to_string().into(),
+        source_server_id: request.source_server_id.to_string().into(),
+        project_id: (&*request.shared.project_id).into(),
+        region_id: (&*request.shared.region_id).into(),
         priority: request.priority,
         outcome: ending.outcome,
         task_id: ending.task_id.as_deref().map(Into::into),
@@ -244,8 +244,8 @@ pub fn outcomes<'a, S: From<&'a str>>(
         reason: ending.reason.as_str().into(),
         attempts: ending.attempts,
         looked_up: ending.looks,
-        replay: request.replay,
-        enqueued_at: request.enqueued_at,
+        replay: request.rare.replay,
+        enqueued_at: request.enqueued_at.get(),
         first_attempt_at: ending.first_attempt_at,
         settled_at: ending.settled_at,
         worker: worker.into(),
@@ -318,8 +318,10 @@ pub fn schema() -> serde_json::Value {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
-    use crate::core::{Run, Trace};
+    use crate::core::{Run, Shared, Trace};
 
     const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
@@ -329,21 +331,18 @@ mod tests {
             run: Run::of("17", &[7; 32], None, 0),
             name: "task".into(),
             source_server_id: "0d6c3a5e".into(),
-            target_vm_id: None,
-            project_id: "p".into(),
-            region_id: "r".into(),
-            batch: Some("wave-1".into()),
-            row: Some(3),
+            shared: Arc::new(Shared {
+                project_id: "p".into(),
+                region_id: "r".into(),
+                batch: Some("wave-1".into()),
+            }),
+            row: Some(3).into(),
             priority: 9,
-            enqueued_at: None,
-            not_before: None,
-            deadline: None,
-            replay: 0,
-            again: false,
             starts: true,
-            trace: Trace::parse(PARENT, None),
             bytes: 2,
+            ..Request::default()
         }
+        .with_trace(Trace::parse(PARENT, None))
     }
 
     pub(super) fn ending(outcome: Outcome) -> Ending {

@@ -35,7 +35,7 @@ pub enum Event<D> {
     /// An operator's order that came over the source.
     Ordered(Heard),
     /// This worker is the active one of a new session: deliveries follow. Every job of it carries this number.
-    Opened { session: u64 },
+    Opened { session: u32 },
     /// A valid request.
     Arrived(Job<D>),
     /// A message that must not be sent: to be settled as `invalid` with these violations.

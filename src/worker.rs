@@ -65,7 +65,7 @@ pub trait Watch<D>: Send {
     }
     /// The trace context that a call for this job carries.
     fn trace(&self, job: &Job<D>, _call: Call) -> Option<Trace> {
-        job.request.trace.clone()
+        job.request.trace()
     }
     /// A look has ended; `found` is the word of its finding.
     fn looked(&mut self, found: &'static str, took: Duration);
@@ -73,8 +73,9 @@ pub trait Watch<D>: Send {
     fn settled(&mut self, job: &Job<D>, ending: &Ending, how: &Settled, now: Now, took: Duration);
     /// A delivery came; `redelivered` as the source said.
     fn arrived(&mut self, job: &Job<D>);
-    /// A delivery of a request that was settled before is only acknowledged.
-    fn acknowledged(&mut self, _job: &Job<D>) {}
+    /// A delivery is held no more, and nothing has become of its request by this: it is given back, or was published anew,
+    /// or its request was settled before.
+    fn left(&mut self, _job: &Job<D>) {}
     /// The source's session was opened or lost.
     fn session(&mut self, event: SessionEvent<'_>);
     /// All that could be started has been: the state until something happens.
@@ -88,7 +89,7 @@ pub trait Watch<D>: Send {
 /// What happened to the session.
 #[derive(Clone, Copy, Debug)]
 pub enum SessionEvent<'a> {
-    Opened(u64),
+    Opened(u32),
     Lost(&'a str),
     Blocked(bool),
 }
@@ -233,12 +234,13 @@ where
                 }
                 Step::Settle(job, ending) => self.settle(job, *ending, now),
                 Step::Acknowledge(job) => {
-                    self.watch.acknowledged(&job);
+                    self.watch.left(&job);
                     let ends = self.source.acknowledge(job);
                     self.begin(ends.map(|()| Done::Released));
                 }
                 Step::Republish(job, priority) => self.republish(job, priority),
                 Step::GiveBack(job) => {
+                    self.watch.left(&job);
                     let ends = self.source.give_back(job);
                     self.begin(ends.map(|()| Done::Released));
                 }
@@ -313,6 +315,7 @@ where
         // Another order for the same run may have taken its place: it keeps its priority then.
         let Some((heard, act)) = self.moves.remove(&job.request.run) else {
             self.core.move_ended();
+            self.watch.left(&job);
             return self.begin(self.source.give_back(job).map(|()| Done::Released));
         };
         let publishes = self.source.republish(job, priority, act);
@@ -333,7 +336,7 @@ where
             }
             Done::Posted { job, outcome: Err(Bug(text)), .. }
             | Done::Looked { job, outcome: Err(Bug(text)), .. } => {
-                tracing::error!(request.id = &*job.request.id, panic = %text, "a call panicked: this is a bug in sluice");
+                tracing::error!(request.id = &*job.request.id.get(), panic = %text, "a call panicked: this is a bug in sluice");
                 self.core.panicked(now, job, &text);
             }
             Done::Listed { started, result, generation } => {

@@ -85,20 +85,11 @@ fn request(number: u64, at: Timestamp) -> Request {
         id: source.as_str().into(),
         name: name.into(),
         source_server_id: source.into(),
-        target_vm_id: None,
-        project_id: "0605767cba00f5762fa4c01a0d5e0c4f".into(),
-        region_id: "ap-southeast-3".into(),
-        batch: None,
-        row: None,
         priority: u16::try_from(priority).unwrap(),
-        enqueued_at: Some(at),
-        not_before: None,
-        deadline: None,
-        replay: 0,
-        again: false,
+        enqueued_at: Some(at).into(),
         starts: true,
-        trace: None,
         bytes: 1_000,
+        ..Request::default()
     }
 }
 
@@ -172,7 +163,7 @@ fn hold(bencher: Bencher<'_, '_>, held: usize) {
             let mut bench = bench.borrow_mut();
             let not_before = bench.now.wall + Duration::from_secs(1_800 + bench.made % 60);
             let mut job = bench.job();
-            job.request.not_before = Some(Box::new(not_before));
+            job.request.rare.not_before = Some(not_before);
             job
         })
         .bench_local_values(|job| {

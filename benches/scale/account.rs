@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use sluicegate::core::{
-    Core, Ending, Fault, Job, Listing, Moment, Now, Request, Run, Settings, Step, Task, Verdict,
-    gate,
+    Core, Ending, Fault, Job, Listing, Moment, Now, Parts, Request, Run, Settings, Step, Task,
+    Verdict, gate,
 };
 
 pub(crate) const START: Moment = Moment::from_nanos(1_000_000_000);
@@ -164,7 +164,8 @@ impl Account {
                 // It comes again at once.
                 Step::GiveBack(mut job) => {
                     job.redelivered = true;
-                    let again = Job::new(job.request, job.delivery, 1, true, now.at);
+                    let Parts { request, delivery, .. } = job.into_parts();
+                    let again = Job::new(request, delivery, 1, true, now.at);
                     self.core.arrived(now, again);
                 }
                 Step::Acknowledge(_) => self.held -= 1,
@@ -273,20 +274,12 @@ impl Account {
             id: source.as_str().into(),
             name: name(number).into(),
             source_server_id: source.into(),
-            target_vm_id: None,
-            project_id: "p".into(),
-            region_id: "r".into(),
-            batch: None,
-            row: Some(number.into()),
+            row: Some(number.into()).into(),
             priority,
-            enqueued_at: Some(at(START).wall.min(now.wall)),
-            not_before: None,
-            deadline: None,
-            replay: 0,
-            again: false,
+            enqueued_at: Some(at(START).wall.min(now.wall)).into(),
             starts: true,
-            trace: None,
             bytes: 1_000,
+            ..Request::default()
         }
     }
 

@@ -8,23 +8,27 @@ use lapin::BasicProperties;
 use lapin::types::{AMQPValue, ShortString};
 
 use super::convert::{is_brokers_own, kept_headers, long, short, timeless};
-use crate::core::{Request, Trace};
+use crate::core::{Request, Shared, Trace};
 use crate::intake::header;
 
 /// As many different ones are looked through for an equal one: the plans that are being delivered at a time are few.
 const LATEST: usize = 16;
 
-/// The properties and ids that came lately.
+/// What came lately.
 #[derive(Debug, Default)]
 pub(super) struct Common {
-    properties: VecDeque<Arc<BasicProperties>>,
-    texts: VecDeque<Arc<str>>,
+    properties: VecDeque<Arc<Rest>>,
+    requests: VecDeque<Arc<Shared>>,
 }
 
 /// What has to be kept of a message's properties until it is settled.
 #[derive(Clone, Debug)]
-pub(crate) struct Kept {
-    shared: Arc<BasicProperties>,
+pub(crate) struct Kept(Arc<Rest>);
+
+#[derive(Debug)]
+struct Rest {
+    /// Without what is the message's own.
+    properties: BasicProperties,
     own: Own,
 }
 
@@ -43,33 +47,25 @@ impl Common {
     /// Of the properties of a request, what can be published again.
     pub(super) fn keep(&mut self, original: &BasicProperties, request: &Request) -> Kept {
         let own = Own::of(original, request);
-        if let Some(shared) = self.properties.iter().find(|kept| own.leaves(original, kept)) {
-            return Kept { shared: Arc::clone(shared), own };
+        let is_same = |kept: &&Arc<Rest>| kept.own == own && own.leaves(original, &kept.properties);
+        if let Some(rest) = self.properties.iter().find(is_same) {
+            return Kept(Arc::clone(rest));
         }
-        let shared = Arc::new(own.rest_of(original));
-        remember(&mut self.properties, &shared);
-        Kept { shared, own }
+        let rest = Arc::new(Rest { properties: own.rest_of(original), own });
+        remember(&mut self.properties, &rest);
+        Kept(rest)
     }
 
-    /// Lets a request share the texts that others have too.
+    /// Lets a request share what others have too.
     pub(super) fn share(&mut self, request: &mut Request) {
-        for text in [&mut request.project_id, &mut request.region_id] {
-            self.share_text(text);
-        }
-        if let Some(batch) = &mut request.batch {
-            self.share_text(batch);
-        }
-    }
-
-    fn share_text(&mut self, text: &mut Arc<str>) {
-        match self.texts.iter().find(|known| *known == text) {
-            Some(known) => *text = Arc::clone(known),
-            None => remember(&mut self.texts, text),
+        match self.requests.iter().find(|known| **known == request.shared) {
+            Some(known) => request.shared = Arc::clone(known),
+            None => remember(&mut self.requests, &request.shared),
         }
     }
 }
 
-fn remember<T: ?Sized>(latest: &mut VecDeque<Arc<T>>, new: &Arc<T>) {
+fn remember<T>(latest: &mut VecDeque<Arc<T>>, new: &Arc<T>) {
     if latest.len() == LATEST {
         latest.pop_back();
     }
@@ -79,21 +75,22 @@ fn remember<T: ?Sized>(latest: &mut VecDeque<Arc<T>>, new: &Arc<T>) {
 impl Kept {
     /// The properties as they came, but for what must not be published again.
     pub(super) fn restored(&self, request: &Request) -> BasicProperties {
-        let mut properties = BasicProperties::clone(&self.shared);
-        if self.own.message_id {
-            properties = properties.with_message_id(short(&request.id));
+        let Rest { properties, own } = &*self.0;
+        let mut properties = properties.clone();
+        if own.message_id {
+            properties = properties.with_message_id(short(&request.id.get()));
         }
-        if let Some(seconds) = seconds(request).filter(|_| self.own.timestamp) {
+        if let Some(seconds) = seconds(request).filter(|_| own.timestamp) {
             properties = properties.with_timestamp(seconds);
         }
         let mut headers = properties.headers().clone().unwrap_or_default();
-        if let Some(text) = enqueued_at(request).filter(|_| self.own.enqueued_at) {
+        if let Some(text) = enqueued_at(request).filter(|_| own.enqueued_at) {
             headers.insert(short(header::ENQUEUED_AT), long(&text));
         }
-        if let Some(row) = request.row.filter(|_| self.own.row) {
+        if let Some(row) = request.row.get().filter(|_| own.row) {
             headers.insert(short(header::ROW), long(&row.to_string()));
         }
-        if let Some(trace) = request.trace.as_ref().filter(|_| self.own.trace) {
+        if let Some(trace) = request.trace().filter(|_| own.trace) {
             headers.insert(short(header::TRACEPARENT), long(&trace.parent()));
         }
         properties.with_headers(headers)
@@ -108,11 +105,11 @@ impl Own {
         };
         let id = original.message_id().as_ref();
         Self {
-            message_id: id.is_some_and(|id| id.as_str() == &*request.id),
+            message_id: id.is_some_and(|id| request.id == *id.as_str()),
             timestamp: original.timestamp().is_some() && *original.timestamp() == seconds(request),
             enqueued_at: says(header::ENQUEUED_AT, enqueued_at(request)),
-            row: says(header::ROW, request.row.map(|row| row.to_string())),
-            trace: says(header::TRACEPARENT, request.trace.as_ref().map(Trace::parent)),
+            row: says(header::ROW, request.row.get().map(|row| row.to_string())),
+            trace: says(header::TRACEPARENT, request.trace().as_ref().map(Trace::parent)),
         }
     }
 
@@ -168,12 +165,12 @@ impl Own {
 }
 
 fn seconds(request: &Request) -> Option<u64> {
-    request.enqueued_at.and_then(|at| u64::try_from(at.as_second()).ok())
+    request.enqueued_at.get().and_then(|at| u64::try_from(at.as_second()).ok())
 }
 
 /// As `sluice enqueue` writes it.
 fn enqueued_at(request: &Request) -> Option<String> {
-    request.enqueued_at.map(|at| format!("{at:.3}"))
+    request.enqueued_at.get().map(|at| format!("{at:.3}"))
 }
 
 #[cfg(test)]
@@ -206,7 +203,7 @@ mod tests {
         let mut request =
             intake::read(&message(properties, Bytes::from_static(b"{}")), &Rules::default())
                 .request;
-        request.project_id = "p".into();
+        request.shared = Arc::new(Shared { project_id: "p".into(), ..(*request.shared).clone() });
         request
     }
 
@@ -249,9 +246,9 @@ mod tests {
         }
         let (first, others) = kept.split_first().unwrap();
         for (properties, request) in others {
-            assert!(Arc::ptr_eq(&first.0.shared, &properties.shared));
-            assert!(Arc::ptr_eq(&first.1.project_id, &request.project_id));
-            assert!(Arc::ptr_eq(first.1.batch.as_ref().unwrap(), request.batch.as_ref().unwrap()));
+            assert!(Arc::ptr_eq(&first.0.0, &properties.0));
+            assert!(Arc::ptr_eq(&first.1.shared, &request.shared));
+            assert_eq!(request.batch(), Some("wave-1"));
         }
         assert_eq!(common.properties.len(), 1);
     }
@@ -262,10 +259,11 @@ mod tests {
         for number in 0..1_000 {
             let properties = original(1, &[("theirs", AMQPValue::LongInt(number))]);
             let mut request = request(&properties);
-            request.project_id = number.to_string().into();
+            let project_id = number.to_string().into();
+            request.shared = Arc::new(Shared { project_id, ..Shared::default() });
             common.share(&mut request);
             common.keep(&properties, &request);
         }
-        assert_eq!((common.properties.len(), common.texts.len()), (LATEST, LATEST));
+        assert_eq!((common.properties.len(), common.requests.len()), (LATEST, LATEST));
     }
 }

@@ -138,7 +138,7 @@ pub(crate) fn result(
     let event = results::result(request, ending, &queues.prefix, worker);
     Outgoing {
         exchange: short(&queues.results()),
-        key: short(&results::routing_key(ending.outcome, request.batch.as_deref())),
+        key: short(&results::routing_key(ending.outcome, request.batch())),
         body: event.to_json().into(),
         properties: properties(&event.id, &event.kind, ending.settled_at)
             .with_content_type(results::CONTENT_TYPE.into()),
@@ -159,7 +159,7 @@ pub(crate) fn dead_letter(
         .into_iter()
         .map(|(name, text)| (short(name), long(&text)))
         .collect();
-    headers.insert(short(REQUEST_ID), long(&request.id));
+    headers.insert(short(REQUEST_ID), long(&request.id.get()));
     let properties = republished(original).with_message_id(short(&request.run.0.to_string()));
     let taken = header_bytes(&properties.clone().with_headers(headers.clone().into())) + NOTE;
     let mut left = room.saturating_sub(taken);
@@ -187,7 +187,7 @@ pub(crate) fn dead_letter(
             reason.unwrap_or_default()
         );
         tracing::warn!(
-            request.id = &*request.id,
+            request.id = &*request.id.get(),
             headers = names,
             "headers do not fit into the dead letter"
         );

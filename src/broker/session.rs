@@ -280,9 +280,11 @@ impl Session {
                 self.on.link.lose(&why);
                 Some(Said::Full(why.into()))
             }
-            NotTaken::Bug(text) => Some(self.lose(&format!(
-                "taking in a delivery panicked: {text}; this is a bug in sluice"
-            ))),
+            NotTaken::Bug(text) => {
+                Some(self.lose(&format!(
+                    "taking in a delivery panicked: {text}; this is a bug in sluice"
+                )))
+            }
         }
     }
 

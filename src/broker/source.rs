@@ -73,8 +73,8 @@ pub struct Broker {
     publisher: watch::Receiver<Option<Publisher>>,
     spill: Spill,
     /// The session whose deliveries count. Those of a lost one can come after its end.
-    session: Option<u64>,
-    /// What was delivered after the worker wanted no more; none before it said so.
+    session: Option<u32>,
+    /// What was delivered after the worker wanted no more; none before it said so. The next worker has it.
     unwanted: Option<Vec<Job<Held>>>,
 }
 
@@ -136,7 +136,10 @@ impl Broker {
     fn wanted(&mut self, event: Event<Held>) -> Option<Event<Held>> {
         match &event {
             Event::Opened { session } => self.session = Some(*session),
-            Event::Lost { .. } => self.session = None,
+            Event::Lost { .. } => {
+                self.session = None;
+                self.unwanted.iter_mut().for_each(Vec::clear);
+            }
             _ => {}
         }
         let Some(session) = event.job().map(|job| job.session) else { return Some(event) };
@@ -185,7 +188,7 @@ impl Source for Broker {
             let settled = match settle(&options, &job, &ending).await {
                 Ok(()) => Settled::Done,
                 Err(lost) => {
-                    tracing::debug!(request.id = &*job.request.id, why = %lost, "not settled: the session was lost");
+                    tracing::debug!(request.id = &*job.request.id.get(), why = %lost, "not settled: the session was lost");
                     Settled::SessionLost
                 }
             };
@@ -214,7 +217,7 @@ impl Source for Broker {
             let settled = match republish(&options, &job, priority, &act).await {
                 Ok(()) => Settled::Done,
                 Err(lost) => {
-                    tracing::debug!(request.id = &*job.request.id, why = %lost, "not published anew: the session was lost");
+                    tracing::debug!(request.id = &*job.request.id.get(), why = %lost, "not published anew: the session was lost");
                     Settled::SessionLost
                 }
             };

@@ -27,7 +27,7 @@ pub enum State {
     /// Connected; another worker is the active one.
     Standby,
     /// The one that consumes.
-    Active { session: u64 },
+    Active { session: u32 },
     /// Not connected, and why; a new session is being opened.
     Lost { why: String },
     /// Left for good.

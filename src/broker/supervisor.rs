@@ -42,7 +42,7 @@ pub(super) struct Supervisor {
     pub(super) publisher: watch::Sender<Option<Publisher>>,
     pub(super) spill: Spill,
     /// The number of the latest session; the first is 1.
-    pub(super) sessions: u64,
+    pub(super) sessions: u32,
     pub(super) next_address: usize,
     /// How many deliveries the next session holds at most.
     pub(super) window: u16,
@@ -149,13 +149,13 @@ impl Supervisor {
         self.publisher.send_replace(Some(session.on.publisher.clone()));
         self.tell(Event::Opened { session: self.sessions });
         let number = self.sessions;
-        // Only now, so that no delivery comes before the session that it is of.
-        session.take(self.taker(&session));
         self.status.send_modify(|status| status.state = State::Active { session: number });
         // It may have begun in an alarm.
         if session.on.link.blocked_within(Duration::ZERO) {
             self.blocked(true);
         }
+        // Only now, so that the worker knows of the session, and of the alarm, before anything that it delivers.
+        session.take(self.taker(&session));
         tracing::info!(session = number, server = %session.on.version, waiting = session.waiting, "active");
         let looking = watch_queues(
             session.questions(),
@@ -226,9 +226,9 @@ impl Supervisor {
             rules: self.options.rules,
             spill: self.spill.clone(),
             clock: self.options.clock,
-            worker: self.said.clone(),
+            worker: self.said.downgrade(),
             session: self.sessions,
-            on: Arc::clone(&session.on),
+            on: Arc::downgrade(&session.on),
             span: tracing::Span::current(),
             common: Mutex::new(Common::default()),
         }
@@ -294,7 +294,7 @@ fn check_hold(
 }
 
 /// Adds the tags of the deliveries that this session made to `tags`, and says whom to tell.
-fn held_on(order: Order, session: u64, tags: &mut Vec<u64>) -> oneshot::Sender<()> {
+fn held_on(order: Order, session: u32, tags: &mut Vec<u64>) -> oneshot::Sender<()> {
     match order {
         Order::Leave(held, done) => {
             tags.extend(

@@ -5,7 +5,7 @@
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError, Weak};
 
 use lapin::message::{Delivery, DeliveryResult};
 use tokio::sync::mpsc;
@@ -45,10 +45,11 @@ pub(super) struct Taker {
     pub(super) rules: Rules,
     pub(super) spill: Spill,
     pub(super) clock: Clock,
-    /// Who hears of each delivery. Unbounded, because the prefetch bounds what can be in it.
-    pub(super) worker: mpsc::UnboundedSender<Event<Held>>,
-    pub(super) session: u64,
-    pub(super) on: Arc<Consuming>,
+    /// Who hears of each delivery. Unbounded, because the prefetch bounds what can be in it. Weak, as the next but one: the
+    /// client library keeps the taker for as long as the connection, which must not keep itself.
+    pub(super) worker: mpsc::WeakUnboundedSender<Event<Held>>,
+    pub(super) session: u32,
+    pub(super) on: Weak<Consuming>,
     pub(super) span: Span,
     pub(super) common: Mutex<Common>,
 }
@@ -62,6 +63,10 @@ impl Taker {
     }
 
     fn take(&self, delivery: Delivery) -> Result<(), NotTaken> {
+        // A session that nobody keeps any more takes nothing: what it delivers goes back with it.
+        let Some((worker, on)) = self.worker.upgrade().zip(self.on.upgrade()) else {
+            return Ok(());
+        };
         let received = self.clock.now().at;
         let body = super::spill::trimmed(delivery.data);
         let properties = &delivery.properties;
@@ -83,9 +88,9 @@ impl Taker {
         let mut common = self.common.lock().unwrap_or_else(PoisonError::into_inner);
         common.share(&mut intake.request);
         let properties = common.keep(properties, &intake.request);
-        let held = Held { tag: delivery.delivery_tag, body, properties, on: Arc::clone(&self.on) };
+        let held = Held { tag: delivery.delivery_tag, body, properties, on };
         // A worker that is gone hears nothing: its deliveries go back with the session.
-        let _ = self.worker.send(Event::of(intake, |request| {
+        let _ = worker.send(Event::of(intake, |request| {
             Job::new(request, held, self.session, redelivered, received)
         }));
         Ok(())
@@ -111,7 +116,7 @@ impl Taker {
 fn tell_warnings(intake: &Intake) {
     for warning in &intake.warnings {
         tracing::debug!(
-            request.id = &*intake.request.id,
+            request.id = &*intake.request.id.get(),
             pointer = warning.pointer,
             found = warning.found,
             "warning"

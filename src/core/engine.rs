@@ -28,6 +28,7 @@ use super::request::{Job, Progress, Run};
 use super::running::Running;
 use super::schedule::{self, Schedule};
 use super::sweep::Sweep;
+use super::text::Text;
 use super::time::{Moment, Now};
 use super::window::{Place, Window};
 
@@ -171,7 +172,7 @@ pub struct Core<D> {
     gate: Gate,
     window: Window<D>,
     steps: VecDeque<Step<D>>,
-    session: Option<u64>,
+    session: Option<u32>,
     stopping: bool,
     /// The source has no more requests.
     ended: bool,
@@ -193,7 +194,7 @@ pub struct Core<D> {
     /// No list before this moment, after one that could not be read whole.
     no_sweep_until: Moment,
     /// Source servers that a task is, or may be, known of.
-    known: Memory<Box<str>, Known>,
+    known: Memory<Text, Known>,
     /// Runs that have ended, and whose result has not been confirmed: the next delivery of the run is settled so.
     pending: Memory<Run, Box<Ending>>,
     /// Runs whose result has been published: a redelivery is only acknowledged.

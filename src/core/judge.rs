@@ -58,9 +58,10 @@ pub struct Clocks {
 /// Judges the rows of a listing for `request`. Rows of other source servers are passed over: whether the API's filter
 /// is exact is not documented.
 pub fn judge<'a>(request: &Request, rows: &'a [Task], clocks: Clocks) -> Finding<'a> {
-    let ours = || rows.iter().filter(|task| *task.source_server_id == *request.source_server_id);
-    let named = || ours().filter(|task| *task.name == *request.name);
-    if let Some(since) = request.enqueued_at.map(|at| earliest(at, clocks))
+    let (source, name) = (request.source_server_id.get(), request.name.get());
+    let ours = || rows.iter().filter(|task| task.source_server_id == *source);
+    let named = || ours().filter(|task| task.name == *name);
+    if let Some(since) = request.enqueued_at.get().map(|at| earliest(at, clocks))
         && let Some(task) = named().find(|task| task.create_date.is_some_and(|at| at >= since))
     {
         return Finding::Created(task);
@@ -72,8 +73,8 @@ pub fn judge<'a>(request: &Request, rows: &'a [Task], clocks: Clocks) -> Finding
         return Finding::Conflict(task);
     }
     match (named().find(|task| task.state == SUCCESS), named().next()) {
-        (_, Some(task)) if request.enqueued_at.is_none() => Finding::Unclear(task),
-        (Some(task), _) if !request.again => Finding::Exists(task),
+        (_, Some(task)) if request.enqueued_at.get().is_none() => Finding::Unclear(task),
+        (Some(task), _) if !request.rare.again => Finding::Exists(task),
         _ => Finding::Nothing,
     }
 }
@@ -81,8 +82,8 @@ pub fn judge<'a>(request: &Request, rows: &'a [Task], clocks: Clocks) -> Finding
 /// Any task that stands on the request's target server, ended ones included: what a conflict without a task at the
 /// source is about.
 pub fn by_target<'a>(request: &Request, rows: &'a [Task]) -> Option<&'a Task> {
-    let target = request.target_vm_id.as_deref().filter(|id| !id.is_empty())?;
-    let mut there = rows.iter().filter(|task| task.target_vm_id.as_deref() == Some(target));
+    let target = request.target_vm_id.as_ref().filter(|id| !id.is_empty())?.get();
+    let mut there = rows.iter().filter(|task| task.target_vm_id.as_deref() == Some(&*target));
     there.clone().find(|task| !is_ended(&task.state)).or_else(|| there.next())
 }
 

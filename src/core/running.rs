@@ -17,6 +17,7 @@ pub use count::COUNTED;
 
 use count::Count;
 
+use super::text::Text;
 use super::time::{Moment, Now};
 use super::verdict::Listing;
 
@@ -229,11 +230,12 @@ impl Running {
     }
 
     /// A `POST` begins: it takes a place if the migration starts by itself.
-    pub fn started(&mut self, at: Moment, source: &str, starts: bool) {
+    pub fn started(&mut self, at: Moment, source: &Text, starts: bool) {
         if self.most == 0 {
             return;
         }
         self.gave_up(source);
+        let source = &*source.get();
         self.own.insert(source.into(), Own { since: at, starts, seen: false });
         if starts {
             self.unseen += usize::from(!self.listed.contains(source));
@@ -248,7 +250,11 @@ impl Running {
     }
 
     /// Surely nothing was created by the `POST` for this source server.
-    pub fn gave_up(&mut self, source: &str) {
+    pub fn gave_up(&mut self, source: &Text) {
+        if self.own.is_empty() {
+            return;
+        }
+        let source = &*source.get();
         if self.own.remove(source).is_some_and(|own| own.starts) {
             self.unseen -= usize::from(!self.listed.contains(source));
         }
@@ -326,8 +332,8 @@ mod tests {
     fn an_own_submission_takes_a_place_at_once_and_is_counted_once() {
         let mut running = watched(2);
         count(&mut running, 10, [vec![], vec![], vec![]]);
-        running.started(now(11).at, "a", true);
-        running.started(now(11).at, "b", true);
+        running.started(now(11).at, &"a".into(), true);
+        running.started(now(11).at, &"b".into(), true);
         assert!(running.admits(now(12).at).is_err());
         count(&mut running, 20, [vec![task("a", 11)], vec![], vec![]]);
         assert_eq!(running.taken(), 2, "b has not been seen and may still come");
@@ -338,7 +344,7 @@ mod tests {
     #[test]
     fn a_place_is_free_as_soon_as_a_task_that_was_seen_is_gone() {
         let mut running = watched(1);
-        running.started(now(1).at, "a", true);
+        running.started(now(1).at, &"a".into(), true);
         count(&mut running, 2, [vec![], vec![task("a", 1)], vec![]]);
         count(&mut running, 4, [vec![], vec![], vec![]]);
         assert!(running.admits(now(4).at).is_ok());
@@ -347,7 +353,7 @@ mod tests {
     #[test]
     fn a_cap_that_is_changed_holds_at_once_and_a_new_one_waits_until_the_api_shows_what_was_sent() {
         let mut running = watched(1);
-        running.started(now(1).at, "a", true);
+        running.started(now(1).at, &"a".into(), true);
         count(&mut running, 2, [vec![], vec![task("a", 1)], vec![]]);
         assert!(running.admits(now(3).at).is_err());
         running.set_most(2, now(3).at);
@@ -374,7 +380,7 @@ mod tests {
     #[test]
     fn a_task_that_does_not_start_by_itself_takes_no_place_until_it_runs() {
         let mut running = watched(9);
-        running.started(now(1).at, "a", false);
+        running.started(now(1).at, &"a".into(), false);
         assert_eq!(running.taken(), 0);
         count(&mut running, 2, [vec![task("a", 1)], vec![], vec![]]);
         assert_eq!(running.taken(), 0);
@@ -385,7 +391,7 @@ mod tests {
     #[test]
     fn a_task_that_waits_to_be_started_stays_our_own_however_long() {
         let mut running = watched(9);
-        running.started(now(1).at, "a", false);
+        running.started(now(1).at, &"a".into(), false);
         for at in [50, 100, 500] {
             count(&mut running, at, [vec![task("a", 1)], vec![], vec![]]);
             assert_eq!(running.taken(), 0, "after {at} s");
@@ -467,7 +473,7 @@ mod tests {
     fn work_that_starts_nothing_is_not_remembered_for_ever() {
         let mut running = watched(9);
         for n in 0..10_000 {
-            running.started(now(n).at, &n.to_string(), false);
+            running.started(now(n).at, &n.to_string().into(), false);
         }
         assert!(running.own.len() < 700 && running.still.len() < 700, "{}", running.own.len());
     }

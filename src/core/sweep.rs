@@ -8,6 +8,7 @@
 
 use std::collections::HashSet;
 
+use super::text::Text;
 use super::time::Moment;
 use super::verdict::{Listing, Task};
 use super::window::Key;
@@ -42,8 +43,8 @@ pub struct Sweep {
     pub failures: u32,
     /// The tasks at the source and target servers of the jobs that wait.
     pub rows: Vec<Task>,
-    sources: HashSet<Box<str>>,
-    targets: HashSet<Box<str>>,
+    sources: HashSet<Text>,
+    targets: HashSet<Text>,
     seen: HashSet<String>,
     /// Tasks of this worker's own making since the list began.
     own: HashSet<String>,
@@ -55,12 +56,12 @@ impl Sweep {
     /// `servers`: source and target server of each job that waits.
     pub fn new<'a>(
         keys: Vec<Key>,
-        servers: impl Iterator<Item = (&'a str, Option<&'a str>)>,
+        servers: impl Iterator<Item = (&'a Text, Option<&'a Text>)>,
     ) -> Self {
         let mut sweep = Self { keys, ..Self::default() };
         for (source, target) in servers {
-            sweep.sources.insert(source.into());
-            sweep.targets.extend(target.map(Into::into));
+            sweep.sources.insert(source.clone());
+            sweep.targets.extend(target.cloned());
         }
         sweep
     }
@@ -89,8 +90,8 @@ impl Sweep {
             || listing.tasks.first().is_some_and(|task| self.seen.contains(&task.id));
         for task in listing.tasks {
             self.seen.insert(task.id.clone());
-            let wanted = self.sources.contains(task.source_server_id.as_str())
-                || task.target_vm_id.as_ref().is_some_and(|id| self.targets.contains(id.as_str()));
+            let wanted = self.sources.contains(&Text::from(task.source_server_id.as_str()))
+                || task.target_vm_id.as_deref().is_some_and(|id| self.targets.contains(&id.into()));
             if wanted {
                 self.rows.push(task);
             }
@@ -146,8 +147,8 @@ mod tests {
         mut all: Vec<Task>,
         mut change: impl FnMut(usize, &mut Vec<Task>),
     ) -> (Sweep, Page, usize) {
-        let mut sweep =
-            Sweep::new(Vec::new(), all.iter().map(|t| (t.source_server_id.as_str(), None)));
+        let sources: Vec<Text> = all.iter().map(|t| t.source_server_id.as_str().into()).collect();
+        let mut sweep = Sweep::new(Vec::new(), sources.iter().map(|id| (id, None)));
         for number in 0..1000 {
             if number > 0 {
                 change(number, &mut all);

@@ -8,9 +8,9 @@ use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use foldhash::quality::RandomState;
-use jiff::Timestamp;
 
 use super::request::{Job, Request};
+use super::text::Text;
 use super::time::{Moment, Now};
 use shelf::Shelf;
 
@@ -18,9 +18,9 @@ use shelf::Shelf;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rank {
     score: Reverse<i64>,
-    enqueued_ms: i64,
-    row: u64,
-    arrival: u64,
+    since_ms: i64,
+    /// The row of the plan above, the arrival number below: one number, for every request that is held has one.
+    row_and_arrival: u64,
 }
 
 impl Rank {
@@ -28,16 +28,45 @@ impl Rank {
     const AGING_EPOCH_MS: i64 = 1_577_836_800_000; // 2020-01-01
     /// Aging is kept to a hundredth of a point.
     const SCALE: i64 = 100 * 3_600_000;
+    /// A trillion deliveries can arrive, three years at ten thousand a second, before their numbers begin again.
+    const ARRIVAL_BITS: u32 = 40;
+    const LAST_ARRIVAL: u64 = u64::MAX >> (u64::BITS - Self::ARRIVAL_BITS);
+    /// Rows above this one, of equal time, go by arrival alone.
+    const LAST_ROW: u64 = u64::MAX >> Self::ARRIVAL_BITS;
 
     /// `aging`: priority points gained per hour of waiting. All requests age alike, so the order between two of them
-    /// never changes, and the rank is computed once.
-    fn of(request: &Request, arrival: u64, received: Timestamp, aging: f64) -> Self {
-        let enqueued_ms = request.enqueued_at.unwrap_or(received).as_millisecond();
-        #[allow(clippy::cast_possible_truncation)] // bounded by the configuration
-        let aging = (aging * 100.0).round() as i64;
-        let aged = aging.saturating_mul(enqueued_ms.saturating_sub(Self::AGING_EPOCH_MS));
-        let score = (i64::from(request.priority) * Self::SCALE).saturating_sub(aged);
-        Self { score: Reverse(score), enqueued_ms, row: request.row.unwrap_or(0), arrival }
+    /// never changes.
+    fn of<D>(job: &Job<D>, priority: u16, scale: Scale) -> Self {
+        let since_ms = scale.since_ms(job);
+        let aged = scale.aging.saturating_mul(since_ms.saturating_sub(Self::AGING_EPOCH_MS));
+        let score = (i64::from(priority) * Self::SCALE).saturating_sub(aged);
+        let row = job.request.row.get().unwrap_or(0).min(Self::LAST_ROW);
+        let row_and_arrival = row << Self::ARRIVAL_BITS | job.arrival;
+        Self { score: Reverse(score), since_ms, row_and_arrival }
+    }
+
+    fn arrival(self) -> Key {
+        self.row_and_arrival & Self::LAST_ARRIVAL
+    }
+}
+
+/// What ranks are measured by: the same for all jobs of a window, for as long as there is one.
+#[derive(Clone, Copy, Debug)]
+struct Scale {
+    /// Hundredths of a point an hour.
+    aging: i64,
+    /// The wall clock where the monotonic one begins, as it was when the first job came.
+    start_ms: i64,
+}
+
+impl Scale {
+    /// When the job was enqueued, or, where it does not say so, first received.
+    fn since_ms<D>(self, job: &Job<D>) -> i64 {
+        let received = || {
+            let after = (job.first_received() - Moment::START).as_millis();
+            self.start_ms.saturating_add(i64::try_from(after).unwrap_or(i64::MAX))
+        };
+        job.request.enqueued_at.millisecond().unwrap_or_else(received)
     }
 }
 
@@ -48,20 +77,12 @@ pub enum Place {
     Post,
     /// Its turn: the next call for it is a look.
     Look,
-    /// An instant.
-    Until(Moment),
+    /// The instant that its progress names: [`Tried::until`](super::request::Tried::until).
+    Until,
     /// The verdict of another job for the same source server.
     Copy,
     /// The list of all tasks.
     Swept,
-}
-
-#[derive(Debug)]
-struct Entry<D> {
-    job: Job<D>,
-    rank: Rank,
-    place: Place,
-    deadline: Option<Moment>,
 }
 
 /// Requests whose turn is a `POST` stand in one of two lines, because the running cap holds only one of them.
@@ -108,7 +129,8 @@ impl Lines {
     }
 }
 
-/// Where the jobs stand, each in one of these by its place. A rank ends with the job's key.
+/// Where the jobs stand, each in one of these by its place. A rank ends with the job's key, and is found again from what
+/// does not change while the job is held.
 #[derive(Debug, Default)]
 struct Places {
     posts: Lines,
@@ -117,9 +139,9 @@ struct Places {
     until: BTreeSet<(Moment, Key)>,
     /// By source server. One of each line stands among the others when its source server is free; so an ending costs the
     /// same beside any number of copies.
-    copies: HashMap<Box<str>, Lines, RandomState>,
+    copies: HashMap<Text, Lines, RandomState>,
     /// Source servers of which a job has left its line: the next copy's turn may have come.
-    left: Vec<Box<str>>,
+    left: Vec<Text>,
 }
 
 /// A job's name within the window: its arrival number.
@@ -128,20 +150,25 @@ pub type Key = u64;
 /// The deliveries held, ordered.
 #[derive(Debug)]
 pub struct Window<D> {
-    aging: f64,
+    scale: Scale,
+    /// The scale's wall clock is set.
+    began: bool,
     /// By arrival, so the first is the one held longest.
-    jobs: Shelf<Entry<D>>,
+    jobs: Shelf<Job<D>>,
     places: Places,
     deadlines: BTreeSet<(Moment, Key)>,
     /// Source servers with a job out of the window: in a call, or being settled.
-    busy: HashSet<Box<str>, RandomState>,
+    busy: HashSet<Text, RandomState>,
     arrivals: u64,
 }
 
 impl<D> Window<D> {
     pub fn new(aging: f64) -> Self {
+        #[allow(clippy::cast_possible_truncation)] // bounded by the configuration
+        let aging = (aging * 100.0).round() as i64;
         Self {
-            aging,
+            scale: Scale { aging, start_ms: 0 },
+            began: false,
             jobs: Shelf::default(),
             places: Places::default(),
             deadlines: BTreeSet::new(),
@@ -172,37 +199,34 @@ impl<D> Window<D> {
     /// A source receives in the order of arrival: the job that arrived first is the one that is held longest.
     pub fn put(&mut self, now: Now, mut job: Job<D>, place: Place) -> Key {
         if job.arrival == 0 {
-            self.arrivals += 1;
+            self.arrivals = self.arrivals % Rank::LAST_ARRIVAL + 1;
             job.arrival = self.arrivals;
         }
-        let key = job.arrival;
-        let rank =
-            Rank::of(&job.request, key, now.wall - (now.at - job.first_received()), self.aging);
-        let deadline = job.request.deadline.as_deref().map(|deadline| {
-            now.at
-                + std::time::Duration::try_from(deadline.duration_since(now.wall))
-                    .unwrap_or_default()
-        });
-        if let Some(deadline) = deadline {
-            self.deadlines.insert((deadline, key));
+        if !std::mem::replace(&mut self.began, true) {
+            self.scale.start_ms = (now.wall - (now.at - Moment::START)).as_millisecond();
         }
-        let source = &job.request.source_server_id;
-        let place = match place {
-            Place::Post | Place::Look if self.busy.contains(source) => Place::Copy,
+        let key = job.arrival;
+        let busy = self.busy.contains(&job.request.source_server_id);
+        job.place = match place {
+            Place::Post | Place::Look if busy => Place::Copy,
             place => place,
         };
-        let entry = Entry { job, rank, place, deadline };
-        self.places.enter(&entry);
-        self.jobs.insert(key, Box::new(entry));
+        if let Some(deadline) = job.request.rare.deadline {
+            let left = std::time::Duration::try_from(deadline.duration_since(now.wall));
+            job.request.rare.due = now.at + left.unwrap_or_default();
+            self.deadlines.insert((job.request.rare.due, key));
+        }
+        self.places.enter(&job, self.scale);
+        self.jobs.insert(key, job);
         key
     }
 
     /// Moves a job that is in the window to another place.
     pub fn move_to(&mut self, key: Key, place: Place) {
-        let Some(entry) = self.jobs.get_mut(key) else { return };
-        self.places.exit(entry);
-        entry.place = place;
-        self.places.enter(entry);
+        let Some(job) = self.jobs.get_mut(key) else { return };
+        self.places.exit(job, self.scale);
+        job.place = place;
+        self.places.enter(job, self.scale);
     }
 
     /// Lets every wait that is over end: those jobs are taken out, to be admitted anew.
@@ -218,11 +242,8 @@ impl<D> Window<D> {
     }
 
     /// The rank that a job of this window would have with another priority.
-    pub fn rank_with(&self, now: Now, key: Key, priority: u16) -> Option<Rank> {
-        let job = self.get(key)?;
-        let request = Request { priority, ..job.request.clone() };
-        let received = now.wall - (now.at - job.first_received());
-        Some(Rank::of(&request, key, received, self.aging))
+    pub fn rank_with(&self, key: Key, priority: u16) -> Option<Rank> {
+        self.jobs.get(key).map(|job| Rank::of(job, priority, self.scale))
     }
 
     /// At most so many whose turn has come, the most urgent first.
@@ -230,7 +251,7 @@ impl<D> Window<D> {
         let lines = [&self.places.posts.starting, &self.places.posts.still, &self.places.looks];
         let mut ranks: Vec<_> = lines.into_iter().flat_map(|line| line.iter().take(most)).collect();
         ranks.sort_unstable();
-        self.jobs_of(ranks.into_iter().map(|rank| rank.arrival).take(most))
+        self.jobs_of(ranks.into_iter().map(|rank| rank.arrival()).take(most))
     }
 
     /// At most so many that wait for something else: for the list of all tasks, for a copy, or for a time, the earliest
@@ -238,14 +259,13 @@ impl<D> Window<D> {
     pub fn first_waiting(&self, most: usize) -> Vec<(&Job<D>, Place)> {
         let copies = self.places.copies.values();
         let copies = copies.flat_map(|of| of.starting.iter().chain(&of.still));
-        let untimed = self.places.swept.iter().chain(copies).map(|rank| rank.arrival);
+        let untimed = self.places.swept.iter().chain(copies).map(|rank| rank.arrival());
         let timed = self.places.until.iter().map(|(_, key)| *key);
         self.jobs_of(untimed.chain(timed).take(most))
     }
 
     fn jobs_of(&self, keys: impl Iterator<Item = Key>) -> Vec<(&Job<D>, Place)> {
-        let entries = keys.filter_map(|key| self.jobs.get(key));
-        entries.map(|entry| (&entry.job, entry.place)).collect()
+        keys.filter_map(|key| self.jobs.get(key)).map(|job| (job, job.place)).collect()
     }
 
     /// The first job of this line whose source server is free.
@@ -265,67 +285,65 @@ impl<D> Window<D> {
 
     /// The jobs that wait for a list.
     pub fn swept_keys(&self) -> impl Iterator<Item = Key> {
-        self.places.swept.iter().map(|rank| rank.arrival)
+        self.places.swept.iter().map(|rank| rank.arrival())
     }
 
     /// Takes a job out that waits for a list; `None` if it is gone or waits for something else by now.
     pub fn take_swept(&mut self, key: Key) -> Option<Job<D>> {
-        self.jobs.get(key).filter(|entry| entry.place == Place::Swept)?;
+        self.jobs.get(key).filter(|job| job.place == Place::Swept)?;
         self.take(key)
     }
 
     /// Moves every job whose turn is a look to the list.
     pub fn sweep_looks(&mut self) {
-        let keys: Vec<Key> = self.places.looks.iter().map(|rank| rank.arrival).collect();
+        let keys: Vec<Key> = self.places.looks.iter().map(|rank| rank.arrival()).collect();
         for key in keys {
             self.move_to(key, Place::Swept);
         }
     }
 
     pub fn rank(&self, key: Key) -> Option<Rank> {
-        self.jobs.get(key).map(|entry| entry.rank)
+        self.jobs.get(key).map(|job| Rank::of(job, job.request.priority, self.scale))
     }
 
     pub fn get(&self, key: Key) -> Option<&Job<D>> {
-        self.jobs.get(key).map(|entry| &entry.job)
+        self.jobs.get(key)
     }
 
     pub fn get_mut(&mut self, key: Key) -> Option<&mut Job<D>> {
-        self.jobs.get_mut(key).map(|entry| &mut entry.job)
+        self.jobs.get_mut(key)
     }
 
     /// Takes a job out.
     pub fn take(&mut self, key: Key) -> Option<Job<D>> {
-        let entry = self.jobs.remove(key)?;
-        self.places.exit(&entry);
-        if let Some(deadline) = entry.deadline {
-            self.deadlines.remove(&(deadline, key));
-        }
-        Some(entry.job)
+        let job = self.jobs.remove(key)?;
+        self.places.exit(&job, self.scale);
+        self.deadlines.remove(&(job.request.rare.due, key));
+        Some(job)
     }
 
     /// From now on no other job for this source server starts.
-    pub fn occupy(&mut self, source: &str) {
-        self.busy.insert(source.into());
+    pub fn occupy(&mut self, source: &Text) {
+        self.busy.insert(source.clone());
     }
 
-    pub fn is_busy(&self, source: &str) -> bool {
+    pub fn is_busy(&self, source: &Text) -> bool {
         self.busy.contains(source)
     }
 
     /// The source server is free again.
-    pub fn vacate(&mut self, source: &str) {
+    pub fn vacate(&mut self, source: &Text) {
         self.busy.remove(source);
     }
 
     /// Takes out the most urgent copy of this source server, to be admitted anew.
-    pub fn take_copy(&mut self, source: &str, line: Line) -> Option<Job<D>> {
+    pub fn take_copy(&mut self, source: &Text, line: Line) -> Option<Job<D>> {
         let rank = self.places.copies.get(source)?.of(line).first()?;
-        self.take(rank.arrival)
+        self.take(rank.arrival())
     }
 
     /// A free source server with copies, of which a job has left its line.
-    pub fn take_left(&mut self) -> Option<Box<str>> {
+    pub fn take_left(&mut self) -> Option<Text> {
         while let Some(source) = self.places.left.pop() {
             if !self.busy.contains(&source) && self.places.copies.contains_key(&source) {
                 return Some(source);
@@ -336,7 +354,7 @@ impl<D> Window<D> {
 
     /// The job held longest.
     pub fn oldest_held(&self) -> Option<(Moment, Key)> {
-        self.jobs.first().map(|(key, entry)| (entry.job.received, key))
+        self.jobs.first().map(|(key, job)| (job.received, key))
     }
 
     pub fn next_wait(&self) -> Option<Moment> {
@@ -349,10 +367,11 @@ impl<D> Window<D> {
 
     /// A deadline that has been dealt with: it must not come up again.
     pub fn forget_deadline(&mut self, key: Key) {
-        if let Some(entry) = self.jobs.get_mut(key)
-            && let Some(deadline) = entry.deadline.take()
-        {
-            self.deadlines.remove(&(deadline, key));
+        if let Some(job) = self.jobs.get_mut(key) {
+            self.deadlines.remove(&(job.request.rare.due, key));
+            if job.request.rare.due != Moment::START {
+                job.request.rare.due = Moment::START;
+            }
         }
     }
 
@@ -360,24 +379,24 @@ impl<D> Window<D> {
     pub fn drain(&mut self) -> Vec<Job<D>> {
         self.places = Places::default();
         self.deadlines.clear();
-        std::mem::take(&mut self.jobs).into_values().map(|entry| entry.job).collect()
+        std::mem::take(&mut self.jobs).into_values().collect()
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (&Job<D>, Place)> {
-        self.jobs.iter().map(|(_, entry)| (&entry.job, entry.place))
+        self.jobs.iter().map(|(_, job)| (job, job.place))
     }
 
     /// The jobs that this is true of. Looks at every one.
     pub fn keys_where(&self, is: impl Fn(&Job<D>) -> bool) -> Vec<Key> {
-        let found = self.jobs.iter().filter(|(_, entry)| is(&entry.job));
+        let found = self.jobs.iter().filter(|(_, job)| is(job));
         found.map(|(key, _)| key).collect()
     }
 
     fn first_free(&mut self, line: impl Fn(&Self) -> &BTreeSet<Rank>) -> Option<(Rank, Key)> {
         loop {
             let rank = *line(self).first()?;
-            let key = rank.arrival;
-            let source = &self.jobs.get(key)?.job.request.source_server_id;
+            let key = rank.arrival();
+            let source = &self.jobs.get(key)?.request.source_server_id;
             if !self.busy.contains(source) {
                 return Some((rank, key));
             }
@@ -387,50 +406,52 @@ impl<D> Window<D> {
 }
 
 impl Places {
-    fn enter<D>(&mut self, entry: &Entry<D>) {
-        let (request, key) = (&entry.job.request, entry.rank.arrival);
-        match entry.place {
+    fn enter<D>(&mut self, job: &Job<D>, scale: Scale) {
+        let (request, key) = (&job.request, job.arrival);
+        let rank = Rank::of(job, request.priority, scale);
+        match job.place {
             Place::Post => {
-                self.posts.of_mut(Line::of(request)).insert(entry.rank);
+                self.posts.of_mut(Line::of(request)).insert(rank);
             }
             Place::Look => {
-                self.looks.insert(entry.rank);
+                self.looks.insert(rank);
             }
             Place::Swept => {
-                self.swept.insert(entry.rank);
+                self.swept.insert(rank);
             }
-            Place::Until(at) => {
-                self.until.insert((at, key));
+            Place::Until => {
+                self.until.insert((job.progress.until, key));
             }
             Place::Copy => {
                 let copies = self.copies.entry(request.source_server_id.clone()).or_default();
-                copies.of_mut(Line::of(request)).insert(entry.rank);
+                copies.of_mut(Line::of(request)).insert(rank);
             }
         }
     }
 
-    fn exit<D>(&mut self, entry: &Entry<D>) {
-        let (request, key) = (&entry.job.request, entry.rank.arrival);
+    fn exit<D>(&mut self, job: &Job<D>, scale: Scale) {
+        let (request, key) = (&job.request, job.arrival);
+        let rank = Rank::of(job, request.priority, scale);
         let source = &request.source_server_id;
-        if matches!(entry.place, Place::Post | Place::Look) && self.copies.contains_key(source) {
+        if matches!(job.place, Place::Post | Place::Look) && self.copies.contains_key(source) {
             self.left.push(source.clone());
         }
-        match entry.place {
+        match job.place {
             Place::Post => {
-                self.posts.of_mut(Line::of(request)).remove(&entry.rank);
+                self.posts.of_mut(Line::of(request)).remove(&rank);
             }
             Place::Look => {
-                self.looks.remove(&entry.rank);
+                self.looks.remove(&rank);
             }
             Place::Swept => {
-                self.swept.remove(&entry.rank);
+                self.swept.remove(&rank);
             }
-            Place::Until(at) => {
-                self.until.remove(&(at, key));
+            Place::Until => {
+                self.until.remove(&(job.progress.until, key));
             }
             Place::Copy => {
                 if let Some(copies) = self.copies.get_mut(source) {
-                    copies.of_mut(Line::of(request)).remove(&entry.rank);
+                    copies.of_mut(Line::of(request)).remove(&rank);
                     if copies.len() == 0 {
                         self.copies.remove(source);
                     }

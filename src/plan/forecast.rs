@@ -11,7 +11,8 @@ use uuid::Uuid;
 use crate::core::gate::Reason;
 use crate::core::running::COUNTED;
 use crate::core::{
-    Core, Ending, Job, Listing, Moment, Now, Request, Run, Settings, Step, Task, Verdict,
+    Core, Ending, Job, Listing, Moment, Now, Rare, Request, Row, Run, Settings, Sparse, Step, Task,
+    Verdict,
 };
 
 /// What holds submissions up.
@@ -198,7 +199,7 @@ impl<'a> Trial<'a> {
     }
 
     fn post(&mut self, job: Job<()>) {
-        if job.request.row.is_some_and(|number| number >= self.waiting) {
+        if job.request.row.get().is_some_and(|number| number >= self.waiting) {
             self.first.get_or_insert(self.at);
         }
         let started = self.now();
@@ -248,7 +249,7 @@ impl<'a> Trial<'a> {
                 self.answered += 1;
                 if job.request.starts && self.pace.settings.max_running > 0 {
                     self.serial += 1;
-                    let task = task(&job.request.source_server_id);
+                    let task = task(&job.request.source_server_id.get());
                     self.running.insert((self.at + self.pace.migration, self.serial), task);
                 }
                 let verdict = Verdict::Created { task_id: String::new() };
@@ -294,24 +295,13 @@ impl<'a> Trial<'a> {
 
 fn request(number: u64, load: Load) -> Request {
     Request {
-        id: "".into(),
         run: Run(Uuid::from_u128(number.into())),
-        name: "".into(),
         source_server_id: number.to_string().into(),
-        target_vm_id: None,
-        project_id: "".into(),
-        region_id: "".into(),
-        batch: None,
-        row: Some(number),
+        row: Row::from(Some(number)),
         priority: 1,
-        enqueued_at: None,
-        not_before: load.not_before.map(Box::new),
-        deadline: None,
-        replay: 0,
-        again: false,
+        rare: Sparse::new(Rare { not_before: load.not_before, ..Rare::default() }),
         starts: load.starts,
-        trace: None,
-        bytes: 0,
+        ..Request::default()
     }
 }
 

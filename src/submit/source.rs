@@ -14,7 +14,7 @@ use super::journal::{Head, Journal, JournalError, Past, Writer};
 use crate::broker::{Body, Spill};
 use crate::clock::Clock;
 use crate::contract::{Rules, View};
-use crate::core::{Ending, Job, Now, Request};
+use crate::core::{Ending, Job, Now, Parts, Request};
 use crate::enqueue::{self, message_id};
 use crate::intake::{self, Intake, Message, header};
 use crate::plan::{self, Fingerprint, Plan, Row};
@@ -22,7 +22,7 @@ use crate::results;
 use crate::source::{Delivery, Event, Settled, Source};
 
 /// The one session that a plan has.
-const SESSION: u64 = 1;
+const SESSION: u32 = 1;
 /// Rows that ended before are passed over; so many at most before others may go on.
 const PASSED_OVER: usize = 500;
 
@@ -89,7 +89,7 @@ impl Delivery for Held {
         now: Now,
         request: &Request,
     ) -> impl Future<Output = io::Result<()>> + Send + 'static {
-        self.journal.started(request.run, request.row, now.wall)
+        self.journal.started(request.run, request.row.get(), now.wall)
     }
 }
 
@@ -235,7 +235,7 @@ impl Source for Rows {
                 _ = trouble.changed() => {}
                 Some(job) = self.given_back.recv() => {
                     let received = self.options.clock.now().at;
-                    let Job { request, delivery, .. } = job;
+                    let Parts { request, delivery, .. } = job.into_parts();
                     return Event::Arrived(Job::new(request, delivery, SESSION, true, received));
                 }
                 Ok(place) = place, if self.plan.is_some() => {

@@ -27,7 +27,7 @@ impl Traces {
 
     /// The trace context that a call carries to the API.
     pub fn context<D>(&self, job: &Job<D>, _: Call) -> Option<Trace> {
-        job.request.trace.clone()
+        job.request.trace()
     }
 
     pub fn called<D>(&self, _: &Job<D>, _: Call, _: &str, _: Now, _: Duration) {}

@@ -73,7 +73,7 @@ impl Traces {
             self.id_of_call(job, call),
             origin.flags.to_u8()
         );
-        Trace::parse(&parent, job.request.trace.as_ref().and_then(Trace::state))
+        Trace::parse(&parent, job.request.trace().as_ref().and_then(Trace::state))
     }
 
     /// A call has ended after `took`; `showed` is the word of its verdict or finding.
@@ -114,8 +114,7 @@ impl Traces {
             KeyValue::new("sluice.attempts", i64::from(ending.attempts)),
             KeyValue::new("sluice.looks", i64::from(ending.looks)),
         ];
-        let batch =
-            request.batch.as_deref().map(|batch| KeyValue::new("sluice.batch", batch.to_owned()));
+        let batch = request.batch().map(|batch| KeyValue::new("sluice.batch", batch.to_owned()));
         let task = ending.task_id.clone().map(|id| KeyValue::new("sluice.task_id", id));
         attributes.extend(batch.into_iter().chain(task));
         let status = if ending.outcome.is_dead_letter() {
@@ -208,7 +207,7 @@ struct Origin {
 
 impl Origin {
     fn of(request: &Request) -> Self {
-        match &request.trace {
+        match &request.trace() {
             Some(trace) => Self {
                 trace: TraceId::from_bytes(trace.id().0.to_be_bytes()),
                 parent: SpanId::from_bytes(trace.parent_id().to_be_bytes()),

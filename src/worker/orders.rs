@@ -19,7 +19,7 @@ where
         match self.core.reprioritise(now, id, priority) {
             Ok(moved) => {
                 let act = control::reprioritised(&heard.order, &moved, priority, now.wall);
-                tracing::info!(by = %heard.order.by, reason = heard.order.reason, request.id = &*moved.id, before = moved.before, after = priority, "a request is given another priority");
+                tracing::info!(by = %heard.order.by, reason = heard.order.reason, request.id = &*moved.id.get(), before = moved.before, after = priority, "a request is given another priority");
                 if let Some((earlier, _)) = self.moves.insert(moved.run, (heard, act)) {
                     let why = "another order for the same request came at the same moment";
                     let _ = earlier.reply.send(Answer::refused(why));
@@ -45,6 +45,9 @@ where
         how: &Settled,
         heard: Heard,
     ) {
+        if let Settled::Done = how {
+            self.watch.left(&job);
+        }
         self.core.republished(job);
         match how {
             Settled::Done => self.answer(heard, now, None),

@@ -12,7 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
 use sluicegate::core::schedule::{Hours, Schedule};
-use sluicegate::core::{Job, Moment, Outcome, Request, Run, Settings, Step, gate};
+use sluicegate::core::{Job, Moment, Outcome, Rare, Request, Run, Settings, Sparse, Step, gate};
 
 use crate::support::bench::{Bench, created, listing, request, settings, start, task};
 
@@ -91,7 +91,7 @@ impl Account {
         let requests: Vec<Request> =
             (0..count).map(|number| planned(&mut random, number, lasts)).collect();
         for (number, request) in requests.iter().enumerate() {
-            let at = bench.now.at + since(bench.now.wall, request.enqueued_at.unwrap());
+            let at = bench.now.at + since(bench.now.wall, request.enqueued_at.get().unwrap());
             events.push(Reverse((at, Event::Enqueued(number))));
         }
         let (ideal, running) = (BTreeSet::new(), BTreeSet::new());
@@ -110,7 +110,7 @@ impl Account {
 
     fn standing(&self, number: usize) -> Standing {
         let request = &self.requests[number];
-        let enqueued = request.enqueued_at.unwrap().as_millisecond();
+        let enqueued = request.enqueued_at.millisecond().unwrap();
         let points = i64::from(request.priority) * 3_600_000 - AGING * enqueued;
         (Reverse(points), enqueued, number)
     }
@@ -161,9 +161,9 @@ impl Account {
 
     fn enqueue(&mut self, number: usize) {
         let request = self.requests[number].clone();
-        match request.not_before.as_deref().filter(|at| **at > self.bench.now.wall) {
+        match request.rare.not_before.filter(|at| *at > self.bench.now.wall) {
             Some(at) => {
-                let at = self.bench.now.at + since(self.bench.now.wall, *at);
+                let at = self.bench.now.at + since(self.bench.now.wall, at);
                 self.events.push(Reverse((at, Event::MayGo(number))));
             }
             None => self.may_go(number),
@@ -174,7 +174,7 @@ impl Account {
 
     /// It may be sent from now on, if its deadline has not come first.
     fn may_go(&mut self, number: usize) {
-        if self.requests[number].deadline.as_deref().is_none_or(|at| *at > self.bench.now.wall) {
+        if self.requests[number].rare.deadline.is_none_or(|at| at > self.bench.now.wall) {
             self.ideal.insert(self.standing(number));
         }
     }
@@ -199,7 +199,7 @@ impl Account {
             self.tally.posts, now.wall
         );
         assert!(matches!(self.schedule.at(now.wall), Hours::Open(_)), "sent at {}", now.wall);
-        assert!(job.request.deadline.as_deref().is_none_or(|at| *at > now.wall), "too late");
+        assert!(job.request.rare.deadline.is_none_or(|at| at > now.wall), "too late");
         assert!(self.running.len() < PLACES, "no place is free");
         if let Some(since) = self.idle_since.take() {
             self.tally.empty = self.tally.empty.max(now.at - since);
@@ -213,7 +213,7 @@ impl Account {
     }
 
     fn expire(&mut self, job: &Job<u64>) {
-        let deadline = *job.request.deadline.as_deref().expect("a deadline");
+        let deadline = job.request.rare.deadline.expect("a deadline");
         assert!(deadline <= self.bench.now.wall, "expired before {deadline}");
         self.ideal.remove(&self.standing(number_of(job)));
         self.tally.expired += 1;
@@ -235,7 +235,7 @@ fn since(from: Timestamp, to: Timestamp) -> Duration {
 }
 
 fn number_of(job: &Job<u64>) -> usize {
-    job.request.source_server_id[1..].parse().unwrap()
+    job.request.source_server_id.get()[1..].parse().unwrap()
 }
 
 /// A request of a plan that takes so many milliseconds to be done: half of them wait at the start, the others come later.
@@ -249,10 +249,9 @@ fn planned(random: &mut SmallRng, number: usize, lasts: i64) -> Request {
     let enqueued_at = enqueued_at.or(Some(start()));
     Request {
         priority: random.random(),
-        enqueued_at,
+        enqueued_at: enqueued_at.into(),
         run: Run::of(&source, &[0; 32], enqueued_at, 0),
-        not_before: not_before.map(Box::new),
-        deadline: deadline.map(Box::new),
+        rare: Sparse::new(Rare { not_before, deadline, ..Rare::default() }),
         ..request(&source, "a")
     }
 }

@@ -7,7 +7,7 @@ use jiff::SignedDuration;
 use sluicegate::contract::Violation;
 use sluicegate::core::gate::{self, Pause, Reason};
 use sluicegate::core::{
-    Fault, Job, Listing, Outcome, Request, Run, Settings, Step, Task, Verdict, retry,
+    Fault, Job, Listing, Outcome, Rare, Request, Run, Settings, Sparse, Step, Task, Verdict, retry,
 };
 
 use crate::support::bench::{
@@ -68,7 +68,8 @@ fn a_redelivery_from_elsewhere_is_in_doubt() {
 #[test]
 fn a_replay_is_in_doubt() {
     let mut bench = Bench::new();
-    bench.deliver(Request { replay: 1, ..request("s1", "a") }, false);
+    let rare = Sparse::new(Rare { replay: 1, ..Rare::default() });
+    bench.deliver(Request { rare, ..request("s1", "a") }, false);
     bench.two_empty_looks();
     bench.post(created("t1"));
 }
@@ -296,7 +297,8 @@ fn rule_3_an_earlier_success_exists_unless_it_is_wanted_again() {
     bench.deliver(request("s1", "a"), true);
     bench.look(vec![task("s1", "a", "MIGRATE_SUCCESS", -600)]);
     assert_eq!(bench.settle().outcome, Outcome::Exists);
-    bench.deliver(Request { again: true, ..request("s2", "a") }, true);
+    let rare = Sparse::new(Rare { again: true, ..Rare::default() });
+    bench.deliver(Request { rare, ..request("s2", "a") }, true);
     bench.look(vec![task("s2", "a", "MIGRATE_SUCCESS", -600)]);
     bench.wait(LOOK_AGAIN);
     bench.look(vec![task("s2", "a", "MIGRATE_SUCCESS", -600)]);
@@ -327,10 +329,10 @@ fn rows_of_other_source_servers_are_passed_over() {
 #[test]
 fn without_an_enqueue_time_a_live_task_exists_and_an_ended_one_is_never_a_reason_to_send() {
     let mut bench = Bench::new();
-    bench.deliver(Request { enqueued_at: None, ..request("s1", "a") }, true);
+    bench.deliver(Request { enqueued_at: None.into(), ..request("s1", "a") }, true);
     bench.look(vec![task("s1", "a", "RUNNING", 1)]);
     assert_eq!(bench.settle().outcome, Outcome::Exists);
-    bench.deliver(Request { enqueued_at: None, ..request("s2", "a") }, true);
+    bench.deliver(Request { enqueued_at: None.into(), ..request("s2", "a") }, true);
     bench.look(vec![task("s2", "a", "MIGRATE_FAIL", 1)]);
     assert_eq!(bench.settle().outcome, Outcome::Unknown);
 }
@@ -547,9 +549,9 @@ fn a_copy_goes_on_when_the_one_before_it_leaves_without_a_call() {
     let mut bench = Bench::new();
     let copy = |n: u32, deadline: Option<i64>| {
         let run = Run::of(&n.to_string(), &[0; 32], None, 0);
-        let deadline =
-            deadline.map(|minutes| Box::new(bench.now.wall + SignedDuration::from_mins(minutes)));
-        Request { run, deadline, priority: u16::try_from(100 - n).unwrap(), ..request("s", "a") }
+        let deadline = deadline.map(|minutes| bench.now.wall + SignedDuration::from_mins(minutes));
+        let rare = Sparse::new(Rare { deadline, ..Rare::default() });
+        Request { run, rare, priority: u16::try_from(100 - n).unwrap(), ..request("s", "a") }
     };
     let copies = [copy(0, None), copy(1, Some(5)), copy(2, None)];
     for request in copies {

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use sluicegate::core::gate::{self, BREAKER_AFTER, Pause, Reason};
 use sluicegate::core::schedule::Schedule;
-use sluicegate::core::{Core, Fault, Outcome, Request, Run, Settings, Step, Verdict, retry};
+use sluicegate::core::{
+    Core, Fault, Outcome, Rare, Request, Run, Settings, Sparse, Step, Verdict, retry,
+};
 
 use crate::support::bench::{
     Bench, LOOK_AGAIN, conflict, created, fault, listing, request, settings, task, timeout,
@@ -171,9 +173,9 @@ fn what_is_given_back_keeps_its_place_while_it_is_away() {
     let Step::GiveBack(job) = bench.next() else { panic!("held for a minute") };
     let until = bench.expect_wait().expect("it waits for a moment");
     assert_eq!(reason(&bench), Some(Reason::Linger));
-    bench.deliver(job.request, true);
-    assert_eq!(&*bench.expect_post().request.source_server_id, "urgent");
-    assert_eq!(&*bench.expect_post().request.source_server_id, "fresh");
+    bench.deliver(job.into_parts().request, true);
+    assert_eq!(bench.expect_post().request.source_server_id, "urgent");
+    assert_eq!(bench.expect_post().request.source_server_id, "fresh");
     assert!(until - bench.now.at < SECOND, "and no longer than that");
 }
 
@@ -181,20 +183,21 @@ fn what_is_given_back_keeps_its_place_while_it_is_away() {
 fn a_request_without_a_time_ages_through_give_backs() {
     let mut bench = Bench::with(Settings { max_hold: 20 * MINUTE, aging: 10.0, ..settings() });
     bench.core.pause(Pause { by: "test".into(), reason: "hold".into() });
-    bench.deliver(Request { enqueued_at: None, ..request("old", "a") }, false);
+    bench.deliver(Request { enqueued_at: None.into(), ..request("old", "a") }, false);
     for _ in 0..3 {
         bench.wait(20 * MINUTE);
         let Step::GiveBack(job) = bench.next() else { panic!("held for 20 minutes") };
-        bench.deliver(job.request, true);
+        bench.deliver(job.into_parts().request, true);
     }
     bench.wait(MINUTE);
     // An hour is 10 points.
-    let fresh = |name, priority| Request { enqueued_at: None, priority, ..request(name, "a") };
+    let fresh =
+        |name, priority| Request { enqueued_at: None.into(), priority, ..request(name, "a") };
     bench.deliver(fresh("urgent", 12), false);
     bench.deliver(fresh("hardly", 11), false);
     bench.core.resume(bench.now);
     for name in ["urgent", "old", "hardly"] {
-        assert_eq!(&*bench.expect_post().request.source_server_id, name);
+        assert_eq!(bench.expect_post().request.source_server_id, name);
     }
 }
 
@@ -210,7 +213,7 @@ fn what_went_to_somebody_else_is_waited_for_but_a_moment() {
     assert!(matches!(bench.next(), Step::GiveBack(_)));
     let until = bench.expect_wait().expect("it waits for a moment");
     bench.wait(until - bench.now.at);
-    assert_eq!(&*bench.expect_post().request.source_server_id, "fresh");
+    assert_eq!(bench.expect_post().request.source_server_id, "fresh");
 }
 
 #[test]
@@ -251,7 +254,7 @@ fn an_account_without_permission_costs_few_calls_and_no_request() {
                     bench.wait(until - bench.now.at);
                 }
             }
-            Step::GiveBack(job) => bench.deliver(job.request, true),
+            Step::GiveBack(job) => bench.deliver(job.into_parts().request, true),
             other => panic!("nothing may be settled: {other:?}"),
         }
     }
@@ -400,7 +403,7 @@ fn a_request_that_fails_alone_is_given_up_and_costs_the_others_nothing() {
     for n in 0.. {
         bench.deliver(Request { priority: 0, ..request(&format!("s{n}"), "a") }, false);
         match bench.next() {
-            Step::Post(job) if &*job.request.source_server_id == "bad" => {
+            Step::Post(job) if job.request.source_server_id == "bad" => {
                 bench.posted(job, refused_connection());
             }
             Step::Post(job) => {
@@ -410,7 +413,7 @@ fn a_request_that_fails_alone_is_given_up_and_costs_the_others_nothing() {
             }
             Step::Settle(job, ending) => {
                 assert_eq!(
-                    (&*job.request.source_server_id, ending.outcome),
+                    (&*job.request.source_server_id.get(), ending.outcome),
                     ("bad", Outcome::Exhausted)
                 );
                 assert_eq!(ending.attempts, retry::Settings::default().attempts);
@@ -487,20 +490,20 @@ fn a_broker_that_takes_no_results_stops_submissions() {
 fn the_most_urgent_goes_first_and_equal_ones_by_age() {
     let mut bench = Bench::new();
     bench.core.pause(Pause { by: "test".into(), reason: "gather".into() });
-    let old = request("x", "a").enqueued_at.map(|at| at - SECOND);
+    let old = request("x", "a").enqueued_at.get().map(|at| at - SECOND);
     for (source, priority, enqueued_at) in [
         ("low", 1, None),
         ("zero", 0, old),
         ("top", 65_535, None),
         ("old", 5, old),
-        ("new", 5, request("x", "a").enqueued_at),
+        ("new", 5, request("x", "a").enqueued_at.get()),
     ] {
         let fresh = request(source, "a");
-        let enqueued_at = enqueued_at.or(fresh.enqueued_at);
+        let enqueued_at = enqueued_at.or(fresh.enqueued_at.get());
         bench.deliver(
             Request {
                 priority,
-                enqueued_at,
+                enqueued_at: enqueued_at.into(),
                 run: Run::of(source, &[0; 32], enqueued_at, 0),
                 ..fresh
             },
@@ -517,13 +520,14 @@ fn the_most_urgent_goes_first_and_equal_ones_by_age() {
 fn aging_lets_the_old_overtake_the_urgent_in_the_time_it_promises() {
     let mut bench = Bench::with(Settings { aging: 10.0, ..settings() });
     bench.core.pause(Pause { by: "test".into(), reason: "gather".into() });
-    let hours =
-        |hours: u64| request("x", "a").enqueued_at.map(|at| at - Duration::from_secs(hours * 3600));
+    let hours = |hours: u64| {
+        request("x", "a").enqueued_at.get().map(|at| at - Duration::from_secs(hours * 3600))
+    };
     for (source, priority, waited) in
         [("fresh", 100, 0), ("nine hours", 1, 9), ("ten hours", 1, 10)]
     {
         bench.deliver(
-            Request { priority, enqueued_at: hours(waited), ..request(source, "a") },
+            Request { priority, enqueued_at: hours(waited).into(), ..request(source, "a") },
             false,
         );
     }
@@ -567,24 +571,28 @@ fn nothing_is_started_that_cannot_be_answered_before_the_window_ends() {
 fn a_request_waits_for_its_time_and_expires_at_its_deadline() {
     let mut bench = Bench::new();
     let at = |minutes: u64| {
-        request("x", "a").enqueued_at.map(|at| Box::new(at + Duration::from_secs(minutes * 60)))
+        request("x", "a").enqueued_at.get().map(|at| at + Duration::from_secs(minutes * 60))
     };
-    bench.deliver(Request { not_before: at(10), ..request("later", "a") }, false);
-    bench.deliver(Request { not_before: at(10), deadline: at(5), ..request("never", "a") }, false);
+    let later = Rare { not_before: at(10), ..Rare::default() };
+    let never = Rare { deadline: at(5), ..later.clone() };
+    for (source, rare) in [("later", later), ("never", never)] {
+        bench.deliver(Request { rare: Sparse::new(rare), ..request(source, "a") }, false);
+    }
     bench.expect_wait();
     bench.wait(5 * MINUTE);
     let ending = bench.settle();
     assert_eq!((ending.outcome, ending.attempts), (Outcome::Expired, 0));
     bench.expect_wait();
     bench.wait(5 * MINUTE);
-    assert_eq!(&*bench.expect_post().request.source_server_id, "later");
+    assert_eq!(bench.expect_post().request.source_server_id, "later");
 }
 
 #[test]
 fn a_deadline_that_passes_in_doubt_is_looked_up_first() {
     let mut bench = Bench::new();
-    let deadline = request("x", "a").enqueued_at.map(|at| Box::new(at + 10 * SECOND));
-    bench.deliver(Request { deadline, ..request("s1", "a") }, false);
+    let deadline = request("x", "a").enqueued_at.get().map(|at| at + 10 * SECOND);
+    let rare = Sparse::new(Rare { deadline, ..Rare::default() });
+    bench.deliver(Request { rare, ..request("s1", "a") }, false);
     bench.post(timeout());
     bench.look(vec![]);
     bench.wait(MINUTE);
@@ -613,11 +621,11 @@ fn a_full_account_holds_what_starts_and_a_freed_place_goes_to_the_most_urgent_by
     bench.expect_wait();
     assert_eq!(reason(&bench), Some(Reason::Running));
     bench.deliver(Request { starts: false, priority: 0, ..request("still", "a") }, false);
-    assert_eq!(&*bench.expect_post().request.source_server_id, "still");
+    assert_eq!(bench.expect_post().request.source_server_id, "still");
     bench.deliver(Request { priority: 9, ..request("urgent", "a") }, false);
     bench.wait(MINUTE);
     count(&mut bench, &["f1"]);
-    assert_eq!(&*bench.expect_post().request.source_server_id, "urgent");
+    assert_eq!(bench.expect_post().request.source_server_id, "urgent");
     bench.expect_wait();
     assert_eq!(reason(&bench), Some(Reason::Running));
 }

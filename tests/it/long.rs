@@ -98,21 +98,21 @@ fn submitted_after(aging: f64, patience: u64) -> Option<u64> {
     let mut bench = Bench::with(Settings { aging, gate, ..settings() });
     let begun = bench.now.at;
     let now = bench.now.wall;
-    let low = Request { enqueued_at: Some(now), ..request("low", "a") };
+    let low = Request { enqueued_at: Some(now).into(), ..request("low", "a") };
     bench.deliver(low, false);
     for second in 0..patience {
         let source = format!("s{second}");
         let now = bench.now.wall;
         let urgent = Request {
             priority: 101,
-            enqueued_at: Some(now),
+            enqueued_at: Some(now).into(),
             run: Run::of(&source, &[0; 32], Some(now), 0),
             ..request(&source, "a")
         };
         bench.deliver(urgent, false);
         bench.wait(EACH.saturating_sub(Duration::from_millis(10)));
         while let Step::Post(job) = bench.next() {
-            if &*job.request.source_server_id == "low" {
+            if job.request.source_server_id == "low" {
                 return Some((bench.now.at - begun).as_secs());
             }
             bench.core.posted(bench.now, bench.now, job, created("t"), 1);
@@ -227,7 +227,7 @@ fn a_day_behind_a_shut_gate_leaves_memory_flat_and_loses_nothing() {
                 }
                 Step::GiveBack(job) => {
                     given_back += 1;
-                    bench.deliver_in(session, job.request, true);
+                    bench.deliver_in(session, job.into_parts().request, true);
                 }
                 Step::List { .. } => {
                     let now = bench.now;
@@ -271,7 +271,7 @@ fn a_day_behind_a_shut_gate_leaves_memory_flat_and_loses_nothing() {
     while settled < REQUESTS {
         match bench.next() {
             Step::Post(job) => {
-                assert!(made.insert(job.request.source_server_id.clone()), "twice");
+                assert!(made.insert(job.request.source_server_id.to_string()), "twice");
                 bench.posted(job, created("t"));
             }
             Step::Settle(job, ending) => {
@@ -279,7 +279,7 @@ fn a_day_behind_a_shut_gate_leaves_memory_flat_and_loses_nothing() {
                 assert_eq!(ending.outcome, Outcome::Created, "{ending:?}");
                 bench.core.settled(bench.now, job, ending, true);
             }
-            Step::GiveBack(job) => bench.deliver_in(session, job.request, true),
+            Step::GiveBack(job) => bench.deliver_in(session, job.into_parts().request, true),
             Step::List { .. } => bench.core.listed(bench.now, bench.now, Ok(listing(vec![])), 1),
             Step::Look(job) => {
                 bench.core.looked(bench.now, bench.now, job, Ok(listing(vec![])), 1);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sluicegate::core::engine::{Kept, Waits};
 use sluicegate::core::gate::Pause;
-use sluicegate::core::{Job, Outcome, Request, Run, Settings, Step};
+use sluicegate::core::{Job, Outcome, Rare, Request, Run, Settings, Sparse, Step};
 
 use crate::support::bench::{Bench, created, listing, request, settings, task, timeout};
 
@@ -47,7 +47,7 @@ fn what_is_raised_goes_first_without_a_look_and_counts_as_one_request() {
     bench.core.resume(bench.now);
     for source in ["s2", "s0", "s1"] {
         let job = bench.expect_post();
-        assert_eq!(&*job.request.source_server_id, source);
+        assert_eq!(job.request.source_server_id, source);
         bench.posted(job, created(source));
         assert_eq!(bench.settle().outcome, Outcome::Created);
     }
@@ -66,7 +66,7 @@ fn while_a_raised_request_is_on_its_way_nothing_less_urgent_overtakes_it() {
     bench.expect_wait();
     bench.deliver(Request { priority: 40, ..job.request.clone() }, true);
     bench.core.republished(job);
-    assert_eq!(&*bench.expect_post().request.source_server_id, "s1");
+    assert_eq!(bench.expect_post().request.source_server_id, "s1");
 }
 
 #[test]
@@ -192,8 +192,9 @@ fn the_next_requests_are_told_in_order_with_what_each_waits_for() {
     let mut bench = paused();
     bench.deliver(Request { priority: 3, ..request("s0", "a") }, false);
     bench.deliver(Request { priority: 8, ..request("s1", "a") }, false);
-    let not_before = Some(Box::new(bench.now.wall + 60 * SECOND));
-    bench.deliver(Request { not_before, priority: 9, ..request("s2", "a") }, false);
+    let not_before = Some(bench.now.wall + 60 * SECOND);
+    let rare = Sparse::new(Rare { not_before, ..Rare::default() });
+    bench.deliver(Request { rare, priority: 9, ..request("s2", "a") }, false);
     bench.deliver(request("s3", "a"), true);
     let told = |bench: &Bench, most| -> Vec<(String, Waits, bool)> {
         let next = bench.core.upcoming(bench.now, most);

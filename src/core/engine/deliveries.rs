@@ -10,7 +10,7 @@ use crate::core::time::Now;
 
 impl<D> Core<D> {
     /// This worker is the active one: deliveries of this session follow.
-    pub fn session_opened(&mut self, now: Now, session: u64) {
+    pub fn session_opened(&mut self, now: Now, session: u32) {
         self.session = Some(session);
         self.gate.take_over(now.at);
         self.running.take_over(now.at, self.gate.max_in_flight());
@@ -57,7 +57,7 @@ impl<D> Core<D> {
         let run = job.request.run;
         self.away.remove(run);
         let mut in_doubt = job.redelivered;
-        let mut replay = job.request.replay > 0;
+        let mut replay = job.request.rare.replay > 0;
         if job.redelivered {
             if let Some((progress, given_back)) = self.carried.remove(&run) {
                 job.progress = progress;
@@ -76,7 +76,7 @@ impl<D> Core<D> {
         if self.kept > Duration::ZERO && job.progress.first_attempt.is_none() {
             job.progress.kept_before = self.kept;
         }
-        if let Some(not_before) = job.request.not_before.as_deref()
+        if let Some(not_before) = job.request.rare.not_before
             && let Ok(wait) = Duration::try_from(not_before.duration_since(now.wall))
         {
             job.progress.until = job.progress.until.max(now.at + wait);

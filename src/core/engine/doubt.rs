@@ -6,20 +6,22 @@ use crate::core::judge::{self, Clocks, Finding};
 use crate::core::memory::Memory;
 use crate::core::outcome::Outcome;
 use crate::core::request::{Doubt, Job};
+use crate::core::text::Text;
 use crate::core::time::{Moment, Now};
 use crate::core::verdict::{Listing, Task, Verdict};
 
 impl<D> Core<D> {
     /// There is, or may be, a task for this source server. `once`: no `POST` for it can still be on its way.
-    pub(super) fn learn(&mut self, at: Moment, source: &str, once: bool) {
-        self.known.insert(source.into(), Known { at, once });
+    pub(super) fn learn(&mut self, at: Moment, source: &Text, once: bool) {
+        self.known.insert(source.clone(), Known { at, once });
     }
 
     /// A listed task: one is known now, unless more than that was known already.
     pub(super) fn learn_task(&mut self, source: &str) {
-        if self.known.get(source).is_none() {
+        let source = Text::from(source);
+        if self.known.get(&source).is_none() {
             // Known since ever: a job that is cleared later than this list is not put in doubt by it.
-            self.learn(Moment::from_nanos(1), source, true);
+            self.learn(Moment::from_nanos(1), &source, true);
         }
     }
 
@@ -56,7 +58,7 @@ impl<D> Core<D> {
                 (Outcome::Unknown, task, reason)
             }
             Finding::Nothing => {
-                let source = &*job.request.source_server_id;
+                let source = job.request.source_server_id.get();
                 let bare = rows.iter().all(|task| task.source_server_id != *source);
                 self.found_nothing(now, started, job, bare);
                 return finding.as_str();
@@ -102,7 +104,7 @@ impl<D> Core<D> {
             _ => {}
         }
         match conflict {
-            Some(fault) if job.request.target_vm_id.as_deref().is_some_and(|id| !id.is_empty()) => {
+            Some(fault) if job.request.target_vm_id.as_ref().is_some_and(|id| !id.is_empty()) => {
                 job.progress.doubt = Doubt::Target(fault);
                 self.back(now, job, now.at);
             }
@@ -216,7 +218,7 @@ impl<D> Core<D> {
 }
 
 /// What a new piece of knowledge about its source server means for a job: a doubt, or a longer one.
-pub(super) fn raise<D>(known: &Memory<Box<str>, Known>, job: &mut Job<D>) {
+pub(super) fn raise<D>(known: &Memory<Text, Known>, job: &mut Job<D>) {
     let Some(known) = known.get(&job.request.source_server_id) else { return };
     if known.at <= job.progress.cleared {
         return;

@@ -26,7 +26,7 @@ impl<D> Core<D> {
     }
 
     pub(super) fn expired(&mut self, now: Now, job: Job<D>) {
-        let deadline = job.request.deadline.as_deref().map(ToString::to_string).unwrap_or_default();
+        let deadline = job.request.rare.deadline.map(|at| at.to_string()).unwrap_or_default();
         let reason = format!("its deadline {deadline} passed before it could be sent");
         self.finish(now, job, Outcome::Expired, reason);
     }

@@ -28,7 +28,7 @@ impl<D> Core<D> {
         }
         let jobs = keys.iter().filter_map(|key| self.window.get(*key));
         let servers =
-            jobs.map(|job| (&*job.request.source_server_id, job.request.target_vm_id.as_deref()));
+            jobs.map(|job| (&job.request.source_server_id, job.request.target_vm_id.as_ref()));
         let sweep = Sweep::new(keys.clone(), servers);
         self.sweep = Some(sweep);
     }

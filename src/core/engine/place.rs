@@ -5,6 +5,7 @@ use super::{Core, Step};
 use crate::core::outcome::{Ending, Outcome};
 use crate::core::request::{Doubt, Job};
 use crate::core::retry;
+use crate::core::text::Text;
 use crate::core::time::{Moment, Now};
 use crate::core::window::{Line, Place};
 
@@ -42,13 +43,13 @@ impl<D> Core<D> {
             self.finish(now, job, Outcome::Unknown, reason.to_owned());
             return Admitted::Elsewhere;
         }
-        let late = job.request.deadline.as_deref().is_some_and(|deadline| *deadline <= now.wall);
+        let late = job.request.rare.deadline.is_some_and(|deadline| deadline <= now.wall);
         if late && job.progress.doubt == Doubt::None {
             self.expired(now, job);
             return Admitted::Elsewhere;
         }
         let place = match job.progress.doubt {
-            _ if job.progress.until > now.at => Place::Until(job.progress.until),
+            _ if job.progress.until > now.at => Place::Until,
             Doubt::None => Place::Post,
             Doubt::Look { .. } => Place::Look,
             Doubt::Target(_) => Place::Swept,
@@ -62,7 +63,7 @@ impl<D> Core<D> {
     }
 
     /// Lets the next copy of a free source server stand in line: the most urgent one that can.
-    fn admit_copies(&mut self, now: Now, source: &str) {
+    fn admit_copies(&mut self, now: Now, source: &Text) {
         for line in Line::BOTH {
             while let Some(copy) = self.window.take_copy(source, line) {
                 if self.admit(now, copy) == Admitted::InLine {

@@ -6,6 +6,7 @@
 
 use super::{Core, Linger, Step};
 use crate::core::request::{Doubt, Job, Run};
+use crate::core::text::Text;
 use crate::core::time::Now;
 
 /// How many may be on their way at once: each has its body in memory until the broker has confirmed it.
@@ -48,7 +49,7 @@ pub enum Kept {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reprioritised {
     pub run: Run,
-    pub id: Box<str>,
+    pub id: Text,
     /// The priority that it had.
     pub before: u16,
 }
@@ -76,7 +77,7 @@ impl<D> Core<D> {
             return Err(Kept::Busy);
         }
         let run = wanted.parse().ok().map(Run);
-        let is = |job: &Job<D>| Some(job.request.run) == run || *job.request.id == *wanted;
+        let is = |job: &Job<D>| Some(job.request.run) == run || job.request.id == *wanted;
         let key = match self.window.keys_where(is)[..] {
             [] => return Err(Kept::NotHeld),
             [key] => key,
@@ -102,7 +103,7 @@ impl<D> Core<D> {
         if matches!(self.linger, Linger::Start { .. }) && self.lingers(now.at).is_some() {
             return Err(Kept::Filling);
         }
-        let rank = self.window.rank_with(now, key, priority);
+        let rank = self.window.rank_with(key, priority);
         let Some(job) = self.window.take(key) else { return Err(Kept::NotHeld) };
         let run = job.request.run;
         let moved = Reprioritised { run, id: job.request.id.clone(), before };

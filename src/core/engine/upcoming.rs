@@ -74,23 +74,23 @@ fn tell<D>(job: &Job<D>, place: Place, now: Now) -> Upcoming {
         Place::Copy => (Waits::Copy, None),
         Place::Look | Place::Swept => (Waits::Look, None),
         Place::Post => (Waits::Turn, None),
-        Place::Until(at) => {
+        Place::Until => {
             let waits = match () {
                 () if in_doubt => Waits::Look,
                 () if job.progress.attempts > 0 => Waits::Retry,
                 () => Waits::NotBefore,
             };
-            (waits, now.wall.saturating_add(at - now.at).ok())
+            (waits, now.wall.saturating_add(job.progress.until - now.at).ok())
         }
     };
     Upcoming {
         run: request.run.0,
-        id: short(&request.id),
-        name: short(&request.name),
-        source_server_id: short(&request.source_server_id),
-        batch: request.batch.as_deref().map(str::to_owned),
+        id: short(&request.id.get()),
+        name: short(&request.name.get()),
+        source_server_id: short(&request.source_server_id.get()),
+        batch: request.batch().map(str::to_owned),
         priority: request.priority,
-        enqueued_at: request.enqueued_at,
+        enqueued_at: request.enqueued_at.get(),
         attempts: job.progress.attempts,
         waits,
         until,

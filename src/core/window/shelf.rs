@@ -13,7 +13,7 @@ const BOARD: usize = 16;
 /// paid by sixteen. A board goes with its last job, so the room is bounded by what is held, whatever the numbers.
 #[derive(Debug)]
 pub(super) struct Shelf<T> {
-    boards: BTreeMap<u64, [Option<Box<T>>; BOARD]>,
+    boards: BTreeMap<u64, [Option<T>; BOARD]>,
     len: usize,
 }
 
@@ -42,7 +42,7 @@ impl<T> Shelf<T> {
         self.len == 0
     }
 
-    pub(super) fn insert(&mut self, key: Key, value: Box<T>) {
+    pub(super) fn insert(&mut self, key: Key, value: T) {
         let (board, at) = place(key);
         let old = self.boards.entry(board).or_default()[at].replace(value);
         self.len += usize::from(old.is_none());
@@ -50,12 +50,12 @@ impl<T> Shelf<T> {
 
     pub(super) fn get(&self, key: Key) -> Option<&T> {
         let (board, at) = place(key);
-        self.boards.get(&board)?[at].as_deref()
+        self.boards.get(&board)?[at].as_ref()
     }
 
     pub(super) fn get_mut(&mut self, key: Key) -> Option<&mut T> {
         let (board, at) = place(key);
-        self.boards.get_mut(&board)?[at].as_deref_mut()
+        self.boards.get_mut(&board)?[at].as_mut()
     }
 
     pub(super) fn remove(&mut self, key: Key) -> Option<T> {
@@ -66,7 +66,7 @@ impl<T> Shelf<T> {
         if board.iter().all(Option::is_none) {
             self.boards.remove(&number);
         }
-        Some(*value)
+        Some(value)
     }
 
     /// The one that arrived first.
@@ -79,12 +79,12 @@ impl<T> Shelf<T> {
         let boards = self.boards.iter();
         boards.flat_map(|(number, board)| {
             let entries = board.iter().enumerate();
-            entries.filter_map(|(at, value)| Some((key(*number, at), value.as_deref()?)))
+            entries.filter_map(|(at, value)| Some((key(*number, at), value.as_ref()?)))
         })
     }
 
     pub(super) fn into_values(self) -> impl Iterator<Item = T> {
-        self.boards.into_values().flatten().flatten().map(|value| *value)
+        self.boards.into_values().flatten().flatten()
     }
 }
 
@@ -100,7 +100,7 @@ mod tests {
             number = number.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             let key = number >> 52;
             if number & (1 << 40) == 0 {
-                shelf.insert(key, Box::new(round));
+                shelf.insert(key, round);
                 map.insert(key, round);
             } else {
                 assert_eq!(shelf.remove(key), map.remove(&key));
@@ -118,7 +118,7 @@ mod tests {
     fn what_is_gone_leaves_no_room_behind() {
         let mut shelf = Shelf::default();
         for key in 0..10_000 {
-            shelf.insert(key, Box::new(()));
+            shelf.insert(key, ());
             shelf.remove(key.saturating_sub(40));
             assert!(shelf.boards.len() <= 4);
         }

@@ -26,8 +26,8 @@ async fn a_request_is_taken_published_confirmed_and_only_then_acknowledged() {
         let client = lane.client().await;
         client.publish_requests(&lane.queues.requests(), 17, 1).await;
         let job = arrived(&mut broker).await;
-        assert_eq!((&*job.request.id, job.session, job.redelivered), ("17", session, false));
-        assert_eq!(&*job.request.name, "task-17");
+        assert_eq!((&*job.request.id.get(), job.session, job.redelivered), ("17", session, false));
+        assert_eq!(job.request.name, "task-17");
         assert_eq!(job.delivery.body().unwrap(), request_body(17));
 
         let (job, ..) = match broker.settle(job, ending(Outcome::Created)).await {
@@ -152,7 +152,7 @@ async fn a_deleted_queue_of_requests_ends_the_session_and_is_declared_again() {
         lost(&mut broker).await;
         assert_eq!(opened(&mut broker).await, first + 1);
         client.publish_requests(&name, 1, 1).await;
-        assert_eq!(&*arrived(&mut broker).await.request.id, "1");
+        assert_eq!(arrived(&mut broker).await.request.id, "1");
     }
 }
 
@@ -270,7 +270,7 @@ async fn what_a_leaving_worker_gives_back_comes_before_what_was_never_out() {
         opened(&mut next_worker).await;
         let mut ids = Vec::new();
         for _ in 0..10 {
-            ids.push(arrived(&mut next_worker).await.request.id.parse::<usize>().unwrap());
+            ids.push(arrived(&mut next_worker).await.request.id.get().parse::<usize>().unwrap());
         }
         assert_eq!(ids, (0..10).collect::<Vec<_>>(), "{kind:?}");
         next_worker.leave(Vec::new()).await;
@@ -288,7 +288,7 @@ async fn what_is_given_back_comes_again_and_never_to_the_dead_letters() {
         // More often than the default delivery limit of RabbitMQ 4.
         for round in 0..30 {
             let job = arrived(&mut broker).await;
-            assert_eq!((&*job.request.id, job.redelivered), ("7", round > 0));
+            assert_eq!((&*job.request.id.get(), job.redelivered), ("7", round > 0));
             broker.give_back(job).await;
         }
         let job = arrived(&mut broker).await;
@@ -347,7 +347,7 @@ async fn a_standby_knows_that_it_is_one_and_takes_over_within_three_seconds() {
         assert_eq!(status.borrow_and_update().state, State::Active { session: 1 });
         let mut ids = Vec::new();
         for _ in 0..10 {
-            ids.push(arrived(&mut standby).await.request.id.parse::<usize>().unwrap());
+            ids.push(arrived(&mut standby).await.request.id.get().parse::<usize>().unwrap());
         }
         ids.sort_unstable();
         assert_eq!(ids, (0..10).collect::<Vec<_>>());
@@ -430,7 +430,7 @@ async fn a_broker_that_restarts_or_is_killed_costs_a_session_and_no_request() {
         let mut settled = std::collections::BTreeSet::new();
         while settled.len() < 40 {
             let job = arrived(&mut broker).await;
-            let number: usize = job.request.id.parse().unwrap();
+            let number: usize = job.request.id.get().parse().unwrap();
             assert!(matches!(broker.settle(job, ending(Outcome::Created)).await.2, Settled::Done));
             if number >= 10 {
                 settled.insert(number);
@@ -497,7 +497,10 @@ async fn bodies_beyond_the_bound_wait_in_a_file_and_come_back_unchanged() {
     let (in_memory, spilled) = spill.held();
     assert!(in_memory <= 10_000 && spilled > 50_000, "{in_memory} {spilled}");
     for job in &jobs {
-        assert_eq!(job.delivery.body().unwrap(), request_body(job.request.id.parse().unwrap()));
+        assert_eq!(
+            job.delivery.body().unwrap(),
+            request_body(job.request.id.get().parse().unwrap())
+        );
     }
     drop(jobs);
     assert_eq!(spill.held(), (0, 0));

@@ -31,7 +31,7 @@ async fn settle_all(broker: &mut Broker, count: usize, mut each: impl FnMut(usiz
     let mut settled = BTreeSet::new();
     while settled.len() < count {
         if let Event::Arrived(job) = next(broker).await {
-            let id = job.request.id.clone();
+            let id = job.request.id.to_string();
             let done =
                 matches!(broker.settle(job, ending(Outcome::Created)).await.2, Settled::Done);
             if done && settled.insert(id) {

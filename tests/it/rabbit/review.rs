@@ -49,7 +49,7 @@ async fn die(lane: &Lane, count: usize, causes: usize) -> Client {
     let mut settling = Vec::new();
     for _ in 0..count {
         let job = arrived(&mut broker).await;
-        let number: usize = job.request.id.parse().unwrap();
+        let number: usize = job.request.id.get().parse().unwrap();
         let mut end = ending(Outcome::Rejected);
         end.fault = Some(Fault {
             status: Some(400),
@@ -103,8 +103,8 @@ async fn what_is_replayed_arrives_unchanged_as_a_new_run_with_its_past() {
         opened(&mut broker).await;
         for _ in 0..10 {
             let job = arrived(&mut broker).await;
-            let number: usize = job.request.id.parse().unwrap();
-            assert_eq!((number % 3, job.request.replay), (1, 1));
+            let number: usize = job.request.id.get().parse().unwrap();
+            assert_eq!((number % 3, job.request.rare.replay), (1, 1));
             assert_eq!(
                 sluicegate::source::Delivery::body(&job.delivery).unwrap(),
                 request_body(number)
@@ -198,8 +198,8 @@ async fn a_group_is_mended_in_one_step_after_all_of_it_was_tried() {
     opened(&mut broker).await;
     for _ in 0..5 {
         let job = arrived(&mut broker).await;
-        assert_eq!((&*job.request.name, job.request.replay), ("mended", 1));
-        let number: usize = job.request.id.parse().unwrap();
+        assert_eq!((&*job.request.name.get(), job.request.rare.replay), ("mended", 1));
+        let number: usize = job.request.id.get().parse().unwrap();
         let body = sluicegate::source::Delivery::body(&job.delivery).unwrap();
         let expected = String::from_utf8(request_body(number).to_vec()).unwrap();
         let expected = expected.replace(&format!("\"task-{number}\""), "\"mended\"");
@@ -582,7 +582,7 @@ async fn an_order_that_dies_at_any_point_loses_no_letter_and_moves_none_past_the
         opened(&mut broker).await;
         let mut ids = BTreeSet::new();
         for _ in 0..replayed {
-            ids.insert(arrived(&mut broker).await.request.id);
+            ids.insert(arrived(&mut broker).await.request.id.to_string());
         }
         assert_eq!(ids.len(), 200, "each at least once");
         let acts = review(&lane).acts(|act| act.action == Action::Replay).await.unwrap();

@@ -108,7 +108,7 @@ async fn a_message_that_cannot_be_read_is_named_and_can_be_taken_out() {
         let mut ids = BTreeSet::new();
         while ids.len() < 10 {
             match next(&mut broker).await {
-                Event::Arrived(job) => ids.insert(job.request.id.clone()),
+                Event::Arrived(job) => ids.insert(job.request.id.to_string()),
                 _ => false,
             };
         }

@@ -58,7 +58,7 @@ impl Drop for Token {
 #[derive(Debug)]
 pub(crate) struct Broker {
     pub(crate) messages: Vec<Message>,
-    pub(crate) session: Option<u64>,
+    pub(crate) session: Option<u32>,
     pub(crate) blocked: bool,
     ledger: Rc<RefCell<Ledger>>,
     tags: u64,

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use sluicegate::core::gate::Reason;
 use sluicegate::core::window::Place;
-use sluicegate::core::{Doubt, Job, Moment, Outcome, Rate, Request, Step};
+use sluicegate::core::{Doubt, Job, Moment, Outcome, Rate, Request, Step, Text};
 
 use super::api::busiest;
 use super::broker::Token;
@@ -61,7 +61,7 @@ impl Checks {
 
 /// The order that was promised, for jobs that have an enqueue time.
 fn urgency(job: &Job<Token>) -> (Reverse<u16>, i64, u64) {
-    let enqueued = job.request.enqueued_at.map_or(i64::MIN, jiff::Timestamp::as_millisecond);
+    let enqueued = job.request.enqueued_at.millisecond().unwrap_or(i64::MIN);
     (Reverse(job.request.priority), enqueued, job.arrival)
 }
 
@@ -93,11 +93,11 @@ impl World {
     }
 
     /// Source servers with a request in flight: in a call, or settled after one.
-    fn busy(&self, w: usize) -> HashSet<&str> {
+    fn busy(&self, w: usize) -> HashSet<&Text> {
         let worker = &self.workers[w];
         let called = worker.calls.values().filter_map(|call| call.what.job());
         let settled = worker.settlements.values().map(|(job, _)| job).filter(|job| job.in_flight);
-        called.chain(settled).map(|job| &*job.request.source_server_id).collect()
+        called.chain(settled).map(|job| &job.request.source_server_id).collect()
     }
 
     fn check_most_urgent(&self, w: usize, job: &Job<Token>) {
@@ -106,12 +106,12 @@ impl World {
         // With the running cap reached, what starts no migration may overtake what does.
         let room = self.history.settings.max_running == 0;
         for (other, place) in self.workers[w].core.held() {
-            let comparable = other.request.enqueued_at.is_some()
-                && job.request.enqueued_at.is_some()
+            let comparable = other.request.enqueued_at.get().is_some()
+                && job.request.enqueued_at.get().is_some()
                 || other.request.priority != job.request.priority;
             let startable = matches!(place, Place::Post | Place::Look)
                 && (room || other.request.starts == job.request.starts)
-                && !busy.contains(&*other.request.source_server_id);
+                && !busy.contains(&other.request.source_server_id);
             assert!(
                 !startable || !comparable || urgency(job) < urgency(other),
                 "{} goes before {} ({place:?})",
@@ -139,9 +139,9 @@ impl World {
         let lined =
             worker.core.held().filter(|(_, place)| matches!(place, Place::Post | Place::Look));
         let lined: HashSet<_> =
-            lined.map(|(job, _)| (&*job.request.source_server_id, job.request.starts)).collect();
+            lined.map(|(job, _)| (&job.request.source_server_id, job.request.starts)).collect();
         for (job, place) in worker.core.held() {
-            let source = &*job.request.source_server_id;
+            let source = &job.request.source_server_id;
             let in_vain = place == Place::Copy
                 && !busy.contains(source)
                 && !lined.contains(&(source, job.request.starts));
@@ -178,9 +178,8 @@ impl World {
         let Request { name, source_server_id: source, .. } = request;
         // After a migration has ended another name may ask for another one.
         let ends = self.history.lasts.is_some();
-        let same = |(task, server): &&(String, String)| {
-            **server == **source && (!ends || **task == **name)
-        };
+        let same =
+            |(task, server): &&(String, String)| *source == **server && (!ends || *name == **task);
         let created = self.api.created.iter().filter(same).count();
         assert!(created < 2, "two tasks were created for {source}");
         let most = self.history.settings.max_running;
@@ -202,7 +201,7 @@ impl World {
             assert!(!results.is_empty(), "{id} has left the queue without a result");
             let says_there_is = |outcome: &Outcome| !outcome.is_dead_letter();
             let says = results.iter().any(says_there_is);
-            assert!(!says || self.api.knows(source), "{id}: there is no task for {source}");
+            assert!(!says || self.api.knows(&source.get()), "{id}: there is no task for {source}");
         }
         for worker in &self.workers {
             let left = worker.core.gate().in_flight();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use rand::RngExt as _;
 use rand::rngs::SmallRng;
-use sluicegate::core::{Rate, Request, Run, Settings, gate, retry};
+use sluicegate::core::{Rare, Rate, Request, Run, Settings, Sparse, gate, retry};
 
 use super::api::Outage;
 
@@ -107,7 +107,7 @@ impl History {
         let requests = (0..count)
             .map(|index| {
                 let plain = request(random, index, usize::MAX);
-                Request { not_before: None, deadline: None, replay: 0, ..plain }
+                Request { rare: Sparse::default(), ..plain }
             })
             .collect();
         Self {
@@ -174,20 +174,16 @@ fn request(random: &mut SmallRng, index: usize, sources: usize) -> Request {
         name: format!("n{name}").into(),
         source_server_id: format!("s{source}").into(),
         target_vm_id: random.random_ratio(1, 3).then(|| format!("v{source}").into()),
-        project_id: "p".into(),
-        region_id: "r".into(),
-        batch: None,
-        row: None,
         priority: random.random_range(0..4) * 1_000,
-        enqueued_at,
-        not_before: random
-            .random_ratio(1, 12)
-            .then(|| Box::new(epoch() + millis(random, 0..90_000))),
-        deadline: random.random_ratio(1, 12).then(|| Box::new(epoch() + millis(random, 0..90_000))),
-        replay,
-        again: false,
+        enqueued_at: enqueued_at.into(),
+        rare: Sparse::new(Rare {
+            not_before: random.random_ratio(1, 12).then(|| epoch() + millis(random, 0..90_000)),
+            deadline: random.random_ratio(1, 12).then(|| epoch() + millis(random, 0..90_000)),
+            replay,
+            ..Rare::default()
+        }),
         starts: !random.random_ratio(1, 8),
-        trace: None,
         bytes: 1_000,
+        ..Request::default()
     }
 }

@@ -54,7 +54,7 @@ pub(super) struct Worker {
     refreshing: Option<u64>,
     pub(super) wake: Option<Moment>,
     /// The session that the worker believes in.
-    pub(super) session: Option<u64>,
+    pub(super) session: Option<u32>,
 }
 
 impl Worker {
@@ -221,7 +221,7 @@ impl World {
     }
 
     /// What was on its way when its session ended reaches the broker all the same, or does not, however late.
-    pub(super) fn publish_copy(&mut self, w: usize, serial: u64, copy: (usize, u64, u16)) {
+    pub(super) fn publish_copy(&mut self, w: usize, serial: u64, copy: (usize, u32, u16)) {
         let (of, session, priority) = copy;
         let alive = self.broker.session == Some(session);
         if alive && self.broker.blocked {
@@ -253,7 +253,7 @@ impl World {
     pub(super) fn apply(&mut self, w: usize, call: u64, message: usize) {
         let request = self.broker.messages[message].request.clone();
         let source = &request.source_server_id;
-        let task = self.api.apply(at(self.now), &request.name, source, request.starts);
+        let task = self.api.apply(at(self.now), &request.name.get(), &source.get(), request.starts);
         self.say(|| format!("applied for {source}: {task:?}"));
         self.check_tasks(&request);
         match self.workers[w].calls.get_mut(&call) {
@@ -266,7 +266,7 @@ impl World {
         let now = at(self.now);
         let Some(call) = self.workers[w].calls.get_mut(&call) else { return };
         call.listing = match &call.what {
-            What::Look(job) => Some(self.api.look(now, &job.request.source_server_id)),
+            What::Look(job) => Some(self.api.look(now, &job.request.source_server_id.get())),
             What::List { offset } => Some(self.api.list(now, *offset)),
             What::Count { state, offset } => Some(self.api.in_state(now, state, *offset)),
             What::Post(..) => None,

@@ -57,7 +57,7 @@ pub(super) enum Event {
         worker: usize,
         serial: u64,
         message: usize,
-        session: u64,
+        session: u32,
         priority: u16,
     },
     Republished(usize, u64),
@@ -81,7 +81,7 @@ pub(crate) struct World {
     pub(super) rough: bool,
     pub(super) serial: u64,
     pub(super) generation: u64,
-    sessions: u64,
+    sessions: u32,
     trace: bool,
     pub(crate) checks: Checks,
 }
@@ -296,11 +296,14 @@ impl World {
     fn foreign_task(&mut self, message: usize) {
         let request = &self.broker.messages[message].request;
         let source = request.source_server_id.clone();
-        let name =
-            if self.random.random_ratio(1, 2) { request.name.clone() } else { "other".into() };
-        if !self.api.knows(&source) {
+        let name = if self.random.random_ratio(1, 2) {
+            request.name.to_string()
+        } else {
+            "other".to_owned()
+        };
+        if !self.api.knows(&source.get()) {
             self.checks.count("a task made by somebody else");
-            self.api.add(at(self.now), &name, &source, true);
+            self.api.add(at(self.now), &name, &source.get(), true);
         }
     }
 

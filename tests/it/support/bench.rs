@@ -41,19 +41,11 @@ pub(crate) fn request(source: &str, name: &str) -> Request {
         name: name.into(),
         source_server_id: source.into(),
         target_vm_id: Some("vm-1".into()),
-        project_id: "p".into(),
-        region_id: "r".into(),
-        batch: None,
-        row: None,
         priority: 1,
-        enqueued_at: Some(start()),
-        not_before: None,
-        deadline: None,
-        replay: 0,
-        again: false,
+        enqueued_at: Some(start()).into(),
         starts: true,
-        trace: None,
         bytes: 100,
+        ..Request::default()
     }
 }
 
@@ -120,7 +112,7 @@ impl Bench {
         self.deliver_in(1, request, redelivered);
     }
 
-    pub(crate) fn deliver_in(&mut self, session: u64, request: Request, redelivered: bool) {
+    pub(crate) fn deliver_in(&mut self, session: u32, request: Request, redelivered: bool) {
         self.deliveries += 1;
         let job = Job::new(request, self.deliveries, session, redelivered, self.now.at);
         self.core.arrived(self.now, job);
