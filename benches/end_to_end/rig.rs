@@ -118,14 +118,15 @@ impl Lane {
 /// A request as `sluice enqueue` makes them; `bytes` at the least what the page's example takes.
 pub(crate) fn request(number: usize, priority: u16, bytes: usize) -> Enqueue {
     let source = source(number);
+    let id = Uuid::now_v7();
     Enqueue {
-        message_id: Uuid::now_v7().to_string(),
+        message_id: id.to_string(),
         body: body(&source, priority, bytes),
         batch: "bench".into(),
         row: number as u64 + 1,
         enqueued_at: Timestamp::now(),
         priority,
-        settings: Vec::new(),
+        settings: vec![("traceparent", format!("00-{}-00f067aa0ba902b7-01", id.simple()))],
     }
 }
 
@@ -140,6 +141,8 @@ fn body(source: &str, priority: u16, bytes: usize) -> Bytes {
     let mut body: serde_json::Value =
         serde_json::from_str(include_str!("../../tests/data/create-task-example.json")).unwrap();
     body["source_server"]["id"] = source.into();
+    // The example has letters where an id has digits.
+    body["target_server"]["vm_id"] = format!("7d3a52c0{}", &source[8..]).into();
     body["name"] = format!("migrate-{}", &source[..8]).into();
     body["priority"] = priority.into();
     let length = |body: &serde_json::Value| serde_json::to_vec(body).unwrap().len();

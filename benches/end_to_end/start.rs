@@ -1,7 +1,13 @@
 //! How soon after its start does the worker submit, with a backlog waiting? It first takes in all that it can hold, so
-//! that the most urgent goes first.
+//! that the most urgent goes first. What a consumer that only receives needs for as much is the limit.
 
+use std::time::Instant;
+
+use futures_util::StreamExt as _;
 use jiff::Timestamp;
+use lapin::options::{BasicConsumeOptions, BasicQosOptions};
+use lapin::types::FieldTable;
+use lapin::{Connection, ConnectionProperties};
 use serde_json::json;
 use sluicegate::broker::settings::QueueType;
 
@@ -14,8 +20,11 @@ const ROUNDS: usize = 3;
 
 pub(crate) async fn measure(node: &Node, extent: Extent) -> Table {
     let mut table = Table::new(
-        &["waiting", "queue", "process start to first POST", "goal"],
-        format!("Bodies of 1 KB, a window of 65,535, the median of {ROUNDS} starts."),
+        &["waiting", "queue", "process start to first POST", "goal", "a bare consumer has as much"],
+        format!(
+            "Bodies of 1 KB, a window of 65,535, the median of {ROUNDS} starts. The bare consumer, of the same client library, \
+             connects with the same prefetch and drops what it receives: from its connecting until it has as many."
+        ),
     );
     let all = extent.of(100_000);
     for (waiting, kind) in [
@@ -24,9 +33,11 @@ pub(crate) async fn measure(node: &Node, extent: Extent) -> Table {
         (all, QueueType::Quorum),
         (all, QueueType::Classic),
     ] {
-        let mut times = Vec::new();
+        let (mut times, mut bare) = (Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
-            times.push(start(node, kind, waiting).await);
+            let (worker, consumer) = start(node, kind, waiting).await;
+            times.push(worker);
+            bare.push(consumer);
         }
         let median = quantile(&mut times, 0.5);
         table.row([
@@ -34,14 +45,21 @@ pub(crate) async fn measure(node: &Node, extent: Extent) -> Table {
             kind.as_str().into(),
             format!("{median:.2} s"),
             if waiting < all { String::new() } else { format!("under 2 s: {}", met(median < 2.0)) },
+            format!("{:.2} s", quantile(&mut bare, 0.5)),
         ]);
     }
     table
 }
 
-async fn start(node: &Node, kind: QueueType, waiting: usize) -> f64 {
+/// Seconds: of the worker, and of the bare consumer before it.
+async fn start(node: &Node, kind: QueueType, waiting: usize) -> (f64, f64) {
     let lane = Lane::new(node, kind).await;
     let sandbox = rig::sandbox(json!({})).await;
+    lane.fill(waiting.max(1), 1_000, |number| u16::try_from(number % 60_000).unwrap()).await;
+    let bare = receive(&lane, waiting.clamp(1, usize::from(u16::MAX))).await;
+    // Given back with the connection; a message that was delivered before would be looked up first, so others wait now.
+    lane.drop().await;
+    let lane = Lane::new(node, kind).await;
     lane.fill(waiting.max(1), 1_000, |number| u16::try_from(number % 60_000).unwrap()).await;
     let began = Timestamp::now();
     let setup = Setup { rates: vec!["50/s".into()], ..Setup::default() };
@@ -50,5 +68,23 @@ async fn start(node: &Node, kind: QueueType, waiting: usize) -> f64 {
     drop(process);
     let first = rig::creates(&sandbox)[0].started;
     lane.drop().await;
-    first.duration_since(began).as_secs_f64()
+    (first.duration_since(began).as_secs_f64(), bare)
+}
+
+/// Seconds until a consumer has received so many.
+async fn receive(lane: &Lane, count: usize) -> f64 {
+    let began = Instant::now();
+    let connection = Connection::connect(&lane.url, ConnectionProperties::default()).await.unwrap();
+    let channel = connection.create_channel().await.unwrap();
+    channel.basic_qos(u16::MAX, BasicQosOptions::default()).await.unwrap();
+    let queue = lane.queues.requests();
+    let (options, none) = (BasicConsumeOptions::default(), FieldTable::default());
+    let consume = channel.basic_consume(queue.as_str().into(), "".into(), options, none);
+    let mut deliveries = consume.await.unwrap().take(count);
+    while let Some(delivery) = deliveries.next().await {
+        delivery.unwrap();
+    }
+    let took = began.elapsed().as_secs_f64();
+    connection.close(200, "received".into()).await.unwrap();
+    took
 }
