@@ -27,6 +27,9 @@ const EVERY: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_secs(2);
 /// A window that is full of memories soon: what is remembered of settled runs is bounded by it.
 const WINDOW: u32 = 1_024;
+/// KiB. The client library has 4 MiB for each direction of a session's two connections, which become resident with what has
+/// gone through them, and end with the session.
+const BUFFERS: u64 = 4 * 4 * 1_024;
 
 /// The process at one moment.
 #[derive(Clone, Copy, Debug)]
@@ -179,41 +182,98 @@ fn files(id: u32) -> u64 {
     std::fs::read_dir(Path::new("/proc").join(id.to_string()).join("fd")).unwrap().count() as u64
 }
 
-/// The highest values of the second and of the last quarter: the first one is the time of filling up.
-fn quarters(samples: &[Sample], value: fn(&Sample) -> u64) -> (u64, u64) {
+/// The lowest and the highest value of a quarter.
+#[derive(Clone, Copy, Debug)]
+struct Range {
+    low: u64,
+    high: u64,
+}
+
+/// Of the second and of the last quarter: the first one is the time of filling up.
+fn quarters(samples: &[Sample], value: fn(&Sample) -> u64) -> (Range, Range) {
     let quarter = samples.len() / 4;
-    let most = |part: &[Sample]| part.iter().map(value).max().unwrap_or(0);
-    (most(&samples[quarter..2 * quarter]), most(&samples[samples.len() - quarter..]))
+    let range = |part: &[Sample]| Range {
+        low: part.iter().map(value).min().unwrap_or(0),
+        high: part.iter().map(value).max().unwrap_or(0),
+    };
+    (range(&samples[quarter..2 * quarter]), range(&samples[samples.len() - quarter..]))
 }
 
 /// What was not flat.
 fn rises(samples: &[Sample], lasts: Duration) -> Vec<String> {
     let mut rises = Vec::new();
-    let mut flat = |what: &str, (before, after): (u64, u64), room: u64| {
+    let mut flat = |what: &str, before: u64, after: u64, room: u64| {
         if after > before + room {
             rises.push(format!("{what} rose from {before} to {after}"));
         }
     };
-    let memory = quarters(samples, |sample| sample.memory);
+    let (before, after) = quarters(samples, |sample| sample.memory);
     // In the first minutes what the worker remembers of ended runs still fills up and the allocator warms: only a
     // coarse leak shows there, such as bodies that are kept. The rest takes the hour.
     let warming = if lasts < Duration::from_secs(600) { 32 * 1_024 } else { 2_048 };
-    flat("memory (KiB)", memory, memory.0 / 20 + warming);
+    let room = before.low / 20 + warming;
+    // What stays for ever is there at the lowest moment, too; the highest says how long a session lasted as well.
+    flat("the lowest memory (KiB)", before.low, after.low, room);
+    flat("the highest memory (KiB)", before.high, after.high, room + BUFFERS);
     // A session that ends while the next begins holds its sockets for a moment.
-    flat("open files", quarters(samples, |sample| sample.files), 8);
-    flat("series", quarters(samples, |sample| sample.series), 0);
+    let (before, after) = quarters(samples, |sample| sample.files);
+    flat("open files", before.high, after.high, 8);
+    let (before, after) = quarters(samples, |sample| sample.series);
+    flat("series", before.high, after.high, 0);
     rises
 }
 
 fn report(found: &Found, samples: &[Sample], lasts: Duration) -> String {
-    let row = |what: &str, (before, after): (u64, u64)| format!("{what} | {before} | {after}\n");
+    let row = |what: &str, value: fn(&Sample) -> u64| {
+        let (before, after) = quarters(samples, value);
+        format!("{what} | {} to {} | {} to {}\n", before.low, before.high, after.low, after.high)
+    };
     format!(
-        "{}{}\n{lasts:?}, {} looks at the process\nhighest of | second quarter | last quarter\n--- | --- | ---\n{}{}{}",
+        "{}{}\n{lasts:?}, {} looks at the process\nlowest to highest of | second quarter | last quarter\n--- | --- | ---\n{}{}{}",
         Found::HEAD,
         found.row(),
         samples.len(),
-        row("memory (KiB)", quarters(samples, |sample| sample.memory)),
-        row("open files", quarters(samples, |sample| sample.files)),
-        row("series", quarters(samples, |sample| sample.series)),
+        row("memory (KiB)", |sample| sample.memory),
+        row("open files", |sample| sample.files),
+        row("series", |sample| sample.series),
     )
+}
+
+mod tests {
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3_600);
+
+    /// A look every two seconds of an hour at a worker whose sessions last so many looks each, take in 40 KiB with each of
+    /// them, and leave so many bytes behind with each of 12 requests a second.
+    fn hour(lasts: fn(u64) -> u64, leak: u64) -> Vec<Sample> {
+        let mut age = 0;
+        let look = |n: u64| {
+            age = if age >= lasts(n) { 0 } else { age + 1 };
+            let memory = 40_000 + (40 * age).min(BUFFERS) + n * 24 * leak / 1_024;
+            Sample { memory, files: 20, series: 100 }
+        };
+        (0..1_800).map(look).collect()
+    }
+
+    #[test]
+    fn sessions_that_last_longer_are_no_leak_and_a_leak_of_256_bytes_a_request_is_one() {
+        let longer = |n: u64| 20 + n / 10;
+        assert_eq!(rises(&hour(longer, 0), HOUR), Vec::<String>::new());
+        let leaking = rises(&hour(|_| 20, 256), HOUR);
+        assert!(leaking.len() == 1 && leaking[0].contains("lowest memory"), "{leaking:?}");
+        let more = hour(longer, 1_024);
+        let (before, after) = quarters(&more, |sample| sample.memory);
+        assert!(after.high > before.high + BUFFERS, "{before:?} {after:?}");
+        assert_eq!(rises(&more, HOUR).len(), 2);
+    }
+
+    #[test]
+    fn files_and_series_that_grow_are_told() {
+        let mut samples = hour(|_| 20, 0);
+        let last = samples.last_mut().unwrap();
+        (last.files, last.series) = (29, 101);
+        let told = rises(&samples, HOUR);
+        assert!(told[0].contains("open files") && told[1].contains("series"), "{told:?}");
+    }
 }

@@ -118,24 +118,13 @@ async fn a_worker_that_is_cut_off_starts_nothing_after_it_has_noticed_and_the_st
     let detached =
         |status: &sluicegate::status::Status| matches!(status.session, Session::Detached { .. });
     first.until("detached", SOON, detached).await;
-    let Session::Detached { since: noticed_at, .. } = first.status().await.unwrap().session else {
-        panic!("it is attached again")
-    };
-    let noticed = Duration::try_from(noticed_at.duration_since(cut_at)).unwrap();
-    let starts_after = rig.sandbox.calls().iter().filter(|call| call.started > noticed_at).count();
-    assert!(noticed <= 2 * HEARTBEAT + Duration::from_secs(2), "{noticed:?}");
-    assert_eq!(
-        starts_after, 0,
-        "the standby is not active yet, so these would be the cut-off one's"
-    );
+    // What was in flight at that moment may still be on its way.
+    first.until("at rest", SOON, |status| status.window.in_flight == 0).await;
     // From here on every connection to the API through the first worker's way would be seen.
     let connections = first_api.accepted();
     first_api.cut(How::Close);
     second.until("active", SOON, is_active).await;
     let took = cut.elapsed();
-    println!(
-        "cut off silently, heartbeat {HEARTBEAT:?}: noticed after {noticed:?}, standby active after {took:?}"
-    );
     assert!(took < 3 * HEARTBEAT + Duration::from_secs(3), "{took:?}");
     all_created_once(&rig, count).await;
     assert_eq!(first_api.accepted(), connections, "the cut-off worker called the API");
@@ -143,8 +132,42 @@ async fn a_worker_that_is_cut_off_starts_nothing_after_it_has_noticed_and_the_st
     broker.carry(Carry::Pass);
     broker.cut(How::Reset);
     first.standby().await;
+    let log = first.log.clone();
     assert_eq!(first.stop().await, Some(0));
     assert_eq!(second.stop().await, Some(0));
+
+    let (noticed_at, begun) = calls_of(&log, cut_at);
+    let noticed = noticed_at.duration_since(cut_at);
+    println!(
+        "cut off silently, heartbeat {HEARTBEAT:?}: noticed after {noticed:#}, standby active after {took:?}"
+    );
+    assert!(noticed.unsigned_abs() <= 2 * HEARTBEAT + Duration::from_secs(2), "{noticed:#}");
+    assert!(begun.len() >= 40, "{begun:?}");
+    // Half of the time between two calls at 20/s: one that begins afterwards would be later, and not alone.
+    let room = jiff::SignedDuration::from_millis(25);
+    let late: Vec<_> = begun.iter().filter(|at| **at > noticed_at + room).collect();
+    assert!(late.is_empty(), "noticed at {noticed_at}, and then began calls at {late:?}");
+}
+
+/// By its log: when a worker first noticed after `cut_at` that its session was lost, and when it began each of its calls to
+/// the API, to a millisecond.
+fn calls_of(log: &Path, cut_at: jiff::Timestamp) -> (jiff::Timestamp, Vec<jiff::Timestamp>) {
+    let (mut noticed_at, mut begun) = (None, Vec::new());
+    for line in std::fs::read_to_string(log).unwrap().lines() {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        let at: jiff::Timestamp = line["timestamp"].as_str().unwrap().parse().unwrap();
+        match line["message"].as_str().unwrap() {
+            "the session with the broker was lost" if at > cut_at => {
+                noticed_at.get_or_insert(at);
+            }
+            "attempted" | "looked" => {
+                let took = line["took_ms"].as_i64().unwrap();
+                begun.push(at - jiff::SignedDuration::from_millis(took));
+            }
+            _ => {}
+        }
+    }
+    (noticed_at.expect("the session was lost"), begun)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
