@@ -23,7 +23,7 @@ pub struct TraceId(pub u128);
 
 impl fmt::Display for TraceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:032x}", self.0)
+        f.write_str(Uuid::from_u128(self.0).simple().encode_lower(&mut Uuid::encode_buffer()))
     }
 }
 
@@ -69,10 +69,17 @@ impl Trace {
 
     /// The `traceparent`.
     pub fn parent(&self) -> String {
-        match self.later.as_deref() {
-            Some(text) => text.to_owned(),
-            None => format!("00-{}-{:016x}-{:02x}", self.id(), self.parent, self.flags),
+        if let Some(text) = self.later.as_deref() {
+            return text.to_owned();
         }
+        // Each request has this in its call and in its result; formatting the numbers by `{:x}` costs more than twice as much.
+        let [high, low] = self.id;
+        let [mut id, mut rest] = [Uuid::encode_buffer(); 2];
+        let id = Uuid::from_u64_pair(high, low).simple().encode_lower(&mut id);
+        let rest = Uuid::from_u64_pair(self.parent.get(), u64::from(self.flags) << 56)
+            .simple()
+            .encode_lower(&mut rest);
+        ["00-", id, "-", &rest[..16], "-", &rest[16..18]].concat()
     }
 
     /// The `tracestate`.
