@@ -7,6 +7,7 @@
 
 mod auditor;
 mod breaker;
+mod flat;
 mod lane;
 mod partition;
 pub(crate) mod soak;

@@ -24,8 +24,8 @@ async fn a_short_campaign_of_kills_and_broken_networks_loses_nothing_and_doubles
 
 /// `scripts/soak` runs it for an hour.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_minute_of_steady_flow_with_faults_leaves_memory_files_and_series_as_they_were() {
-    soak(7, 12, Duration::from_secs(60)).await;
+async fn three_minutes_of_steady_flow_with_faults_leaves_memory_files_and_series_as_they_were() {
+    soak(7, 12, Duration::from_secs(180)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
