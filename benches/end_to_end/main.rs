@@ -39,6 +39,10 @@ const SECTIONS: [&str; 9] =
     ["throughput", "latency", "start", "memory", "failover", "urgent", "limiter", "order", "build"];
 
 fn main() {
+    let Some(node) = Node::given() else {
+        println!("end_to_end: run scripts/bench, which starts a RabbitMQ for it");
+        return;
+    };
     let mut wanted = Vec::new();
     let mut extent = Extent { quick: false };
     let mut write = None;
@@ -52,10 +56,6 @@ fn main() {
             other => panic!("{other}: known are --quick, --write FILE and {SECTIONS:?}"),
         }
     }
-    let Some(node) = Node::given() else {
-        println!("end_to_end: run scripts/bench, which starts a RabbitMQ for it");
-        return;
-    };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     println!("{}\n", report::conditions(&node.version));
     for name in SECTIONS.iter().filter(|name| wanted.iter().any(|wanted| wanted == *name)) {

@@ -11,7 +11,9 @@ use crate::report::{Table, met};
 use crate::rig::{self, Lane, Node};
 
 /// What [`Process::memory`] counts in.
-const MB: f64 = 1024.0 * 1024.0;
+const MB: f64 = 1e6;
+/// `window.max_bytes` by default, in these.
+const MAX_BYTES: f64 = (256 << 20) as f64 / MB;
 /// So many are held to see what the first ones take: one-time growth (buffers, code that is read in) is theirs.
 const FEW: usize = 8_192;
 
@@ -21,7 +23,7 @@ pub(crate) async fn measure(node: &Node, extent: Extent) -> Table {
         format!(
             "Resident memory of the worker in MB (VmRSS, VmHWM) on a quorum queue. Held behind a shut gate: the account is \
              frozen, so the worker has halted. A request: what is resident beyond the worker that holds {FEW} of them, by \
-             the further requests, less the body. `window.max_bytes` is its default, 256 MiB."
+             the further requests, less the body. `window.max_bytes` is its default, {MAX_BYTES:.1} MB; a MB is a million bytes."
         ),
     );
     let (few, all) = (extent.of(FEW), extent.of(usize::from(u16::MAX)));
@@ -40,7 +42,8 @@ pub(crate) async fn measure(node: &Node, extent: Extent) -> Table {
             let goal = format!("at most 400 bytes: {}", met(beside <= 400.0));
             (format!("{beside:.0} bytes"), goal)
         } else {
-            let goal = format!("most under 256 + 60: {}", met(most < 268.4 + 60.0));
+            let bound = MAX_BYTES + 60.0;
+            let goal = format!("most under {bound:.1}: {}", met(most < bound));
             ("part of it is spilled".into(), goal)
         };
         table.row([

@@ -30,10 +30,11 @@ pub(crate) struct Setup {
     pub(crate) window: u16,
     pub(crate) linger: &'static str,
     pub(crate) level: &'static str,
+    pub(crate) look_again: &'static str,
 }
 
 impl Default for Setup {
-    /// The defaults, without a limit.
+    /// The defaults, without a limit, and with `api.look_again` shorter.
     fn default() -> Self {
         Self {
             rates: Vec::new(),
@@ -42,20 +43,21 @@ impl Default for Setup {
             window: 65_535,
             linger: "5ms",
             level: "info",
+            look_again: "6s",
         }
     }
 }
 
 impl Setup {
     fn toml(&self, lane: &Lane, endpoint: &str) -> String {
-        let Self { rates, margin, max_in_flight, window, linger, level } = self;
+        let Self { rates, margin, max_in_flight, window, linger, level, look_again } = self;
         let mut text = format!("[broker]\nurl = {:?}\n", lane.url);
         let _ = write!(
             text,
             "[queues]\nprefix = {:?}\ntype = {:?}\nresults_retention = \"1D\"\naudit_retention = \"1D\"\n\
              [window]\nsize = {window}\nlinger = {linger:?}\n\
              [limits]\nrates = {rates:?}\nmargin = {margin:?}\nmax_in_flight = {max_in_flight}\n\
-             [api]\nendpoint = {endpoint:?}\ntimeout = \"5s\"\nconnect_timeout = \"1s\"\nlook_again = \"6s\"\n\
+             [api]\nendpoint = {endpoint:?}\ntimeout = \"5s\"\nconnect_timeout = \"1s\"\nlook_again = {look_again:?}\n\
              [api.auth]\nkind = \"token\"\ntoken = {TOKEN:?}\n\
              [http]\nlisten = \"127.0.0.1:0\"\n[log]\nlevel = {level:?}\n",
             lane.queues.prefix,
@@ -107,14 +109,15 @@ impl Process {
         self.child.id()
     }
 
-    /// Memory in MB: resident now, and the most so far.
+    /// Memory in millions of bytes: resident now, and the most so far.
     pub(crate) fn memory(&self) -> (f64, f64) {
         let status = proc(self.id(), "status");
-        let kilobytes = |name: &str| -> f64 {
+        let megabytes = |name: &str| {
             let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
-            line.trim().trim_end_matches(" kB").parse().unwrap()
+            // What Linux calls a kB is 1,024 bytes.
+            line.trim().trim_end_matches(" kB").parse::<f64>().unwrap() * 1_024.0 / 1e6
         };
-        (kilobytes("VmRSS:") / 1024.0, kilobytes("VmHWM:") / 1024.0)
+        (megabytes("VmRSS:"), megabytes("VmHWM:"))
     }
 
     /// `kill -9`

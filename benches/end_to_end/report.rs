@@ -71,12 +71,17 @@ fn said(program: &str, arguments: &[&str]) -> String {
     )
 }
 
-/// The value below which this share of the values lies.
+/// The value below which this share of the values lies, between two of them in proportion.
 pub(crate) fn quantile(values: &mut [f64], share: f64) -> f64 {
     values.sort_by(f64::total_cmp);
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
-    let index = (share * (values.len().max(1) - 1) as f64).round() as usize;
-    values.get(index).copied().unwrap_or(f64::NAN)
+    #[allow(clippy::cast_precision_loss)]
+    let place = share * (values.len().max(1) - 1) as f64;
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    let (below, above) = (place.floor() as usize, place.ceil() as usize);
+    match (values.get(below), values.get(above)) {
+        (Some(low), Some(high)) => low + (high - low) * place.fract(),
+        _ => f64::NAN,
+    }
 }
 
 /// Whether a goal was reached, for people.

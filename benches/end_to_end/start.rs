@@ -28,7 +28,7 @@ pub(crate) async fn measure(node: &Node, extent: Extent) -> Table {
     );
     let all = extent.of(100_000);
     for (waiting, kind) in [
-        (0, QueueType::Quorum),
+        (1, QueueType::Quorum),
         (1_000, QueueType::Quorum),
         (all, QueueType::Quorum),
         (all, QueueType::Classic),
@@ -55,12 +55,12 @@ pub(crate) async fn measure(node: &Node, extent: Extent) -> Table {
 async fn start(node: &Node, kind: QueueType, waiting: usize) -> (f64, f64) {
     let lane = Lane::new(node, kind).await;
     let sandbox = rig::sandbox(json!({})).await;
-    lane.fill(waiting.max(1), 1_000, |number| u16::try_from(number % 60_000).unwrap()).await;
-    let bare = receive(&lane, waiting.clamp(1, usize::from(u16::MAX))).await;
+    lane.fill(waiting, 1_000, |number| u16::try_from(number % 60_000).unwrap()).await;
+    let bare = receive(&lane, waiting.min(usize::from(u16::MAX))).await;
     // Given back with the connection; a message that was delivered before would be looked up first, so others wait now.
     lane.drop().await;
     let lane = Lane::new(node, kind).await;
-    lane.fill(waiting.max(1), 1_000, |number| u16::try_from(number % 60_000).unwrap()).await;
+    lane.fill(waiting, 1_000, |number| u16::try_from(number % 60_000).unwrap()).await;
     let began = Timestamp::now();
     let setup = Setup { rates: vec!["50/s".into()], ..Setup::default() };
     let process = Process::worker(&lane, &sandbox.base_url, &setup);

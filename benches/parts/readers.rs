@@ -15,8 +15,8 @@ use sluicegate::{api, plan, results};
 
 const SIZES: [usize; 3] = [1_000, 20_000, 1_000_000];
 
-/// The page's example, made longer by the tags of a server that has very many: the limits are on characters and items,
-/// so a body of 1 MB is one with long texts.
+/// The page's example, made longer by disks up to their limit, and then by fields that the page does not know: the limits
+/// are on characters and items, so a body of 1 MB is one with long texts.
 fn body(bytes: usize) -> Bytes {
     let mut body: serde_json::Value =
         serde_json::from_str(include_str!("../../tests/data/create-task-example.json")).unwrap();

@@ -11,7 +11,7 @@ use sluicegate::core::{
 };
 
 pub(crate) const START: Moment = Moment::from_nanos(1_000_000_000);
-/// What `window.size = "auto"` comes to with these rates.
+/// A choice of `docs/scale.md`; by default all 10,000 would be held.
 pub(crate) const WINDOW: usize = 1_000;
 const PAGE: usize = 200;
 
@@ -26,6 +26,8 @@ pub(crate) struct Counts {
     pub(crate) busiest_minute: usize,
     pub(crate) busiest_second: usize,
     pub(crate) held: usize,
+    /// The POSTs at which inversions were looked for, and how many were found.
+    pub(crate) heeded: u64,
     pub(crate) inversions: u64,
 }
 
@@ -40,6 +42,7 @@ impl Counts {
             busiest_minute: self.busiest_minute.max(other.busiest_minute),
             busiest_second: self.busiest_second.max(other.busiest_second),
             held: self.held + other.held,
+            heeded: self.heeded + other.heeded,
             inversions: self.inversions + other.inversions,
         }
     }
@@ -196,7 +199,8 @@ impl Account {
         self.later(now, 30..300, Out::Posted(job, now, verdict));
     }
 
-    /// Whether something more urgent is ready while this one goes: with what has been tried left out.
+    /// Whether something more urgent is ready while this one goes: with what has been tried left out. Of one call in 256 or so,
+    /// for it looks through all that is held.
     fn heed_order(&mut self, job: &Job<u32>) {
         if self.begun.is_multiple_of(256) && job.progress.attempts == 0 {
             let above = self.core.held().filter(|(held, place)| {
@@ -205,6 +209,7 @@ impl Account {
                     && held.progress.attempts == 0
             });
             self.counts.inversions += above.count() as u64;
+            self.counts.heeded += 1;
         }
     }
 

@@ -60,23 +60,23 @@ fn main() {
         "busiest minute        {} calls of 60, busiest second {} of 2",
         sum.busiest_minute, sum.busiest_second
     );
-    println!("inversions            {}", sum.inversions);
+    println!("inversions            {}, looked for at {} of the POSTs", sum.inversions, sum.heeded);
     println!(
         "real time             {:.0} s, {:.2} µs a request, one thread",
         took.as_secs_f64(),
         took.as_secs_f64() * 1e6 / requests
     );
     println!(
-        "memory                {:.0} MB for {} held at most: {:.0} bytes each, without bodies",
+        "memory                {:.0} MiB for {} held at most: {:.0} bytes each, without bodies",
         most - before,
         sum.held,
         (most - before) * 1_048_576.0 / sum.held as f64
     );
-    assert_eq!((sum.created, sum.twice), (accounts * each, 0));
+    assert_eq!((sum.created, sum.twice, sum.inversions), (accounts * each, 0, 0));
     assert!(sum.busiest_minute <= 60 && sum.busiest_second <= 2, "over the quota");
 }
 
-/// MB resident.
+/// MiB resident.
 fn resident() -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();

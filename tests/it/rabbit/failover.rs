@@ -149,8 +149,8 @@ async fn a_worker_that_is_cut_off_starts_nothing_after_it_has_noticed_and_the_st
     assert!(late.is_empty(), "noticed at {noticed_at}, and then began calls at {late:?}");
 }
 
-/// By its log: when a worker first noticed after `cut_at` that its session was lost, and when it began each of its calls to
-/// the API, to a millisecond.
+/// By its log: when a worker first noticed after `cut_at` that its session was lost, and when it began each of its POSTs and
+/// looks, to a millisecond.
 fn calls_of(log: &Path, cut_at: jiff::Timestamp) -> (jiff::Timestamp, Vec<jiff::Timestamp>) {
     let (mut noticed_at, mut begun) = (None, Vec::new());
     for line in std::fs::read_to_string(log).unwrap().lines() {

@@ -156,7 +156,8 @@ async fn a_full_window_behind_a_slow_gate_stays_within_its_memory_and_in_order()
     assert!(!log.contains("no session"), "one session: {log}");
     assert_eq!(worker.stop().await, Some(0));
     assert_eq!(rig.sandbox.stats(&[]).created_twice.sources, 0);
-    assert_eq!(rig.sandbox.stats(&[]).tasks.created, calls.len() as u64);
+    // One more may have gone since the calls were looked at.
+    assert_eq!(rig.sandbox.stats(&[]).tasks.created, rig.sandbox.calls().len() as u64);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
