@@ -49,17 +49,17 @@ fn cases(extent: Extent) -> Vec<Vec<Case>> {
         })
     };
     let jittered = |count, seconds| Case {
-        // 1 - J/window - 1 %
+        // The margin is J and 5 ms for a machine with company; the goal 1 - J/window - 1 %.
         goal: 0.97,
         way: 20,
         margin: "25ms",
         ..all(count, 1, 0.0, 32, seconds)[0]
     };
     // What takes little of the machine runs side by side, the fast ones each alone.
-    let mut slow = all(1, 1, 0.98, 16, 60).to_vec();
-    slow.extend(all(10, 1, 0.98, 16, 60));
+    let mut slow = all(1, 1, 0.98, 16, 180).to_vec();
+    slow.extend(all(10, 1, 0.98, 16, 180));
     slow.extend(all(100, 60, 0.995, 16, 180));
-    slow.push(jittered(10, 60));
+    slow.push(jittered(10, 180));
     let mut groups = vec![slow];
     groups.extend(all(100, 1, 0.98, 32, 30).map(|case| vec![case]));
     groups.push(vec![jittered(100, 30)]);

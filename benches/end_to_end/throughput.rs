@@ -12,8 +12,10 @@ use crate::process::{Process, Setup, processor_time};
 use crate::report::{Table, met, quantile};
 use crate::rig::{self, Lane, Node};
 
-/// Deliveries held at once by either: small against the backlog, so that both consume for as long as they submit.
+/// Deliveries held at once by either: small against the backlog, so that both consume for as long as they submit; and the
+/// default, which holds all of it.
 const PREFETCH: u16 = 2_000;
+const WHOLE: u16 = 65_535;
 const BYTES: usize = 1_000;
 const ROUNDS: usize = 6;
 
@@ -23,6 +25,7 @@ struct Case {
     in_flight: u16,
     kind: QueueType,
     order: Order,
+    prefetch: u16,
 }
 
 /// In which order the requests are enqueued, and started.
@@ -34,13 +37,25 @@ enum Order {
     Priority,
 }
 
-const CASES: [Case; 5] = [
-    Case { in_flight: 16, kind: QueueType::Quorum, order: Order::Arrival },
-    Case { in_flight: 16, kind: QueueType::Classic, order: Order::Arrival },
-    Case { in_flight: 64, kind: QueueType::Quorum, order: Order::Arrival },
-    Case { in_flight: 16, kind: QueueType::Quorum, order: Order::Priority },
-    Case { in_flight: 16, kind: QueueType::Classic, order: Order::Priority },
+const CASES: [Case; 6] = [
+    Case::new(16, QueueType::Quorum, Order::Arrival, PREFETCH),
+    Case::new(16, QueueType::Classic, Order::Arrival, PREFETCH),
+    Case::new(64, QueueType::Quorum, Order::Arrival, PREFETCH),
+    Case::new(16, QueueType::Quorum, Order::Priority, PREFETCH),
+    Case::new(16, QueueType::Classic, Order::Priority, PREFETCH),
+    Case::new(16, QueueType::Quorum, Order::Priority, WHOLE),
 ];
+
+impl Case {
+    const fn new(in_flight: u16, kind: QueueType, order: Order, prefetch: u16) -> Self {
+        Self { in_flight, kind, order, prefetch }
+    }
+
+    /// A run with the whole backlog held takes the broker ten times as long.
+    fn rounds(self) -> usize {
+        if self.prefetch == WHOLE { 2 } else { ROUNDS }
+    }
+}
 
 /// One run of one of the two.
 #[derive(Clone, Copy, Debug)]
@@ -58,6 +73,7 @@ pub(crate) async fn measure(node: &Node, extent: Extent) -> Table {
             "in flight",
             "queue",
             "order of",
+            "prefetch",
             "worker",
             "limit",
             "ratio (goal 0.95)",
@@ -68,7 +84,7 @@ pub(crate) async fn measure(node: &Node, extent: Extent) -> Table {
             "under the limit",
         ],
         format!(
-            "{count} bodies of {BYTES} bytes a run, prefetch {PREFETCH}, no rate limit, {ROUNDS} runs of each in turns; the \
+            "{count} bodies of {BYTES} bytes a run, no rate limit, {ROUNDS} runs of each in turns (2 where all is held); the \
              median of the runs, and in parentheses the lowest and the highest ratio of a pair. Rates between the first and the last tenth of the creates as the sandbox saw them; user \
              and system time of the process, its start included, by the requests of the run. Order of arrival: all \
              requests have one priority. Order of priority: all priorities, shuffled; the limit then starts what has the \
@@ -77,7 +93,7 @@ pub(crate) async fn measure(node: &Node, extent: Extent) -> Table {
     );
     for case in CASES {
         let (mut workers, mut limits) = (Vec::new(), Vec::new());
-        for round in 0..ROUNDS {
+        for round in 0..case.rounds() {
             // Who begins changes: what the first of a pair leaves behind is not always the same one's.
             for is_worker in [round % 2 == 1, round % 2 == 0] {
                 let runs = if is_worker { &mut workers } else { &mut limits };
@@ -93,6 +109,7 @@ pub(crate) async fn measure(node: &Node, extent: Extent) -> Table {
             case.in_flight.to_string(),
             case.kind.as_str().into(),
             case.order.word().into(),
+            case.prefetch.to_string(),
             format!("{:.0}/s", worker.per_second),
             format!("{:.0}/s", limit.per_second),
             format!("{speed:.3} ({speeds}): {}", met(speed >= 0.95)),
@@ -125,16 +142,16 @@ impl Order {
 }
 
 async fn run(node: &Node, case: Case, count: usize, worker: bool) -> Run {
-    let Case { in_flight, kind, order } = case;
+    let Case { in_flight, kind, order, prefetch } = case;
     let lane = Lane::new(node, kind).await;
     let sandbox = rig::sandbox(json!({})).await;
     lane.fill(count, BYTES, |number| order.priority(number)).await;
     let broker = processor_time(node.process);
     let mut process = if worker {
-        let setup = Setup { max_in_flight: in_flight, window: PREFETCH, ..Setup::default() };
+        let setup = Setup { max_in_flight: in_flight, window: prefetch, ..Setup::default() };
         Process::worker(&lane, &sandbox.base_url, &setup)
     } else {
-        Process::limit(&lane, &sandbox.base_url, in_flight, PREFETCH, order.word())
+        Process::limit(&lane, &sandbox.base_url, in_flight, prefetch, order.word())
     };
     rig::created(&sandbox, count).await;
     // The last results and acknowledgements.
