@@ -41,7 +41,7 @@ const START_QUIET: Duration = Duration::from_millis(200);
 const START_LINGER: Duration = Duration::from_secs(5);
 /// The latest tries that a dead letter tells about.
 const HISTORY: usize = 20;
-/// Fewer jobs in doubt than this are looked up one by one.
+/// Fewer jobs in doubt than this, or than the list of all tasks has pages, are looked up one by one.
 const SWEEP_FROM: usize = 8;
 
 /// Everything of the configuration that decisions depend on.
@@ -193,6 +193,8 @@ pub struct Core<D> {
     sweep: Option<Sweep>,
     /// No list before this moment, after one that could not be read whole.
     no_sweep_until: Moment,
+    /// How many tasks the account had when a page of the list was last read; 0 before the first.
+    tasks_listed: u32,
     /// Source servers that a task is, or may be, known of.
     known: Memory<Text, Known>,
     /// Runs that have ended, and whose result has not been confirmed: the next delivery of the run is settled so.
@@ -231,6 +233,7 @@ impl<D> Core<D> {
             running: Running::new(settings.max_running, settings.look_again),
             sweep: None,
             no_sweep_until: Moment::START,
+            tasks_listed: 0,
             known: Memory::new(memory),
             pending: Memory::new(memory),
             published: Memory::new(2 * memory),

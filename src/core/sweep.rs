@@ -20,6 +20,11 @@ const MAX_OFFSET: u32 = 65_535;
 /// A list that has to be begun again so often is given up: the jobs are looked up one by one.
 const MAX_RESTARTS: u32 = 5;
 
+/// How many pages a list of so many tasks has: all but the first begin with a row that was read.
+pub fn pages(tasks: u32) -> usize {
+    tasks.saturating_sub(1).div_ceil(PAGE - 1).max(1) as usize
+}
+
 /// What a page meant for the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Page {
@@ -166,6 +171,9 @@ mod tests {
     fn every_task_is_seen_on_pages_that_overlap_by_a_row() {
         let (sweep, end, pages) = read((0..1000).map(task).collect(), |_, _| {});
         assert_eq!((end, pages, sweep.seen.len()), (Page::Done, 6, 1000));
+        for (tasks, read) in [(0, 1), (1, 1), (200, 1), (201, 2), (399, 2), (400, 3), (1000, 6)] {
+            assert_eq!(super::pages(tasks), read, "{tasks}");
+        }
     }
 
     #[test]

@@ -513,6 +513,39 @@ fn many_in_doubt_are_answered_by_two_lists_and_what_is_fresh_goes_on() {
 }
 
 #[test]
+fn a_list_that_has_more_pages_than_there_are_jobs_in_doubt_is_not_read_again() {
+    let all: Vec<Task> = (0..2_000).map(|n| task(&format!("x{n}"), "x", "RUNNING", 1)).collect();
+    let mut bench = Bench::new();
+    let read = |bench: &mut Bench| {
+        let mut pages = 0;
+        while let Step::List { offset } = bench.next() {
+            let tasks = all.iter().skip(offset as usize).take(200).cloned().collect();
+            let page = Listing { tasks, count: 2_000, date: None };
+            bench.core.listed(bench.now, bench.now, Ok(page), 1);
+            pages += 1;
+        }
+        bench.wait(LOOK_AGAIN);
+        pages
+    };
+    // The first list after a start is read from eight on: nobody knows how long it is.
+    let deliver = |bench: &mut Bench, from: usize, count: usize| {
+        for n in from..from + count {
+            bench.deliver(request(&format!("s{n}"), "a"), true);
+        }
+    };
+    deliver(&mut bench, 0, 8);
+    assert_eq!(read(&mut bench), 11);
+    for _ in 0..8 {
+        bench.look(vec![]);
+        bench.post(created("t"));
+        bench.settle();
+    }
+    deliver(&mut bench, 10, 11);
+    assert_eq!([read(&mut bench), read(&mut bench)], [11, 11]);
+    bench.post(created("t"));
+}
+
+#[test]
 fn the_last_attempt_of_a_request_is_looked_up_before_it_is_given_up() {
     let retry = retry::Settings { attempts: 1, ..retry::Settings::default() };
     let mut bench = Bench::with(Settings {

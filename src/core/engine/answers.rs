@@ -127,6 +127,7 @@ impl<D> Core<D> {
             Ok(listing) => {
                 self.looks_allowed();
                 self.heed_date(now, &listing);
+                self.tasks_listed = listing.count;
                 for task in listing.tasks.iter().filter(|task| !judge::is_ended(&task.state)) {
                     self.learn_task(&task.source_server_id);
                 }

@@ -5,7 +5,7 @@ use super::{Core, SWEEP_FROM};
 use crate::core::judge;
 use crate::core::outcome::Outcome;
 use crate::core::request::{Doubt, Job};
-use crate::core::sweep::Sweep;
+use crate::core::sweep::{self, Sweep};
 use crate::core::time::{Moment, Now};
 use crate::core::verdict::{Fault, Task};
 use crate::core::window::{Key, Rank};
@@ -19,7 +19,8 @@ impl<D> Core<D> {
         if self.sweep.is_some() {
             return;
         }
-        if self.window.looks_len() >= SWEEP_FROM && self.no_sweep_until <= now {
+        let worth = SWEEP_FROM.max(sweep::pages(self.tasks_listed));
+        if self.window.looks_len() >= worth && self.no_sweep_until <= now {
             self.window.sweep_looks();
         }
         let keys: Vec<Key> = self.window.swept_keys().collect();
