@@ -50,11 +50,6 @@ impl Case {
     const fn new(in_flight: u16, kind: QueueType, order: Order, prefetch: u16) -> Self {
         Self { in_flight, kind, order, prefetch }
     }
-
-    /// A run with the whole backlog held takes the broker ten times as long.
-    fn rounds(self) -> usize {
-        if self.prefetch == WHOLE { 2 } else { ROUNDS }
-    }
 }
 
 /// One run of one of the two.
@@ -84,7 +79,7 @@ pub(crate) async fn measure(node: &Node, extent: Extent) -> Table {
             "under the limit",
         ],
         format!(
-            "{count} bodies of {BYTES} bytes a run, no rate limit, {ROUNDS} runs of each in turns (2 where all is held); the \
+            "{count} bodies of {BYTES} bytes a run, no rate limit, {ROUNDS} runs of each in turns; the \
              median of the runs, and in parentheses the lowest and the highest ratio of a pair. Rates between the first and the last tenth of the creates as the sandbox saw them; user \
              and system time of the process, its start included, by the requests of the run. Order of arrival: all \
              requests have one priority. Order of priority: all priorities, shuffled; the limit then starts what has the \
@@ -93,7 +88,7 @@ pub(crate) async fn measure(node: &Node, extent: Extent) -> Table {
     );
     for case in CASES {
         let (mut workers, mut limits) = (Vec::new(), Vec::new());
-        for round in 0..case.rounds() {
+        for round in 0..ROUNDS {
             // Who begins changes: what the first of a pair leaves behind is not always the same one's.
             for is_worker in [round % 2 == 1, round % 2 == 0] {
                 let runs = if is_worker { &mut workers } else { &mut limits };

@@ -83,7 +83,7 @@ async fn sandbox(seed: u64) -> Sandbox {
     let patch = json!({ "seed": seed, "tasks": { "allow_doubles": true, "running": "100h", "max_running": 1_000_000 } });
     let mut options = Options::default().patched(&patch).unwrap();
     options.faults = breaker::faults();
-    // A quota that refuses one call in a hundred at any rate holds the worker at some 15 calls a second, and the flow, its
+    // A quota that refuses one call in a hundred at any rate holds the worker at some 16 calls a second, and the flow, its
     // retries and its looks are more: that is an overload, not a steady flow.
     for fault in options.faults.iter_mut().filter(|fault| fault.name == "429") {
         fault.probability = 0.001;
