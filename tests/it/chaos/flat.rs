@@ -1,6 +1,11 @@
 //! Is a process after hours what it was after minutes? Looks at its memory, its open files and its series, judged.
+//!
+//! How much memory a session with the broker has depends on how long it has lasted, and under faults no two stretches of
+//! time have sessions of the same lengths. So faults stop twice: what they leave behind is what a session that nobody
+//! disturbs has more, the second time, at the same age.
 
 use std::fmt::Write as _;
+use std::ops::Range;
 use std::time::Duration;
 
 /// How often a process is looked at.
@@ -23,90 +28,119 @@ pub(super) struct Sample {
     pub(super) series: u64,
 }
 
-/// How long sessions come and go because something is broken, and how long one stays after that.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Phases {
-    pub(super) faults: Duration,
-    pub(super) calm: Duration,
+/// When something is broken in a run. All else of it is calm.
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    lasts: Duration,
+    /// In order, apart.
+    pub(super) faults: Vec<Range<Duration>>,
 }
 
-/// The values of a quarter of a phase.
+/// Two parts of a run, of which the later one may have no more than the earlier one and some room.
+#[derive(Debug)]
+struct Comparison {
+    what: &'static str,
+    before: Range<Duration>,
+    after: Range<Duration>,
+    /// KiB by which what is low of the memory may rise; none where it says more of the sessions than of the process.
+    low: Option<u64>,
+    /// KiB by which the highest memory may rise.
+    high: u64,
+}
+
+/// The values of a part of a run.
 #[derive(Clone, Copy, Debug)]
-struct Range {
+struct Values {
     /// A tenth is lower: the lowest alone could be a moment like no other.
     low: u64,
     high: u64,
 }
 
-impl Range {
-    fn of(samples: &[Sample], value: fn(&Sample) -> u64) -> Self {
-        let mut values: Vec<u64> = samples.iter().map(value).collect();
+impl Values {
+    fn of(samples: &[Sample], within: &Range<Duration>, value: fn(&Sample) -> u64) -> Self {
+        let mut values: Vec<u64> =
+            samples.iter().filter(|sample| within.contains(&sample.at)).map(value).collect();
         values.sort_unstable();
         let at = |index: usize| values.get(index).copied().unwrap_or(0);
         Self { low: at(values.len() / 10), high: at(values.len().saturating_sub(1)) }
     }
 }
 
-impl Phases {
-    /// A third of an hour is calm; of a short run the end, in which the last session opens and stays.
+impl Plan {
+    /// Of an hour: 15 minutes with faults, 10 without, 20 with, 15 without. A short run is calm at its end only, when the
+    /// last session opens and stays.
     pub(super) fn of(lasts: Duration) -> Self {
-        let calm = if lasts < SHORT { Duration::from_secs(30) } else { lasts / 3 };
-        Self { faults: lasts.saturating_sub(calm), calm }
-    }
-
-    pub(super) fn all(&self) -> Duration {
-        self.faults + self.calm
-    }
-
-    fn is_short(&self) -> bool {
-        self.all() < SHORT
-    }
-
-    /// Of a phase, the second quarter and the last: the first one is the time of filling up.
-    fn quarters(&self, phase: Phase, samples: &[Sample]) -> [Vec<Sample>; 2] {
-        let (from, lasts) = match phase {
-            // A short run is all one.
-            Phase::Faults if self.is_short() => (Duration::ZERO, self.all()),
-            Phase::Faults => (Duration::ZERO, self.faults),
-            Phase::Calm => (self.faults, self.calm),
+        let part = lasts / 12;
+        let faults = if lasts < SHORT {
+            vec![Duration::ZERO..lasts.saturating_sub(Duration::from_secs(30))]
+        } else {
+            vec![Duration::ZERO..part * 3, part * 5..part * 9]
         };
-        let quarter = lasts / 4;
-        let within = |number: u32| {
-            let (from, to) = (from + quarter * number, from + quarter * (number + 1));
-            samples.iter().filter(|s| s.at >= from && s.at < to).copied().collect()
-        };
-        [within(1), within(3)]
+        Self { lasts, faults }
     }
 
-    fn phases(&self) -> &'static [Phase] {
-        if self.is_short() { &[Phase::Faults] } else { &[Phase::Faults, Phase::Calm] }
+    fn comparisons(&self) -> Vec<Comparison> {
+        let part = self.lasts / 12;
+        if self.lasts < SHORT {
+            let (before, after) = (part * 3..part * 6, part * 9..self.lasts);
+            let low = 16 * 1_024;
+            return vec![Comparison {
+                what: "all",
+                before,
+                after,
+                low: Some(low),
+                high: low + BUFFERS,
+            }];
+        }
+        vec![
+            Comparison {
+                what: "with faults",
+                before: part..part * 3,
+                after: part * 7..part * 9,
+                low: None,
+                high: 4_096 + BUFFERS,
+            },
+            Comparison {
+                what: "a calm session, and one after more faults",
+                before: part * 4..part * 5,
+                after: part * 10..part * 11,
+                low: Some(4_096),
+                high: 4_096,
+            },
+            Comparison {
+                what: "within a calm session",
+                before: part * 10..part * 11,
+                after: part * 11..self.lasts,
+                low: Some(1_024),
+                high: 1_024,
+            },
+        ]
     }
 
     /// What was not flat; empty if all was.
     pub(super) fn rises(&self, samples: &[Sample]) -> Vec<String> {
         let mut rises = Vec::new();
-        let wanted = self.all().as_secs() / LOOK.as_secs();
+        let wanted = self.lasts.as_secs() / LOOK.as_secs();
         if (samples.len() as u64) < wanted / 2 {
             rises.push(format!("only {} of some {wanted} looks at the process", samples.len()));
         }
-        for phase in self.phases() {
-            let [before, after] = self.quarters(*phase, samples);
-            let mut flat = |what: &str, before: u64, after: u64, room: u64| {
+        for Comparison { what, before, after, low, high } in self.comparisons() {
+            let mut flat = |name: &str, before: u64, after: u64, room: u64| {
                 if after > before + room {
-                    rises.push(format!("{phase:?}: {what} rose from {before} to {after}"));
+                    rises.push(format!("{what}: {name} rose from {before} to {after}"));
                 }
             };
-            let ranges = |value| (Range::of(&before, value), Range::of(&after, value));
-            let (memory, later) = ranges(|sample: &Sample| sample.memory);
-            let room = memory.low / 20 + if self.is_short() { 16 * 1_024 } else { 2_048 };
-            // What stays for ever is there at the lowest moments, too; the highest ones say how long a session lasted as well.
-            flat("low memory (KiB)", memory.low, later.low, room);
-            let buffers = if *phase == Phase::Faults { BUFFERS } else { 0 };
-            flat("the highest memory (KiB)", memory.high, later.high, room + buffers);
+            let values =
+                |value| (Values::of(samples, &before, value), Values::of(samples, &after, value));
+            let (memory, later) = values(|sample| sample.memory);
+            if let Some(room) = low {
+                flat("low memory (KiB)", memory.low, later.low, room);
+            }
+            flat("the highest memory (KiB)", memory.high, later.high, high);
             // A session that ends while the next begins holds its sockets for a moment.
-            let (files, later) = ranges(|sample| sample.files);
+            let (files, later) = values(|sample| sample.files);
             flat("open files", files.high, later.high, 8);
-            let (series, later) = ranges(|sample| sample.series);
+            let (series, later) = values(|sample| sample.series);
             flat("series", series.high, later.high, 0);
         }
         rises
@@ -114,33 +148,21 @@ impl Phases {
 
     /// The values that are judged, as a table.
     pub(super) fn table(&self, samples: &[Sample]) -> String {
-        let mut table =
-            "lowest but a tenth, and highest | second quarter | last quarter\n--- | --- | ---\n"
-                .to_owned();
-        for phase in self.phases() {
-            let [before, after] = self.quarters(*phase, samples);
-            let mut row = |what: &str, value: fn(&Sample) -> u64| {
-                let [before, after] = [&before, &after].map(|part| Range::of(part, value));
-                let Range { low, high } = after;
-                let Range { low: was_low, high: was_high } = before;
-                let _ = writeln!(
-                    table,
-                    "{phase:?}: {what} | {was_low} and {was_high} | {low} and {high}"
-                );
+        let mut table = "compared | memory (KiB), low and highest | later | files | later | series | later\n--- | --- | --- | --- | --- | --- | ---\n".to_owned();
+        for Comparison { what, before, after, .. } in self.comparisons() {
+            let of = |within, value| {
+                let Values { low, high } = Values::of(samples, within, value);
+                format!("{low} and {high}")
             };
-            row("memory (KiB)", |sample| sample.memory);
-            row("open files", |sample| sample.files);
-            row("series", |sample| sample.series);
+            let _ = write!(table, "{what}");
+            let values: [fn(&Sample) -> u64; 3] = [|s| s.memory, |s| s.files, |s| s.series];
+            for value in values {
+                let _ = write!(table, " | {} | {}", of(&before, value), of(&after, value));
+            }
+            table.push('\n');
         }
         table
     }
-}
-
-/// What happens while the process is looked at.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Phase {
-    Faults,
-    Calm,
 }
 
 mod tests {
@@ -148,62 +170,93 @@ mod tests {
 
     const HOUR: Duration = Duration::from_secs(3_600);
 
-    /// Looks of an hour at a worker of 40 MB and up to half a MB more or less, whose sessions last so many looks each while
-    /// there are faults, fill the buffers by 120 KiB with each look, and leave so many bytes behind with each of 12 requests a
-    /// second, for ever or until their end.
-    fn hour(lasts: fn(u64) -> u64, leak: u64, of_session: bool) -> Vec<Sample> {
-        let faults = Phases::of(HOUR).faults;
-        let mut age = 0;
+    /// Bytes that a process keeps of each.
+    #[derive(Clone, Copy, Default)]
+    struct Leak {
+        request: u64,
+        /// Until the session ends.
+        request_in_session: u64,
+        session: u64,
+    }
+
+    /// Looks of an hour at a worker of 40 MB and up to half a MB more or less under 12 requests a second, whose sessions last so
+    /// many looks each while there are faults, and fill the buffers by 120 KiB with each look.
+    fn hour(lasts: fn(u64) -> u64, leak: Leak) -> Vec<Sample> {
+        let plan = Plan::of(HOUR);
+        let (mut age, mut sessions, mut disturbed) = (0, 0, false);
         let look = |n: u64| {
             let at = LOOK * u32::try_from(n).unwrap();
-            age = if age >= lasts(n) && at < faults { 0 } else { age + 1 };
-            let leaking = if of_session { age } else { n };
+            let disturbs = plan.faults.iter().any(|faults| faults.contains(&at));
+            let ends = if disturbs { age >= lasts(n) } else { disturbed };
+            (age, sessions, disturbed) =
+                if ends { (0, sessions + 1, disturbs) } else { (age + 1, sessions, disturbs) };
+            let kept =
+                24 * (leak.request * n + leak.request_in_session * age) + leak.session * sessions;
             let noise = n.wrapping_mul(7_919) % 512;
-            let memory = 40_000 + noise + (120 * age).min(BUFFERS) + leaking * 24 * leak / 1_024;
+            let memory = 40_000 + noise + (120 * age).min(BUFFERS) + kept / 1_024;
             Sample { at, memory, files: 20, series: 100 }
         };
         (0..1_800).map(look).collect()
     }
 
-    #[test]
-    fn sessions_that_last_longer_are_no_leak() {
-        let longer = |n: u64| if n < 700 { 10 } else { 100 };
-        let samples = hour(longer, 0, false);
-        let [before, after] = Phases::of(HOUR).quarters(Phase::Faults, &samples);
-        let [before, after] = [before, after].map(|part| Range::of(&part, |s| s.memory).high);
-        assert!(after > before + 8_000, "{before} {after}");
-        assert_eq!(Phases::of(HOUR).rises(&samples), Vec::<String>::new());
+    fn low(samples: &[Sample], minutes: Range<u64>) -> u64 {
+        let within = Duration::from_secs(60 * minutes.start)..Duration::from_secs(60 * minutes.end);
+        Values::of(samples, &within, |sample| sample.memory).low
     }
 
     #[test]
-    fn a_leak_of_300_bytes_a_request_is_seen_by_what_is_low() {
-        let rises = Phases::of(HOUR).rises(&hour(|_| 10, 300, false));
-        assert!(rises[0].contains("Faults: low memory"), "{rises:?}");
+    fn sessions_that_last_longer_are_no_leak() {
+        let longer = |n: u64| if n < 700 { 10 } else { 100 };
+        let samples = hour(longer, Leak::default());
+        let (before, after) = (low(&samples, 5..15), low(&samples, 35..45));
+        assert!(after > before + 500, "{before} {after}");
+        assert_eq!(Plan::of(HOUR).rises(&samples), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_leak_of_250_bytes_a_request_is_seen_however_long_sessions_last() {
+        let shorter = |n: u64| if n < 700 { 100 } else { 10 };
+        let rises = Plan::of(HOUR).rises(&hour(shorter, Leak { request: 250, ..Leak::default() }));
+        assert!(
+            rises[0].starts_with("a calm session, and one after more faults: low"),
+            "{rises:?}"
+        );
+    }
+
+    #[test]
+    fn a_leak_of_100_kb_a_session_is_seen() {
+        let rises =
+            Plan::of(HOUR).rises(&hour(|_| 10, Leak { session: 100_000, ..Leak::default() }));
+        let what = "a calm session, and one after more faults";
+        assert!(!rises.is_empty() && rises.iter().all(|rise| rise.starts_with(what)), "{rises:?}");
     }
 
     #[test]
     fn what_grows_for_as_long_as_a_session_lasts_is_seen_in_the_calm() {
-        let rises = Phases::of(HOUR).rises(&hour(|_| 10, 800, true));
-        assert!(rises.iter().all(|rise| rise.starts_with("Calm")), "{rises:?}");
-        assert!(rises[0].contains("low memory"), "{rises:?}");
+        let leak = Leak { request_in_session: 400, ..Leak::default() };
+        let rises = Plan::of(HOUR).rises(&hour(|_| 10, leak));
+        assert!(!rises.is_empty(), "{rises:?}");
+        assert!(rises.iter().all(|rise| rise.starts_with("within a calm session")), "{rises:?}");
     }
 
     #[test]
-    fn what_is_high_may_rise_by_the_buffers_and_no_more() {
-        let mut samples = hour(|_| 10, 0, false);
-        samples[1_100].memory += BUFFERS + 6_000;
-        let rises = Phases::of(HOUR).rises(&samples);
-        assert!(rises.len() == 1 && rises[0].contains("Faults: the highest"), "{rises:?}");
+    fn what_is_high_with_faults_may_rise_by_the_buffers_and_no_more() {
+        let mut samples = hour(|_| 10, Leak::default());
+        samples[1_200].memory += BUFFERS;
+        assert_eq!(Plan::of(HOUR).rises(&samples), Vec::<String>::new());
+        samples[1_200].memory += 6_000;
+        let rises = Plan::of(HOUR).rises(&samples);
+        assert!(rises.len() == 1 && rises[0].starts_with("with faults: the highest"), "{rises:?}");
     }
 
     #[test]
     fn files_and_series_that_grow_are_told_and_so_is_a_process_that_was_not_looked_at() {
-        let mut samples = hour(|_| 10, 0, false);
+        let mut samples = hour(|_| 10, Leak::default());
         let last = samples.last_mut().unwrap();
         (last.files, last.series) = (29, 101);
-        let told = Phases::of(HOUR).rises(&samples);
+        let told = Plan::of(HOUR).rises(&samples);
         assert!(told[0].contains("open files") && told[1].contains("series"), "{told:?}");
-        assert!(Phases::of(HOUR).rises(&samples[..800])[0].contains("only 800 of some 1800"));
+        assert!(Plan::of(HOUR).rises(&samples[..800])[0].contains("only 800 of some 1800"));
     }
 
     #[test]
@@ -215,7 +268,7 @@ mod tests {
             files: 20,
             series: 100,
         };
-        let rises = Phases::of(lasts).rises(&(0..90).map(kept).collect::<Vec<_>>());
+        let rises = Plan::of(lasts).rises(&(0..90).map(kept).collect::<Vec<_>>());
         assert!(rises[0].contains("low memory"), "{rises:?}");
     }
 }

@@ -1,7 +1,9 @@
 //! Does a worker stay as it was for hours? One process under a steady flow of requests while its network, the broker, the
-//! account and the API's answers fail now and then, and at last in one session that nobody disturbs. Memory, open files and
+//! account and the API's answers fail now and then, and in calm sessions between and after that. Memory, open files and
 //! series must be flat, and then the auditor looks whether the promises were kept. `scripts/soak` runs it.
 
+use std::fmt::Write as _;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,7 +17,7 @@ use sluicegate::sandbox::{Options, Sandbox, TOKEN};
 use tempfile::TempDir;
 
 use super::auditor::{self, Found};
-use super::flat::{LOOK, Phases, SHORT, Sample};
+use super::flat::{LOOK, Plan, SHORT, Sample};
 use super::{Steady, breaker, given};
 use crate::support::process::{Process, Spec};
 use crate::support::proxy::{Carry, Door, How, Proxy};
@@ -48,9 +50,9 @@ pub(crate) async fn soak(seed: u64, rate: u32, lasts: Duration) {
     let mut process = Process::start(&spec(&lane, &proxy, &sandbox), dir.path(), "worker");
     process.active().await;
 
-    let (steady, start, phases) = (Steady::default(), Instant::now(), Phases::of(lasts));
+    let (steady, start, plan) = (Steady::default(), Instant::now(), Plan::of(lasts));
     let flow = flow(&lane, &steady, rate, start, lasts);
-    let faults = faults(&own, &steady, &proxy, &sandbox, seed, start, phases.faults);
+    let faults = faults(&own, &steady, &proxy, &sandbox, seed, start, &plan.faults);
     let samples = samples(&process, start, lasts);
     let (requests, mut found, samples) = tokio::join!(flow, faults, samples);
 
@@ -63,11 +65,14 @@ pub(crate) async fn soak(seed: u64, rate: u32, lasts: Duration) {
     if ended || code != Some(0) {
         found.broken.push(format!("the worker ended by itself: {ended}; its exit code: {code:?}"));
     }
-    found.broken.extend(phases.rises(&samples));
-    let text = report(&found, &samples, phases);
+    found.broken.extend(plan.rises(&samples));
+    let text = report(&found, &samples, &plan);
     println!("{text}");
     if let Ok(path) = std::env::var("SLUICE_SOAK_REPORT") {
         std::fs::write(path, &text).unwrap();
+    }
+    if let Ok(path) = std::env::var("SLUICE_SOAK_SAMPLES") {
+        std::fs::write(path, rows(&samples)).unwrap();
     }
     if !found.broken.is_empty() {
         let logs = dir.keep();
@@ -133,7 +138,7 @@ fn sized(body: &[u8], lasts: Duration) -> Vec<u8> {
     serde_json::to_vec(&body).unwrap()
 }
 
-/// Breaks something every few seconds, until then.
+/// Breaks something every few seconds, within those times from the start.
 async fn faults(
     own: &OwnNode,
     steady: &Steady,
@@ -141,26 +146,30 @@ async fn faults(
     sandbox: &Sandbox,
     seed: u64,
     start: Instant,
-    until: Duration,
+    times: &[Range<Duration>],
 ) -> Found {
     let mut random = SmallRng::seed_from_u64(seed);
     let mut found = Found { name: "soak".to_owned(), ..Found::default() };
-    while start.elapsed() < until {
-        tokio::time::sleep(breaker::millis(&mut random, 4_000..12_000)).await;
-        let name = match random.random_range(0..10) {
-            0 => {
-                let kills = breaker::kill(own.node.clone(), Arc::clone(steady), 1, random.random());
-                found.broker += kills.await;
-                continue;
-            }
-            1..4 => breaker::account(sandbox, &mut random).await,
-            _ => breaker::network(proxy, false, &mut random).await,
-        };
-        *found.broke.entry(name).or_default() += 1;
+    for time in times {
+        tokio::time::sleep_until((start + time.start).into()).await;
+        while time.contains(&start.elapsed()) {
+            tokio::time::sleep(breaker::millis(&mut random, 4_000..12_000)).await;
+            let name = match random.random_range(0..10) {
+                0 => {
+                    let (node, steady) = (own.node.clone(), Arc::clone(steady));
+                    found.broker += breaker::kill(node, steady, 1, random.random()).await;
+                    continue;
+                }
+                1..4 => breaker::account(sandbox, &mut random).await,
+                _ => breaker::network(proxy, false, &mut random).await,
+            };
+            *found.broke.entry(name).or_default() += 1;
+        }
+        // With the calm begins a session.
+        proxy.carry(Carry::Pass);
+        proxy.door(Door::Open).await;
+        proxy.cut(How::Reset);
     }
-    proxy.carry(Carry::Pass);
-    proxy.door(Door::Open).await;
-    proxy.cut(How::Reset);
     found
 }
 
@@ -186,7 +195,16 @@ fn files(id: u32) -> u64 {
     std::fs::read_dir(Path::new("/proc").join(id.to_string()).join("fd")).unwrap().count() as u64
 }
 
-fn report(found: &Found, samples: &[Sample], phases: Phases) -> String {
-    let (looks, table) = (samples.len(), phases.table(samples));
-    format!("{}{}\n{phases:?}, {looks} looks at the process\n{table}", Found::HEAD, found.row())
+fn report(found: &Found, samples: &[Sample], plan: &Plan) -> String {
+    let (looks, table) = (samples.len(), plan.table(samples));
+    format!("{}{}\n{plan:?}, {looks} looks at the process\n{table}", Found::HEAD, found.row())
+}
+
+/// All looks at the process as CSV.
+fn rows(samples: &[Sample]) -> String {
+    let mut rows = "seconds,memory_kib,files,series\n".to_owned();
+    for Sample { at, memory, files, series } in samples {
+        let _ = writeln!(rows, "{},{memory},{files},{series}", at.as_secs());
+    }
+    rows
 }
