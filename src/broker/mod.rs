@@ -11,6 +11,7 @@ mod connect;
 mod convert;
 pub mod dead_letters;
 mod delivery;
+mod levels;
 mod link;
 mod lock;
 mod parcels;

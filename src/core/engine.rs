@@ -140,10 +140,11 @@ struct Known {
 enum Linger {
     /// Nothing is held: the next delivery starts the linger.
     Idle,
-    /// After a start: since when, and when the latest delivery came.
+    /// After a start: since when, when the latest delivery came, and the priority above which nothing more comes of what waits.
     Start {
         since: Moment,
         latest: Moment,
+        whole_above: Option<u16>,
     },
     Until(Moment),
     Over,
