@@ -35,7 +35,7 @@ pub(crate) async fn measure(node: &Node, extent: Extent) -> Table {
         (65_535, QueueType::Classic, window, None),
         (100_000, QueueType::Classic, 10_000, None),
         (300_000, QueueType::Classic, window, None),
-        (300_000, QueueType::Classic, window, Some("600/s")),
+        (300_000, QueueType::Classic, window, Some("400/s")),
     ] {
         let count = extent.of(count);
         let lane = Lane::new(node, kind).await;

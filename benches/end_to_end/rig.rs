@@ -184,7 +184,11 @@ pub(crate) async fn until(what: &str, mut done: impl AsyncFnMut() -> bool) {
     }
 }
 
-/// Waits until so many tasks were created.
+/// Waits until so many tasks were created, as long as more and more of them are.
 pub(crate) async fn created(sandbox: &Sandbox, count: usize) {
-    until(&format!("{count} tasks"), async || sandbox.made() >= count as u64).await;
+    let mut made = 0;
+    while made < count as u64 {
+        until(&format!("{made} of {count} tasks"), async || sandbox.made() > made).await;
+        made = sandbox.made();
+    }
 }
