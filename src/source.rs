@@ -36,8 +36,6 @@ pub enum Event<D> {
     Ordered(Heard),
     /// This worker is the active one of a new session: deliveries follow. Every job of it carries this number.
     Opened { session: u32 },
-    /// Of what was waiting when this session opened, all of a higher priority has been delivered.
-    WholeAbove { session: u32, priority: u16 },
     /// A valid request.
     Arrived(Job<D>),
     /// A message that must not be sent: to be settled as `invalid` with these violations.

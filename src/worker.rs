@@ -371,7 +371,6 @@ where
                 self.core.session_opened(now, session);
                 self.write_down();
             }
-            Event::WholeAbove { priority, .. } => self.core.whole_above(priority),
             Event::Arrived(job) => {
                 self.watch.arrived(&job);
                 self.core.arrived(now, job);

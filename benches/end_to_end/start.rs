@@ -1,6 +1,5 @@
 //! How soon after its start does the worker submit, with a backlog waiting? It first takes in all that it can hold, so
-//! that the most urgent goes first, or of a queue with levels all of the highest one. What a consumer that only receives
-//! needs for all that can be held is the limit.
+//! that the most urgent goes first. What a consumer that only receives needs for as much is the limit.
 
 use std::time::Instant;
 

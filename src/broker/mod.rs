@@ -11,7 +11,6 @@ mod connect;
 mod convert;
 pub mod dead_letters;
 mod delivery;
-mod levels;
 mod link;
 mod lock;
 mod parcels;

@@ -140,7 +140,6 @@ impl Broker {
                 self.session = None;
                 self.unwanted.iter_mut().for_each(Vec::clear);
             }
-            Event::WholeAbove { session, .. } if self.session != Some(*session) => return None,
             _ => {}
         }
         let Some(session) = event.job().map(|job| job.session) else { return Some(event) };

@@ -11,11 +11,10 @@ use tracing::Instrument as _;
 use super::common::Common;
 use super::connect;
 use super::delivery::Held;
-use super::levels::Levels;
 use super::link::Consuming;
 use super::publisher::Publisher;
 use super::session::{self, Connections, Said, Session};
-use super::settings::{QueueType, Queues};
+use super::settings::Queues;
 use super::source::{Options, Order};
 use super::spill::Spill;
 use super::status::{State, Status};
@@ -232,17 +231,7 @@ impl Supervisor {
             on: Arc::downgrade(&session.on),
             span: tracing::Span::current(),
             common: Mutex::new(Common::default()),
-            levels: Mutex::new(self.levels(session)),
         }
-    }
-
-    /// None where all that waits is held soon and nothing rests on levels, or the queue's may be others.
-    fn levels(&self, session: &Session) -> Option<Levels> {
-        let queues = &self.options.queues;
-        let has_levels = queues.kind == QueueType::Classic;
-        let has_more = session.waiting > u32::from(self.window);
-        let is_checked = self.status.borrow().unchecked.is_empty();
-        (has_levels && has_more && is_checked).then(|| Levels::new(queues.max_priority))
     }
 
     /// A worker that is gone hears nothing.

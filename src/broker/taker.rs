@@ -14,7 +14,6 @@ use tracing::Span;
 use super::common::Common;
 use super::convert;
 use super::delivery::Held;
-use super::levels::Levels;
 use super::link::Consuming;
 use super::spill::Spill;
 use crate::bug;
@@ -53,8 +52,6 @@ pub(super) struct Taker {
     pub(super) on: Weak<Consuming>,
     pub(super) span: Span,
     pub(super) common: Mutex<Common>,
-    /// None where nothing follows from the broker's levels.
-    pub(super) levels: Mutex<Option<Levels>>,
 }
 
 impl Taker {
@@ -85,9 +82,6 @@ impl Taker {
         })
         .unwrap_or_else(|unreadable| (delivery.redelivered, *unreadable));
         tell_warnings(&intake);
-        if let Some(priority) = self.whole_above(*properties.priority()) {
-            let _ = worker.send(Event::WholeAbove { session: self.session, priority });
-        }
         let beside = self.fit(&mut intake.violations);
         let body = self.spill.keep_with(body, beside).map_err(NotTaken::NoPlace)?;
         // What is remembered is whole after a panic: each change of it is one step.
@@ -100,11 +94,6 @@ impl Taker {
             Job::new(request, held, self.session, redelivered, received)
         }));
         Ok(())
-    }
-
-    fn whole_above(&self, level: Option<u8>) -> Option<u16> {
-        let mut levels = self.levels.lock().unwrap_or_else(PoisonError::into_inner);
-        levels.as_mut()?.come_to(level)
     }
 
     /// Thousands of invalid requests can come at once, each with a hundred violations, and nothing but memory holds those.

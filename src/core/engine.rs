@@ -140,11 +140,10 @@ struct Known {
 enum Linger {
     /// Nothing is held: the next delivery starts the linger.
     Idle,
-    /// After a start: since when, when the latest delivery came, and the priority above which nothing more comes of what waits.
+    /// After a start: since when, and when the latest delivery came.
     Start {
         since: Moment,
         latest: Moment,
-        whole_above: Option<u16>,
     },
     Until(Moment),
     Over,

@@ -28,6 +28,5 @@ mod progress;
 mod rabbit;
 mod sandbox;
 mod simulation;
-mod start;
 mod submit;
 mod support;

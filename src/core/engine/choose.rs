@@ -22,13 +22,10 @@ enum Pick {
 impl<D> Core<D> {
     /// The most urgent call that may go now; `Err`: why none may, `None` if there is none to make.
     pub(super) fn choose(&mut self, now: Now) -> Result<Step<D>, Option<Shut>> {
-        let until = self.lingers(now.at);
-        let lingers = until.map(|until| Shut { reason: Reason::Linger, until: Some(until) });
-        if lingers.is_none() {
-            self.begin_sweep(now.at);
-        } else if !matches!(self.linger, Linger::Start { whole_above: Some(_), .. }) {
-            return Err(lingers);
+        if let Some(until) = self.lingers(now.at) {
+            return Err(Some(Shut { reason: Reason::Linger, until: Some(until) }));
         }
+        self.begin_sweep(now.at);
         let starting = self.first_post(Line::Starting);
         let still = self.first_post(Line::Still);
         let look = self.first_look();
@@ -36,8 +33,7 @@ impl<D> Core<D> {
         if starting.is_none() && still.is_none() && look.is_none() && page.is_none() {
             // Being at a limit with nothing to send is not being shut.
             let idle = |shut: &Shut| matches!(shut.reason, Reason::Rate | Reason::InFlight);
-            let shut = self.gate.check(now.at, Call::Post).err().filter(|shut| !idle(shut));
-            return Err(lingers.or(shut));
+            return Err(self.gate.check(now.at, Call::Post).err().filter(|shut| !idle(shut)));
         }
         self.gate.check(now.at, Call::Look).map_err(Some)?;
         let (may_post, may_start) = self.may_post(now);
@@ -55,7 +51,6 @@ impl<D> Core<D> {
         let probe = self.gate.halted().and(post).map(|(rank, key)| (rank, Pick::Post(key)));
         let first = calls.into_iter().flatten().min_by_key(|(rank, _)| *rank);
         match probe.or(first) {
-            Some((_, pick)) if lingers.is_some() && !self.is_whole(pick) => Err(lingers),
             // What is on its way to the broker and back keeps its place in the order.
             Some((rank, _)) if self.away.precedes(rank) => {
                 Err(Some(Shut { reason: Reason::Linger, until: self.away.expire(now.at) }))
@@ -143,7 +138,7 @@ impl<D> Core<D> {
         let until = match self.linger {
             Linger::Idle | Linger::Over => return None,
             Linger::Start { .. } if self.window.len() >= self.settings.window => now,
-            Linger::Start { since, latest, .. } => (latest + START_QUIET).min(since + START_LINGER),
+            Linger::Start { since, latest } => (latest + START_QUIET).min(since + START_LINGER),
             Linger::Until(until) => until,
         };
         if until > now {
@@ -151,19 +146,6 @@ impl<D> Core<D> {
         }
         self.linger = if self.window.is_empty() { Linger::Idle } else { Linger::Over };
         None
-    }
-
-    /// Whether nothing more urgent than this can come of what was waiting at a start that still fills the window.
-    fn is_whole(&self, pick: Pick) -> bool {
-        let Linger::Start { whole_above: Some(above), .. } = self.linger else { return false };
-        let urgent = |job: &Job<D>| job.request.priority > above;
-        match pick {
-            Pick::Post(key) | Pick::Look(key) => self.window.get(key).is_some_and(urgent),
-            // It serves whatever goes next.
-            Pick::Count(..) => true,
-            // A list that begins before all has come serves the first only.
-            Pick::Page => false,
-        }
     }
 
     pub(super) fn note_arrival(&mut self, now: Moment) {

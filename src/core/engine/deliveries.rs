@@ -14,14 +14,7 @@ impl<D> Core<D> {
         self.session = Some(session);
         self.gate.take_over(now.at);
         self.running.take_over(now.at, self.gate.max_in_flight());
-        self.linger = Linger::Start { since: now.at, latest: now.at, whole_above: None };
-    }
-
-    /// Of what was waiting at the start, all of a higher priority than this is held: it need not wait until the window is full.
-    pub fn whole_above(&mut self, priority: u16) {
-        if let Linger::Start { whole_above, .. } = &mut self.linger {
-            *whole_above = Some(priority);
-        }
+        self.linger = Linger::Start { since: now.at, latest: now.at };
     }
 
     /// The session is gone and with it every delivery held. Calls that are out go on; their verdicts are kept for the

@@ -49,41 +49,6 @@ async fn a_request_is_taken_published_confirmed_and_only_then_acknowledged() {
 }
 
 #[tokio::test]
-async fn a_classic_queue_tells_which_priorities_are_whole_if_more_waits_than_is_held() {
-    let lane = Lane::new(&Node::shared(), QueueType::Classic);
-    topology::apply(&lane.settings, &lane.queues).await.unwrap();
-    let client = lane.client().await;
-    for (n, level) in [0, 9, 10, 4, 10, 9, 0, 200].into_iter().enumerate() {
-        let properties =
-            BasicProperties::default().with_message_id(n.to_string().into()).with_priority(level);
-        client.publish(&lane.queues.requests(), &request_body(n), properties).await;
-    }
-    let told = async |window, events| {
-        let mut broker = Broker::start(Options { window, ..lane.options("w1") });
-        let session = opened(&mut broker).await;
-        let mut told = Vec::new();
-        for _ in 0..events {
-            told.push(match next(&mut broker).await {
-                Event::Arrived(job) => job.request.id.get().to_string(),
-                Event::WholeAbove { session: of, priority } => {
-                    assert_eq!(of, session);
-                    format!("whole above {priority}")
-                }
-                other => panic!("{other:?}"),
-            });
-        }
-        broker.leave(Vec::new()).await;
-        told
-    };
-    // Level 10 begins at priority 56,175, level 4 ends at 9,365.
-    let first = ["2", "4", "7", "whole above 56174", "1", "5"];
-    assert_eq!(told(5, 6).await, first);
-    assert_eq!(told(7, 8).await, [first.as_slice(), &["whole above 9365", "3"]].concat());
-    // All of it is held: that is known when it is there.
-    assert_eq!(told(8, 8).await, ["2", "4", "7", "1", "5", "3", "0", "6"]);
-}
-
-#[tokio::test]
 async fn a_dead_letter_has_the_body_byte_for_byte_and_its_reason_in_headers() {
     let lane = Lane::new(&Node::shared(), QueueType::Quorum);
     let mut broker = lane.start("w1");
