@@ -146,7 +146,9 @@ impl Review {
         // The audit first: nothing moves that is not in it.
         let mut messages = vec![audit::message(&act, &self.queues)];
         if let Some(after) = after {
-            let level = coarse(letter.priority, self.queues.max_priority);
+            // Its priority may be what was mended.
+            let priority = Letter::read(&after, None, &self.rules).priority;
+            let level = coarse(priority, self.queues.max_priority);
             messages.push(Outgoing {
                 exchange: short(""),
                 key: short(&self.queues.requests()),

@@ -4,9 +4,12 @@
 //! time have sessions of the same lengths. So faults stop twice: what they leave behind is what a session that nobody
 //! disturbs has more, the second time, at the same age.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::ops::Range;
 use std::time::Duration;
+
+use jiff::Timestamp;
 
 /// How often a process is looked at.
 pub(super) const LOOK: Duration = Duration::from_secs(2);
@@ -26,6 +29,8 @@ pub(super) struct Sample {
     pub(super) memory: u64,
     pub(super) files: u64,
     pub(super) series: u64,
+    /// Since when the session with the broker has lasted, if there is one.
+    pub(super) session: Option<Timestamp>,
 }
 
 /// When something is broken in a run. All else of it is calm.
@@ -79,6 +84,13 @@ impl Plan {
         Self { lasts, faults }
     }
 
+    /// Where one session must last.
+    fn calm(&self) -> Vec<Range<Duration>> {
+        let part = self.lasts / 12;
+        let is_long = self.lasts >= SHORT;
+        [part * 4..part * 5, part * 10..self.lasts].into_iter().filter(|_| is_long).collect()
+    }
+
     fn comparisons(&self) -> Vec<Comparison> {
         let part = self.lasts / 12;
         if self.lasts < SHORT {
@@ -120,11 +132,21 @@ impl Plan {
     /// What was not flat; empty if all was.
     pub(super) fn rises(&self, samples: &[Sample]) -> Vec<String> {
         let mut rises = Vec::new();
-        let wanted = self.lasts.as_secs() / LOOK.as_secs();
-        if (samples.len() as u64) < wanted / 2 {
-            rises.push(format!("only {} of some {wanted} looks at the process", samples.len()));
+        for calm in self.calm() {
+            let within = samples.iter().filter(|sample| calm.contains(&sample.at));
+            let sessions: BTreeSet<_> = within.map(|sample| sample.session).collect();
+            if sessions.len() != 1 || sessions.contains(&None) {
+                rises.push(format!("not one session within {calm:?}: {sessions:?}"));
+            }
         }
         for Comparison { what, before, after, low, high } in self.comparisons() {
+            for range in [&before, &after] {
+                let looks = samples.iter().filter(|sample| range.contains(&sample.at)).count();
+                let wanted = range.end.saturating_sub(range.start).as_secs() / LOOK.as_secs();
+                if (looks as u64) < wanted / 2 {
+                    rises.push(format!("{what}: {looks} of some {wanted} looks within {range:?}"));
+                }
+            }
             let mut flat = |name: &str, before: u64, after: u64, room: u64| {
                 if after > before + room {
                     rises.push(format!("{what}: {name} rose from {before} to {after}"));
@@ -194,7 +216,8 @@ mod tests {
                 24 * (leak.request * n + leak.request_in_session * age) + leak.session * sessions;
             let noise = n.wrapping_mul(7_919) % 512;
             let memory = 40_000 + noise + (120 * age).min(BUFFERS) + kept / 1_024;
-            Sample { at, memory, files: 20, series: 100 }
+            let session = Timestamp::from_second(sessions.try_into().unwrap()).ok();
+            Sample { at, memory, files: 20, series: 100, session }
         };
         (0..1_800).map(look).collect()
     }
@@ -250,13 +273,32 @@ mod tests {
     }
 
     #[test]
-    fn files_and_series_that_grow_are_told_and_so_is_a_process_that_was_not_looked_at() {
+    fn files_and_series_that_grow_are_told() {
         let mut samples = hour(|_| 10, Leak::default());
         let last = samples.last_mut().unwrap();
         (last.files, last.series) = (29, 101);
         let told = Plan::of(HOUR).rises(&samples);
         assert!(told[0].contains("open files") && told[1].contains("series"), "{told:?}");
-        assert!(Plan::of(HOUR).rises(&samples[..800])[0].contains("only 800 of some 1800"));
+    }
+
+    #[test]
+    fn a_process_that_was_not_looked_at_to_the_end_is_told() {
+        let mut samples = hour(|_| 10, Leak::default());
+        samples.truncate(1_700);
+        let told = Plan::of(HOUR).rises(&samples);
+        assert_eq!(told, ["within a calm session: 50 of some 150 looks within 3300s..3600s"]);
+    }
+
+    #[test]
+    fn a_session_that_ends_in_the_calm_is_told_and_so_is_one_that_never_was() {
+        let mut samples = hour(|_| 10, Leak::default());
+        samples[1_600].session = None;
+        let told = Plan::of(HOUR).rises(&samples);
+        assert!(told.len() == 1 && told[0].starts_with("not one session within"), "{told:?}");
+        for sample in &mut samples {
+            sample.session = None;
+        }
+        assert_eq!(Plan::of(HOUR).rises(&samples).len(), 2);
     }
 
     #[test]
@@ -267,6 +309,7 @@ mod tests {
             memory: 40_000 + n * 24 * 30,
             files: 20,
             series: 100,
+            session: None,
         };
         let rises = Plan::of(lasts).rises(&(0..90).map(kept).collect::<Vec<_>>());
         assert!(rises[0].contains("low memory"), "{rises:?}");

@@ -14,6 +14,7 @@ use serde_json::json;
 use sluicegate::broker::settings::QueueType;
 use sluicegate::broker::topology;
 use sluicegate::sandbox::{Options, Sandbox, TOKEN};
+use sluicegate::status::Session;
 use tempfile::TempDir;
 
 use super::auditor::{self, Found};
@@ -179,8 +180,13 @@ async fn samples(process: &Process, start: Instant, lasts: Duration) -> Vec<Samp
         tokio::time::sleep(LOOK).await;
         let Some((200, metrics)) = process.get("/metrics").await else { continue };
         let series = metrics.lines().filter(|line| !line.starts_with('#')).count() as u64;
+        let Some(status) = process.status().await else { continue };
         let (memory, files) = (memory(process.id()), files(process.id()));
-        samples.push(Sample { at: start.elapsed(), memory, files, series });
+        let session = match status.session {
+            Session::Active { since, .. } => Some(since),
+            _ => None,
+        };
+        samples.push(Sample { at: start.elapsed(), memory, files, series, session });
     }
     samples
 }
@@ -202,9 +208,10 @@ fn report(found: &Found, samples: &[Sample], plan: &Plan) -> String {
 
 /// All looks at the process as CSV.
 fn rows(samples: &[Sample]) -> String {
-    let mut rows = "seconds,memory_kib,files,series\n".to_owned();
-    for Sample { at, memory, files, series } in samples {
-        let _ = writeln!(rows, "{},{memory},{files},{series}", at.as_secs());
+    let mut rows = "seconds,memory_kib,files,series,session\n".to_owned();
+    for Sample { at, memory, files, series, session } in samples {
+        let session = session.map(|since| since.to_string()).unwrap_or_default();
+        let _ = writeln!(rows, "{},{memory},{files},{series},{session}", at.as_secs());
     }
     rows
 }

@@ -262,13 +262,15 @@ async fn a_group_is_mended_with_a_preview_and_only_if_all_of_it_is_valid_then() 
         let dry: Value = serde_json::from_str(&dry).unwrap();
         assert_eq!(dry.as_array().unwrap().len(), 6);
         desk.depths(12, 0).await;
-        let output = desk.sluice(&with(&["--set", "name=mended"]));
+        let output = desk.sluice(&with(&["--set", "name=mended", "--set", "priority=60000"]));
         let preview = text(&output.stderr);
         for part in ["/name (in 1 letter)", "- \"task-1\"", "+ \"mended\""] {
             assert!(preview.contains(part), "{part}: {preview}");
         }
         assert_eq!(text(&output.stdout), "mended and replayed 6 letters\n");
         desk.depths(6, 6).await;
+        let sent = desk.client.take(&desk.lane.queues.requests()).await.unwrap();
+        assert_eq!(sent.properties.priority(), &Some(10), "the broker's level is the new one's");
         let acts = desk.said(0, &["audit", "--json", "--action", "edit"]);
         let acts: Vec<Value> =
             acts.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
