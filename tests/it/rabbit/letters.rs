@@ -6,8 +6,10 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use futures_util::StreamExt as _;
 use lapin::BasicProperties;
-use lapin::options::BasicPublishOptions;
+use lapin::message::Delivery;
+use lapin::options::{BasicConsumeOptions, BasicPublishOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use serde_json::Value;
 use sluicegate::broker::dead_letters::{Order, Progress, Review, ReviewError};
@@ -24,7 +26,7 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use crate::support::process::{Process, Spec};
-use crate::support::rabbit::{Client, Lane, Node, arrived, ending, opened, request_body};
+use crate::support::rabbit::{Client, Lane, Node, SOON, arrived, ending, opened, request_body};
 use crate::support::rig::body as body_of;
 
 const BOTH: [QueueType; 2] = [QueueType::Quorum, QueueType::Classic];
@@ -269,8 +271,8 @@ async fn a_group_is_mended_with_a_preview_and_only_if_all_of_it_is_valid_then() 
         }
         assert_eq!(text(&output.stdout), "mended and replayed 6 letters\n");
         desk.depths(6, 6).await;
-        let sent = desk.client.take(&desk.lane.queues.requests()).await.unwrap();
-        assert_eq!(sent.properties.priority(), &Some(10), "the broker's level is the new one's");
+        let sent = first_of(&desk.client, &desk.lane.queues.requests()).await;
+        assert_eq!(sent.properties.priority(), &Some(10), "the level of the new priority");
         let acts = desk.said(0, &["audit", "--json", "--action", "edit"]);
         let acts: Vec<Value> =
             acts.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -287,6 +289,17 @@ async fn a_group_is_mended_with_a_preview_and_only_if_all_of_it_is_valid_then() 
         let told = desk.said(0, &["audit", acts[0]["id"].as_str().unwrap()]);
         assert!(told.contains("- \"task-1\"") && told.contains("(typo)"), "{told}");
     }
+}
+
+/// The first message of a queue, which keeps it.
+async fn first_of(client: &Client, queue: &str) -> Delivery {
+    let channel = client.connection.create_channel().await.unwrap();
+    let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
+    let consume = channel.basic_consume(queue.into(), "".into(), options, arguments);
+    let mut consumer = consume.await.unwrap();
+    let first = tokio::time::timeout(SOON, consumer.next()).await.expect("nothing is there");
+    channel.close(200, "seen".into()).await.unwrap();
+    first.unwrap().unwrap()
 }
 
 /// An editor that changes one thing with `sed`, and keeps what it was given.
