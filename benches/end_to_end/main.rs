@@ -35,8 +35,18 @@ impl Extent {
 }
 
 /// In the order in which they are made: the short ones first.
-const SECTIONS: [&str; 9] =
-    ["throughput", "latency", "start", "memory", "failover", "urgent", "limiter", "order", "build"];
+const SECTIONS: [&str; 10] = [
+    "throughput",
+    "latency",
+    "start",
+    "memory",
+    "failover",
+    "urgent",
+    "limiter",
+    "levels",
+    "order",
+    "build",
+];
 
 fn main() {
     let Some(node) = Node::given() else {
@@ -76,6 +86,7 @@ async fn measure(name: &str, node: &Node, extent: Extent) -> Table {
         "memory" => memory::measure(node, extent).await,
         "failover" => failover::measure(node, extent).await,
         "limiter" => limiter::measure(node, extent).await,
+        "levels" => order::levels(node, extent).await,
         "order" => order::measure(node, extent).await,
         _ => build::measure(),
     }

@@ -54,7 +54,7 @@ impl Setup {
         let mut text = format!("[broker]\nurl = {:?}\n", lane.url);
         let _ = write!(
             text,
-            "[queues]\nprefix = {:?}\ntype = {:?}\nresults_retention = \"1D\"\naudit_retention = \"1D\"\n\
+            "[queues]\nprefix = {:?}\ntype = {:?}\nmax_priority = {}\nresults_retention = \"1D\"\naudit_retention = \"1D\"\n\
              [window]\nsize = {window}\nlinger = {linger:?}\n\
              [limits]\nrates = {rates:?}\nmargin = {margin:?}\nmax_in_flight = {max_in_flight}\n\
              [api]\nendpoint = {endpoint:?}\ntimeout = \"5s\"\nconnect_timeout = \"1s\"\nlook_again = {look_again:?}\n\
@@ -62,6 +62,7 @@ impl Setup {
              [http]\nlisten = \"127.0.0.1:0\"\n[log]\nlevel = {level:?}\n",
             lane.queues.prefix,
             lane.queues.kind.as_str(),
+            lane.queues.max_priority,
         );
         text
     }

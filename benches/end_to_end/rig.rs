@@ -53,11 +53,16 @@ pub(crate) struct Lane {
 }
 
 impl Lane {
+    /// With as many of the broker's levels as by default.
     pub(crate) async fn new(node: &Node, kind: QueueType) -> Self {
+        Self::with_levels(node, kind, 10).await
+    }
+
+    pub(crate) async fn with_levels(node: &Node, kind: QueueType, max_priority: u8) -> Self {
         let queues = Queues {
             prefix: format!("b-{}", &Uuid::new_v4().simple().to_string()[..12]),
             kind,
-            max_priority: 10,
+            max_priority,
             declare: true,
             results_retention: "1D".into(),
             audit_retention: "1D".into(),
