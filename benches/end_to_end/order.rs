@@ -41,8 +41,9 @@ pub(crate) async fn measure(node: &Node, extent: Extent) -> Table {
 
 /// More of the broker's levels, so that a small window holds several of them whole.
 pub(crate) async fn levels(node: &Node, extent: Extent) -> Table {
-    let fine = Backlog { waiting: 300_000, levels: 64, window: 15_000, ..LARGE };
-    table(node, extent, &[fine, Backlog { rate: Some("400/s"), ..fine }]).await
+    let fine =
+        Backlog { waiting: 300_000, levels: 64, window: 15_000, rate: Some("400/s"), ..LARGE };
+    table(node, extent, &[fine]).await
 }
 
 async fn table(node: &Node, extent: Extent, rows: &[Backlog]) -> Table {
