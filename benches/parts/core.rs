@@ -18,6 +18,8 @@ const SAMPLE: u32 = 100;
 const HOLD: Duration = Duration::from_secs(100_000);
 /// The time between two that come before the bench begins.
 const APART: Duration = Duration::from_millis(10);
+/// The time between two calls.
+const BETWEEN: Duration = Duration::from_micros(100);
 
 struct Bench {
     core: Core<u64>,
@@ -27,7 +29,7 @@ struct Bench {
 
 impl Bench {
     fn holding(count: usize) -> Self {
-        // Looked at for each call, as those of an account are, but never reached.
+        // Looked at for each call, as those of an account are; what passes between two is enough for both.
         let rates = ["100000/s", "1000000/min"].map(|rate| rate.parse().unwrap()).to_vec();
         let gate = gate::Settings { rates, max_in_flight: usize::MAX, ..gate::Settings::default() };
         let settings = Settings { gate, window: 2_000_000, max_hold: HOLD, ..Settings::default() };
@@ -57,6 +59,7 @@ impl Bench {
     }
 
     fn start(&mut self) -> Job<u64> {
+        self.wait(BETWEEN);
         match self.core.next(self.now) {
             Step::Post(job) => job,
             other => panic!("expected a POST, not {other:?}"),
