@@ -13,9 +13,10 @@ use jiff::Timestamp;
 
 /// How often a process is looked at.
 pub(super) const LOOK: Duration = Duration::from_secs(2);
-/// A run that is shorter tells little of memory: what the worker remembers of ended runs still fills up, and the allocator
-/// warms. Bodies that were kept would show, so those of such a run are large.
-pub(super) const SHORT: Duration = Duration::from_secs(600);
+/// A run that is shorter tells little of memory: what the worker remembers of ended runs still fills up, the allocator warms,
+/// and its calm parts are too short for a session to fill its buffers, which takes some five minutes. Bodies that were kept
+/// would show, so those of such a run are large.
+pub(super) const SHORT: Duration = Duration::from_secs(3_600);
 /// KiB. The client library has 4 MiB for each direction of a session's two connections, which become resident with what has
 /// gone through them, and end with the session.
 const BUFFERS: u64 = 4 * 4 * 1_024;
@@ -299,6 +300,14 @@ mod tests {
             sample.session = None;
         }
         assert_eq!(Plan::of(HOUR).rises(&samples).len(), 2);
+    }
+
+    #[test]
+    fn half_an_hour_whose_last_session_still_fills_its_buffers_is_flat() {
+        let samples = hour(|_| 10, Leak::default());
+        let lasts = HOUR / 2;
+        let told = Plan::of(lasts).rises(&samples[..900]);
+        assert_eq!(told, Vec::<String>::new());
     }
 
     #[test]
