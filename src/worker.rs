@@ -366,9 +366,9 @@ where
         match event {
             Event::Steered(steering) => self.take_over(now, steering),
             Event::Ordered(heard) => self.obey(heard),
-            Event::Opened { session } => {
+            Event::Opened { session, waiting } => {
                 self.watch.session(SessionEvent::Opened(session));
-                self.core.session_opened(now, session);
+                self.core.session_opened(now, session, waiting);
                 self.write_down();
             }
             Event::Arrived(job) => {

@@ -36,7 +36,7 @@ impl Bench {
         let start: Timestamp = "2026-11-23T12:00:00Z".parse().unwrap();
         let now = Now { at: Moment::from_nanos(1_000_000_000), wall: start };
         let mut core = Core::new(settings, now);
-        core.session_opened(now, 1);
+        core.session_opened(now, 1, 0);
         let mut bench = Self { core, now, made: 0 };
         for _ in 0..count {
             let job = bench.job();

@@ -103,7 +103,7 @@ impl Account {
         let gate = gate::Settings { rates, ..gate::Settings::default() };
         let settings = Settings { gate, window: WINDOW, ..Settings::default() };
         let mut core = Core::new(settings, at(START));
-        core.session_opened(at(START), 1);
+        core.session_opened(at(START), 1, 0);
         Self {
             number,
             requests: u32::try_from(requests).unwrap(),

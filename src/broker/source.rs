@@ -135,7 +135,7 @@ impl Broker {
     /// them back.
     fn wanted(&mut self, event: Event<Held>) -> Option<Event<Held>> {
         match &event {
-            Event::Opened { session } => self.session = Some(*session),
+            Event::Opened { session, .. } => self.session = Some(*session),
             Event::Lost { .. } => {
                 self.session = None;
                 self.unwanted.iter_mut().for_each(Vec::clear);

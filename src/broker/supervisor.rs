@@ -147,7 +147,8 @@ impl Supervisor {
             self.tell(Event::Steered(steering));
         }
         self.publisher.send_replace(Some(session.on.publisher.clone()));
-        self.tell(Event::Opened { session: self.sessions });
+        let waiting = session.waiting.try_into().unwrap_or(usize::MAX);
+        self.tell(Event::Opened { session: self.sessions, waiting });
         let number = self.sessions;
         self.status.send_modify(|status| status.state = State::Active { session: number });
         // It may have begun in an alarm.

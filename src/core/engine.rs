@@ -35,10 +35,14 @@ use super::window::{Place, Window};
 pub use reprioritise::{Kept, Reprioritised};
 pub use upcoming::{Upcoming, Waits};
 
-/// After a start the first request waits until no delivery has come for so long ...
+/// After a start the first request waits until all that waited has come, and then until no delivery has come for so
+/// long: what a predecessor held comes back on top of it ...
 const START_QUIET: Duration = Duration::from_millis(200);
-/// ... but no longer than this.
+/// ... but that no longer than this, for others may publish all the time. What still has to come is not waited for
+/// when nothing has come for so long: it may have been purged ...
 const START_LINGER: Duration = Duration::from_secs(5);
+/// ... nor longer than this in all.
+const START_LONGEST: Duration = Duration::from_secs(30);
 /// The latest tries that a dead letter tells about.
 const HISTORY: usize = 20;
 /// Fewer jobs in doubt than this, or than the list of all tasks has pages, are looked up one by one.
@@ -140,10 +144,12 @@ struct Known {
 enum Linger {
     /// Nothing is held: the next delivery starts the linger.
     Idle,
-    /// After a start: since when, and when the latest delivery came.
+    /// After a start: since when, when the latest delivery came, and how many have come of those that waited.
     Start {
         since: Moment,
         latest: Moment,
+        arrived: usize,
+        waiting: usize,
     },
     Until(Moment),
     Over,
@@ -377,6 +383,10 @@ impl<D> Core<D> {
             }
             Err(shut) => {
                 self.shut = shut;
+                // A copy that took a place in line may have ended instead.
+                if let Some(step) = self.steps.pop_front() {
+                    return step;
+                }
                 let times = [shut.and_then(|shut| shut.until), climb, self.next_time(now.at)];
                 Step::Wait(times.into_iter().flatten().filter(|at| *at > now.at).min())
             }

@@ -136,7 +136,7 @@ impl<'a> Trial<'a> {
         let settings = Settings { max_hold: FOR_EVER * 2, ..pace.settings.clone() };
         let begin = Now { at: Moment::START, wall: now };
         let mut core = Core::new(settings, begin);
-        core.session_opened(begin, 0);
+        core.session_opened(begin, 0, 0);
         let mut start = begin;
         if !pace.starts_now {
             start.at = Moment::START + IDLE;

@@ -215,7 +215,7 @@ impl Source for Rows {
     async fn next(&mut self) -> Event<Held> {
         if self.told == Told::Nothing {
             self.told = Told::Opened;
-            return Event::Opened { session: SESSION };
+            return Event::Opened { session: SESSION, waiting: 0 };
         }
         let mut trouble = self.trouble.subscribe();
         while self.told == Told::Opened {

@@ -109,7 +109,7 @@ fn what_was_given_back_is_in_doubt_after_a_lost_session() {
     assert!(matches!(bench.next(), Step::GiveBack(_)));
     bench.core.session_lost();
     bench.core.resume(bench.now);
-    bench.core.session_opened(bench.now, 2);
+    bench.core.session_opened(bench.now, 2, 0);
     bench.deliver_in(2, request("s1", "a"), true);
     bench.wait(Duration::from_secs(1));
     bench.expect_look();
@@ -195,7 +195,7 @@ fn a_verdict_that_outlives_its_session_settles_the_redelivery_without_a_second_p
     bench.deliver(request("s1", "a"), false);
     let out = bench.expect_post();
     bench.core.session_lost();
-    bench.core.session_opened(bench.now, 2);
+    bench.core.session_opened(bench.now, 2, 0);
     bench.deliver_in(2, request("s1", "a"), true);
     bench.wait(Duration::from_secs(1));
     bench.expect_wait();
@@ -213,7 +213,7 @@ fn a_settlement_that_lost_its_session_is_made_again() {
     let (job, ending) = bench.expect_settled();
     bench.core.session_lost();
     bench.core.settled(bench.now, job, Box::new(ending), false);
-    bench.core.session_opened(bench.now, 2);
+    bench.core.session_opened(bench.now, 2, 0);
     bench.deliver_in(2, request("s1", "a"), true);
     assert_eq!(bench.settle().task_id.as_deref(), Some("t1"));
 }

@@ -464,7 +464,7 @@ fn an_alarm_ends_with_the_session_that_told_it() {
     bench.expect_wait();
     assert_eq!(reason(&bench), Some(Reason::Blocked));
     bench.core.session_lost();
-    bench.core.session_opened(bench.now, 2);
+    bench.core.session_opened(bench.now, 2, 0);
     bench.deliver_in(2, request("s-2", "n"), false);
     // The linger of a new session, at most.
     bench.wait(Duration::from_secs(6));

@@ -249,7 +249,7 @@ fn a_day_behind_a_shut_gate_leaves_memory_flat_and_loses_nothing() {
         if hour % 3 == 0 {
             session += 1;
             bench.core.session_lost();
-            bench.core.session_opened(bench.now, session);
+            bench.core.session_opened(bench.now, session, 0);
             for n in 0..REQUESTS {
                 bench.deliver_in(session, request(&format!("s{n}"), "a"), true);
             }

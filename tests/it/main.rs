@@ -28,5 +28,6 @@ mod progress;
 mod rabbit;
 mod sandbox;
 mod simulation;
+mod start;
 mod submit;
 mod support;

@@ -118,7 +118,7 @@ fn with_a_full_window_a_request_is_not_sent_behind_the_rest_of_the_queue() {
 fn while_the_window_still_fills_after_a_start_a_request_is_not_sent_behind_the_rest_of_the_queue() {
     let mut bench = paused();
     bench.core.session_lost();
-    bench.core.session_opened(bench.now, 2);
+    bench.core.session_opened(bench.now, 2, 0);
     bench.deliver_in(2, request("s0", "a"), false);
     bench.wait(SECOND / 10);
     bench.deliver_in(2, request("s1", "a"), false);
@@ -151,7 +151,7 @@ fn a_session_lost_in_between_leaves_two_copies_of_one_run_and_one_task() {
     let (job, _) = expect_move(&mut bench);
     bench.core.session_lost();
     bench.core.republished(job);
-    bench.core.session_opened(bench.now, 2);
+    bench.core.session_opened(bench.now, 2, 0);
     bench.deliver_in(2, request("s0", "a"), true);
     bench.deliver_in(2, Request { priority: 5, ..request("s0", "a") }, true);
     bench.core.resume(bench.now);

@@ -1,7 +1,7 @@
 //! Which call is the most urgent that may go now?
 
 use super::doubt::raise;
-use super::{Core, Linger, START_LINGER, START_QUIET, Step};
+use super::{Core, Linger, START_LINGER, START_LONGEST, START_QUIET, Step};
 use crate::core::away;
 use crate::core::gate::{Call, Reason, Shut};
 use crate::core::request::{Doubt, Job};
@@ -137,8 +137,12 @@ impl<D> Core<D> {
     pub(super) fn lingers(&mut self, now: Moment) -> Option<Moment> {
         let until = match self.linger {
             Linger::Idle | Linger::Over => return None,
-            Linger::Start { .. } if self.window.len() >= self.settings.window => now,
-            Linger::Start { since, latest } => (latest + START_QUIET).min(since + START_LINGER),
+            // No more can come before something is settled.
+            Linger::Start { arrived, .. } if arrived >= self.settings.window => now,
+            Linger::Start { since, latest, arrived, waiting } if arrived < waiting => {
+                (latest + START_LINGER).min(since + START_LONGEST)
+            }
+            Linger::Start { since, latest, .. } => (latest + START_QUIET).min(since + START_LINGER),
             Linger::Until(until) => until,
         };
         if until > now {
@@ -151,7 +155,7 @@ impl<D> Core<D> {
     pub(super) fn note_arrival(&mut self, now: Moment) {
         let idle = self.window.is_empty() && self.calling == 0 && self.settling == 0;
         match &mut self.linger {
-            Linger::Start { latest, .. } => *latest = now,
+            Linger::Start { latest, arrived, .. } => (*latest, *arrived) = (now, *arrived + 1),
             linger if idle => *linger = Linger::Until(now + self.settings.linger),
             _ => {}
         }

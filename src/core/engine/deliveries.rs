@@ -9,12 +9,13 @@ use crate::core::request::{Doubt, Job};
 use crate::core::time::Now;
 
 impl<D> Core<D> {
-    /// This worker is the active one: deliveries of this session follow.
-    pub fn session_opened(&mut self, now: Now, session: u32) {
+    /// This worker is the active one: deliveries of this session follow, of which so many are `waiting` already; 0 if
+    /// that is not known.
+    pub fn session_opened(&mut self, now: Now, session: u32, waiting: usize) {
         self.session = Some(session);
         self.gate.take_over(now.at);
         self.running.take_over(now.at, self.gate.max_in_flight());
-        self.linger = Linger::Start { since: now.at, latest: now.at };
+        self.linger = Linger::Start { since: now.at, latest: now.at, arrived: 0, waiting };
     }
 
     /// The session is gone and with it every delivery held. Calls that are out go on; their verdicts are kept for the
@@ -94,7 +95,7 @@ impl<D> Core<D> {
         };
         let mut ending = Self::ending(now, &job, Outcome::Invalid, reason);
         ending.violations = violations;
-        self.unsendable(job, ending);
+        self.unsendable(now, job, ending);
     }
 
     /// A message was delivered that this program cannot read: reading it panicked with this text.
@@ -104,13 +105,14 @@ impl<D> Core<D> {
              with another version"
         );
         let ending = Self::ending(now, &job, Outcome::Unknown, reason);
-        self.unsendable(job, ending);
+        self.unsendable(now, job, ending);
     }
 
-    fn unsendable(&mut self, job: Job<D>, ending: Ending) {
+    fn unsendable(&mut self, now: Now, job: Job<D>, ending: Ending) {
         if self.session != Some(job.session) {
             return;
         }
+        self.note_arrival(now.at);
         if job.redelivered && self.published.get(&job.request.run).is_some() {
             self.steps.push_back(Step::Acknowledge(job));
             return;

@@ -52,8 +52,9 @@ impl Requests {
             assert!(read.violations.is_empty(), "{:?}", read.violations);
             Event::Arrived(Job::new(read.request, Body(message.body), 1, false, Moment::START))
         });
-        let events =
-            std::iter::once(Event::Opened { session: 1 }).chain(jobs).chain([Event::Ended]);
+        let events = std::iter::once(Event::Opened { session: 1, waiting: 0 })
+            .chain(jobs)
+            .chain([Event::Ended]);
         Self { events: events.collect(), ..Self::default() }
     }
 }

@@ -157,6 +157,22 @@ async fn a_deleted_queue_of_requests_ends_the_session_and_is_declared_again() {
 }
 
 #[tokio::test]
+async fn a_session_knows_how_many_requests_waited_when_it_began() {
+    for kind in BOTH {
+        let lane = Lane::new(&Node::shared(), kind);
+        let mut first = lane.start("w1");
+        opened(&mut first).await;
+        first.leave(Vec::new()).await;
+        lane.client().await.publish_requests(&lane.queues.requests(), 1, 3).await;
+        let mut second = lane.start("w2");
+        match next(&mut second).await {
+            Event::Opened { waiting, .. } => assert_eq!(waiting, 3),
+            other => panic!("expected a session, got {other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
 async fn settlements_are_pipelined_and_each_has_its_own_result() {
     for kind in BOTH {
         let lane = Lane::new(&Node::shared(), kind);

@@ -75,6 +75,11 @@ impl World {
                 self.check_most_urgent(w, job);
             }
         }
+        let calls =
+            matches!(step, Step::Post(_) | Step::Look(_) | Step::List { .. } | Step::Count { .. });
+        if calls && self.active == Some(w) {
+            assert_eq!(self.missing, 0, "a call before all that waited at the start has come");
+        }
         if let Step::Post(job) | Step::Look(job) = step {
             let source = &job.request.source_server_id;
             let mut jobs = worker.calls.values().filter_map(|call| call.what.job());

@@ -77,6 +77,10 @@ pub(crate) struct World {
     pub(super) api: Api,
     events: BTreeMap<(Moment, u64), Event>,
     delivering: bool,
+    /// What waited when the session began, as far as the window holds it, and has not been delivered yet.
+    pub(super) missing: usize,
+    /// How often the broker may still pause meanwhile.
+    pauses: usize,
     /// Calls fail at random.
     pub(super) rough: bool,
     pub(super) serial: u64,
@@ -106,6 +110,8 @@ impl World {
             api,
             events: BTreeMap::new(),
             delivering: false,
+            missing: 0,
+            pauses: 0,
             rough: history.rough,
             serial: 0,
             generation: 0,
@@ -227,7 +233,13 @@ impl World {
         let waiting = self.active.is_some() && !self.broker.waiting().is_empty();
         if !self.delivering && room && waiting {
             self.delivering = true;
-            let wait = self.millis(0..=3);
+            // A broker pauses while it reads a large backlog.
+            let pauses = self.missing > 0 && self.pauses > 0 && self.random.random_ratio(1, 4);
+            if pauses {
+                self.pauses -= 1;
+                self.checks.count("a pause of the broker after a start");
+            }
+            let wait = self.millis(0..=if pauses { 2_000 } else { 3 });
             self.after(wait, Event::Deliver);
         }
     }
@@ -320,7 +332,10 @@ impl World {
         self.active = Some(w);
         self.broker.session = Some(self.sessions);
         self.workers[w].session = Some(self.sessions);
-        self.workers[w].core.session_opened(at(self.now), self.sessions);
+        let waiting = self.broker.waiting().len();
+        self.missing = waiting.min(self.history.settings.window);
+        self.pauses = self.random.random_range(0..=5);
+        self.workers[w].core.session_opened(at(self.now), self.sessions, waiting);
     }
 
     fn detect(&mut self, w: usize) {
@@ -388,6 +403,7 @@ impl World {
         if job.redelivered {
             self.checks.count("a redelivery");
         }
+        self.missing = self.missing.saturating_sub(1);
         self.workers[w].core.arrived(at(self.now), job);
     }
 }

@@ -97,7 +97,7 @@ impl Bench {
     pub(crate) fn with(settings: Settings) -> Self {
         let now = Now { at: Moment::from_nanos(1_000_000_000), wall: start() };
         let mut core = Core::new(settings, now);
-        core.session_opened(now, 1);
+        core.session_opened(now, 1, 0);
         let mut bench = Self { core, now, deliveries: 0 };
         bench.wait(Duration::from_millis(300));
         bench.expect_wait();

@@ -344,7 +344,7 @@ pub(crate) async fn next(broker: &mut Broker) -> Event<Held> {
 /// Waits until this worker is the active one; its session's number.
 pub(crate) async fn opened(broker: &mut Broker) -> u32 {
     match next(broker).await {
-        Event::Opened { session } => session,
+        Event::Opened { session, .. } => session,
         other => panic!("expected a session, got {other:?}"),
     }
 }
