@@ -234,7 +234,7 @@ impl Running {
         if self.most == 0 {
             return;
         }
-        self.gave_up(source);
+        self.gave_up(source, at);
         let source = &*source.get();
         self.own.insert(source.into(), Own { since: at, starts, seen: false });
         if starts {
@@ -249,12 +249,15 @@ impl Running {
         }
     }
 
-    /// Surely nothing was created by the `POST` for this source server.
-    pub fn gave_up(&mut self, source: &Text) {
+    /// Surely nothing was created by a `POST` for this source server that was begun by then.
+    pub fn gave_up(&mut self, source: &Text, begun_by: Moment) {
         if self.own.is_empty() {
             return;
         }
         let source = &*source.get();
+        if self.own.get(source).is_some_and(|own| own.since > begun_by) {
+            return;
+        }
         if self.own.remove(source).is_some_and(|own| own.starts) {
             self.unseen -= usize::from(!self.listed.contains(source));
         }
@@ -348,6 +351,17 @@ mod tests {
         count(&mut running, 2, [vec![], vec![task("a", 1)], vec![]]);
         count(&mut running, 4, [vec![], vec![], vec![]]);
         assert!(running.admits(now(4).at).is_ok());
+    }
+
+    #[test]
+    fn what_was_sent_after_a_look_had_begun_keeps_its_place_when_that_shows_nothing() {
+        let mut running = watched(1);
+        count(&mut running, 2, [vec![], vec![], vec![]]);
+        running.started(now(5).at, &"a".into(), true);
+        running.gave_up(&"a".into(), now(4).at);
+        assert!(running.admits(now(6).at).is_err());
+        running.gave_up(&"a".into(), now(5).at);
+        assert!(running.admits(now(6).at).is_ok());
     }
 
     #[test]

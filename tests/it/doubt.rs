@@ -513,6 +513,37 @@ fn many_in_doubt_are_answered_by_two_lists_and_what_is_fresh_goes_on() {
 }
 
 #[test]
+fn a_list_clears_no_copy_of_a_post_that_was_begun_after_the_copys_first_look() {
+    let mut bench = Bench::new();
+    let one = Request { priority: 9, starts: true, ..request("s0", "a") };
+    let other = Request { priority: 8, starts: false, ..request("s0", "b") };
+    bench.deliver(one, true);
+    bench.deliver(other, true);
+    bench.look(vec![]);
+    bench.look(vec![]);
+    bench.expect_wait();
+    bench.wait(LOOK_AGAIN);
+    bench.look(vec![]);
+    let job = bench.expect_post();
+    assert_eq!(job.request.name, "a");
+    bench.posted(job, timeout());
+    // The other's second look would be due; a list takes its place.
+    for n in 1..=8 {
+        bench.deliver(request(&format!("s{n}"), "a"), true);
+    }
+    list(&mut bench, vec![]);
+    bench.expect_wait();
+    // The task of the lost answer shows only now.
+    bench.wait(LOOK_AGAIN);
+    list(&mut bench, vec![task("s0", "a", "RUNNING", 0)]);
+    let ended: Vec<_> = std::iter::repeat_with(|| bench.settle()).take(2).collect();
+    assert_eq!(
+        ended.iter().map(|ending| ending.outcome).collect::<Vec<_>>(),
+        [Outcome::Created, Outcome::Conflict]
+    );
+}
+
+#[test]
 fn a_list_that_has_more_pages_than_there_are_jobs_in_doubt_is_not_read_again() {
     let all: Vec<Task> = (0..2_000).map(|n| task(&format!("x{n}"), "x", "RUNNING", 1)).collect();
     let mut bench = Bench::new();

@@ -29,7 +29,11 @@ struct Seed(u64);
 impl Drop for Seed {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("history {0} failed; SLUICE_SEED={0} tells what happens in it", self.0);
+            // The jitter of retries is the library's own, so it is not the same history to the millisecond.
+            eprintln!(
+                "history {0} failed; SLUICE_SEED={0} tells what happens in it; it may take a few runs",
+                self.0
+            );
         }
     }
 }

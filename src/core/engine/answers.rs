@@ -40,7 +40,7 @@ impl<D> Core<D> {
                 | Verdict::Transient { answered: true, .. }
         );
         if !may_run {
-            self.running.gave_up(&job.request.source_server_id);
+            self.running.gave_up(&job.request.source_server_id, started.at);
         }
         self.note_allowed(now, started, &verdict);
         match verdict {

@@ -94,7 +94,7 @@ impl<D> Core<D> {
         };
         debug_assert!(enough);
         job.progress.cleared = started;
-        self.running.gave_up(&job.request.source_server_id);
+        self.running.gave_up(&job.request.source_server_id, started);
         let source = &job.request.source_server_id;
         match self.known.get(source).copied() {
             Some(known) if known.at <= started && bare => {

@@ -1,5 +1,6 @@
 //! When is the list of all tasks read, and what does it say about the jobs that wait for it?
 
+use super::doubt::raise;
 use super::ending::in_the_way;
 use super::{Core, SWEEP_FROM};
 use crate::core::judge;
@@ -48,6 +49,8 @@ impl<D> Core<D> {
         let begun = sweep.begun.unwrap_or(Moment::START);
         for key in &sweep.keys {
             let Some(mut job) = self.window.take_swept(*key) else { continue };
+            // A `POST` for the same source server may have begun since an earlier look of this one.
+            raise(&self.known, &mut job);
             job.progress.looks += 1;
             if let Doubt::Target(fault) = &job.progress.doubt {
                 let fault = fault.clone();

@@ -189,7 +189,8 @@ impl World {
         assert!(created < 2, "two tasks were created for {source}");
         let most = self.history.settings.max_running;
         let alone = !self.checks.tally.contains_key("a task made by somebody else");
-        if most > 0 && alone {
+        // Two workers that both believe to be the active one keep the cap each for itself.
+        if most > 0 && alone && self.history.cuts == 0 {
             let running = self.api.running(at(self.now));
             assert!(running <= most, "{running} migrations run, and {most} may");
         }
