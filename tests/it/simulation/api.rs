@@ -90,6 +90,15 @@ impl Api {
         self.tasks.iter().any(|(task, _)| task.source_server_id == source)
     }
 
+    /// Tasks of a source server that have not ended.
+    pub(crate) fn live(&self, source: &str, now: Now) -> usize {
+        let of = |task: &Task| task.source_server_id == source;
+        self.tasks
+            .iter()
+            .filter(|(task, starts)| of(task) && self.state(task, *starts, now) != DONE)
+            .count()
+    }
+
     /// Migrations that run or are about to.
     pub(crate) fn running(&self, now: Now) -> usize {
         self.tasks

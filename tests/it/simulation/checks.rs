@@ -187,8 +187,10 @@ impl World {
             |(task, server): &&(String, String)| *source == **server && (!ends || *name == **task);
         let created = self.api.created.iter().filter(same).count();
         assert!(created < 2, "two tasks were created for {source}");
-        let most = self.history.settings.max_running;
         let alone = !self.checks.tally.contains_key("a task made by somebody else");
+        let live = self.api.live(&source.get(), at(self.now));
+        assert!(live < 2 || !alone, "two tasks for {source} are live at once");
+        let most = self.history.settings.max_running;
         // Two workers that both believe to be the active one keep the cap each for itself.
         if most > 0 && alone && self.history.cuts == 0 {
             let running = self.api.running(at(self.now));
