@@ -20,22 +20,30 @@ const ROUNDS: usize = 3;
 
 pub(crate) async fn measure(node: &Node, extent: Extent) -> Table {
     let mut table = Table::new(
-        &["waiting", "queue", "process start to first POST", "goal", "a bare consumer has as much"],
+        &[
+            "waiting",
+            "queue",
+            "window",
+            "process start to first POST",
+            "goal",
+            "a bare consumer has as much",
+        ],
         format!(
-            "Bodies of 1 KB, a window of 65,535, the median of {ROUNDS} starts. The bare consumer, of the same client library, \
+            "Bodies of 1 KB, the median of {ROUNDS} starts. The bare consumer, of the same client library, \
              connects with the same prefetch and drops what it receives: from its connecting until it has as many."
         ),
     );
     let all = extent.of(100_000);
-    for (waiting, kind) in [
-        (1, QueueType::Quorum),
-        (1_000, QueueType::Quorum),
-        (all, QueueType::Quorum),
-        (all, QueueType::Classic),
+    for (waiting, kind, window) in [
+        (1, QueueType::Quorum, u16::MAX),
+        (1_000, QueueType::Quorum, u16::MAX),
+        (all, QueueType::Quorum, u16::MAX),
+        (all, QueueType::Classic, u16::MAX),
+        (all, QueueType::Classic, 15_000),
     ] {
         let (mut times, mut bare) = (Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
-            let (worker, consumer) = start(node, kind, waiting).await;
+            let (worker, consumer) = start(node, kind, waiting, window).await;
             times.push(worker);
             bare.push(consumer);
         }
@@ -43,6 +51,7 @@ pub(crate) async fn measure(node: &Node, extent: Extent) -> Table {
         table.row([
             waiting.to_string(),
             kind.as_str().into(),
+            window.to_string(),
             format!("{median:.2} s"),
             if waiting < all { String::new() } else { format!("under 2 s: {}", met(median < 2.0)) },
             format!("{:.2} s", quantile(&mut bare, 0.5)),
@@ -52,17 +61,17 @@ pub(crate) async fn measure(node: &Node, extent: Extent) -> Table {
 }
 
 /// Seconds: of the worker, and of the bare consumer before it.
-async fn start(node: &Node, kind: QueueType, waiting: usize) -> (f64, f64) {
+async fn start(node: &Node, kind: QueueType, waiting: usize, window: u16) -> (f64, f64) {
     let lane = Lane::new(node, kind).await;
     let sandbox = rig::sandbox(json!({})).await;
     lane.fill(waiting, 1_000, |number| u16::try_from(number % 60_000).unwrap()).await;
-    let bare = receive(&lane, waiting.min(usize::from(u16::MAX))).await;
+    let bare = receive(&lane, waiting, window).await;
     // Given back with the connection; a message that was delivered before would be looked up first, so others wait now.
     lane.drop().await;
     let lane = Lane::new(node, kind).await;
     lane.fill(waiting, 1_000, |number| u16::try_from(number % 60_000).unwrap()).await;
     let began = Timestamp::now();
-    let setup = Setup { rates: vec!["50/s".into()], ..Setup::default() };
+    let setup = Setup { rates: vec!["50/s".into()], window, ..Setup::default() };
     let process = Process::worker(&lane, &sandbox.base_url, &setup);
     rig::created(&sandbox, 1).await;
     drop(process);
@@ -71,16 +80,16 @@ async fn start(node: &Node, kind: QueueType, waiting: usize) -> (f64, f64) {
     (first.duration_since(began).as_secs_f64(), bare)
 }
 
-/// Seconds until a consumer has received so many.
-async fn receive(lane: &Lane, count: usize) -> f64 {
+/// Seconds until a consumer has received all that waits, or as many as the window holds.
+async fn receive(lane: &Lane, waiting: usize, window: u16) -> f64 {
     let began = Instant::now();
     let connection = Connection::connect(&lane.url, ConnectionProperties::default()).await.unwrap();
     let channel = connection.create_channel().await.unwrap();
-    channel.basic_qos(u16::MAX, BasicQosOptions::default()).await.unwrap();
+    channel.basic_qos(window, BasicQosOptions::default()).await.unwrap();
     let queue = lane.queues.requests();
     let (options, none) = (BasicConsumeOptions::default(), FieldTable::default());
     let consume = channel.basic_consume(queue.as_str().into(), "".into(), options, none);
-    let mut deliveries = consume.await.unwrap().take(count);
+    let mut deliveries = consume.await.unwrap().take(waiting.min(usize::from(window)));
     while let Some(delivery) = deliveries.next().await {
         delivery.unwrap();
     }
