@@ -27,8 +27,8 @@ pub(crate) async fn measure(node: &Node, extent: Extent) -> Table {
         ],
         "`kill -9` of the active worker with a standby attached, on a quorum queue, all that waits in its window; from the kill to the \
          standby's first POST. All that the killed worker held comes back as redelivered: it is in doubt until two lists of all tasks, \
-         `api.look_again` apart, have not shown it. The standby asks for the lock every second and waits 200 ms for the \
-         last delivery.",
+         `api.look_again` apart, have not shown it. The standby asks for the lock every second and waits until all \
+         that waits is there, and 200 ms more.",
     );
     // The second one is the default.
     for (kills, look_again, wait) in [(6, "6s", 12), (2, "45s", 60)] {

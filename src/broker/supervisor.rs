@@ -147,7 +147,9 @@ impl Supervisor {
             self.tell(Event::Steered(steering));
         }
         self.publisher.send_replace(Some(session.on.publisher.clone()));
-        let waiting = session.waiting.try_into().unwrap_or(usize::MAX);
+        // No more than the prefetch come before something is settled.
+        let waiting = usize::try_from(session.waiting).unwrap_or(usize::MAX);
+        let waiting = waiting.min(usize::from(self.window));
         self.tell(Event::Opened { session: self.sessions, waiting });
         let number = self.sessions;
         self.status.send_modify(|status| status.state = State::Active { session: number });

@@ -35,16 +35,19 @@ use super::window::{Place, Window};
 pub use reprioritise::{Kept, Reprioritised};
 pub use upcoming::{Upcoming, Waits};
 
-/// After a start the first request waits until all that waited has come, and then until no delivery has come for so
-/// long: what a predecessor held comes back on top of it ...
+/// After a start the first request waits until as many as waited have come, and then until no delivery has come for so
+/// long, for what a predecessor held comes back on top of them ...
 const START_QUIET: Duration = Duration::from_millis(200);
-/// ... but that no longer than this, for others may publish all the time. What still has to come is not waited for
+/// ... but for that no longer than this: others may publish all the time. What still has to come is not waited for
 /// when nothing has come for so long: it may have been purged ...
 const START_LINGER: Duration = Duration::from_secs(5);
 /// ... nor longer than this in all.
 const START_LONGEST: Duration = Duration::from_secs(30);
 /// The latest tries that a dead letter tells about.
 const HISTORY: usize = 20;
+/// So many source servers are remembered at least: what a `POST` was sent for may be created until `api.look_again` (45 s)
+/// later, and at a thousand calls a second so many others come in between.
+const KNOWN: usize = 65_536;
 /// Fewer jobs in doubt than this, or than the list of all tasks has pages, are looked up one by one.
 const SWEEP_FROM: usize = 8;
 
@@ -144,12 +147,12 @@ struct Known {
 enum Linger {
     /// Nothing is held: the next delivery starts the linger.
     Idle,
-    /// After a start: since when, when the latest delivery came, and how many have come of those that waited.
+    /// After a start: as many as `missing` still have to come; `since` when that is waited for, or for the quiet after it,
+    /// and when the latest delivery came.
     Start {
         since: Moment,
         latest: Moment,
-        arrived: usize,
-        waiting: usize,
+        missing: usize,
     },
     Until(Moment),
     Over,
@@ -240,7 +243,7 @@ impl<D> Core<D> {
             sweep: None,
             no_sweep_until: Moment::START,
             tasks_listed: 0,
-            known: Memory::new(memory),
+            known: Memory::new(memory.max(KNOWN)),
             pending: Memory::new(memory),
             published: Memory::new(2 * memory),
             carried: Memory::new(memory),

@@ -150,7 +150,7 @@ impl Series {
             )?,
             gate_open: c.int_gauge(
                 "sluice_gate_open",
-                "1 if the next request may go, or waits for its turn in the rate.",
+                "1 if the next request may go, or waits for company or for its turn in the rate.",
             )?,
             gate_shut: c.counters(
                 "sluice_gate_shut_seconds_total",

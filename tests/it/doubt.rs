@@ -190,6 +190,27 @@ fn a_copy_of_an_ambiguous_post_makes_two_looks_of_its_own() {
 }
 
 #[test]
+fn an_older_task_that_a_copy_finds_does_not_end_the_doubt_of_a_post() {
+    let mut bench = Bench::new();
+    bench.deliver(request("s1", "a"), false);
+    bench.post(timeout());
+    bench.look(vec![]);
+    bench.deliver(request("s1", "b"), true);
+    bench.look(vec![task("s1", "b", "MIGRATE_SUCCESS", -600)]);
+    assert_eq!(bench.settle().outcome, Outcome::Exists);
+    // The POST for "a" may still be on its way.
+    bench.deliver(request("s1", "c"), false);
+    bench.look(vec![task("s1", "b", "MIGRATE_SUCCESS", -600)]);
+    bench.expect_wait();
+    bench.wait(LOOK_AGAIN);
+    let late = || vec![task("s1", "a", "RUNNING", 0)];
+    bench.look(late());
+    assert_eq!(bench.settle().outcome, Outcome::Created);
+    bench.look(late());
+    assert_eq!(bench.settle().outcome, Outcome::Conflict);
+}
+
+#[test]
 fn a_verdict_that_outlives_its_session_settles_the_redelivery_without_a_second_post() {
     let mut bench = Bench::new();
     bench.deliver(request("s1", "a"), false);

@@ -658,6 +658,34 @@ fn a_place_is_given_back_by_a_refusal_and_kept_through_doubt() {
 }
 
 #[test]
+fn a_list_that_shows_nothing_frees_no_place_of_a_call_that_is_under_way() {
+    let mut bench = Bench::with(Settings { max_running: 1, ..settings() });
+    bench.wait(LOOK_AGAIN);
+    let one = Request { priority: 9, starts: true, ..request("s0", "a") };
+    let other = Request { priority: 8, starts: false, ..request("s0", "b") };
+    bench.deliver(one, true);
+    bench.deliver(other, true);
+    bench.look(vec![]);
+    bench.look(vec![]);
+    bench.expect_wait();
+    bench.wait(LOOK_AGAIN);
+    bench.look(vec![]);
+    // The other's second look would be due; with so many in doubt a list takes its place.
+    for n in 1..=8 {
+        bench.deliver(request(&format!("s{n}"), "a"), true);
+    }
+    count(&mut bench, &[]);
+    let job = bench.expect_post();
+    assert!(matches!(bench.next(), Step::List { offset: 0 }));
+    bench.core.listed(bench.now, bench.now, Ok(listing(vec![])), 1);
+    assert_eq!(bench.core.running().known(), Some(1));
+    bench.posted(job, created("t"));
+    bench.settle();
+    bench.look(vec![task("s0", "a", "RUNNING", 0)]);
+    assert_eq!(bench.settle().outcome, Outcome::Conflict);
+}
+
+#[test]
 fn a_conflict_is_an_answer_of_a_healthy_api() {
     let mut bench = Bench::new();
     many(&mut bench, u16::try_from(BREAKER_AFTER).unwrap() + 5);

@@ -51,14 +51,30 @@ fn a_full_window_goes_at_once() {
 }
 
 #[test]
-fn what_is_invalid_has_come_too() {
-    let mut bench = started(2, 2);
+fn what_is_invalid_has_come_and_makes_room_for_the_next() {
+    let mut bench = started(2, 3);
     deliver(&mut bench, 1);
     let job = Job::new(request("s2", "a"), 2, 2, false, bench.now.at);
-    let violations = Vec::new();
-    bench.core.invalid(bench.now, job, violations);
+    bench.core.invalid(bench.now, job, Vec::new());
     bench.settle();
-    assert_eq!(bench.expect_post().request.priority, 1);
+    bench.wait(Duration::from_secs(2));
+    assert_eq!(lingers(&mut bench), Duration::from_secs(3));
+    deliver(&mut bench, 3);
+    assert_eq!(bench.expect_post().request.priority, 3);
+}
+
+#[test]
+fn what_a_predecessor_held_is_waited_for_after_a_long_start_too() {
+    let mut bench = started(100, 3);
+    for n in 1..=3 {
+        bench.wait(Duration::from_secs(3));
+        deliver(&mut bench, n);
+    }
+    assert_eq!(lingers(&mut bench), Duration::from_millis(190));
+    deliver(&mut bench, 4);
+    assert_eq!(lingers(&mut bench), Duration::from_millis(190));
+    bench.wait(Duration::from_millis(190));
+    assert_eq!(bench.expect_post().request.priority, 4);
 }
 
 #[test]
@@ -87,11 +103,11 @@ fn what_comes_too_slowly_is_waited_for_half_a_minute_in_all() {
 #[test]
 fn what_others_publish_all_the_time_does_not_hold_a_start_for_longer_than_five_seconds() {
     let mut bench = started(1_000, 1);
-    for n in 1..=49 {
+    for n in 1..=50 {
         bench.wait(Duration::from_millis(90));
         deliver(&mut bench, n);
         lingers(&mut bench);
     }
-    bench.wait(Duration::from_millis(100));
-    assert_eq!(bench.expect_post().request.priority, 49);
+    bench.wait(Duration::from_millis(90));
+    assert_eq!(bench.expect_post().request.priority, 50);
 }

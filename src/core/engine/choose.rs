@@ -137,12 +137,13 @@ impl<D> Core<D> {
     pub(super) fn lingers(&mut self, now: Moment) -> Option<Moment> {
         let until = match self.linger {
             Linger::Idle | Linger::Over => return None,
-            // No more can come before something is settled.
-            Linger::Start { arrived, .. } if arrived >= self.settings.window => now,
-            Linger::Start { since, latest, arrived, waiting } if arrived < waiting => {
+            Linger::Start { .. } if self.window.len() >= self.settings.window => now,
+            Linger::Start { since, latest, missing: 0 } => {
+                (latest + START_QUIET).min(since + START_LINGER)
+            }
+            Linger::Start { since, latest, .. } => {
                 (latest + START_LINGER).min(since + START_LONGEST)
             }
-            Linger::Start { since, latest, .. } => (latest + START_QUIET).min(since + START_LINGER),
             Linger::Until(until) => until,
         };
         if until > now {
@@ -155,7 +156,13 @@ impl<D> Core<D> {
     pub(super) fn note_arrival(&mut self, now: Moment) {
         let idle = self.window.is_empty() && self.calling == 0 && self.settling == 0;
         match &mut self.linger {
-            Linger::Start { latest, arrived, .. } => (*latest, *arrived) = (now, *arrived + 1),
+            Linger::Start { since, latest, missing } => {
+                *latest = now;
+                if *missing == 1 {
+                    *since = now;
+                }
+                *missing = missing.saturating_sub(1);
+            }
             linger if idle => *linger = Linger::Until(now + self.settings.linger),
             _ => {}
         }

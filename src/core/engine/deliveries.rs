@@ -15,7 +15,7 @@ impl<D> Core<D> {
         self.session = Some(session);
         self.gate.take_over(now.at);
         self.running.take_over(now.at, self.gate.max_in_flight());
-        self.linger = Linger::Start { since: now.at, latest: now.at, arrived: 0, waiting };
+        self.linger = Linger::Start { since: now.at, latest: now.at, missing: waiting };
     }
 
     /// The session is gone and with it every delivery held. Calls that are out go on; their verdicts are kept for the

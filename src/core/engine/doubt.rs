@@ -25,6 +25,15 @@ impl<D> Core<D> {
         }
     }
 
+    /// A task that a look, begun at `started`, has found. It need not be that of a `POST` which may still be on its way.
+    fn learn_found(&mut self, at: Moment, started: Moment, source: &Text) {
+        let open = self
+            .known
+            .get(source)
+            .is_some_and(|known| !known.once && started < known.at + self.settings.look_again);
+        self.learn(at, source, !open);
+    }
+
     pub(super) fn clocks(&self) -> Clocks {
         Clocks { skew: self.skew, slack: self.settings.clock_slack }
     }
@@ -64,7 +73,7 @@ impl<D> Core<D> {
                 return finding.as_str();
             }
         };
-        self.learn(now.at, &job.request.source_server_id, true);
+        self.learn_found(now.at, started, &job.request.source_server_id);
         if matches!(outcome, Outcome::Created | Outcome::Exists) {
             job.progress.fault = None;
         }
@@ -94,9 +103,12 @@ impl<D> Core<D> {
         };
         debug_assert!(enough);
         job.progress.cleared = started;
-        self.running.gave_up(&job.request.source_server_id, started);
         let source = &job.request.source_server_id;
-        match self.known.get(source).copied() {
+        let known = self.known.get(source).copied();
+        if known.is_none_or(|known| known.at <= started) {
+            self.running.gave_up(source, started);
+        }
+        match known {
             Some(known) if known.at <= started && bare => {
                 self.known.remove(source);
             }

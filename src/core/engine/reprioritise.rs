@@ -32,7 +32,7 @@ pub enum Kept {
     )]
     Full,
     #[error(
-        "the window still fills after a start, and the request would come back behind what is still in the queue; try again in a moment"
+        "the window still fills after a start, and the request would come back behind what is still in the queue; try again in half a minute"
     )]
     Filling,
     #[error("{MOST} requests are being moved already; try again in a moment")]

@@ -77,7 +77,8 @@ pub(crate) struct World {
     pub(super) api: Api,
     events: BTreeMap<(Moment, u64), Event>,
     delivering: bool,
-    /// What waited when the session began, as far as the window holds it, and has not been delivered yet.
+    /// How many of those that waited when the session began have not been delivered yet; 0 once the window
+    /// has been full.
     pub(super) missing: usize,
     /// How often the broker may still pause meanwhile.
     pauses: usize,
@@ -333,7 +334,7 @@ impl World {
         self.broker.session = Some(self.sessions);
         self.workers[w].session = Some(self.sessions);
         let waiting = self.broker.waiting().len();
-        self.missing = waiting.min(self.history.settings.window);
+        self.missing = waiting;
         self.pauses = self.random.random_range(0..=5);
         self.workers[w].core.session_opened(at(self.now), self.sessions, waiting);
     }
@@ -403,7 +404,8 @@ impl World {
         if job.redelivered {
             self.checks.count("a redelivery");
         }
-        self.missing = self.missing.saturating_sub(1);
+        let full = self.broker.held() >= self.history.settings.window;
+        self.missing = if full { 0 } else { self.missing.saturating_sub(1) };
         self.workers[w].core.arrived(at(self.now), job);
     }
 }
