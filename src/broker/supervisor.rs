@@ -147,9 +147,10 @@ impl Supervisor {
             self.tell(Event::Steered(steering));
         }
         self.publisher.send_replace(Some(session.on.publisher.clone()));
-        // No more than the prefetch come before something is settled.
         let waiting = usize::try_from(session.waiting).unwrap_or(usize::MAX);
-        let waiting = waiting.min(usize::from(self.window));
+        // The worker waits for a full window, and does not know of a prefetch that is smaller for want of room.
+        let smaller = self.window < self.options.window;
+        let waiting = if smaller { waiting.min(usize::from(self.window)) } else { waiting };
         self.tell(Event::Opened { session: self.sessions, waiting });
         let number = self.sessions;
         self.status.send_modify(|status| status.state = State::Active { session: number });

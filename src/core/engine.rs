@@ -39,15 +39,12 @@ pub use upcoming::{Upcoming, Waits};
 /// long, for what a predecessor held comes back on top of them ...
 const START_QUIET: Duration = Duration::from_millis(200);
 /// ... but for that no longer than this: others may publish all the time. What still has to come is not waited for
-/// when nothing has come for so long: it may have been purged ...
+/// when nothing more has come for so long: it may have been purged ...
 const START_LINGER: Duration = Duration::from_secs(5);
 /// ... nor longer than this in all.
 const START_LONGEST: Duration = Duration::from_secs(30);
 /// The latest tries that a dead letter tells about.
 const HISTORY: usize = 20;
-/// So many source servers are remembered at least: what a `POST` was sent for may be created until `api.look_again` (45 s)
-/// later, and at a thousand calls a second so many others come in between.
-const KNOWN: usize = 65_536;
 /// Fewer jobs in doubt than this, or than the list of all tasks has pages, are looked up one by one.
 const SWEEP_FROM: usize = 8;
 
@@ -243,7 +240,7 @@ impl<D> Core<D> {
             sweep: None,
             no_sweep_until: Moment::START,
             tasks_listed: 0,
-            known: Memory::new(memory.max(KNOWN)),
+            known: Memory::new(memory),
             pending: Memory::new(memory),
             published: Memory::new(2 * memory),
             carried: Memory::new(memory),

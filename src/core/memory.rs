@@ -5,7 +5,9 @@ use std::hash::Hash;
 
 use foldhash::quality::RandomState;
 
-/// A map bounded in count. Forgetting is always safe where it is used: it costs a look, never a double.
+/// A map bounded in count. Forgetting is safe where it is used: it costs a look. Of a source server whose `POST` has no
+/// answer it would be safe only later than `api.look_again`, for another request that had looked before; but within that time
+/// as many others would have to be sent as the window holds.
 #[derive(Debug)]
 pub struct Memory<K, V> {
     /// The hash is seeded anew in each process. It is no defence against somebody who chooses source servers while he

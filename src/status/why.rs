@@ -62,7 +62,7 @@ impl Status {
             Reason::NoSession => {
                 "there is no session with the broker; the next request goes as soon as there is one".to_owned()
             }
-            Reason::Linger => format!("the first requests wait for more urgent company; the next one goes {when} at the latest"),
+            Reason::Linger => format!("the first requests wait for more urgent company; the next one goes {when}"),
             Reason::Blocked => "the broker is in an alarm and takes no results; the next request goes when that ends".to_owned(),
             Reason::Halted => format!("the account refuses{because}; it is asked again {when}, or at once after `sluice gate resume`"),
             Reason::Token => "a fresh token is being fetched; the next request goes when it is there".to_owned(),

@@ -88,6 +88,15 @@ fn what_waited_and_does_not_come_is_waited_for_five_seconds() {
 }
 
 #[test]
+fn a_first_delivery_that_takes_its_time_does_not_go_alone() {
+    let mut bench = started(10, 3);
+    bench.wait(Duration::from_secs(8));
+    bench.expect_wait();
+    deliver(&mut bench, 1);
+    assert_eq!(lingers(&mut bench), Duration::from_millis(4_990));
+}
+
+#[test]
 fn what_comes_too_slowly_is_waited_for_half_a_minute_in_all() {
     let mut bench = started(100, 50);
     for n in 1..=9 {

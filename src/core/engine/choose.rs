@@ -141,6 +141,7 @@ impl<D> Core<D> {
             Linger::Start { since, latest, missing: 0 } => {
                 (latest + START_QUIET).min(since + START_LINGER)
             }
+            Linger::Start { since, .. } if self.window.is_empty() => since + START_LONGEST,
             Linger::Start { since, latest, .. } => {
                 (latest + START_LINGER).min(since + START_LONGEST)
             }

@@ -25,13 +25,16 @@ impl<D> Core<D> {
         }
     }
 
-    /// A task that a look, begun at `started`, has found. It need not be that of a `POST` which may still be on its way.
-    fn learn_found(&mut self, at: Moment, started: Moment, source: &Text) {
+    /// A task that a look, begun at `started`, has found. Unless it is of this job's `own` making, it need not be that of a
+    /// `POST` which may still be on its way.
+    fn learn_found(&mut self, at: Moment, started: Moment, source: &Text, own: bool) {
         let open = self
             .known
             .get(source)
             .is_some_and(|known| !known.once && started < known.at + self.settings.look_again);
-        self.learn(at, source, !open);
+        if own || !open {
+            self.learn(at, source, true);
+        }
     }
 
     pub(super) fn clocks(&self) -> Clocks {
@@ -73,7 +76,8 @@ impl<D> Core<D> {
                 return finding.as_str();
             }
         };
-        self.learn_found(now.at, started, &job.request.source_server_id);
+        let own = outcome == Outcome::Created && job.progress.attempts > 0;
+        self.learn_found(now.at, started, &job.request.source_server_id, own);
         if matches!(outcome, Outcome::Created | Outcome::Exists) {
             job.progress.fault = None;
         }

@@ -52,12 +52,12 @@ impl<D> Core<D> {
             // A `POST` for the same source server may have begun since an earlier look of this one.
             raise(&self.known, &mut job);
             job.progress.looks += 1;
-            if self.window.is_busy(&job.request.source_server_id) {
-                // The call that is under way may create what the list could not show: another look decides.
-                self.back(now, job, now.at);
-            } else if let Doubt::Target(fault) = &job.progress.doubt {
+            if let Doubt::Target(fault) = &job.progress.doubt {
                 let fault = fault.clone();
                 self.found_target(now, job, &fault, &sweep.rows);
+            } else if self.window.is_busy(&job.request.source_server_id) {
+                // The call that is under way may create what the list could not show: another look decides.
+                self.back(now, job, now.at);
             } else {
                 self.found(now, begun, job, &sweep.rows);
             }
