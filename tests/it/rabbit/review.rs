@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt;
 use lapin::BasicProperties;
 use lapin::options::{
-    BasicConsumeOptions, BasicGetOptions, BasicQosOptions, BasicRejectOptions, QueueDeclareOptions,
+    BasicAckOptions, BasicConsumeOptions, BasicGetOptions, BasicQosOptions, BasicRejectOptions,
+    QueueDeclareOptions,
 };
 use lapin::types::{AMQPValue, FieldTable};
 use sluicegate::broker::dead_letters::{Order, Progress, Review, ReviewError};
@@ -269,7 +270,8 @@ async fn what_the_broker_dead_lettered_is_shown_with_its_reason() {
         let lane = Lane::new(&Node::shared(), kind);
         topology::apply(&lane.settings, &lane.queues).await.unwrap();
         let client = lane.client().await;
-        client.publish_requests(&lane.queues.requests(), 5, 1).await;
+        // The second one keeps the consumer busy, or the broker could deliver it the third before that expires.
+        client.publish_requests(&lane.queues.requests(), 4, 2).await;
         let mut headers = FieldTable::default();
         headers.insert("x-sluice-batch".into(), AMQPValue::LongString("wave".into()));
         let expiring = BasicProperties::default()
@@ -277,7 +279,7 @@ async fn what_the_broker_dead_lettered_is_shown_with_its_reason() {
             .with_headers(headers)
             .with_expiration("1".into());
         client.publish(&lane.queues.requests(), &request_body(6), expiring).await;
-        // A careless consumer rejects the first; the second then stands at the head and expires.
+        // A careless consumer rejects the first and holds the second; the third then stands at the head and expires.
         let channel = client.connection.create_channel().await.unwrap();
         channel.basic_qos(1, BasicQosOptions::default()).await.unwrap();
         let queue = lane.queues.requests();
@@ -292,7 +294,9 @@ async fn what_the_broker_dead_lettered_is_shown_with_its_reason() {
             .unwrap();
         let first = careless.next().await.unwrap().unwrap();
         first.acker.reject(BasicRejectOptions { requeue: false }).await.unwrap();
+        let second = careless.next().await.unwrap().unwrap();
         client.wait_for_depth(&lane.queues.dead_letters(), 2).await;
+        second.acker.ack(BasicAckOptions::default()).await.unwrap();
         let snapshot = review(&lane).list().await.unwrap();
         let told: BTreeSet<(String, String, Option<String>)> = snapshot
             .letters
@@ -303,7 +307,7 @@ async fn what_the_broker_dead_lettered_is_shown_with_its_reason() {
             })
             .collect();
         let expected = [
-            ("5".to_owned(), format!("rejected in {queue}"), None),
+            ("4".to_owned(), format!("rejected in {queue}"), None),
             ("6".to_owned(), format!("expired in {queue}"), Some("wave".to_owned())),
         ];
         assert_eq!(told, BTreeSet::from(expected));
