@@ -536,15 +536,7 @@ fn many_in_doubt_are_answered_by_two_lists_and_what_is_fresh_goes_on() {
 #[test]
 fn a_list_clears_no_copy_of_a_post_that_was_begun_after_the_copys_first_look() {
     let mut bench = Bench::new();
-    let one = Request { priority: 9, starts: true, ..request("s0", "a") };
-    let other = Request { priority: 8, starts: false, ..request("s0", "b") };
-    bench.deliver(one, true);
-    bench.deliver(other, true);
-    bench.look(vec![]);
-    bench.look(vec![]);
-    bench.expect_wait();
-    bench.wait(LOOK_AGAIN);
-    bench.look(vec![]);
+    bench.clear_the_first_of_two();
     let job = bench.expect_post();
     assert_eq!(job.request.name, "a");
     bench.posted(job, timeout());

@@ -661,15 +661,7 @@ fn a_place_is_given_back_by_a_refusal_and_kept_through_doubt() {
 fn a_list_that_shows_nothing_frees_no_place_of_a_call_that_is_under_way() {
     let mut bench = Bench::with(Settings { max_running: 1, ..settings() });
     bench.wait(LOOK_AGAIN);
-    let one = Request { priority: 9, starts: true, ..request("s0", "a") };
-    let other = Request { priority: 8, starts: false, ..request("s0", "b") };
-    bench.deliver(one, true);
-    bench.deliver(other, true);
-    bench.look(vec![]);
-    bench.look(vec![]);
-    bench.expect_wait();
-    bench.wait(LOOK_AGAIN);
-    bench.look(vec![]);
+    bench.clear_the_first_of_two();
     // The other's second look would be due; with so many in doubt a list takes its place.
     for n in 1..=8 {
         bench.deliver(request(&format!("s{n}"), "a"), true);

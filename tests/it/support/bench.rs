@@ -189,4 +189,13 @@ impl Bench {
         self.wait(LOOK_AGAIN);
         self.look(vec![]);
     }
+
+    /// Two requests for "s0" in doubt, of which "a" is cleared and starts its migration, and the second look of "b", which
+    /// does not, is due.
+    pub(crate) fn clear_the_first_of_two(&mut self) {
+        self.deliver(Request { priority: 9, starts: true, ..request("s0", "a") }, true);
+        self.deliver(Request { priority: 8, starts: false, ..request("s0", "b") }, true);
+        self.look(vec![]);
+        self.two_empty_looks();
+    }
 }
