@@ -34,8 +34,8 @@ pub enum Event<D> {
     Steered(Steering),
     /// An operator's order that came over the source.
     Ordered(Heard),
-    /// This worker is the active one of a new session: deliveries follow, of which so many are waiting already (0 if that is not known).
-    /// Every job of it carries its number.
+    /// This worker is the active one of a new session: deliveries follow, of which so many are waiting already (0 if that
+    /// is not known). Every job of it carries its number.
     Opened { session: u32, waiting: usize },
     /// A valid request.
     Arrived(Job<D>),
