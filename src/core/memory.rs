@@ -5,9 +5,10 @@ use std::hash::Hash;
 
 use foldhash::quality::RandomState;
 
-/// A map bounded in count. Forgetting is safe where it is used: it costs a look. Of a source server whose `POST` has no
-/// answer it would be safe only later than `api.look_again`, for another request that had looked before; but within that time
-/// as many others would have to be sent as the window holds.
+/// How many entries that must stay are passed over for one that is inserted.
+const PASSED_OVER: usize = 8;
+
+/// A map bounded in count. Forgetting is safe where it is used, for what need not stay: it costs a look.
 #[derive(Debug)]
 pub struct Memory<K, V> {
     /// The hash is seeded anew in each process. It is no defence against somebody who chooses source servers while he
@@ -24,14 +25,29 @@ impl<K: Hash + Eq + Clone, V> Memory<K, V> {
     }
 
     pub fn insert(&mut self, key: K, value: V) {
+        self.insert_beside(key, value, |_| false);
+    }
+
+    /// Forgets nothing that `must_stay`: there are as many more entries as that takes.
+    pub fn insert_beside(&mut self, key: K, value: V, must_stay: impl Fn(&V) -> bool) {
         self.inserted += 1;
         self.entries.insert(key.clone(), (self.inserted, value));
         self.order.push_back((self.inserted, key));
-        while self.entries.len() > self.capacity || self.order.len() > 2 * self.capacity {
+        // An entry that was removed, or inserted anew since, has left its old place in the order behind.
+        let entries = &mut self.entries;
+        if self.order.len() > 2 * entries.len().max(self.capacity) {
+            self.order.retain(|(number, key)| current(entries, *number, key).is_some());
+        }
+        let mut passed_over = 0;
+        while entries.len() > self.capacity && passed_over < PASSED_OVER {
             let Some((number, oldest)) = self.order.pop_front() else { break };
-            // An entry that was removed, or inserted anew since, leaves its old place in the order behind.
-            if self.entries.get(&oldest).is_some_and(|(current, _)| *current == number) {
-                self.entries.remove(&oldest);
+            match current(entries, number, &oldest) {
+                Some(value) if must_stay(value) => {
+                    self.order.push_back((number, oldest));
+                    passed_over += 1;
+                }
+                Some(_) => drop(entries.remove(&oldest)),
+                None => {}
             }
         }
     }
@@ -65,6 +81,15 @@ impl<K: Hash + Eq + Clone, V> Memory<K, V> {
     }
 }
 
+/// What stands under the key, if it was inserted with this number.
+fn current<'a, K: Hash + Eq, V>(
+    entries: &'a HashMap<K, (u64, V), RandomState>,
+    number: u64,
+    key: &K,
+) -> Option<&'a V> {
+    entries.get(key).filter(|(inserted, _)| *inserted == number).map(|(_, value)| value)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -90,5 +115,28 @@ mod tests {
             memory.remove(&key);
         }
         assert!(memory.is_empty() && memory.order.len() <= 8);
+    }
+
+    #[test]
+    fn inserting_the_same_for_ever_forgets_no_other() {
+        let mut memory = Memory::new(4);
+        memory.insert(0, ());
+        for _ in 0..10_000 {
+            memory.insert(1, ());
+        }
+        assert!(memory.get(&0).is_some() && memory.order.len() <= 8);
+    }
+
+    #[test]
+    fn what_must_stay_is_kept_beyond_the_bound_and_no_longer() {
+        let mut memory = Memory::new(4);
+        for key in 0..100 {
+            memory.insert_beside(key, key < 50, |stays| *stays);
+        }
+        assert!((0..50).all(|key| memory.get(&key).is_some()));
+        for key in 100..200 {
+            memory.insert(key, false);
+        }
+        assert_eq!((memory.len(), memory.order.len() <= 8), (4, true));
     }
 }

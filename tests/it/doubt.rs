@@ -57,6 +57,21 @@ fn a_task_that_appears_between_the_two_looks_is_found() {
 }
 
 #[test]
+fn a_post_without_an_answer_is_remembered_however_many_other_servers_come() {
+    let mut bench = Bench::with(Settings { window: 10, ..settings() });
+    bench.deliver(request("s0", "a"), false);
+    bench.post(timeout());
+    bench.look(vec![]);
+    for other in 1..2_000 {
+        bench.deliver(request(&format!("s{other}"), "a"), false);
+        bench.post(created("t"));
+        bench.settle();
+    }
+    bench.deliver(request("s0", "b"), false);
+    assert_eq!(&*bench.expect_look().request.name.get(), "b");
+}
+
+#[test]
 fn a_redelivery_from_elsewhere_is_in_doubt() {
     let mut bench = Bench::new();
     bench.deliver(request("s1", "a"), true);

@@ -13,7 +13,10 @@ use crate::core::verdict::{Listing, Task, Verdict};
 impl<D> Core<D> {
     /// There is, or may be, a task for this source server. `once`: no `POST` for it can still be on its way.
     pub(super) fn learn(&mut self, at: Moment, source: &Text, once: bool) {
-        self.known.insert(source.clone(), Known { at, once });
+        // A `POST` without an answer must not be forgotten while the request that made it may still be in doubt.
+        let max_age = self.settings.gate.retry.max_age;
+        let in_doubt = |known: &Known| !known.once && at < known.at + max_age;
+        self.known.insert_beside(source.clone(), Known { at, once }, in_doubt);
     }
 
     /// A listed task: one is known now, unless more than that was known already.
