@@ -45,13 +45,18 @@ const START_LINGER: Duration = Duration::from_secs(5);
 const START_LONGEST: Duration = Duration::from_secs(30);
 /// The latest tries that a dead letter tells about.
 const HISTORY: usize = 20;
+/// How long a source server in doubt is remembered whatever else comes; `limits.max_age` if that is longer. By then its
+/// request has been settled, here or elsewhere.
+const DOUBTED: Duration = Duration::from_secs(7 * 24 * 3600);
+
 /// Fewer jobs in doubt than this, or than the list of all tasks has pages, are looked up one by one.
 const SWEEP_FROM: usize = 8;
 
 /// Everything of the configuration that decisions depend on.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// `window.size`: how many deliveries are held at most. What is remembered is bounded by it too.
+    /// `window.size`: how many deliveries are held at most. What is remembered is bounded by it too, but for source servers
+    /// in doubt.
     pub window: usize,
     pub max_hold: Duration,
     pub linger: Duration,
@@ -138,6 +143,8 @@ pub enum Step<D> {
 struct Known {
     at: Moment,
     once: bool,
+    /// A request for it is in doubt, or was when it went out of sight: there may be a task that only this knows of.
+    doubted: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -201,7 +208,7 @@ pub struct Core<D> {
     no_sweep_until: Moment,
     /// How many tasks the account had when a page of the list was last read; 0 before the first.
     tasks_listed: u32,
-    /// Source servers that a task is, or may be, known of.
+    /// Source servers that there is, or may be, a task of.
     known: Memory<Text, Known>,
     /// Runs that have ended, and whose result has not been confirmed: the next delivery of the run is settled so.
     pending: Memory<Run, Box<Ending>>,
@@ -218,6 +225,7 @@ pub struct Core<D> {
 
 impl<D> Core<D> {
     pub fn new(settings: Settings, now: Now) -> Self {
+        // No fewer than the 1,000 source servers that an account may have.
         let memory = settings.window.max(1024);
         Self {
             gate: Gate::new(settings.gate.clone(), now),

@@ -57,18 +57,27 @@ fn a_task_that_appears_between_the_two_looks_is_found() {
 }
 
 #[test]
-fn a_post_without_an_answer_is_remembered_however_many_other_servers_come() {
-    let mut bench = Bench::with(Settings { window: 10, ..settings() });
-    bench.deliver(request("s0", "a"), false);
-    bench.post(timeout());
-    bench.look(vec![]);
-    for other in 1..2_000 {
-        bench.deliver(request(&format!("s{other}"), "a"), false);
-        bench.post(created("t"));
-        bench.settle();
+fn a_doubt_is_remembered_however_many_other_servers_come() {
+    let failed = Verdict::Transient { fault: fault("SMS.6000"), answered: true };
+    for verdict in [timeout(), failed] {
+        let retry =
+            retry::Settings { initial: Duration::from_secs(200), ..retry::Settings::default() };
+        let gate = gate::Settings { retry, ..settings().gate };
+        let mut bench = Bench::with(Settings { window: 10, gate, ..settings() });
+        bench.deliver(request("s0", "a"), false);
+        let looks_at_once = matches!(verdict, Verdict::Ambiguous { .. });
+        bench.post(verdict);
+        if looks_at_once {
+            bench.look(vec![]);
+        }
+        for other in 1..2_000 {
+            bench.deliver(request(&format!("s{other}"), "a"), false);
+            bench.post(created("t"));
+            bench.settle();
+        }
+        bench.deliver(request("s0", "b"), false);
+        assert_eq!(&*bench.expect_look().request.name.get(), "b");
     }
-    bench.deliver(request("s0", "b"), false);
-    assert_eq!(&*bench.expect_look().request.name.get(), "b");
 }
 
 #[test]

@@ -50,7 +50,7 @@ impl<D> Core<D> {
                 self.finish(now, job, Outcome::Rejected, reason);
             }
             Verdict::Ambiguous { fault, conflict } => {
-                self.learn(now.at, &job.request.source_server_id, false);
+                self.doubt(now.at, &job.request.source_server_id, false);
                 self.count_failure(&mut job);
                 let conflict = conflict.then(|| Box::new(fault));
                 job.progress.doubt = Doubt::Look { once: false, first: None, conflict };
@@ -59,7 +59,7 @@ impl<D> Core<D> {
             Verdict::Transient { answered, .. } => {
                 self.count_failure(&mut job);
                 if answered {
-                    self.learn(now.at, &job.request.source_server_id, true);
+                    self.doubt(now.at, &job.request.source_server_id, true);
                     job.progress.doubt = Doubt::Look { once: true, first: None, conflict: None };
                 } else if self.is_exhausted(now.at, &job) {
                     return self.exhausted(now, job);
@@ -103,7 +103,7 @@ impl<D> Core<D> {
         // It shows nothing about the account, but a row of bugs had better shut the gate.
         let verdict = Verdict::Ambiguous { fault: Fault::default(), conflict: false };
         self.gate.answered(now, Call::Post, now.at, Err(&verdict), 0);
-        self.learn(now.at, &job.request.source_server_id, false);
+        self.doubt(now.at, &job.request.source_server_id, false);
         job.progress.attempts += 1;
         let reason = format!(
             "a bug in sluice ({text}): report it; find out whether the task exists, then replay or discard"

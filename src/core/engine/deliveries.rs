@@ -70,7 +70,7 @@ impl<D> Core<D> {
             self.published.remove(&run);
         }
         if in_doubt || replay {
-            self.learn(now.at, &job.request.source_server_id, false);
+            self.doubt(now.at, &job.request.source_server_id, false);
             job.progress.doubt = Doubt::Look { once: false, first: None, conflict: None };
         }
         // Written only where it is not nothing: a job that was never tried has no progress to hold.

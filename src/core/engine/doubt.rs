@@ -11,12 +11,20 @@ use crate::core::time::{Moment, Now};
 use crate::core::verdict::{Listing, Task, Verdict};
 
 impl<D> Core<D> {
-    /// There is, or may be, a task for this source server. `once`: no `POST` for it can still be on its way.
-    pub(super) fn learn(&mut self, at: Moment, source: &Text, once: bool) {
-        // A `POST` without an answer must not be forgotten while the request that made it may still be in doubt.
-        let max_age = self.settings.gate.retry.max_age;
-        let in_doubt = |known: &Known| !known.once && at < known.at + max_age;
-        self.known.insert_beside(source.clone(), Known { at, once }, in_doubt);
+    /// There is a task for this source server.
+    pub(super) fn learn(&mut self, at: Moment, source: &Text) {
+        self.remember(source, Known { at, once: true, doubted: false });
+    }
+
+    /// There may be a task for this source server. `once`: no `POST` for it can still be on its way.
+    pub(super) fn doubt(&mut self, at: Moment, source: &Text, once: bool) {
+        self.remember(source, Known { at, once, doubted: true });
+    }
+
+    fn remember(&mut self, source: &Text, known: Known) {
+        let (now, stays) = (self.seen, super::DOUBTED.max(self.settings.gate.retry.max_age));
+        let must_stay = |known: &Known| known.doubted && now < known.at + stays;
+        self.known.insert_beside(source.clone(), known, must_stay);
     }
 
     /// A listed task: one is known now, unless more than that was known already.
@@ -24,7 +32,7 @@ impl<D> Core<D> {
         let source = Text::from(source);
         if self.known.get(&source).is_none() {
             // Known since ever: a job that is cleared later than this list is not put in doubt by it.
-            self.learn(Moment::from_nanos(1), &source, true);
+            self.learn(Moment::from_nanos(1), &source);
         }
     }
 
@@ -36,7 +44,7 @@ impl<D> Core<D> {
             .get(source)
             .is_some_and(|known| !known.once && started < known.at + self.settings.look_again);
         if own || !open {
-            self.learn(at, source, true);
+            self.learn(at, source);
         }
     }
 
@@ -119,7 +127,7 @@ impl<D> Core<D> {
             Some(known) if known.at <= started && bare => {
                 self.known.remove(source);
             }
-            Some(known) if known.at <= started => self.learn(known.at, source, true),
+            Some(known) if known.at <= started => self.learn(known.at, source),
             _ => {}
         }
         match conflict {

@@ -8,7 +8,7 @@ use crate::core::verdict::Task;
 
 impl<D> Core<D> {
     pub(super) fn created(&mut self, now: Now, job: Job<D>, task_id: String) {
-        self.learn(now.at, &job.request.source_server_id, true);
+        self.learn(now.at, &job.request.source_server_id);
         if let Some(sweep) = &mut self.sweep {
             sweep.created(&task_id);
         }

@@ -124,11 +124,11 @@ impl<D> Core<D> {
                 Doubt::Look { first, once, .. } => (first, once),
                 Doubt::None | Doubt::Target(_) => (None, false),
             };
-            match self.known.get(source).copied() {
-                Some(known) if !once && known.once => self.learn(known.at, source, false),
-                Some(_) => {}
-                None => self.learn(first.unwrap_or(now.at), source, once),
-            }
+            let (at, once) = match self.known.get(source) {
+                Some(known) => (known.at, once && known.once),
+                None => (first.unwrap_or(now.at), once),
+            };
+            self.doubt(at, source, once);
         }
         self.carried.insert(job.request.run, (job.carried(), true));
         self.steps.push_back(Step::GiveBack(job));
