@@ -18,6 +18,7 @@ pub(crate) async fn measure(node: &Node, extent: Extent) -> Table {
     let mut table = Table::new(
         &[
             "kills",
+            "waiting",
             "rate",
             "`api.look_again`",
             "no POST for, median",
@@ -31,19 +32,27 @@ pub(crate) async fn measure(node: &Node, extent: Extent) -> Table {
          that waits is there, and 200 ms more.",
     );
     // The second one is the default.
-    for (kills, look_again, wait) in [(6, "6s", 12), (2, "45s", 60)] {
+    for (kills, waiting, look_again, wait) in
+        [(6, 6_000, "6s", 12), (2, 6_000, "45s", 60), (2, 60_000, "6s", 30)]
+    {
         let kills = if extent.quick { 1 } else { kills };
-        let row = row(node, kills, look_again, Duration::from_secs(wait)).await;
+        let row = row(node, kills, waiting, look_again, Duration::from_secs(wait)).await;
         table.row(row);
     }
     table
 }
 
 /// So many kills, each with so much time until the next.
-async fn row(node: &Node, kills: usize, look_again: &'static str, wait: Duration) -> [String; 7] {
+async fn row(
+    node: &Node,
+    kills: usize,
+    waiting: usize,
+    look_again: &'static str,
+    wait: Duration,
+) -> [String; 8] {
     let lane = Lane::new(node, QueueType::Quorum).await;
     let sandbox = rig::sandbox(json!({ "tasks": { "allow_doubles": true } })).await;
-    lane.fill(RATE * 20 * kills, 1_000, |_| 1).await;
+    lane.fill(waiting, 1_000, |_| 1).await;
     let setup = Setup { rates: vec![format!("{RATE}/s")], look_again, ..Setup::default() };
     let worker = || Process::worker(&lane, &sandbox.base_url, &setup);
     let mut active = worker();
@@ -73,6 +82,7 @@ async fn row(node: &Node, kills: usize, look_again: &'static str, wait: Duration
     lane.drop().await;
     [
         kills.to_string(),
+        waiting.to_string(),
         format!("{RATE}/s"),
         look_again.to_owned(),
         format!("{:.2} s", quantile(&mut gaps, 0.5)),

@@ -65,7 +65,7 @@ async fn one_by_one(node: &Node, who: Who, count: usize, seed: u64) -> Vec<f64> 
     let lane = Lane::new(node, QueueType::Quorum).await;
     let sandbox = rig::sandbox(json!({})).await;
     let process = match who {
-        Who::Limit => Process::limit(&lane, &sandbox.base_url, 16, 2_000, "arrival"),
+        Who::Limit => Process::limit(&lane, &sandbox.base_url, 16, 2_000, "arrival", 2),
         Who::Worker(linger) => {
             let setup = Setup { linger, ..Setup::default() };
             Process::worker(&lane, &sandbox.base_url, &setup)
@@ -115,18 +115,28 @@ fn latencies(sandbox: &Sandbox, sent: &HashMap<String, Timestamp>) -> Vec<(Strin
     creates.collect()
 }
 
+/// Calls a second, while urgent ones come.
+const RATE: u64 = 20;
+
 pub(crate) async fn urgent(node: &Node, extent: Extent) -> Table {
-    const RATE: u64 = 20;
-    let (waiting, urgent) = (extent.of(50_000), extent.of(200));
+    let urgent = extent.of(200);
     let mut table = Table::new(
         &["rate", "behind", "p50", "p90", "p99", "worst", "p99 in periods of the rate"],
         format!(
-            "{urgent} urgent requests (priority 60,000 and above), one every 150 to 350 ms, while {waiting} of priority 1 wait \
+            "{urgent} urgent requests (priority 60,000 and above), one every 150 to 350 ms, while others of priority 1 wait \
              in the window; a quorum queue. From just before the publish to the arrival of the POST's head. A call may go \
              every {} ms, so half of that is what waiting for one's turn costs in the mean.",
             1000 / RATE
         ),
     );
+    for waiting in [1_000, 10_000, 50_000] {
+        table.row(behind(node, extent.of(waiting), urgent).await);
+    }
+    table
+}
+
+/// So many urgent requests, while so many others wait.
+async fn behind(node: &Node, waiting: usize, urgent: usize) -> [String; 7] {
     let lane = Lane::new(node, QueueType::Quorum).await;
     let sandbox = rig::sandbox(json!({})).await;
     lane.fill(waiting, 0, |_| 1).await;
@@ -149,7 +159,7 @@ pub(crate) async fn urgent(node: &Node, extent: Extent) -> Table {
     let p99 = quantile(&mut values, 0.99);
     #[allow(clippy::cast_precision_loss)]
     let period = 1e3 / RATE as f64;
-    table.row([
+    [
         format!("{RATE}/s"),
         waiting.to_string(),
         millis(quantile(&mut values, 0.5)),
@@ -157,8 +167,7 @@ pub(crate) async fn urgent(node: &Node, extent: Extent) -> Table {
         millis(p99),
         millis(quantile(&mut values, 1.0)),
         format!("{:.2}", p99 / period),
-    ]);
-    table
+    ]
 }
 
 fn millis(value: f64) -> String {

@@ -67,13 +67,20 @@ fn main() {
         }
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    println!("{}\n", report::conditions(&node.version));
+    let mut missed = 0;
     for name in SECTIONS.iter().filter(|name| wanted.iter().any(|wanted| wanted == *name)) {
+        let conditions = report::conditions(&node.version);
+        println!("{name}: {conditions}\n");
         let table = runtime.block_on(measure(name, &node, extent));
         println!("{}", table.markdown());
+        missed += table.missed();
         if let Some(file) = &write {
-            table.write(name, file, &node.version);
+            table.write(name, file, &conditions);
         }
+    }
+    if missed > 0 && !extent.quick {
+        println!("goals missed: {missed}, marked with **no**");
+        std::process::exit(1);
     }
 }
 

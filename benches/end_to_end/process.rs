@@ -87,19 +87,20 @@ impl Process {
         Self { child, _dir: Some(dir) }
     }
 
-    /// The limit loop on the same queues; `order` as its usage says.
+    /// The limit loop on the same queues; `order` and `threads` as its usage says.
     pub(crate) fn limit(
         lane: &Lane,
         endpoint: &str,
         in_flight: u16,
         prefetch: u16,
         order: &str,
+        threads: u8,
     ) -> Self {
         let program = std::env::var_os("SLUICE_BENCH_LIMIT")
             .expect("SLUICE_BENCH_LIMIT is the path of the limit's program; scripts/bench sets it");
         let child = Command::new(program)
             .args([&lane.url, &lane.queues.requests(), &lane.queues.results(), endpoint, TOKEN])
-            .args([&in_flight.to_string(), &prefetch.to_string(), order])
+            .args([&in_flight.to_string(), &prefetch.to_string(), order, &threads.to_string()])
             .stdin(Stdio::null())
             .spawn()
             .unwrap();

@@ -32,8 +32,14 @@ impl Table {
         text
     }
 
-    /// Puts it between the marks `<!-- bench:NAME -->` and `<!-- bench:end -->` of a file.
-    pub(crate) fn write(&self, name: &str, file: &str, rabbitmq: &str) {
+    /// How many goals were missed.
+    pub(crate) fn missed(&self) -> usize {
+        self.rows.iter().flatten().filter(|cell| cell.contains(MISSED)).count()
+    }
+
+    /// Puts it between the marks `<!-- bench:NAME -->` and `<!-- bench:end -->` of a file, under the `conditions` that
+    /// held when it began.
+    pub(crate) fn write(&self, name: &str, file: &str, conditions: &str) {
         let text = std::fs::read_to_string(file).unwrap_or_else(|error| panic!("{file}: {error}"));
         let (from, to) = (format!("<!-- bench:{name} -->\n"), "<!-- bench:end -->");
         let (before, rest) =
@@ -41,7 +47,7 @@ impl Table {
         let (_, after) = rest.split_once(to).unwrap_or_else(|| panic!("{file} has no mark {to}"));
         let told = self.markdown();
         let told = told.trim_start();
-        let new = format!("{before}{from}{}\n\n{told}{to}{after}", conditions(rabbitmq));
+        let new = format!("{before}{from}{conditions}\n\n{told}{to}{after}");
         std::fs::write(file, new).unwrap();
     }
 }
@@ -84,7 +90,9 @@ pub(crate) fn quantile(values: &mut [f64], share: f64) -> f64 {
     }
 }
 
+const MISSED: &str = "**no**";
+
 /// Whether a goal was reached, for people.
 pub(crate) fn met(kept: bool) -> String {
-    if kept { "yes" } else { "**no**" }.to_owned()
+    if kept { "yes" } else { MISSED }.to_owned()
 }

@@ -18,6 +18,8 @@ const PREFETCH: u16 = 2_000;
 const WHOLE: u16 = 65_535;
 const BYTES: usize = 1_000;
 const ROUNDS: usize = 6;
+/// Threads of the limit, but for the case that says otherwise: as many as the worker has.
+const THREADS: u8 = 2;
 
 /// What is measured of both.
 #[derive(Clone, Copy)]
@@ -26,6 +28,8 @@ struct Case {
     kind: QueueType,
     order: Order,
     prefetch: u16,
+    /// The limit's: the worker has two.
+    threads: u8,
 }
 
 /// In which order the requests are enqueued, and started.
@@ -37,10 +41,13 @@ enum Order {
     Priority,
 }
 
-const CASES: [Case; 6] = [
+const CASES: [Case; 9] = [
     Case::new(16, QueueType::Quorum, Order::Arrival, PREFETCH),
     Case::new(16, QueueType::Classic, Order::Arrival, PREFETCH),
+    Case::new(16, QueueType::Quorum, Order::Arrival, WHOLE),
     Case::new(64, QueueType::Quorum, Order::Arrival, PREFETCH),
+    Case { threads: 1, ..Case::new(16, QueueType::Quorum, Order::Arrival, PREFETCH) },
+    Case { threads: 1, ..Case::new(64, QueueType::Quorum, Order::Arrival, PREFETCH) },
     Case::new(16, QueueType::Quorum, Order::Priority, PREFETCH),
     Case::new(16, QueueType::Classic, Order::Priority, PREFETCH),
     Case::new(16, QueueType::Quorum, Order::Priority, WHOLE),
@@ -48,7 +55,7 @@ const CASES: [Case; 6] = [
 
 impl Case {
     const fn new(in_flight: u16, kind: QueueType, order: Order, prefetch: u16) -> Self {
-        Self { in_flight, kind, order, prefetch }
+        Self { in_flight, kind, order, prefetch, threads: THREADS }
     }
 }
 
@@ -69,6 +76,7 @@ pub(crate) async fn measure(node: &Node, extent: Extent) -> Table {
             "queue",
             "order of",
             "prefetch",
+            "threads of the limit",
             "worker",
             "limit",
             "ratio (goal 0.95)",
@@ -105,6 +113,7 @@ pub(crate) async fn measure(node: &Node, extent: Extent) -> Table {
             case.kind.as_str().into(),
             case.order.word().into(),
             case.prefetch.to_string(),
+            case.threads.to_string(),
             format!("{:.0}/s", worker.per_second),
             format!("{:.0}/s", limit.per_second),
             format!("{speed:.3} ({speeds}): {}", met(speed >= 0.95)),
@@ -137,7 +146,7 @@ impl Order {
 }
 
 async fn run(node: &Node, case: Case, count: usize, worker: bool) -> Run {
-    let Case { in_flight, kind, order, prefetch } = case;
+    let Case { in_flight, kind, order, prefetch, threads } = case;
     let lane = Lane::new(node, kind).await;
     let sandbox = rig::sandbox(json!({})).await;
     lane.fill(count, BYTES, |number| order.priority(number)).await;
@@ -146,7 +155,7 @@ async fn run(node: &Node, case: Case, count: usize, worker: bool) -> Run {
         let setup = Setup { max_in_flight: in_flight, window: prefetch, ..Setup::default() };
         Process::worker(&lane, &sandbox.base_url, &setup)
     } else {
-        Process::limit(&lane, &sandbox.base_url, in_flight, prefetch, order.word())
+        Process::limit(&lane, &sandbox.base_url, in_flight, prefetch, order.word(), threads)
     };
     rig::created(&sandbox, count).await;
     // The last results and acknowledgements.

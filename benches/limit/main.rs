@@ -19,20 +19,33 @@ use lapin::options::{
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties};
 use reqwest::header::CONTENT_TYPE;
+use tokio::runtime::Builder;
 use tokio::sync::{mpsc, oneshot};
 
 const USAGE: &str =
-    "limit AMQP_URL QUEUE EXCHANGE ENDPOINT TOKEN IN_FLIGHT PREFETCH arrival|priority";
+    "limit AMQP_URL QUEUE EXCHANGE ENDPOINT TOKEN IN_FLIGHT PREFETCH arrival|priority THREADS";
 
 /// A message, and whom to tell that the broker has it.
 type Order = (Vec<u8>, BasicProperties, oneshot::Sender<()>);
 
-/// Two threads, as the worker has.
-#[tokio::main(worker_threads = 2)]
-async fn main() {
+fn main() {
     // `cargo bench` adds an argument of its own.
     let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
-    let [url, queue, exchange, endpoint, token, in_flight, prefetch, order] = &arguments[..] else {
+    let [of_the_loop @ .., threads] = &arguments[..] else {
+        println!("{USAGE}");
+        return;
+    };
+    let threads = threads.parse().unwrap();
+    let mut runtime = match threads {
+        1 => Builder::new_current_thread(),
+        _ => Builder::new_multi_thread(),
+    };
+    let runtime = runtime.worker_threads(threads).enable_all().build().unwrap();
+    runtime.block_on(run(of_the_loop));
+}
+
+async fn run(arguments: &[String]) {
+    let [url, queue, exchange, endpoint, token, in_flight, prefetch, order] = arguments else {
         println!("{USAGE}");
         return;
     };
