@@ -19,7 +19,8 @@ const BESIDE: u64 = 1536;
 const LARGE: u64 = 64 * 1024;
 
 /// The bytes as they were received, without the room that is left where a vector grew with its frames. A body that came in one
-/// frame (RabbitMQ's are 128 KiB by default) has none, and is not copied between here and the socket to the API. Others are
+/// frame (RabbitMQ's are 128 KiB by default) has none, and is not copied between here and the socket to the API, unless it
+/// waits in the file. Others are
 /// copied, because a vector that is shrunk leaves that room behind as a hole in the heap, too small for the next body.
 pub(super) fn trimmed(data: Vec<u8>) -> Bytes {
     let slack = data.capacity() - data.len();
@@ -252,11 +253,13 @@ mod tests {
 
     #[test]
     fn a_body_of_one_frame_is_not_copied_on_its_way_to_the_http_client() {
-        let data = vec![7; 20_000];
-        let at = data.as_ptr();
-        let kept = Spill::new(room(1, 20_000, 0)).keep(trimmed(data)).unwrap();
-        let sent = reqwest::Body::from(kept.bytes().unwrap());
-        assert_eq!(sent.as_bytes().map(<[u8]>::as_ptr), Some(at));
+        for len in [1, 20_000, LARGE] {
+            let data = vec![7; usize::try_from(len).unwrap()];
+            let at = data.as_ptr();
+            let kept = Spill::new(room(1, len, 0)).keep(trimmed(data)).unwrap();
+            let sent = reqwest::Body::from(kept.bytes().unwrap());
+            assert_eq!(sent.as_bytes().map(<[u8]>::as_ptr), Some(at));
+        }
     }
 
     #[test]

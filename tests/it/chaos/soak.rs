@@ -29,6 +29,9 @@ use crate::support::rig::{body, properties};
 const EVERY: Duration = Duration::from_secs(5);
 /// A window that is full of memories soon: what is remembered of settled runs is bounded by it.
 const WINDOW: u32 = 1_024;
+/// Calls a second that the worker may make. Half as many more are let pass: this process, which counts them, may stand still
+/// for a moment, and takes in at once what came meanwhile.
+const QUOTA: u64 = 80;
 /// The bytes of a body in a short run.
 const LARGE: usize = 30_000;
 
@@ -67,7 +70,13 @@ pub(crate) async fn soak(seed: u64, rate: u32, lasts: Duration) {
         found.broken.push(format!("the worker ended by itself: {ended}; its exit code: {code:?}"));
     }
     found.broken.extend(plan.rises(&samples));
-    let text = report(&found, &samples, &plan);
+    let second = Duration::from_secs(1);
+    let busiest = sandbox.stats(&[second]).max_in(second).unwrap_or_default();
+    if !(1..=QUOTA * 3 / 2).contains(&busiest) {
+        found.broken.push(format!("{busiest} calls in the busiest second, at {QUOTA}/s"));
+    }
+    let mut text = report(&found, &samples, &plan);
+    let _ = writeln!(text, "busiest second: {busiest} calls, at {QUOTA}/s");
     println!("{text}");
     if let Ok(path) = std::env::var("SLUICE_SOAK_REPORT") {
         std::fs::write(path, &text).unwrap();
@@ -99,7 +108,7 @@ async fn sandbox(seed: u64) -> Sandbox {
 
 fn spec(lane: &Lane, proxy: &Proxy, sandbox: &Sandbox) -> Spec {
     let url = format!("{}?heartbeat=2", crate::rabbit::failover::through(&lane.url, proxy));
-    let mut spec = Spec::new(&url, &lane.queues, &sandbox.base_url, "80/s");
+    let mut spec = Spec::new(&url, &lane.queues, &sandbox.base_url, &format!("{QUOTA}/s"));
     spec.look_again = Duration::from_secs(3);
     spec.auth = format!("token = {TOKEN:?}");
     // Debug lines of hours are of no use to anybody.
