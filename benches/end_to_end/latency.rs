@@ -1,5 +1,5 @@
 //! How long from enqueueing to the POST's arrival? At an idle gate, against the limit; and of the most urgent request
-//! behind 50,000 others under a rate limit.
+//! behind thousands of others under a rate limit.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -11,11 +11,13 @@ use sluicegate::broker::settings::QueueType;
 use sluicegate::sandbox::Sandbox;
 
 use crate::Extent;
-use crate::process::{Process, Setup};
+use crate::process::{Process, Setup, THREADS};
 use crate::report::{Table, met, quantile};
 use crate::rig::{self, Lane, Node};
 
 const ROUNDS: usize = 4;
+/// Calls a second, while urgent ones come.
+const RATE: u64 = 20;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Who {
@@ -65,7 +67,7 @@ async fn one_by_one(node: &Node, who: Who, count: usize, seed: u64) -> Vec<f64> 
     let lane = Lane::new(node, QueueType::Quorum).await;
     let sandbox = rig::sandbox(json!({})).await;
     let process = match who {
-        Who::Limit => Process::limit(&lane, &sandbox.base_url, 16, 2_000, "arrival", 2),
+        Who::Limit => Process::limit(&lane, &sandbox.base_url, 16, 2_000, "arrival", THREADS),
         Who::Worker(linger) => {
             let setup = Setup { linger, ..Setup::default() };
             Process::worker(&lane, &sandbox.base_url, &setup)
@@ -114,9 +116,6 @@ fn latencies(sandbox: &Sandbox, sent: &HashMap<String, Timestamp>) -> Vec<(Strin
     });
     creates.collect()
 }
-
-/// Calls a second, while urgent ones come.
-const RATE: u64 = 20;
 
 pub(crate) async fn urgent(node: &Node, extent: Extent) -> Table {
     let urgent = extent.of(200);

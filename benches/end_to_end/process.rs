@@ -14,6 +14,9 @@ use crate::rig::Lane;
 /// Ticks of processor time a second, as Linux tells them on every machine there is.
 const TICKS: f64 = 100.0;
 
+/// The worker's threads, and the limit's where nothing else is said.
+pub(crate) const THREADS: u8 = 2;
+
 /// A running process. Dropped, it is killed.
 #[derive(Debug)]
 pub(crate) struct Process {

@@ -8,7 +8,7 @@ use sluicegate::broker::settings::QueueType;
 use sluicegate::sandbox::{CallRecord, Sandbox};
 
 use crate::Extent;
-use crate::process::{Process, Setup, processor_time};
+use crate::process::{Process, Setup, THREADS, processor_time};
 use crate::report::{Table, met, quantile};
 use crate::rig::{self, Lane, Node};
 
@@ -18,8 +18,6 @@ const PREFETCH: u16 = 2_000;
 const WHOLE: u16 = 65_535;
 const BYTES: usize = 1_000;
 const ROUNDS: usize = 6;
-/// Threads of the limit, but for the case that says otherwise: as many as the worker has.
-const THREADS: u8 = 2;
 
 /// What is measured of both.
 #[derive(Clone, Copy)]
@@ -28,7 +26,7 @@ struct Case {
     kind: QueueType,
     order: Order,
     prefetch: u16,
-    /// The limit's: the worker has two.
+    /// The limit's.
     threads: u8,
 }
 

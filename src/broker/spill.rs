@@ -20,8 +20,8 @@ const LARGE: u64 = 64 * 1024;
 
 /// The bytes as they were received, without the room that is left where a vector grew with its frames. A body that came in one
 /// frame (RabbitMQ's are 128 KiB by default) has none, and is not copied between here and the socket to the API, unless it
-/// waits in the file. Others are
-/// copied, because a vector that is shrunk leaves that room behind as a hole in the heap, too small for the next body.
+/// waits in the file. Others are copied, because a vector that is shrunk leaves that room behind as a hole in the heap, too
+/// small for the next body.
 pub(super) fn trimmed(data: Vec<u8>) -> Bytes {
     let slack = data.capacity() - data.len();
     if slack > data.len() / 8 { Bytes::copy_from_slice(&data) } else { data.into() }

@@ -48,7 +48,6 @@ const HISTORY: usize = 20;
 /// How long a source server in doubt is remembered whatever else comes; `limits.max_age` if that is longer. By then its
 /// request has been settled, here or elsewhere.
 const DOUBTED: Duration = Duration::from_secs(7 * 24 * 3600);
-
 /// Fewer jobs in doubt than this, or than the list of all tasks has pages, are looked up one by one.
 const SWEEP_FROM: usize = 8;
 

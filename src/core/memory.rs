@@ -8,8 +8,8 @@ use foldhash::quality::RandomState;
 /// How many entries that must stay are passed over for one that is inserted.
 const PASSED_OVER: usize = 8;
 
-/// A map bounded in count. What is forgotten of a run costs a look. What is forgotten of a source server saves one, of
-/// another request for it: no account has as many as are remembered, and those in doubt must stay.
+/// A map bounded in count. Forgetting a run costs a look. Forgetting a source server would spare another request for it a look
+/// that it needs: no account has as many as are remembered, and those in doubt must stay.
 #[derive(Debug)]
 pub struct Memory<K, V> {
     /// The hash is seeded anew in each process. It is no defence against somebody who chooses source servers while he
