@@ -114,6 +114,8 @@ impl<F: Fn() -> Around> Observer<F> {
             status.limits.rates = limits.rates().iter().map(ToString::to_string).collect();
             status.limits.made_per_second = made;
             status.limits.allowed_per_second = allowed;
+            status.limits.lowered_since =
+                limits.learned().map(|(_, since)| now.wall - (now.at - since));
             status.limits.max_in_flight =
                 u32::try_from(core.gate().max_in_flight()).unwrap_or(u32::MAX);
             status.running = running.is_watched().then(|| status::Running {
@@ -130,7 +132,9 @@ impl<F: Fn() -> Around> Observer<F> {
         let shut = core.shut();
         let until = shut.and_then(|shut| shut.until).map(|until| now.wall + (until - now.at));
         let detail = shut.and_then(|shut| match shut.reason {
-            Reason::Halted => core.gate().halted().map(|halt| halt.fault.to_string()),
+            Reason::Halted | Reason::Breaker => {
+                core.gate().breaker().opened().map(|open| open.fault.to_string())
+            }
             Reason::Paused => {
                 core.gate().paused().map(|pause| format!("{}: {}", pause.by, pause.reason))
             }

@@ -99,6 +99,10 @@ pub struct Limits {
     pub made_per_second: f64,
     /// Calls per second allowed now; `None`: no limit.
     pub allowed_per_second: Option<f64>,
+    /// Since when less is allowed than configured, for the API said 429.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub lowered_since: Option<Timestamp>,
     pub max_in_flight: u32,
 }
 
@@ -145,6 +149,7 @@ impl Status {
                 rates: Vec::new(),
                 made_per_second: 0.0,
                 allowed_per_second: None,
+                lowered_since: None,
                 max_in_flight: 0,
             },
             running: None,

@@ -104,6 +104,7 @@ enum Done<D> {
     Looked { job: Job<D>, started: Now, outcome: Result<(Result<Listing, Verdict>, u64), Bug> },
     Listed { started: Now, result: Result<Listing, Verdict>, generation: u64 },
     Counted { started: Now, result: Result<Listing, Verdict>, generation: u64 },
+    Asked { started: Now, result: Result<Listing, Verdict>, generation: u64 },
     Refreshed(Result<u64, Fault>),
     Settled { job: Job<D>, ending: Box<Ending>, how: Settled, started: Now },
     Republished { job: Job<D>, how: Settled, heard: Heard },
@@ -228,6 +229,7 @@ where
                 Step::Look(job) => self.look(job, now),
                 Step::List { offset } => self.list(offset, now),
                 Step::Count { state, offset } => self.count(state, offset, now),
+                Step::Ask => self.ask(now),
                 Step::Refresh { generation } => {
                     let api = Arc::clone(&self.api);
                     self.begin(async move { Done::Refreshed(api.refresh(generation).await) });
@@ -301,6 +303,16 @@ where
         });
     }
 
+    fn ask(&mut self, started: Now) {
+        let api = Arc::clone(&self.api);
+        self.begin(async move {
+            let outcome = caught(api.list(&Query::Any, None)).await;
+            let (result, generation) =
+                outcome.unwrap_or_else(|Bug(text)| (Err(bug_as_transient(&text)), 0));
+            Done::Asked { started, result, generation }
+        });
+    }
+
     fn settle(&mut self, job: Job<S::Delivery>, ending: Ending, started: Now) {
         let settles = self.source.settle(job, ending);
         self.begin(settles.map(move |(job, ending, how)| Done::Settled {
@@ -348,6 +360,11 @@ where
                 let found = if result.is_ok() { "count" } else { "failed" };
                 self.watch.looked(found, now.at - started.at);
                 self.core.counted(now, started, result, generation);
+            }
+            Done::Asked { started, result, generation } => {
+                let found = if result.is_ok() { "page" } else { "failed" };
+                self.watch.looked(found, now.at - started.at);
+                self.core.asked(now, started, result, generation);
             }
             Done::Refreshed(result) => self.core.refreshed(now, result.as_ref().copied()),
             Done::Settled { job, ending, how, started } => {

@@ -7,26 +7,37 @@ use serde_json::Value;
 
 use crate::core::{Listing, Query, Task};
 
-/// Reads a page of tasks. Strict where a mistake would let a request be sent twice: a row without id or state makes
-/// the page unreadable, as "nothing found" would be a guess.
+/// Reads a page of tasks. Strict where a mistake would let a request be sent twice: a row without an id, a source server,
+/// a state or a date clears nobody whom it could be about, as "nothing found" would be a guess; and a full page that does
+/// not say how many there are may not be all of them.
 pub(super) fn tasks(body: &[u8], query: &Query) -> Result<Listing, String> {
     let page: Page =
         serde_json::from_slice(body).map_err(|error| format!("not a list of tasks: {error}"))?;
-    let asked_for = match query {
-        Query::Source(id) => id.as_str(),
-        _ => "",
-    };
-    let tasks: Vec<Task> =
-        page.tasks.unwrap_or_default().into_iter().map(|row| row.into_task(asked_for)).collect();
-    let rows = u32::try_from(tasks.len()).unwrap_or(u32::MAX);
+    let listed = page.tasks.unwrap_or_default();
+    let rows = u32::try_from(listed.len()).unwrap_or(u32::MAX);
+    let (mut tasks, mut unread) = (Vec::with_capacity(listed.len()), Vec::new());
+    for row in listed {
+        match Row::deserialize(&row).ok().and_then(Row::into_task) {
+            Some(task) => tasks.push(task),
+            None => unread.push(source_of(&row)),
+        }
+    }
+    if page.count.is_none() && rows >= PAGE {
+        return Err(format!("a full page of {rows} tasks that does not say how many there are"));
+    }
     let count = page.count.unwrap_or(rows);
     let is_look = matches!(query, Query::Source(_));
+    if let Query::Source(id) = query
+        && unread.iter().any(|source| source.as_ref().is_none_or(|source| source == id))
+    {
+        return Err("a task without an id, a source server, a state or a date that can be read: it may be the one".to_owned());
+    }
     if is_look && count > rows && (rows == 0 || rows >= PAGE) {
         return Err(format!(
             "{rows} of {count} tasks of one source server: what is missing may be the one"
         ));
     }
-    Ok(Listing { tasks, count, date: None })
+    Ok(Listing { tasks, count, unread, date: None })
 }
 
 /// What the API knows of one source server: enough to say whether a task can be created for it.
@@ -79,7 +90,7 @@ struct Page {
     count: Option<u32>,
     /// `null` is an empty page, absence is no page at all.
     #[serde(deserialize_with = "Option::deserialize")]
-    tasks: Option<Vec<Row>>,
+    tasks: Option<Vec<Value>>,
 }
 
 #[derive(Deserialize)]
@@ -140,18 +151,26 @@ struct Check {
 }
 
 impl Row {
-    /// A row that hides its source server is one of `asked_for`: the API filtered by it.
-    fn into_task(self, asked_for: &str) -> Task {
+    /// `None`: it does not say which task of which source server it is, or how that stands.
+    fn into_task(self) -> Option<Task> {
         let source = self.source_server.id;
-        Task {
+        let create_date = instant(&self.create_date)?;
+        let said = [&self.id, &self.state, &source].into_iter().all(|text| !text.is_empty());
+        said.then(|| Task {
             id: self.id,
             name: self.name,
             state: self.state,
-            source_server_id: if source.is_empty() { asked_for.to_owned() } else { source },
+            source_server_id: source,
             target_vm_id: Some(self.target_server.vm_id).filter(|id| !id.is_empty()),
-            create_date: instant(&self.create_date),
-        }
+            create_date: Some(create_date),
+        })
     }
+}
+
+/// The source server of a row that cannot be read, if that can.
+fn source_of(row: &Value) -> Option<String> {
+    let id = row.pointer("/source_server/id")?.as_str()?;
+    (!id.is_empty()).then(|| id.to_owned())
 }
 
 /// `create_date` is in milliseconds since 1970, as a number or, as the API writes many numbers, as a string.

@@ -242,6 +242,7 @@ fn list_query(query: &Query) -> String {
         Query::Source(id) => {
             format!("limit={}&source_server_id={}", listing::PAGE, sign::encode(id))
         }
+        Query::Any => "limit=1".to_owned(),
         Query::All { offset } => format!("limit={}&offset={offset}", listing::PAGE),
         Query::State { state, offset } => {
             format!("limit={}&offset={offset}&state={}", listing::PAGE, sign::encode(state))

@@ -166,7 +166,7 @@ impl<F: FnMut(Row)> Survey<'_, F> {
             Ok(server) => (self.told)(row(question.id, server)),
             Err(Verdict::Throttled { wait, limit, .. }) => {
                 let failures = question.failures + 1;
-                let wait = wait.unwrap_or_else(|| retry::delay(&self.pace.retry, failures));
+                let wait = wait.unwrap_or_else(|| retry::delay(&self.pace.retry, failures, &mut retry::Jitter::new()));
                 self.hold_until = self.hold_until.max(now + wait);
                 let named = limit.and_then(|(count, window)| Rate::new(count, window));
                 self.pace.limits.lower(started, named, now, self.hold_until);
@@ -198,7 +198,7 @@ impl<F: FnMut(Row)> Survey<'_, F> {
     fn failed(&mut self, question: Question, fault: Fault, now: Moment) -> Result<(), Stopped> {
         let failures = question.failures + 1;
         if failures < self.pace.retry.attempts {
-            let at = now + retry::delay(&self.pace.retry, failures);
+            let at = now + retry::delay(&self.pace.retry, failures, &mut retry::Jitter::new());
             self.questions.push_back(Question { failures, at, ..question });
         } else if fault.status.is_some() {
             (self.told)(not_told(question.id, fault));

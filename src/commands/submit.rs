@@ -156,6 +156,7 @@ async fn submit(
         head: head.clone(),
         rules: config.contract.rules(),
         window: config.deliveries(),
+        rows: usize::try_from(head.total).unwrap_or(usize::MAX),
         max_bytes: config.window.max_bytes,
         prefix: config.queues.prefix.clone(),
         worker,
@@ -398,7 +399,7 @@ impl<D> Watch<D> for Teller {
         };
         self.bar.set_message(why);
         if let Some(Reason::Halted | Reason::Breaker | Reason::Throttled) = shut {
-            let said = core.gate().halted().map(|halt| halt.fault.to_string()).unwrap_or_default();
+            let said = core.gate().breaker().opened().map(|open| open.fault.to_string()).unwrap_or_default();
             self.bar.suspend(|| eprintln!("waiting ({why}) {said}"));
         }
     }

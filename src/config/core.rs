@@ -26,6 +26,7 @@ impl Config {
                 halt_after: self.halt.after,
                 probe: self.halt.probe,
                 retry,
+                seed: fastrand::u64(..),
             },
             look_up: self.api.look_up,
             look_again: self.api.look_again(),

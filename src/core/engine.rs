@@ -12,9 +12,11 @@ mod ending;
 mod listing;
 mod place;
 mod reprioritise;
+mod trouble;
 mod upcoming;
 
 use std::collections::VecDeque;
+use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher, Hash};
 use std::time::Duration;
 
 use jiff::SignedDuration;
@@ -43,6 +45,10 @@ const START_QUIET: Duration = Duration::from_millis(200);
 const START_LINGER: Duration = Duration::from_secs(5);
 /// ... nor longer than this in all.
 const START_LONGEST: Duration = Duration::from_secs(30);
+/// The two clocks may move so far against each other before what waits for the wall clock is sorted anew.
+const CLOCKS_APART: SignedDuration = SignedDuration::from_secs(1);
+/// So many tasks of one source server are remembered as somebody's.
+const TASKS: usize = 8;
 /// The latest tries that a dead letter tells about.
 const HISTORY: usize = 20;
 /// How long a source server in doubt is remembered whatever else comes; `limits.max_age` if that is longer. By then its
@@ -121,6 +127,8 @@ pub enum Step<D> {
     Look(Job<D>),
     /// List a page of all tasks; report with [`Core::listed`].
     List { offset: u32 },
+    /// List one task, whichever: whether look-ups are answered at all; report with [`Core::asked`].
+    Ask,
     /// List the tasks in this state, for the running cap; report with [`Core::counted`].
     Count { state: &'static str, offset: u32 },
     /// Fetch a fresh token in place of this generation (`None`: of whatever is in use); report with [`Core::refreshed`].
@@ -137,13 +145,28 @@ pub enum Step<D> {
     Wait(Option<Moment>),
 }
 
+/// A number that stands for something long where many are remembered: the same in every process.
+fn hash_of(what: impl Hash) -> u64 {
+    BuildHasherDefault::<DefaultHasher>::new().hash_one(what)
+}
+
 /// What the worker knows of a source server: since when, and whether one look is enough to end the doubt.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Known {
     at: Moment,
     once: bool,
     /// A request for it is in doubt, or was when it went out of sight: there may be a task that only this knows of.
     doubted: bool,
+    /// The latest few tasks of it that are known to be a run's, each by a hash of its id.
+    made: Vec<(u64, Run)>,
+}
+
+/// Where the question stands whether look-ups are answered at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asks {
+    No,
+    Wanted,
+    Out,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -217,6 +240,16 @@ pub struct Core<D> {
     carried: Memory<Run, (Progress, bool)>,
     /// The API's clock minus ours.
     skew: SignedDuration,
+    /// When the account last refused what has project, region and target server in common, and which runs were probes last.
+    last_refused: Memory<u64, Moment>,
+    /// When a look-up, a list or a count last succeeded.
+    looked_well: Moment,
+    /// Whether look-ups of others succeed is to be found out; the question is out.
+    asks: Asks,
+    /// Lists that were given up in a row.
+    lists_given_up: u32,
+    /// The wall clock minus the monotonic one, as what waits for the wall clock is sorted.
+    sorted_by: Option<SignedDuration>,
     /// Since when looks have been refused, and when a `POST` that was begun after that was answered as by a healthy account.
     looks_refused: Option<Moment>,
     posts_allowed: Option<Moment>,
@@ -252,6 +285,11 @@ impl<D> Core<D> {
             published: Memory::new(2 * memory),
             carried: Memory::new(memory),
             skew: SignedDuration::ZERO,
+            last_refused: Memory::new(1024),
+            looked_well: Moment::START,
+            asks: Asks::No,
+            lists_given_up: 0,
+            sorted_by: None,
             looks_refused: None,
             posts_allowed: None,
             settings,
@@ -277,12 +315,20 @@ impl<D> Core<D> {
         self.gate.pause(pause);
     }
 
+    /// Lifts a pause, and tries at once whatever an error has held back.
     pub fn resume(&mut self, now: Now) {
         self.gate.resume(now.at);
+        self.forget_troubles(now);
     }
 
     pub fn set_rates(&mut self, now: Now, rates: &[Rate]) {
         self.gate.set_rates(now.at, rates);
+    }
+
+    /// An operator sets the rates, if only those that hold already: whatever 429s have taught is forgotten.
+    pub fn forget_learned(&mut self, now: Now) {
+        let rates = self.gate.limits().rates().to_vec();
+        self.gate.set_rates(now.at, &rates);
     }
 
     /// Nothing new is started from now on; what is in flight ends.
@@ -348,17 +394,31 @@ impl<D> Core<D> {
         self.known.len() + self.pending.len() + self.published.len() + self.carried.len()
     }
 
+    /// A suspended machine, or a clock that is set, moves the wall clock against the monotonic one.
+    fn watch_the_clocks(&mut self, now: Now) {
+        let since = SignedDuration::try_from(now.at - Moment::START).unwrap_or(SignedDuration::MAX);
+        let offset = now.wall.as_duration().saturating_sub(since);
+        let sorted_by = *self.sorted_by.get_or_insert(offset);
+        if (offset.saturating_sub(sorted_by)).abs() > CLOCKS_APART {
+            self.sorted_by = Some(offset);
+            self.window.clocks_moved(now);
+        }
+    }
+
     fn count_kept(&mut self, now: Moment) {
         if self.is_kept {
             self.kept += now - self.seen;
         }
         self.seen = now;
-        self.is_kept = self.gate.is_account_trouble() || self.gate.paused().is_some();
+        self.is_kept = self.gate.is_account_trouble()
+            || self.gate.paused().is_some()
+            || self.session.is_none();
     }
 
     /// What to do now. To be called until it says [`Step::Wait`].
     pub fn next(&mut self, now: Now) -> Step<D> {
         self.count_kept(now.at);
+        self.watch_the_clocks(now);
         self.on_time(now);
         self.close_ranks(now);
         if let Some(step) = self.steps.pop_front() {

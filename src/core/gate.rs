@@ -1,27 +1,23 @@
 //! May the next call go now, and if not, why and until when?
 //!
-//! The gate is *open* or *shut*. Limits, throttling, halts and the breaker hold every call; a pause holds `POST`s only.
+//! The gate is *open* or *shut*. Limits, throttling and the breaker hold every call; a pause holds `POST`s only.
 
 mod reason;
 
 use std::time::Duration;
 
-use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub use super::breaker::Call;
+use super::breaker::{Breaker, Cause, Failure, Group, How, Refused};
 use super::limits::Limits;
 use super::rate::Rate;
-use super::retry;
+use super::request::{Request, Run};
+use super::retry::{self, Jitter};
 use super::time::{Moment, Now};
 use super::verdict::{Fault, Verdict};
 pub use reason::{Reason, Shut};
 
-/// So many transient failures in a row shut the gate: by then it is not the requests.
-pub const BREAKER_AFTER: u32 = 10;
-/// The longest wait between two canaries.
-const CANARY_MAX: Duration = Duration::from_secs(60);
-/// The longest wait between two probes is this many times the first.
-const PROBE_GROWTH: u32 = 16;
 /// How long a 429 that names no time holds the gate at first.
 const THROTTLE_FIRST: Duration = Duration::from_secs(1);
 
@@ -34,6 +30,8 @@ pub struct Settings {
     pub halt_after: u32,
     pub probe: Duration,
     pub retry: retry::Settings,
+    /// What the jitter of delays begins with.
+    pub seed: u64,
 }
 
 impl Default for Settings {
@@ -45,36 +43,9 @@ impl Default for Settings {
             halt_after: 3,
             probe: Duration::from_secs(60),
             retry: retry::Settings::default(),
+            seed: 0,
         }
     }
-}
-
-/// What a call is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Call {
-    Post,
-    /// A look, or a page of a list.
-    Look,
-}
-
-/// The gate shut by an account-wide error.
-#[derive(Clone, Debug)]
-pub struct Halt {
-    /// What the API said.
-    pub fault: Fault,
-    pub since: Timestamp,
-    /// It was a look that was refused.
-    by_look: bool,
-    /// The token was refused: a probe begins with a fresh one.
-    token: bool,
-    probe_at: Moment,
-    interval: Duration,
-}
-
-#[derive(Clone, Debug)]
-struct Breaker {
-    canary_at: Moment,
-    failures: u32,
 }
 
 /// Who paused the gate, and why.
@@ -95,15 +66,22 @@ pub struct Gate {
     calls: usize,
     throttled_until: Moment,
     throttles: u32,
-    halt: Option<Halt>,
-    refused: u32,
-    breaker: Option<Breaker>,
-    failures: u32,
-    /// What failed or was refused last.
-    in_trouble: Call,
+    breaker: Breaker,
+    jitter: Jitter,
     refresh: Refresh,
     pause: Option<Pause>,
     blocked: bool,
+}
+
+/// What a call was for, and what it carried.
+#[derive(Clone, Copy, Debug)]
+pub struct Of {
+    /// The generation of its token.
+    pub generation: u64,
+    /// The request; none: a list for many, or a count.
+    pub run: Option<Run>,
+    /// The request was refused with an earlier token already.
+    pub renewed: bool,
 }
 
 /// Where the token stands.
@@ -121,6 +99,8 @@ impl Gate {
     /// A gate starts as if it had just let through all that the limits allow.
     pub fn new(settings: Settings, now: Now) -> Self {
         let limits = Limits::new(&settings.rates, settings.margin, now.at);
+        let breaker = Breaker::new(settings.probe, settings.retry.clone());
+        let jitter = Jitter::with_seed(settings.seed);
         Self {
             settings,
             limits,
@@ -128,11 +108,8 @@ impl Gate {
             calls: 0,
             throttled_until: Moment::START,
             throttles: 0,
-            halt: None,
-            refused: 0,
-            breaker: None,
-            failures: 0,
-            in_trouble: Call::Post,
+            breaker,
+            jitter,
             refresh: Refresh::Good,
             pause: None,
             blocked: false,
@@ -157,18 +134,16 @@ impl Gate {
         if matches!(self.refresh, Refresh::Fetching | Refresh::Wanted(_)) {
             return Err(Shut::new(Reason::Token, None));
         }
-        if let Some(halt) = &self.halt
-            && (self.calls > 0 || halt.probe_at > now)
+        let open = self.breaker.opened();
+        if let Some(open) = open
+            && (self.calls > 0 || open.probe_at > now)
         {
-            return Err(Shut::new(Reason::Halted, (self.calls == 0).then_some(halt.probe_at)));
-        }
-        if let Some(breaker) = &self.breaker
-            && (self.calls > 0 || breaker.canary_at > now)
-        {
-            return Err(Shut::new(Reason::Breaker, (self.calls == 0).then_some(breaker.canary_at)));
+            let until = (self.calls == 0).then_some(open.probe_at);
+            return Err(Shut::new(Reason::of(open.cause), until));
         }
         // A probe asks whether the account is well again, throttled or not.
-        if self.halt.is_none() && self.throttled_until > now {
+        let asks = open.is_some_and(|open| open.cause == Cause::Account);
+        if !asks && self.throttled_until > now {
             return Err(Shut::new(Reason::Throttled, Some(self.throttled_until)));
         }
         if call == Call::Post && self.pause.is_some() {
@@ -191,79 +166,102 @@ impl Gate {
         self.calls += 1;
     }
 
-    /// A call that was started at `started` has ended with this verdict (a look that answered: `Ok`). `generation` is
-    /// that of the token it carried.
+    /// A call that was started at `started` has ended with this verdict (a look-up that answered: `Ok`). Says whether the
+    /// account refused it.
     pub fn answered(
         &mut self,
         now: Now,
         call: Call,
         started: Moment,
         result: Result<(), &Verdict>,
-        generation: u64,
-    ) {
+        of: Of,
+    ) -> bool {
+        let run = of.run;
         self.calls = self.calls.saturating_sub(1);
         match result {
-            Ok(()) => self.went_well(now, call),
-            Err(
+            Ok(())
+            | Err(
                 Verdict::Created { .. }
                 | Verdict::Rejected(_)
                 | Verdict::Ambiguous { conflict: true, .. },
             ) => {
-                self.went_well(now, call);
+                self.throttles = 0;
+                if let Refresh::Fresh(_) = self.refresh {
+                    self.refresh = Refresh::Good;
+                }
+                // A list for many, or a count, proves nothing about a call for one.
+                if run.is_some() {
+                    self.breaker.answered(now.at, call);
+                }
             }
-            Err(Verdict::Ambiguous { .. } | Verdict::Transient { .. }) => {
-                self.in_trouble = call;
-                self.failed(now.at);
+            Err(Verdict::Ambiguous { fault, .. }) => self.failed(now, call, run, fault, true),
+            Err(Verdict::Transient { fault, answered }) => {
+                self.failed(now, call, run, fault, *answered);
             }
             Err(Verdict::Throttled { wait, limit, .. }) => {
                 self.throttled(now.at, started, *wait, *limit);
             }
-            Err(Verdict::Unauthorized(fault)) => self.unauthorized(now, call, fault, generation),
-            Err(Verdict::Account { fault, one_resource }) => {
-                self.account(now, call, fault, *one_resource);
-            }
+            Err(Verdict::Unauthorized(fault)) => return self.unauthorized(now, fault, of),
+            Err(Verdict::Account { .. }) => return true,
         }
+        false
+    }
+
+    fn failed(&mut self, now: Now, call: Call, run: Option<Run>, fault: &Fault, reached: bool) {
+        match run {
+            Some(run) => {
+                let failure = Failure { run, call, reached };
+                self.breaker.failed(now, failure, fault, &mut self.jitter);
+            }
+            None => self.breaker.showed_nothing(now.at),
+        }
+    }
+
+    /// A request was created: says the cause that the breaker was open for, if this closes it.
+    pub fn passed(&mut self, now: Moment, group: &Group, was_aside: bool) -> Option<Cause> {
+        self.breaker.passed(now, group, was_aside)
+    }
+
+    /// The account refused a call for this request.
+    pub fn refused(
+        &mut self,
+        now: Now,
+        call: Call,
+        request: &Request,
+        fault: &Fault,
+        how: How,
+    ) -> Refused {
+        let refused = self.breaker.refused(now, call, request, fault, how);
+        if how.token && self.breaker.opened().is_some() {
+            self.doubt_the_token();
+        }
+        refused
+    }
+
+    /// Every request that could go has been refused: these, the account's.
+    pub fn all_refused(&mut self, now: Now) -> Vec<Run> {
+        let runs = if self.calls == 0 { self.breaker.all_refused(now) } else { Vec::new() };
+        if !runs.is_empty() && self.breaker.opened().is_some_and(|open| open.token) {
+            self.doubt_the_token();
+        }
+        runs
+    }
+
+    /// The next probe begins with another token.
+    fn doubt_the_token(&mut self) {
+        if let Refresh::Fresh(_) = self.refresh {
+            self.refresh = Refresh::Good;
+        }
+    }
+
+    /// A request that was not refused is there to go.
+    pub fn another_may_go(&mut self) {
+        self.breaker.another_may_go();
     }
 
     /// A request or a page is no longer in flight.
     pub fn settled(&mut self) {
         self.in_flight = self.in_flight.saturating_sub(1);
-    }
-
-    fn went_well(&mut self, now: Now, call: Call) {
-        self.throttles = 0;
-        // That looks are answered does not show that POSTs are: only what was in trouble is well again.
-        if call == Call::Post || self.in_trouble == Call::Look {
-            self.failures = 0;
-            self.breaker = None;
-            self.refused = 0;
-        } else if let Some(breaker) = &mut self.breaker {
-            breaker.canary_at = now.at;
-        }
-        if let Refresh::Fresh(_) = self.refresh {
-            self.refresh = Refresh::Good;
-        }
-        let Some(halt) = &mut self.halt else { return };
-        if call == Call::Post || halt.by_look || halt.token {
-            self.halt = None;
-        } else {
-            // That one may look does not show that one may create: the POST follows as the same probe.
-            halt.probe_at = now.at;
-        }
-    }
-
-    fn failed(&mut self, now: Moment) {
-        self.failures = self.failures.saturating_add(1);
-        self.postpone_probe(now);
-        if let Some(breaker) = &mut self.breaker {
-            breaker.failures += 1;
-        } else if self.failures >= BREAKER_AFTER {
-            self.breaker = Some(Breaker { canary_at: now, failures: 1 });
-        }
-        if let Some(breaker) = &mut self.breaker {
-            breaker.canary_at =
-                now + retry::delay(&self.settings.retry, breaker.failures).min(CANARY_MAX);
-        }
     }
 
     fn throttled(
@@ -277,71 +275,41 @@ impl Gate {
         let wait = wait.or(limit.map(|(_, window)| window)).unwrap_or_else(|| {
             let settings =
                 retry::Settings { initial: THROTTLE_FIRST, ..self.settings.retry.clone() };
-            retry::delay(&settings, self.throttles)
+            retry::delay(&settings, self.throttles, &mut self.jitter)
         });
         self.throttled_until = self.throttled_until.max(now + wait);
         let named = limit.and_then(|(count, window)| Rate::new(count, window));
         self.limits.lower(started, named, now, self.throttled_until);
-        self.postpone_probe(now);
+        self.breaker.showed_nothing(now);
     }
 
-    fn unauthorized(&mut self, now: Now, call: Call, fault: &Fault, generation: u64) {
+    /// Says whether it is refused with the freshest token that can be had.
+    fn unauthorized(&mut self, now: Now, fault: &Fault, of: Of) -> bool {
+        let generation = of.generation;
         match self.refresh {
+            // A fresh token has changed nothing for this one, whatever it did for others.
+            Refresh::Good if of.renewed && self.breaker.opened().is_none() => true,
             // The token that was refused is not the one in use any more.
-            Refresh::Fresh(fresh) if generation < fresh => {}
-            Refresh::Wanted(_) | Refresh::Fetching => {}
-            Refresh::Good if self.halt.is_none() => self.refresh = Refresh::Wanted(generation),
-            Refresh::Good | Refresh::Fresh(_) => {
-                self.refresh = Refresh::Good;
-                self.halt(now, call, fault, true);
+            Refresh::Fresh(fresh) if generation < fresh => false,
+            Refresh::Wanted(_) | Refresh::Fetching => false,
+            Refresh::Good if self.breaker.opened().is_none() => {
+                self.refresh = Refresh::Wanted(generation);
+                false
             }
-        }
-    }
-
-    fn account(&mut self, now: Now, call: Call, fault: &Fault, one_resource: bool) {
-        self.in_trouble = call;
-        self.refused = self.refused.saturating_add(1);
-        if self.halt.is_some() || !one_resource || self.refused >= self.settings.halt_after {
-            self.halt(now, call, fault, false);
-        }
-    }
-
-    /// Halts, or lengthens the halt that there is.
-    fn halt(&mut self, now: Now, call: Call, fault: &Fault, token: bool) {
-        let most = self.settings.probe * PROBE_GROWTH;
-        let (since, interval) = match &self.halt {
-            // Calls that were out when the gate was halted do not lengthen it.
-            Some(halt) if halt.probe_at > now.at => return,
-            Some(halt) => (halt.since, (halt.interval * 2).min(most)),
-            None => (now.wall, self.settings.probe),
-        };
-        let probe_at = now.at + interval;
-        self.halt = Some(Halt {
-            fault: fault.clone(),
-            since,
-            by_look: call == Call::Look,
-            token,
-            probe_at,
-            interval,
-        });
-    }
-
-    /// A probe that showed nothing is made again later.
-    fn postpone_probe(&mut self, now: Moment) {
-        if let Some(halt) = &mut self.halt
-            && halt.probe_at <= now
-        {
-            halt.probe_at = now + halt.interval;
+            Refresh::Good => {
+                self.breaker.no_token(now, fault);
+                true
+            }
+            Refresh::Fresh(_) => true,
         }
     }
 
     /// The generation of the token to replace (`None`: whichever is in use), if a fresh one is wanted now. The caller fetches it and says
     /// [`Gate::refreshed`].
     pub fn wants_token(&mut self, now: Moment) -> Option<Option<u64>> {
-        let probe = self
-            .halt
-            .as_ref()
-            .is_some_and(|halt| halt.token && halt.probe_at <= now && self.calls == 0);
+        let open = self.breaker.opened();
+        let probe =
+            open.is_some_and(|open| open.token && open.probe_at <= now && self.calls == 0);
         let wanted = match self.refresh {
             Refresh::Wanted(generation) => Some(generation),
             // The probe of a refused token begins with a fresh one.
@@ -358,7 +326,7 @@ impl Gate {
             Ok(generation) => self.refresh = Refresh::Fresh(generation),
             Err(fault) => {
                 self.refresh = Refresh::Good;
-                self.halt(now, Call::Look, fault, true);
+                self.breaker.no_token(now, fault);
             }
         }
     }
@@ -386,19 +354,36 @@ impl Gate {
     /// Lifts a pause, and asks again now whatever an error has shut.
     pub fn resume(&mut self, now: Moment) {
         self.pause = None;
-        self.breaker = None;
-        self.failures = 0;
-        self.refused = 0;
+        self.breaker.resume(now);
         self.throttled_until = now;
-        self.halt = None;
     }
 
     pub fn set_rates(&mut self, now: Moment, rates: &[Rate]) {
         self.limits.set_rates(rates, now);
     }
 
-    pub fn halted(&self) -> Option<&Halt> {
-        self.halt.as_ref()
+    /// No call has been answered otherwise since the last 429.
+    pub fn is_throttling(&self) -> bool {
+        self.throttles > 0
+    }
+
+    /// How long what has failed so often in a row waits for its next try.
+    pub fn delay(&mut self, failures: u32) -> Duration {
+        retry::delay(&self.settings.retry, failures, &mut self.jitter)
+    }
+
+    /// A 429 holds every call until then.
+    pub fn throttled_until(&self) -> Moment {
+        self.throttled_until
+    }
+
+    pub fn breaker(&self) -> &Breaker {
+        &self.breaker
+    }
+
+    /// A probe of the open breaker goes.
+    pub fn probed(&mut self) {
+        self.breaker.probed();
     }
 
     pub fn paused(&self) -> Option<&Pause> {
@@ -407,7 +392,7 @@ impl Gate {
 
     /// While the account or the API as a whole is the trouble, attempts do not count against requests.
     pub fn is_account_trouble(&self) -> bool {
-        self.halt.is_some() || self.breaker.is_some()
+        self.breaker.opened().is_some()
     }
 
     /// What is in flight beyond a lower number ends as it would have.

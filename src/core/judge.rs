@@ -57,12 +57,20 @@ pub struct Clocks {
 
 /// Judges the rows of a listing for `request`. Rows of other source servers are passed over: whether the API's filter
 /// is exact is not documented.
-pub fn judge<'a>(request: &Request, rows: &'a [Task], clocks: Clocks) -> Finding<'a> {
+///
+/// `of_another`: the task is known to be another run's. Once it has ended it is never this run's, whatever the clocks say.
+pub fn judge<'a>(
+    request: &Request,
+    rows: &'a [Task],
+    clocks: Clocks,
+    of_another: impl Fn(&Task) -> bool,
+) -> Finding<'a> {
     let (source, name) = (request.source_server_id.get(), request.name.get());
     let ours = || rows.iter().filter(|task| task.source_server_id == *source);
     let named = || ours().filter(|task| task.name == *name);
+    let own = || named().filter(|task| !(is_ended(&task.state) && of_another(task)));
     if let Some(since) = request.enqueued_at.get().map(|at| earliest(at, clocks))
-        && let Some(task) = named().find(|task| task.create_date.is_some_and(|at| at >= since))
+        && let Some(task) = own().find(|task| task.create_date.is_some_and(|at| at >= since))
     {
         return Finding::Created(task);
     }
@@ -72,7 +80,7 @@ pub fn judge<'a>(request: &Request, rows: &'a [Task], clocks: Clocks) -> Finding
     if let Some(task) = ours().find(|task| !is_ended(&task.state)) {
         return Finding::Conflict(task);
     }
-    match (named().find(|task| task.state == SUCCESS), named().next()) {
+    match (named().find(|task| task.state == SUCCESS), own().next()) {
         (_, Some(task)) if request.enqueued_at.get().is_none() => Finding::Unclear(task),
         (Some(task), _) if !request.rare.again => Finding::Exists(task),
         _ => Finding::Nothing,

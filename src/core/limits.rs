@@ -156,6 +156,13 @@ impl Limits {
         (self.share < FULL).then_some(self.next_climb)
     }
 
+    /// The part of the configured rates that 429s have left, and when the last of them came; `None`: all of it.
+    pub fn learned(&self) -> Option<(f64, Moment)> {
+        let named = self.named.is_some().then_some(self.last);
+        let lowered = self.lowered.filter(|_| self.share < FULL).or(named)?;
+        Some((f64::from(self.share) / f64::from(FULL), self.lowered.unwrap_or(lowered)))
+    }
+
     /// Calls per second that the configured limits allow in the long run; `None` without limits.
     pub fn configured_per_second(&self) -> Option<f64> {
         self.configured.iter().map(|rate| rate.per_second()).reduce(f64::min)

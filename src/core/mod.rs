@@ -2,6 +2,7 @@
 //! never asks the time; it is told [`Now`].
 
 pub mod away;
+pub mod breaker;
 pub mod engine;
 pub mod gate;
 pub mod judge;

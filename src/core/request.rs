@@ -90,12 +90,23 @@ pub struct Rare {
     pub deadline: Option<Timestamp>,
     /// The same on the monotonic clock while the request is held; [`Moment::START`]: it has none, or it has been dealt with.
     pub due: Moment,
+    /// [`Rare::not_before`] on the monotonic clock while the request is held.
+    pub from: Moment,
     /// `x-sluice-replay`: how often a reviewer has sent this request again.
     pub replay: u32,
     /// `x-sluice-again`: a finished migration is wanted again.
     pub again: bool,
     /// `traceparent` and `tracestate` (W3C), where they are not as `sluice enqueue` writes them.
     pub trace: Option<Trace>,
+    /// `x-sluice-never-sent`: the worker that dead-lettered it says that no `POST` of it was ever begun.
+    pub never_sent: bool,
+}
+
+impl Rare {
+    /// Whether it has a time of the wall clock.
+    pub fn is_timed(&self) -> bool {
+        self.not_before.is_some() || self.deadline.is_some()
+    }
 }
 
 impl Blank for Rare {
@@ -103,9 +114,11 @@ impl Blank for Rare {
         not_before: None,
         deadline: None,
         due: Moment::START,
+        from: Moment::START,
         replay: 0,
         again: false,
         trace: None,
+        never_sent: false,
     };
 }
 
@@ -248,6 +261,11 @@ impl<D> Job<D> {
         }))
     }
 
+    /// Where it stands in the window, or stood last.
+    pub(super) fn place(&self) -> Place {
+        self.place
+    }
+
     /// What it consists of, for other owners.
     pub fn into_parts(self) -> Parts<D> {
         *self.0
@@ -257,6 +275,11 @@ impl<D> Job<D> {
     /// does not say when it was enqueued.
     pub fn first_received(&self) -> Moment {
         self.progress.first_received.unwrap_or(self.received)
+    }
+
+    /// When its wait ends: a retry's, or its planner's.
+    pub fn wakes(&self) -> Moment {
+        self.progress.until.max(self.request.rare.from)
     }
 
     /// What outlives this delivery.
@@ -298,6 +321,8 @@ pub type Progress = Sparse<Tried>;
 pub struct Tried {
     /// Attempts (`POST`s) that count against `retry.attempts`.
     pub counted: u32,
+    /// The latest attempt failed, and is counted when a look-up shows that the API answers.
+    pub uncounted: bool,
     /// All attempts.
     pub attempts: u32,
     /// Look-ups made for this run.
@@ -317,6 +342,23 @@ pub struct Tried {
     /// Attempts that failed, and looks that failed in a row: what the delay of the next one grows with.
     pub failures: u32,
     pub look_failures: u32,
+    /// When it failed or was refused last; [`Moment::START`]: never.
+    pub troubled: Moment,
+    /// How often the account has refused it, and how often of these it was the request's own trouble.
+    pub refusals: u32,
+    pub strikes: u32,
+    /// How many requests had been created when it was refused last.
+    pub created_then: u64,
+    /// It was refused last where others were not.
+    pub aside: bool,
+    /// 429s in a row.
+    pub throttles: u32,
+    /// The generation of the token with which it was answered 401 last, until a fresher one was.
+    pub refused_token: Option<u64>,
+    /// How long its look-ups have failed while those of others succeeded; and when the latest failed, and how long the core had
+    /// kept everything back by then.
+    pub blind: Duration,
+    pub blind_since: Option<(Moment, Duration)>,
     /// What the latest failure said.
     pub fault: Option<Box<Fault>>,
     /// The latest tries, oldest first; bounded by the core.
@@ -326,6 +368,7 @@ pub struct Tried {
 impl Blank for Tried {
     const BLANK: &'static Self = &Self {
         counted: 0,
+        uncounted: false,
         attempts: 0,
         looks: 0,
         first_attempt_at: None,
@@ -337,6 +380,15 @@ impl Blank for Tried {
         until: Moment::START,
         failures: 0,
         look_failures: 0,
+        troubled: Moment::START,
+        refusals: 0,
+        strikes: 0,
+        created_then: 0,
+        aside: false,
+        throttles: 0,
+        refused_token: None,
+        blind: Duration::ZERO,
+        blind_since: None,
         fault: None,
         history: Vec::new(),
     };

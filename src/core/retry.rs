@@ -31,25 +31,28 @@ impl Default for Settings {
     }
 }
 
+/// Where the jitter comes from: the same for the same seed, so that a history repeats by it.
+pub type Jitter = fastrand::Rng;
+
 /// The delay after the `failures`-th failure in a row (from 1): `initial * multiplier^(failures-1)`, give or take half
 /// of it, at most `max`.
-pub fn delay(settings: &Settings, failures: u32) -> Duration {
+pub fn delay(settings: &Settings, failures: u32, jitter: &mut Jitter) -> Duration {
     let exponent = i32::try_from(failures.saturating_sub(1)).unwrap_or(i32::MAX);
     // Finite, or a delay of nothing would become NaN, and that the longest one.
     let growth = settings.multiplier.powi(exponent).min(f64::MAX);
     let grown = settings.initial.as_secs_f64() * growth;
     let current = grown.min(settings.max.as_secs_f64());
     let mut calculator = ExponentialBackoff {
-        current_interval: Duration::from_secs_f64(current),
+        current_interval: Duration::from_secs_f64(current * (0.5 + jitter.f64())),
         initial_interval: settings.initial,
-        randomization_factor: 0.5,
+        // Its own jitter cannot be repeated.
+        randomization_factor: 0.0,
         multiplier: settings.multiplier,
         max_interval: settings.max,
         // Its default gives up 15 minutes after construction.
         max_elapsed_time: None,
         ..ExponentialBackoff::default()
     };
-    // Jitter is applied after its own cap, so it is capped again.
     calculator.next_backoff().unwrap_or(settings.max).min(settings.max)
 }
 
@@ -59,11 +62,11 @@ mod tests {
 
     #[test]
     fn delays_grow_with_jitter_and_are_capped() {
-        let settings = Settings::default();
+        let (settings, jitter) = (Settings::default(), &mut Jitter::with_seed(1));
         for failures in 1..=40 {
             let middle = 2_f64.powi(failures - 1).min(300.0);
             for _ in 0..50 {
-                let d = delay(&settings, u32::try_from(failures).unwrap()).as_secs_f64();
+                let d = delay(&settings, u32::try_from(failures).unwrap(), jitter).as_secs_f64();
                 assert!(
                     d >= middle * 0.5 - 0.001 && d <= (middle * 1.5 + 0.001).min(300.0),
                     "{failures}: {d}"
@@ -74,17 +77,18 @@ mod tests {
 
     #[test]
     fn delays_differ_from_one_another() {
-        let settings = Settings::default();
-        let first = delay(&settings, 5);
-        assert!((0..50).any(|_| delay(&settings, 5) != first));
+        let (settings, jitter) = (Settings::default(), &mut Jitter::with_seed(1));
+        let first = delay(&settings, 5, jitter);
+        assert!((0..50).any(|_| delay(&settings, 5, jitter) != first));
     }
 
     #[test]
     fn extreme_settings_do_not_panic() {
+        let jitter = &mut Jitter::with_seed(1);
         let settings = Settings { initial: Duration::ZERO, multiplier: 1e9, ..Settings::default() };
-        assert_eq!(delay(&settings, u32::MAX), Duration::ZERO);
+        assert_eq!(delay(&settings, u32::MAX, jitter), Duration::ZERO);
         let settings =
             Settings { initial: Duration::from_secs(1), multiplier: 1e9, ..Settings::default() };
-        assert!(delay(&settings, u32::MAX) <= settings.max);
+        assert!(delay(&settings, u32::MAX, jitter) <= settings.max);
     }
 }

@@ -48,6 +48,8 @@ pub struct Sweep {
     pub failures: u32,
     /// The tasks at the source and target servers of the jobs that wait.
     pub rows: Vec<Task>,
+    /// Source servers of rows that cannot be read: the list says nothing about them.
+    pub unread: HashSet<Text>,
     sources: HashSet<Text>,
     targets: HashSet<Text>,
     seen: HashSet<String>,
@@ -89,10 +91,18 @@ impl Sweep {
     pub fn page(&mut self, listing: Listing) -> Page {
         self.out = false;
         self.failures = 0;
-        let rows = u32::try_from(listing.tasks.len()).unwrap_or(u32::MAX);
+        if listing.unread.iter().any(Option::is_none) {
+            return Page::GivenUp;
+        }
+        let unread = listing.unread.iter().flatten().map(|source| Text::from(source.as_str()));
+        self.unread.extend(unread);
+        let read = listing.tasks.len() + listing.unread.len();
+        let rows = u32::try_from(read).unwrap_or(u32::MAX);
         let end = self.offset.saturating_add(rows);
         let overlaps = self.offset == 0
-            || listing.tasks.first().is_some_and(|task| self.seen.contains(&task.id));
+            // A row that cannot be read may be the one.
+            || listing.tasks.first().is_some_and(|task| self.seen.contains(&task.id))
+            || !listing.unread.is_empty();
         for task in listing.tasks {
             self.seen.insert(task.id.clone());
             let wanted = self.sources.contains(&Text::from(task.source_server_id.as_str()))
@@ -102,7 +112,7 @@ impl Sweep {
             }
         }
         let complete = end >= listing.count;
-        let seen = self.seen.union(&self.own).count();
+        let seen = self.seen.union(&self.own).count() + self.unread.len();
         let all_seen = seen >= usize::try_from(listing.count).unwrap_or(usize::MAX);
         if overlaps && complete && all_seen {
             return Page::Done;
@@ -144,7 +154,8 @@ mod tests {
 
     fn page(all: &[Task], offset: u32) -> Listing {
         let tasks = all.iter().skip(offset as usize).take(PAGE as usize).cloned().collect();
-        Listing { tasks, count: u32::try_from(all.len()).unwrap(), date: None }
+        let count = u32::try_from(all.len()).unwrap();
+        Listing { tasks, count, ..Listing::default() }
     }
 
     /// Reads all pages, `change` being done to the tasks before each but the first.

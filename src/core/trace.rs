@@ -28,9 +28,15 @@ impl fmt::Display for TraceId {
 }
 
 impl Trace {
+    /// The longest header of a trace that is kept: one that grows without a bound would be refused with the request.
+    const LONGEST: usize = 512;
+
     /// `parent`: `version-traceid-parentid-flags` in lower-case hexadecimal digits, the ids not all zero; `None` otherwise.
     /// A `state` that no tracing system writes is left out.
     pub fn parse(parent: &str, state: Option<&str>) -> Option<Self> {
+        if parent.len() > Self::LONGEST {
+            return None;
+        }
         let mut parts = parent.splitn(5, '-');
         let version = hex(parts.next()?, 2)?;
         let id = parts.next().filter(|id| id.len() == 32)?;
@@ -42,7 +48,7 @@ impl Trace {
             return None;
         }
         let later = (version > 0).then(|| parent.into());
-        let state = state.filter(|text| text.len() <= 512 && is_visible(text)).map(Into::into);
+        let state = state.filter(|text| text.len() <= Self::LONGEST && is_visible(text)).map(Into::into);
         Some(Self { id, parent: span, flags, later, state })
     }
 

@@ -24,8 +24,8 @@ pub enum Verdict {
     Throttled { fault: Fault, wait: Option<Duration>, limit: Option<(u32, Duration)> },
     /// The token was refused.
     Unauthorized(Fault),
-    /// The account, not the request. `one_resource`: the answer names a resource (SMS.9004), so only several in a row
-    /// are taken to mean the account.
+    /// Refused as the account's: what others are answered shows whether it is. `one_resource`: the answer names a resource
+    /// (SMS.9004).
     Account { fault: Fault, one_resource: bool },
 }
 
@@ -106,6 +106,8 @@ pub struct FaultDetail {
 pub enum Query {
     /// The tasks of one source server: a look. The id of the source server.
     Source(String),
+    /// One task, whichever: whether look-ups are answered at all.
+    Any,
     /// A page of all tasks of the account, 200 at most.
     All { offset: u32 },
     /// A page of the tasks in this state, 200 at most; the `count` says how many there are.
@@ -118,6 +120,9 @@ pub struct Listing {
     pub tasks: Vec<Task>,
     /// How many there are in all, whatever the page.
     pub count: u32,
+    /// The source servers of rows without an id, a state or a date that can be read; `None`: its source server cannot be
+    /// read either. Such a row may be anybody's whom it could be about.
+    pub unread: Vec<Option<String>>,
     /// The API's `Date` header, for the difference between its clock and ours.
     pub date: Option<Timestamp>,
 }

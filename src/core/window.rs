@@ -5,11 +5,13 @@
 mod shelf;
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use foldhash::quality::RandomState;
+use jiff::Timestamp;
 
-use super::request::{Job, Request};
+use super::breaker::Group;
+use super::request::{Job, Rare, Request};
 use super::text::Text;
 use super::time::{Moment, Now};
 use shelf::Shelf;
@@ -77,12 +79,16 @@ pub enum Place {
     Post,
     /// Its turn: the next call for it is a look.
     Look,
-    /// The instant that its progress names: [`Tried::until`](super::request::Tried::until).
+    /// Its time: a retry's, or its planner's.
     Until,
     /// The verdict of another job for the same source server.
     Copy,
     /// The list of all tasks.
     Swept,
+    /// It was refused where others were not, and is tried again at its time, if then.
+    Aside,
+    /// Its project is refused where others are not, and is probed with one request at a time.
+    Group,
 }
 
 /// Requests whose turn is a `POST` stand in one of two lines, because the running cap holds only one of them.
@@ -137,6 +143,8 @@ struct Places {
     looks: BTreeSet<Rank>,
     swept: BTreeSet<Rank>,
     until: BTreeSet<(Moment, Key)>,
+    aside: BTreeSet<(Moment, Key)>,
+    groups: BTreeMap<Group, BTreeSet<Rank>>,
     /// By source server. One of each line stands among the others when its source server is free; so an ending costs the
     /// same beside any number of copies.
     copies: HashMap<Text, Lines, RandomState>,
@@ -211,14 +219,42 @@ impl<D> Window<D> {
             Place::Post | Place::Look if busy => Place::Copy,
             place => place,
         };
-        if let Some(deadline) = job.request.rare.deadline {
-            let left = std::time::Duration::try_from(deadline.duration_since(now.wall));
-            job.request.rare.due = now.at + left.unwrap_or_default();
+        Self::look_at_the_clock(&mut job, now);
+        if job.request.rare.deadline.is_some() {
             self.deadlines.insert((job.request.rare.due, key));
         }
         self.places.enter(&job, self.scale);
         self.jobs.insert(key, job);
         key
+    }
+
+    /// Where the times of the wall clock lie on the monotonic one, as the two stand to each other now.
+    fn look_at_the_clock(job: &mut Job<D>, now: Now) {
+        let on = |at: Timestamp| now.at + at.duration_since(now.wall).try_into().unwrap_or_default();
+        let Rare { not_before, deadline, .. } = *job.request.rare;
+        if let Some(deadline) = deadline {
+            job.request.rare.due = on(deadline);
+        }
+        if let Some(not_before) = not_before {
+            job.request.rare.from = on(not_before);
+        }
+    }
+
+    /// The two clocks have moved against each other: whatever waits for the wall clock is sorted anew.
+    pub fn clocks_moved(&mut self, now: Now) {
+        for key in self.keys_where(|job| job.request.rare.is_timed()) {
+            let Some(job) = self.jobs.get_mut(key) else { continue };
+            self.places.exit(job, self.scale);
+            let due = job.request.rare.due;
+            Self::look_at_the_clock(job, now);
+            self.places.enter(job, self.scale);
+            // One that has been dealt with does not come up again.
+            if self.deadlines.remove(&(due, key)) {
+                self.deadlines.insert((job.request.rare.due, key));
+            } else if job.request.rare.deadline.is_some() {
+                job.request.rare.due = Moment::START;
+            }
+        }
     }
 
     /// Moves a job that is in the window to another place.
@@ -260,8 +296,9 @@ impl<D> Window<D> {
         let copies = self.places.copies.values();
         let copies = copies.flat_map(|of| of.starting.iter().chain(&of.still));
         let untimed = self.places.swept.iter().chain(copies).map(|rank| rank.arrival());
-        let timed = self.places.until.iter().map(|(_, key)| *key);
-        self.jobs_of(untimed.chain(timed).take(most))
+        let refused = self.places.groups.values().flatten().map(|rank| rank.arrival());
+        let timed = self.places.until.iter().chain(&self.places.aside).map(|(_, key)| *key);
+        self.jobs_of(untimed.chain(timed).chain(refused).take(most))
     }
 
     fn jobs_of(&self, keys: impl Iterator<Item = Key>) -> Vec<(&Job<D>, Place)> {
@@ -292,6 +329,59 @@ impl<D> Window<D> {
     pub fn take_swept(&mut self, key: Key) -> Option<Job<D>> {
         self.jobs.get(key).filter(|job| job.place == Place::Swept)?;
         self.take(key)
+    }
+
+    /// How many jobs are set aside, alone or with their group.
+    pub fn aside_len(&self) -> usize {
+        self.places.aside.len() + self.places.groups.values().map(BTreeSet::len).sum::<usize>()
+    }
+
+    /// When the first of those set aside alone, whose time is still to come, may be tried again.
+    pub fn next_aside(&self, now: Moment) -> Option<Moment> {
+        self.places.aside.range((now, Key::MAX)..).map(|(at, _)| *at).find(|at| *at > now)
+    }
+
+    /// The most urgent of those set aside alone of which this is true, whose time has come and whose source server is free.
+    pub fn first_aside(&self, now: Moment, may: impl Fn(&Job<D>) -> bool) -> Option<(Rank, Key)> {
+        let due = self.places.aside.range(..=(now, Key::MAX)).map(|(_, key)| *key);
+        let free = |key: &Key| {
+            let job = self.jobs.get(*key);
+            job.is_some_and(|job| !self.busy.contains(&job.request.source_server_id) && may(job))
+        };
+        due.filter(free).filter_map(|key| Some((self.rank(key)?, key))).min()
+    }
+
+    /// The groups that wait, and the job of each that is tried next: one that was not refused itself, the most urgent.
+    pub fn first_of_group(&self, group: &Group) -> Option<(Rank, Key)> {
+        let members = self.places.groups.get(group)?;
+        let free = members.iter().filter(|rank| {
+            let job = self.jobs.get(rank.arrival());
+            job.is_some_and(|job| !self.busy.contains(&job.request.source_server_id))
+        });
+        let tried = |rank: &&Rank| {
+            let job = self.jobs.get(rank.arrival());
+            job.map_or(Moment::START, |job| job.progress.troubled)
+        };
+        free.min_by_key(|rank| (tried(rank), **rank)).map(|rank| (*rank, rank.arrival()))
+    }
+
+    /// How many wait in each group that is set aside.
+    pub fn groups(&self) -> impl Iterator<Item = (&Group, usize)> {
+        self.places.groups.iter().map(|(group, members)| (group, members.len()))
+    }
+
+    /// Takes out every job of this group, to be admitted anew.
+    pub fn take_group(&mut self, group: &Group) -> Vec<Job<D>> {
+        let members = self.places.groups.get(group);
+        let keys: Vec<Key> = members.into_iter().flatten().map(|rank| rank.arrival()).collect();
+        keys.into_iter().filter_map(|key| self.take(key)).collect()
+    }
+
+    /// Whether a job of another group than this one has its turn.
+    pub fn others_may_go(&self, group: &Group) -> bool {
+        let lines = [&self.places.posts.starting, &self.places.posts.still, &self.places.looks];
+        let mut jobs = lines.into_iter().flatten().filter_map(|rank| self.jobs.get(rank.arrival()));
+        jobs.any(|job| !group.has(&job.request))
     }
 
     /// Moves every job whose turn is a look to the list.
@@ -420,7 +510,13 @@ impl Places {
                 self.swept.insert(rank);
             }
             Place::Until => {
-                self.until.insert((job.progress.until, key));
+                self.until.insert((job.wakes(), key));
+            }
+            Place::Aside => {
+                self.aside.insert((job.progress.until, key));
+            }
+            Place::Group => {
+                self.groups.entry(Group::of(request)).or_default().insert(rank);
             }
             Place::Copy => {
                 let copies = self.copies.entry(request.source_server_id.clone()).or_default();
@@ -447,7 +543,19 @@ impl Places {
                 self.swept.remove(&rank);
             }
             Place::Until => {
-                self.until.remove(&(job.progress.until, key));
+                self.until.remove(&(job.wakes(), key));
+            }
+            Place::Aside => {
+                self.aside.remove(&(job.progress.until, key));
+            }
+            Place::Group => {
+                let group = Group::of(request);
+                if let Some(members) = self.groups.get_mut(&group) {
+                    members.remove(&rank);
+                    if members.is_empty() {
+                        self.groups.remove(&group);
+                    }
+                }
             }
             Place::Copy => {
                 if let Some(copies) = self.copies.get_mut(source) {

@@ -271,7 +271,7 @@ impl<'a> Trial<'a> {
         }
         let count = u32::try_from(self.running.len()).unwrap_or(u32::MAX);
         let tasks = self.running.values().take(PAGE).cloned().collect();
-        Listing { tasks, count, date: None }
+        Listing { tasks, count, ..Listing::default() }
     }
 
     /// As if the rest went as fast as what has been driven through.

@@ -103,7 +103,13 @@ impl Status {
         let given = self.limits.rates.join(" and ");
         match self.limits.allowed_per_second {
             // What was learned from a 429 is less than what was given.
-            Some(allowed) => format!("{given} ({allowed:.2}/s just now)"),
+            Some(allowed) => match self.limits.lowered_since {
+                Some(since) => format!(
+                    "{given} ({allowed:.2}/s since the API said 429 at {}; `sluice gate rate configured` forgets that)",
+                    since.strftime("%H:%M:%SZ")
+                ),
+                None => format!("{given} ({allowed:.2}/s just now)"),
+            },
             None => given,
         }
     }

@@ -36,6 +36,8 @@ pub struct Options {
     pub rules: Rules,
     /// How many rows to hold at once.
     pub window: u16,
+    /// How many rows the plan has: the first request waits until as many, or a full window, are held.
+    pub rows: usize,
     /// How many bytes of bodies to hold in memory: `window.max_bytes`.
     pub max_bytes: u64,
     /// `queues.prefix`, for the results' `source`.
@@ -215,7 +217,8 @@ impl Source for Rows {
     async fn next(&mut self) -> Event<Held> {
         if self.told == Told::Nothing {
             self.told = Told::Opened;
-            return Event::Opened { session: SESSION, waiting: 0 };
+            let waiting = self.options.rows.saturating_sub(self.past.ended.len());
+            return Event::Opened { session: SESSION, waiting };
         }
         let mut trouble = self.trouble.subscribe();
         while self.told == Told::Opened {

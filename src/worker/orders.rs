@@ -86,8 +86,11 @@ where
         };
         tracing::info!(by = %heard.order.by, reason = heard.order.reason, command = ?heard.order.command, "an operator's order");
         self.steering = change.steering.clone();
-        if heard.order.command == Command::Resume {
-            self.core.resume(now);
+        match &heard.order.command {
+            Command::Resume => self.core.resume(now),
+            // Whatever a 429 has taught is forgotten, even if the rates stay the same.
+            Command::Rate { .. } => self.core.forget_learned(now),
+            _ => {}
         }
         self.steer(now);
         self.record(Some(heard), change);

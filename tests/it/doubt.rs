@@ -447,7 +447,7 @@ fn an_identity_that_may_create_but_not_list_settles_doubt_as_unknown() {
     bench.deliver(request("s2", "b"), false);
     bench.post(created("t2"));
     bench.settle();
-    bench.wait(Duration::from_secs(2));
+    bench.wait(Duration::from_secs(60));
     bench.look_fails(Verdict::Account { fault: fault("SMS.9004"), one_resource: true });
     assert_eq!(bench.settle().outcome, Outcome::Unknown);
 }
@@ -525,7 +525,10 @@ fn a_look_that_fails_is_made_again_and_never_creates() {
     bench.deliver(request("s1", "a"), true);
     for _ in 0..5 {
         bench.look_fails(timeout());
-        bench.expect_wait();
+        // Alone in doubt, it asks whether look-ups are answered at all.
+        if let Step::Ask = bench.next() {
+            bench.core.asked(bench.now, bench.now, Err(timeout()), 1);
+        }
         bench.wait(Duration::from_secs(60));
     }
     bench.look(vec![task("s1", "a", "RUNNING", 0)]);
@@ -588,7 +591,7 @@ fn a_list_that_has_more_pages_than_there_are_jobs_in_doubt_is_not_read_again() {
         let mut pages = 0;
         while let Step::List { offset } = bench.next() {
             let tasks = all.iter().skip(offset as usize).take(200).cloned().collect();
-            let page = Listing { tasks, count: 2_000, date: None };
+            let page = Listing { tasks, count: 2_000, ..Listing::default() };
             bench.core.listed(bench.now, bench.now, Ok(page), 1);
             pages += 1;
         }

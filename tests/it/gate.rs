@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use sluicegate::core::gate::{self, BREAKER_AFTER, Pause, Reason};
+use sluicegate::core::breaker::FAILURES;
+use sluicegate::core::gate::{self, Pause, Reason};
 use sluicegate::core::schedule::Schedule;
 use sluicegate::core::{
     Core, Fault, Outcome, Rare, Request, Run, Settings, Sparse, Step, Verdict, retry,
@@ -94,39 +95,60 @@ fn a_429_that_says_nothing_holds_the_gate_longer_each_time() {
     many(&mut bench, 1);
     let mut held = Vec::new();
     for _ in 0..6 {
-        bench.post(throttled(None, None));
-        let until = bench.expect_wait().expect("it opens again");
+        let job = loop {
+            match bench.next() {
+                Step::Post(job) => break job,
+                Step::Wait(until) => {
+                    let until = until.expect("its own delay");
+                    bench.wait(until - bench.now.at);
+                }
+                other => panic!("{other:?}"),
+            }
+        };
+        bench.posted(job, throttled(None, None));
+        bench.expect_wait();
+        let until = bench.core.gate().throttled_until();
         held.push((until - bench.now.at).as_secs_f64());
         bench.wait(until - bench.now.at);
     }
     assert!(held[0] <= 1.5 && held[5] >= 8.0, "{held:?}");
 }
 
-#[test]
-fn an_account_wide_error_halts_the_gate_and_keeps_the_work() {
-    let mut bench = Bench::new();
-    many(&mut bench, 50);
-    bench.post(account("SMS.6529", false));
-    bench.expect_wait();
-    assert_eq!(reason(&bench), Some(Reason::Halted));
-    assert_eq!(
-        bench.core.gate().halted().expect("halted").fault.error_code.as_deref(),
-        Some("SMS.6529")
-    );
-    assert_eq!(bench.core.counts().ready, 50, "nothing is dead-lettered");
+/// Three different requests are refused: by then it is the account.
+fn halt(bench: &mut Bench) {
+    for _ in 0..3 {
+        bench.post(account("SMS.6529", false));
+    }
 }
 
 #[test]
-fn a_halt_is_probed_once_at_a_time_and_ever_more_seldom() {
+fn three_requests_refused_in_a_row_halt_the_gate_and_keep_the_work() {
     let mut bench = Bench::new();
     many(&mut bench, 50);
     bench.post(account("SMS.6529", false));
-    let mut waits = Vec::new();
+    bench.post(account("SMS.6529", false));
+    assert!(bench.core.gate().breaker().opened().is_none(), "it may be those two");
+    bench.post(account("SMS.6529", false));
+    bench.expect_wait();
+    assert_eq!(reason(&bench), Some(Reason::Halted));
+    let open = bench.core.gate().breaker().opened().expect("open");
+    assert_eq!(open.fault.error_code.as_deref(), Some("SMS.6529"));
+    let counts = bench.core.counts();
+    assert_eq!((counts.ready, counts.waiting), (47, 3), "nothing is dead-lettered");
+}
+
+#[test]
+fn a_halt_is_probed_once_at_a_time_each_with_another_request_and_ever_more_seldom() {
+    let mut bench = Bench::new();
+    many(&mut bench, 50);
+    halt(&mut bench);
+    let (mut waits, mut probed) = (Vec::new(), std::collections::HashSet::new());
     for _ in 0..6 {
         let until = bench.expect_wait().expect("a probe");
         waits.push((until - bench.now.at).as_secs());
         bench.wait(until - bench.now.at);
         let probe = bench.expect_post();
+        assert!(probed.insert(probe.request.run), "each with another request");
         bench.expect_wait();
         bench.posted(probe, account("SMS.6529", false));
     }
@@ -141,7 +163,7 @@ fn a_halt_is_probed_once_at_a_time_and_ever_more_seldom() {
 fn a_probe_that_succeeds_resumes_without_anyones_hand() {
     let mut bench = Bench::new();
     many(&mut bench, 20);
-    bench.post(account("SMS.6529", false));
+    halt(&mut bench);
     bench.wait(MINUTE);
     bench.post(created("t"));
     bench.settle();
@@ -217,19 +239,18 @@ fn what_went_to_somebody_else_is_waited_for_but_a_moment() {
 }
 
 #[test]
-fn a_permission_that_names_a_resource_halts_only_after_several_in_a_row() {
+fn a_request_created_in_between_starts_the_row_of_refusals_anew() {
     let mut bench = Bench::new();
     many(&mut bench, 10);
-    bench.post(account("SMS.9004", true));
-    bench.post(account("SMS.9004", true));
-    assert!(bench.core.gate().halted().is_none());
-    bench.post(created("t"));
-    bench.settle();
-    bench.post(account("SMS.9004", true));
-    bench.post(account("SMS.9004", true));
-    assert!(bench.core.gate().halted().is_none(), "a success in between starts the row anew");
-    bench.post(account("SMS.9004", true));
-    assert!(bench.core.gate().halted().is_some());
+    for _ in 0..2 {
+        bench.post(account("SMS.9004", true));
+        bench.post(account("SMS.9004", true));
+        assert!(bench.core.gate().breaker().opened().is_none());
+        bench.post(created("t"));
+        bench.settle();
+    }
+    halt(&mut bench);
+    assert!(bench.core.gate().breaker().opened().is_some());
 }
 
 #[test]
@@ -258,7 +279,7 @@ fn an_account_without_permission_costs_few_calls_and_no_request() {
             other => panic!("nothing may be settled: {other:?}"),
         }
     }
-    // halt.after, what was in flight, and the probes of an hour at 1, 2, 4, 8, 16, 16 ... minutes
+    // Those that open the breaker, what was in flight, and the probes of an hour at 1, 2, 4, 8, 16, 16 ... minutes
     assert!(posts <= 3 + 16 + 7, "{posts} calls");
     bench.core.resume(bench.now);
     let mut created_tasks = 0;
@@ -288,11 +309,16 @@ fn a_refused_token_is_replaced_once_and_then_halts() {
     bench.expect_wait();
     assert_eq!(reason(&bench), Some(Reason::Token));
     bench.core.refreshed(bench.now, Ok(2));
-    let job = bench.expect_post();
-    bench.core.posted(bench.now, bench.now, job, Verdict::Unauthorized(fault("APIGW.0301")), 2);
+    for _ in 0..3 {
+        let job = bench.expect_post();
+        let refused = Verdict::Unauthorized(fault("APIGW.0301"));
+        bench.core.posted(bench.now, bench.now, job, refused, 2);
+    }
     bench.expect_wait();
     assert_eq!(reason(&bench), Some(Reason::Halted));
-    assert_eq!(bench.core.counts().ready, 3, "no request has failed");
+    assert_eq!(bench.core.counts().waiting, 3, "no request has failed");
+    bench.wait(MINUTE);
+    let Step::Refresh { generation: None } = bench.next() else { panic!("another token") };
 }
 
 #[test]
@@ -337,14 +363,14 @@ fn a_token_that_cannot_be_had_halts_and_a_probe_begins_with_another_try() {
     bench.core.refreshed(bench.now, Ok(3));
     let job = bench.expect_post();
     bench.core.posted(bench.now, bench.now, job, created("t"), 3);
-    assert!(bench.core.gate().halted().is_none());
+    assert!(bench.core.gate().breaker().opened().is_none());
 }
 
 #[test]
 fn the_breaker_shuts_the_gate_after_many_transient_failures_and_lets_one_canary_go_at_a_time() {
     let mut bench = Bench::new();
     many(&mut bench, 100);
-    for _ in 0..BREAKER_AFTER {
+    for _ in 0..FAILURES {
         bench.post(refused_connection());
     }
     bench.expect_wait();
@@ -397,6 +423,7 @@ fn behind_the_breaker_attempts_do_not_count_so_an_outage_of_hours_exhausts_nothi
 
 #[test]
 fn a_request_that_fails_alone_is_given_up_and_costs_the_others_nothing() {
+    let failed = Verdict::Transient { fault: fault("SMS.8104"), answered: true };
     let mut bench = Bench::new();
     bench.deliver(request("bad", "a"), false);
     let mut healthy = 0;
@@ -404,7 +431,10 @@ fn a_request_that_fails_alone_is_given_up_and_costs_the_others_nothing() {
         bench.deliver(Request { priority: 0, ..request(&format!("s{n}"), "a") }, false);
         match bench.next() {
             Step::Post(job) if job.request.source_server_id == "bad" => {
-                bench.posted(job, refused_connection());
+                bench.posted(job, failed.clone());
+            }
+            Step::Look(job) => {
+                bench.core.looked(bench.now, bench.now, job, Ok(listing(vec![])), 1);
             }
             Step::Post(job) => {
                 healthy += 1;
@@ -680,8 +710,8 @@ fn a_list_that_shows_nothing_frees_no_place_of_a_call_that_is_under_way() {
 #[test]
 fn a_conflict_is_an_answer_of_a_healthy_api() {
     let mut bench = Bench::new();
-    many(&mut bench, u16::try_from(BREAKER_AFTER).unwrap() + 5);
-    for _ in 0..BREAKER_AFTER + 5 {
+    many(&mut bench, u16::try_from(FAILURES).unwrap() + 5);
+    for _ in 0..FAILURES + 5 {
         let job = loop {
             match bench.next() {
                 Step::Post(job) => break job,
@@ -707,4 +737,33 @@ fn a_stopping_core_starts_nothing_and_ends_what_it_has() {
     assert!(bench.core.is_quiet());
     assert_eq!(bench.core.drain().len(), 2);
     let _: &Core<u64> = &bench.core;
+}
+
+#[test]
+fn a_deadline_and_a_not_before_go_by_the_wall_clock_whatever_the_monotonic_one_does() {
+    let mut bench = Bench::new();
+    let at = |minutes: i64| {
+        request("x", "a").enqueued_at.get().map(|at| at + jiff::SignedDuration::from_mins(minutes))
+    };
+    let later = |minutes| Rare { not_before: at(minutes), ..Rare::default() };
+    let ends = |minutes| Rare { deadline: at(minutes), ..Rare::default() };
+    let asked = [("later", later(60)), ("much later", later(600)), ("late", ends(60))];
+    for (source, rare) in asked {
+        bench.deliver(Request { rare: Sparse::new(rare), ..request(source, "a") }, false);
+    }
+    // Until then nothing may go, so the one with a deadline waits as well.
+    bench.core.pause(Pause { by: "op".into(), reason: "lunch".into() });
+    bench.expect_wait();
+    // The machine sleeps for two hours: its monotonic clock stands.
+    bench.now.wall = bench.now.wall + 120 * MINUTE;
+    assert_eq!(bench.settle().outcome, Outcome::Expired, "also while the gate is shut");
+    bench.core.resume(bench.now);
+    assert_eq!(bench.expect_post().request.source_server_id, "later");
+    bench.expect_wait();
+    // Somebody sets the clock back: what is to start at its time starts then, not ten hours after the start of the worker.
+    bench.now.wall = bench.now.wall - 60 * MINUTE;
+    bench.wait(8 * 60 * MINUTE);
+    bench.expect_wait();
+    bench.wait(60 * MINUTE);
+    assert_eq!(bench.expect_post().request.source_server_id, "much later");
 }

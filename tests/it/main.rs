@@ -24,6 +24,7 @@ mod metrics;
 mod model;
 mod order;
 mod plan;
+mod poison;
 mod progress;
 mod rabbit;
 mod sandbox;

@@ -81,7 +81,7 @@ fn a_lowered_request_keeps_its_retries() {
     moved(&mut bench, "a@s0", 2);
     bench.wait(60 * SECOND);
     let job = bench.expect_post();
-    assert_eq!((job.progress.attempts, job.progress.counted, job.request.priority), (1, 1, 2));
+    assert_eq!((job.progress.attempts, job.progress.failures, job.request.priority), (1, 1, 2));
 }
 
 #[test]

@@ -2,15 +2,17 @@
 
 use jiff::Timestamp;
 
-use super::{Core, HISTORY};
-use crate::core::gate::Call;
+use super::{Asks, Core, HISTORY};
+use crate::core::gate::{Call, Of};
 use crate::core::judge;
 use crate::core::outcome::{Outcome, Try};
 use crate::core::request::{Doubt, Job, Progress};
-use crate::core::retry;
 use crate::core::sweep::Page;
 use crate::core::time::Now;
 use crate::core::verdict::{Fault, Listing, Verdict};
+
+/// A list of all tasks that fails so often in a row is given up for a while: look-ups do its work.
+const LIST_FAILURES: u32 = 3;
 
 impl<D> Core<D> {
     /// A `POST` that was begun at `started` with a token of this generation has ended.
@@ -23,7 +25,8 @@ impl<D> Core<D> {
         generation: u64,
     ) {
         self.calling -= 1;
-        self.gate.answered(now, Call::Post, started.at, Err(&verdict), generation);
+        let of = of(&job, generation);
+        let refused = self.gate.answered(now, Call::Post, started.at, Err(&verdict), of);
         let progress = &mut job.progress;
         progress.attempts += 1;
         progress.first_attempt_at.get_or_insert(started.wall);
@@ -43,6 +46,16 @@ impl<D> Core<D> {
             self.running.gave_up(&job.request.source_server_id, started.at);
         }
         self.note_allowed(now, started, &verdict);
+        if !matches!(verdict, Verdict::Throttled { .. }) {
+            job.progress.throttles = 0;
+        }
+        note_token(&mut job.progress, &verdict, generation, refused);
+        if !refused && !matches!(verdict, Verdict::Created { .. }) {
+            job.progress.aside = false;
+        }
+        if let Verdict::Ambiguous { conflict: false, .. } | Verdict::Transient { .. } | Verdict::Unauthorized(_) = verdict {
+            job.progress.troubled = now.at;
+        }
         match verdict {
             Verdict::Created { task_id } => self.created(now, job, task_id),
             Verdict::Rejected(fault) => {
@@ -51,13 +64,13 @@ impl<D> Core<D> {
             }
             Verdict::Ambiguous { fault, conflict } => {
                 self.doubt(now.at, &job.request.source_server_id, false);
-                self.count_failure(&mut job);
+                job.progress.uncounted = !conflict;
                 let conflict = conflict.then(|| Box::new(fault));
                 job.progress.doubt = Doubt::Look { once: false, first: None, conflict };
                 self.back(now, job, now.at);
             }
             Verdict::Transient { answered, .. } => {
-                self.count_failure(&mut job);
+                job.progress.uncounted = answered;
                 if answered {
                     self.doubt(now.at, &job.request.source_server_id, true);
                     job.progress.doubt = Doubt::Look { once: true, first: None, conflict: None };
@@ -66,8 +79,12 @@ impl<D> Core<D> {
                 }
                 self.back_later(now, job);
             }
-            Verdict::Throttled { .. } | Verdict::Unauthorized(_) => self.back(now, job, now.at),
-            Verdict::Account { one_resource, .. } => self.refused(now, job, one_resource),
+            Verdict::Throttled { .. } => self.throttled(now, job),
+            Verdict::Unauthorized(fault) if refused => {
+                self.refused(now, Call::Post, job, &fault, true);
+            }
+            Verdict::Unauthorized(_) => self.back(now, job, now.at),
+            Verdict::Account { fault, .. } => self.refused(now, Call::Post, job, &fault, false),
         }
     }
 
@@ -81,17 +98,20 @@ impl<D> Core<D> {
         generation: u64,
     ) -> &'static str {
         self.calling -= 1;
-        self.gate.answered(now, Call::Look, started.at, result.as_ref().map(|_| ()), generation);
+        let of = of(&job, generation);
+        let answered = result.as_ref().map(|_| ());
+        let refused = self.gate.answered(now, Call::Look, started.at, answered, of);
         job.progress.looks += 1;
         match result {
             Ok(listing) => {
-                self.looks_allowed();
+                self.looks_allowed(now.at);
                 self.heed_date(now, &listing);
                 self.found(now, started.at, job, &listing.tasks)
             }
             Err(verdict) => {
                 note(&mut job.progress, started.wall, "look", &verdict);
-                self.look_failed(now, started, job, &verdict);
+                note_token(&mut job.progress, &verdict, generation, refused);
+                self.look_failed(now, started, job, &verdict, refused);
                 "failed"
             }
         }
@@ -102,7 +122,7 @@ impl<D> Core<D> {
         self.calling -= 1;
         // It shows nothing about the account, but a row of bugs had better shut the gate.
         let verdict = Verdict::Ambiguous { fault: Fault::default(), conflict: false };
-        self.gate.answered(now, Call::Post, now.at, Err(&verdict), 0);
+        self.gate.answered(now, Call::Post, now.at, Err(&verdict), of(&job, 0));
         self.doubt(now.at, &job.request.source_server_id, false);
         job.progress.attempts += 1;
         let reason = format!(
@@ -120,12 +140,13 @@ impl<D> Core<D> {
         generation: u64,
     ) {
         self.calling -= 1;
-        self.gate.answered(now, Call::Look, started.at, result.as_ref().map(|_| ()), generation);
+        let answered = result.as_ref().map(|_| ());
+        self.gate.answered(now, Call::Look, started.at, answered, of_all(generation));
         self.gate.settled();
         let Some(mut sweep) = self.sweep.take() else { return };
         match result {
             Ok(listing) => {
-                self.looks_allowed();
+                self.looks_allowed(now.at);
                 self.heed_date(now, &listing);
                 self.tasks_listed = listing.count;
                 for task in listing.tasks.iter().filter(|task| !judge::is_ended(&task.state)) {
@@ -143,12 +164,15 @@ impl<D> Core<D> {
                 if let Verdict::Account { .. } = verdict {
                     self.looks_refused.get_or_insert(now.at);
                 }
-                if matches!(verdict, Verdict::Rejected(_)) || self.may_not_look(started) {
+                if matches!(verdict, Verdict::Rejected(_))
+                    || self.may_not_look(started)
+                    || sweep.failures >= LIST_FAILURES
+                {
                     return self.sweep_given_up(now, &sweep);
                 }
                 sweep.until = match verdict {
-                    Verdict::Throttled { .. } | Verdict::Unauthorized(_) => now.at,
-                    _ => now.at + retry::delay(&self.settings.gate.retry, sweep.failures),
+                    Verdict::Unauthorized(_) => now.at,
+                    _ => now.at + self.gate.delay(sweep.failures),
                 };
                 self.sweep = Some(sweep);
             }
@@ -167,11 +191,12 @@ impl<D> Core<D> {
         generation: u64,
     ) {
         self.calling -= 1;
-        self.gate.answered(now, Call::Look, started.at, result.as_ref().map(|_| ()), generation);
+        let answered = result.as_ref().map(|_| ());
+        self.gate.answered(now, Call::Look, started.at, answered, of_all(generation));
         self.gate.settled();
         match result {
             Ok(listing) => {
-                self.looks_allowed();
+                self.looks_allowed(now.at);
                 self.heed_date(now, &listing);
                 self.running.answered(now, &listing, self.skew);
             }
@@ -179,9 +204,47 @@ impl<D> Core<D> {
         }
     }
 
+    /// The question whether look-ups are answered at all, asked at `started`, has its answer.
+    pub fn asked(
+        &mut self,
+        now: Now,
+        started: Now,
+        result: Result<Listing, Verdict>,
+        generation: u64,
+    ) {
+        self.calling -= 1;
+        let answered = result.as_ref().map(|_| ());
+        self.gate.answered(now, Call::Look, started.at, answered, of_all(generation));
+        self.gate.settled();
+        self.asks = Asks::No;
+        if let Ok(listing) = result {
+            self.looks_allowed(now.at);
+            self.heed_date(now, &listing);
+        }
+    }
+
     /// A fresh token is there (its generation), or cannot be had.
     pub fn refreshed(&mut self, now: Now, result: Result<u64, &Fault>) {
         self.gate.refreshed(now, result);
+    }
+}
+
+/// A call for this job.
+fn of<D>(job: &Job<D>, generation: u64) -> Of {
+    let renewed = job.progress.refused_token.is_some_and(|refused| generation > refused);
+    Of { generation, run: Some(job.request.run), renewed }
+}
+
+/// A call for many.
+fn of_all(generation: u64) -> Of {
+    Of { generation, run: None, renewed: false }
+}
+
+/// Remembers with which token it was answered 401, until a fresher one was refused too.
+fn note_token(progress: &mut Progress, verdict: &Verdict, generation: u64, refused: bool) {
+    let unauthorized = matches!(verdict, Verdict::Unauthorized(_)) && !refused;
+    if unauthorized || progress.refused_token.is_some() {
+        progress.refused_token = unauthorized.then_some(generation);
     }
 }
 

@@ -1,7 +1,7 @@
 //! Which call is the most urgent that may go now?
 
 use super::doubt::raise;
-use super::{Core, Linger, START_LINGER, START_LONGEST, START_QUIET, Step};
+use super::{Asks, Core, Linger, START_LINGER, START_LONGEST, START_QUIET, Step};
 use crate::core::away;
 use crate::core::gate::{Call, Reason, Shut};
 use crate::core::request::{Doubt, Job};
@@ -17,6 +17,8 @@ enum Pick {
     Page,
     /// Which tasks are in this state, from this row on.
     Count(&'static str, u32),
+    /// Whether look-ups are answered at all.
+    Ask,
 }
 
 impl<D> Core<D> {
@@ -25,12 +27,29 @@ impl<D> Core<D> {
         if let Some(until) = self.lingers(now.at) {
             return Err(Some(Shut { reason: Reason::Linger, until: Some(until) }));
         }
-        self.begin_sweep(now.at);
+        // While calls fail, what is in doubt is looked up singly: a list would hold up all at once.
+        if self.gate.breaker().opened().is_none() {
+            self.begin_sweep(now.at);
+        }
         let starting = self.first_post(Line::Starting);
         let still = self.first_post(Line::Still);
         let look = self.first_look();
         let page = self.next_page(now.at);
-        if starting.is_none() && still.is_none() && look.is_none() && page.is_none() {
+        let fresh = starting.is_some() || still.is_some() || look.is_some() || page.is_some();
+        if fresh {
+            self.gate.another_may_go();
+        } else {
+            let runs = self.gate.all_refused(now);
+            self.forgive(&runs);
+        }
+        if self.gate.breaker().opened().is_some() {
+            return self.choose_probe(now);
+        }
+        // The most urgent of what was refused and is tried again.
+        let again = self.first_aside(now.at, fresh).into_iter().chain(self.first_of_groups(now.at)).min();
+        let again = again.filter(|(_, key)| self.may_go_again(*key));
+        let asks = self.asks == Asks::Wanted;
+        if !fresh && again.is_none() && !asks {
             // Being at a limit with nothing to send is not being shut.
             let idle = |shut: &Shut| matches!(shut.reason, Reason::Rate | Reason::InFlight);
             return Err(self.gate.check(now.at, Call::Post).err().filter(|shut| !idle(shut)));
@@ -41,16 +60,29 @@ impl<D> Core<D> {
         let post = post.into_iter().flatten().min().filter(|_| may_post.is_ok());
         let count = starting.filter(|_| may_post.is_ok()).zip(self.running.wants(now.at));
         // A count goes before the request that it is made for.
+        let (look_again, post_again) = match again {
+            Some((rank, key)) if self.is_in_doubt(key) => (Some((rank, Pick::Look(key))), None),
+            Some((rank, key)) => {
+                let job = self.window.get(key);
+                let cap = job.is_some_and(|job| job.request.starts) && may_start.is_err();
+                let may = may_post.is_ok() && !cap;
+                (None, may.then_some((rank, Pick::Post(key))))
+            }
+            None => (None, None),
+        };
         let calls = [
             count.map(|((rank, _), (state, offset))| (rank, Pick::Count(state, offset))),
             post.map(|(rank, key)| (rank, Pick::Post(key))),
             look.map(|(rank, key)| (rank, Pick::Look(key))),
             page.map(|rank| (rank, Pick::Page)),
+            look_again,
+            post_again,
         ];
-        // A halt is probed with a POST if one may go: that one may look does not show that one may create.
-        let probe = self.gate.halted().and(post).map(|(rank, key)| (rank, Pick::Post(key)));
         let first = calls.into_iter().flatten().min_by_key(|(rank, _)| *rank);
-        match probe.or(first) {
+        let ask = asks.then_some(Pick::Ask);
+        match first {
+            // One call now and then, and something waits for it that nothing else can end.
+            _ if ask.is_some() => self.start(now, Pick::Ask).ok_or(None),
             // What is on its way to the broker and back keeps its place in the order.
             Some((rank, _)) if self.away.precedes(rank) => {
                 Err(Some(Shut { reason: Reason::Linger, until: self.away.expire(now.at) }))
@@ -61,7 +93,7 @@ impl<D> Core<D> {
     }
 
     /// Whether a `POST` may go, and whether one may that starts a migration.
-    fn may_post(&mut self, now: Now) -> (Result<(), Shut>, Result<(), Shut>) {
+    pub(super) fn may_post(&mut self, now: Now) -> (Result<(), Shut>, Result<(), Shut>) {
         let scheduled =
             self.hours.check(&self.settings.schedule, now, self.settings.answered_within);
         let may_post = self.gate.check(now.at, Call::Post).and(scheduled);
@@ -76,10 +108,29 @@ impl<D> Core<D> {
             Pick::Look(key) => self.start_look(now, key),
             Pick::Page => self.start_page(now),
             Pick::Count(state, offset) => Some(self.start_count(now, state, offset)),
+            Pick::Ask => {
+                self.asks = Asks::Out;
+                self.gate.start(now.at);
+                self.calling += 1;
+                Some(Step::Ask)
+            }
         }
     }
 
-    fn start_count(&mut self, now: Now, state: &'static str, offset: u32) -> Step<D> {
+    /// What is set aside may be in doubt by what is known now.
+    fn is_in_doubt(&mut self, key: Key) -> bool {
+        let Some(job) = self.window.get_mut(key) else { return false };
+        raise(&self.known, job);
+        job.progress.doubt != Doubt::None
+    }
+
+    /// What waits for its target server's tasks is no affair of single calls.
+    fn may_go_again(&self, key: Key) -> bool {
+        let job = self.window.get(key);
+        job.is_some_and(|job| !matches!(job.progress.doubt, Doubt::Target(_)))
+    }
+
+    pub(super) fn start_count(&mut self, now: Now, state: &'static str, offset: u32) -> Step<D> {
         self.running.asked(now.at);
         self.gate.start(now.at);
         self.calling += 1;
@@ -204,7 +255,8 @@ impl<D> Core<D> {
         let held = self.window.oldest_held().map(|(at, _)| at + self.settings.max_hold);
         let deadline = self.window.next_deadline().map(|(at, _)| at);
         let sweep = self.sweep.as_ref().filter(|sweep| !sweep.out).map(|sweep| sweep.until);
-        [self.window.next_wait(), held, deadline, sweep, away]
+        let aside = self.next_aside(now).filter(|_| self.gate.breaker().opened().is_none());
+        [self.window.next_wait(), held, deadline, sweep, away, aside]
             .into_iter()
             .flatten()
             .filter(|at| *at > now)

@@ -23,7 +23,7 @@ impl<D> Core<D> {
     pub fn session_lost(&mut self) {
         // An alarm is the broker's word on this session; nobody takes it back after a crash.
         self.gate.set_blocked(false);
-        self.looks_allowed();
+        self.forget_refused_looks();
         self.session = None;
         self.away.clear();
         // A page that is out still comes back; nobody waits for the list any more.
@@ -76,11 +76,6 @@ impl<D> Core<D> {
         // Written only where it is not nothing: a job that was never tried has no progress to hold.
         if self.kept > Duration::ZERO && job.progress.first_attempt.is_none() {
             job.progress.kept_before = self.kept;
-        }
-        if let Some(not_before) = job.request.rare.not_before
-            && let Ok(wait) = Duration::try_from(not_before.duration_since(now.wall))
-        {
-            job.progress.until = job.progress.until.max(now.at + wait);
         }
         self.admit(now, job);
     }

@@ -1,7 +1,10 @@
 //! May there be a task already, and how is that found out?
 
 use super::ending::in_the_way;
-use super::{Core, Known};
+use super::{Asks, Core, Known, TASKS, hash_of};
+use crate::core::gate::Call;
+use std::time::Duration;
+
 use crate::core::judge::{self, Clocks, Finding};
 use crate::core::memory::Memory;
 use crate::core::outcome::Outcome;
@@ -13,15 +16,35 @@ use crate::core::verdict::{Listing, Task, Verdict};
 impl<D> Core<D> {
     /// There is a task for this source server.
     pub(super) fn learn(&mut self, at: Moment, source: &Text) {
-        self.remember(source, Known { at, once: true, doubted: false });
+        self.remember(source, Known { at, once: true, doubted: false, made: Vec::new() });
+    }
+
+    /// This worker has made a task for this source server.
+    pub(super) fn learn_own(&mut self, at: Moment, job: &Job<D>, task_id: &str) {
+        self.learn(at, &job.request.source_server_id);
+        self.learn_whose(job, task_id);
+    }
+
+    /// The task is known to be this run's.
+    fn learn_whose(&mut self, job: &Job<D>, task_id: &str) {
+        let Some(known) = self.known.get_mut(&job.request.source_server_id) else { return };
+        let made = (hash_of(task_id), job.request.run);
+        if !known.made.contains(&made) {
+            known.made.push(made);
+            let older = known.made.len().saturating_sub(TASKS);
+            known.made.drain(..older);
+        }
     }
 
     /// There may be a task for this source server. `once`: no `POST` for it can still be on its way.
     pub(super) fn doubt(&mut self, at: Moment, source: &Text, once: bool) {
-        self.remember(source, Known { at, once, doubted: true });
+        self.remember(source, Known { at, once, doubted: true, made: Vec::new() });
     }
 
-    fn remember(&mut self, source: &Text, known: Known) {
+    fn remember(&mut self, source: &Text, mut known: Known) {
+        if let Some(before) = self.known.get_mut(source) {
+            known.made = std::mem::take(&mut before.made);
+        }
         let (now, stays) = (self.seen, super::DOUBTED.max(self.settings.gate.retry.max_age));
         let must_stay = |known: &Known| known.doubted && now < known.at + stays;
         self.known.insert_beside(source.clone(), known, must_stay);
@@ -66,7 +89,14 @@ impl<D> Core<D> {
         mut job: Job<D>,
         rows: &[Task],
     ) -> &'static str {
-        let finding = judge::judge(&job.request, rows, self.clocks());
+        let known = self.known.get(&job.request.source_server_id);
+        let made = known.map(|known| known.made.as_slice()).unwrap_or_default();
+        let of_another = |task: &Task| {
+            let id = hash_of(task.id.as_str());
+            made.iter().any(|(made, run)| *made == id && *run != job.request.run)
+        };
+        let finding = judge::judge(&job.request, rows, self.clocks(), of_another);
+        let others = matches!(finding, Finding::Created(task) if of_another(task));
         let (outcome, task, reason) = match finding {
             Finding::Created(task) => (Outcome::Created, task, String::new()),
             Finding::Exists(task) => (Outcome::Exists, task, String::new()),
@@ -89,6 +119,9 @@ impl<D> Core<D> {
         };
         let own = outcome == Outcome::Created && job.progress.attempts > 0;
         self.learn_found(now.at, started, &job.request.source_server_id, own);
+        if outcome == Outcome::Created && !others {
+            self.learn_whose(&job, &task.id);
+        }
         if matches!(outcome, Outcome::Created | Outcome::Exists) {
             job.progress.fault = None;
         }
@@ -103,6 +136,12 @@ impl<D> Core<D> {
     /// another name may be what a copy has asked for.
     pub(super) fn found_nothing(&mut self, now: Now, started: Moment, mut job: Job<D>, bare: bool) {
         job.progress.look_failures = 0;
+        job.progress.blind = Duration::ZERO;
+        job.progress.blind_since = None;
+        job.progress.throttles = 0;
+        job.progress.refused_token = None;
+        job.progress.aside = false;
+        self.count_failure(&mut job);
         let (conflict, enough) = match &mut job.progress.doubt {
             Doubt::None | Doubt::Target(_) => (None, true),
             Doubt::Look { once: true, conflict, .. } => (conflict.take(), true),
@@ -119,15 +158,15 @@ impl<D> Core<D> {
         debug_assert!(enough);
         job.progress.cleared = started;
         let source = &job.request.source_server_id;
-        let known = self.known.get(source).copied();
-        if known.is_none_or(|known| known.at <= started) {
+        let known = self.known.get(source).map(|known| known.at);
+        if known.is_none_or(|at| at <= started) {
             self.running.gave_up(source, started);
         }
         match known {
-            Some(known) if known.at <= started && bare => {
+            Some(at) if at <= started && bare => {
                 self.known.remove(source);
             }
-            Some(known) if known.at <= started => self.learn(known.at, source),
+            Some(at) if at <= started => self.learn(at, source),
             _ => {}
         }
         match conflict {
@@ -161,20 +200,44 @@ impl<D> Core<D> {
         started: Now,
         mut job: Job<D>,
         verdict: &Verdict,
+        refused: bool,
     ) {
         job.progress.fault = verdict.fault().cloned().map(Box::new);
+        job.progress.troubled = now.at;
+        // What the account refuses has its own count.
+        if !refused {
+            self.count_blindness(now.at, &mut job);
+        }
+        let too_long = job.progress.blind >= self.settings.gate.retry.max_age;
         match verdict {
-            Verdict::Throttled { .. } | Verdict::Unauthorized(_) => self.back(now, job, now.at),
-            Verdict::Account { .. } => {
+            Verdict::Rejected(_) => self.cannot_tell(now, job),
+            _ if too_long => self.cannot_tell(now, job),
+            Verdict::Throttled { .. } => self.throttled(now, job),
+            Verdict::Account { fault, .. } | Verdict::Unauthorized(fault) if refused => {
                 self.looks_refused.get_or_insert(now.at);
                 if self.may_not_look(started) {
                     return self.cannot_tell(now, job);
                 }
-                self.look_later(now, job);
+                let token = matches!(verdict, Verdict::Unauthorized(_));
+                self.refused(now, Call::Look, job, fault, token);
             }
-            Verdict::Rejected(_) => self.cannot_tell(now, job),
-            _ if self.is_too_old(now.at, &job) => self.cannot_tell(now, job),
+            Verdict::Unauthorized(_) => self.back(now, job, now.at),
             _ => self.look_later(now, job),
+        }
+    }
+
+    /// The time in which look-ups for this request fail while those of others succeed. Where nobody else is looked up, one is
+    /// asked for.
+    fn count_blindness(&mut self, now: Moment, job: &mut Job<D>) {
+        let kept = self.kept;
+        if let Some((since, kept_before)) = job.progress.blind_since.replace((now, kept)) {
+            if self.looked_well > since {
+                let held_back = kept.saturating_sub(kept_before);
+                job.progress.blind += (now - since).saturating_sub(held_back);
+            }
+            if self.asks == Asks::No && job.progress.look_failures > 1 {
+                self.asks = Asks::Wanted;
+            }
         }
     }
 
@@ -193,7 +256,12 @@ impl<D> Core<D> {
     }
 
     /// A look was answered: whatever was refused before is over.
-    pub(super) fn looks_allowed(&mut self) {
+    pub(super) fn looks_allowed(&mut self, now: Moment) {
+        self.looked_well = now;
+        self.forget_refused_looks();
+    }
+
+    pub(super) fn forget_refused_looks(&mut self) {
         self.looks_refused = None;
         self.posts_allowed = None;
     }
@@ -212,32 +280,12 @@ impl<D> Core<D> {
         self.finish(now, job, Outcome::Unknown, reason);
     }
 
-    pub(super) fn refused(&mut self, now: Now, mut job: Job<D>, one_resource: bool) {
-        if self.gate.is_account_trouble() || !one_resource {
-            return self.back(now, job, now.at);
-        }
-        // Others may be let through: if it stays with this one, it is this one's trouble.
-        self.count_failure(&mut job);
-        if self.is_exhausted(now.at, &job) {
-            let reason = job.progress.fault.as_deref().map(ToString::to_string).unwrap_or_default();
-            return self.finish(now, job, Outcome::Rejected, reason);
-        }
-        self.back_later(now, job);
-    }
-
-    /// A failure counts against the request, unless the API as a whole is the trouble.
-    pub(super) fn count_failure(&self, job: &mut Job<D>) {
-        if !self.gate.is_account_trouble() {
-            job.progress.counted += 1;
-        }
-    }
-
     pub(super) fn is_exhausted(&self, now: Moment, job: &Job<D>) -> bool {
         job.progress.counted >= self.settings.gate.retry.attempts || self.is_too_old(now, job)
     }
 
     pub(super) fn is_too_old(&self, now: Moment, job: &Job<D>) -> bool {
-        let since = job.progress.first_attempt.unwrap_or(job.received);
+        let since = job.progress.first_attempt.unwrap_or(job.first_received());
         // What the account, the API or an operator has held up is not the request's fault.
         let kept = self.kept.saturating_sub(job.progress.kept_before);
         !self.gate.is_account_trouble() && now - since >= self.settings.gate.retry.max_age + kept

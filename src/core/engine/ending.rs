@@ -8,7 +8,8 @@ use crate::core::verdict::Task;
 
 impl<D> Core<D> {
     pub(super) fn created(&mut self, now: Now, job: Job<D>, task_id: String) {
-        self.learn(now.at, &job.request.source_server_id);
+        self.passed(now, &job);
+        self.learn_own(now.at, &job, &task_id);
         if let Some(sweep) = &mut self.sweep {
             sweep.created(&task_id);
         }

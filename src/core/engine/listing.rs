@@ -47,6 +47,8 @@ impl<D> Core<D> {
     /// The list is complete: it answers for every job that waited for it as a look begun when the list was.
     pub(super) fn swept(&mut self, now: Now, sweep: &Sweep) {
         let begun = sweep.begun.unwrap_or(Moment::START);
+        self.lists_given_up = 0;
+        let mut unclear = false;
         for key in &sweep.keys {
             let Some(mut job) = self.window.take_swept(*key) else { continue };
             // A `POST` for the same source server may have begun since an earlier look of this one.
@@ -55,12 +57,19 @@ impl<D> Core<D> {
             if let Doubt::Target(fault) = &job.progress.doubt {
                 let fault = fault.clone();
                 self.found_target(now, job, &fault, &sweep.rows);
+            } else if sweep.unread.contains(&job.request.source_server_id) {
+                // The list is silent about it: a look-up of its own may not be.
+                self.back(now, job, now.at);
+                unclear = true;
             } else if self.window.is_busy(&job.request.source_server_id) {
                 // The call that is under way may create what the list could not show: another look decides.
                 self.back(now, job, now.at);
             } else {
                 self.found(now, begun, job, &sweep.rows);
             }
+        }
+        if unclear {
+            self.no_sweep_until = now.at + self.settings.look_again * 10;
         }
     }
 
@@ -79,7 +88,9 @@ impl<D> Core<D> {
 
     /// The list cannot be read whole: the jobs are looked up one by one.
     pub(super) fn sweep_given_up(&mut self, now: Now, sweep: &Sweep) {
-        self.no_sweep_until = now.at + self.settings.look_again * 10;
+        let longer = 1 << self.lists_given_up.min(6);
+        self.lists_given_up += 1;
+        self.no_sweep_until = now.at + self.settings.look_again * 10 * longer;
         for key in &sweep.keys {
             let Some(job) = self.window.take_swept(*key) else { continue };
             if let Doubt::Target(fault) = &job.progress.doubt {

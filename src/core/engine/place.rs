@@ -4,7 +4,6 @@ use super::doubt::raise;
 use super::{Core, Step};
 use crate::core::outcome::{Ending, Outcome};
 use crate::core::request::{Doubt, Job};
-use crate::core::retry;
 use crate::core::text::Text;
 use crate::core::time::{Moment, Now};
 use crate::core::window::{Line, Place};
@@ -49,6 +48,9 @@ impl<D> Core<D> {
             return Admitted::Elsewhere;
         }
         let place = match job.progress.doubt {
+            _ if job.request.rare.not_before.is_some_and(|at| at > now.wall) => Place::Until,
+            Doubt::None | Doubt::Look { .. } if self.is_in_a_group_aside(&job) => Place::Group,
+            Doubt::None | Doubt::Look { .. } if job.progress.aside => Place::Aside,
             _ if job.progress.until > now.at => Place::Until,
             Doubt::None => Place::Post,
             Doubt::Look { .. } => Place::Look,
@@ -103,14 +105,14 @@ impl<D> Core<D> {
     /// Puts a job back after an attempt that failed, to be tried again after the next delay.
     pub(super) fn back_later(&mut self, now: Now, mut job: Job<D>) {
         job.progress.failures += 1;
-        let delay = retry::delay(&self.settings.gate.retry, job.progress.failures);
+        let delay = self.gate.delay(job.progress.failures);
         self.back(now, job, now.at + delay);
     }
 
     /// Puts a job back after a look that failed. An empty look does not make the delay of attempts start anew.
     pub(super) fn look_later(&mut self, now: Now, mut job: Job<D>) {
         job.progress.look_failures += 1;
-        let delay = retry::delay(&self.settings.gate.retry, job.progress.look_failures);
+        let delay = self.gate.delay(job.progress.look_failures);
         self.back(now, job, now.at + delay);
     }
 

@@ -26,6 +26,8 @@ pub enum Waits {
     Look,
     /// What becomes of another request for the same source server.
     Copy,
+    /// The account refused it where others were not, or refuses its project: it is tried again by itself.
+    Refused,
 }
 
 /// One request of the window.
@@ -74,13 +76,17 @@ fn tell<D>(job: &Job<D>, place: Place, now: Now) -> Upcoming {
         Place::Copy => (Waits::Copy, None),
         Place::Look | Place::Swept => (Waits::Look, None),
         Place::Post => (Waits::Turn, None),
+        Place::Group => (Waits::Refused, None),
+        Place::Aside => {
+            (Waits::Refused, now.wall.saturating_add(job.progress.until - now.at).ok())
+        }
         Place::Until => {
             let waits = match () {
                 () if in_doubt => Waits::Look,
                 () if job.progress.attempts > 0 => Waits::Retry,
                 () => Waits::NotBefore,
             };
-            (waits, now.wall.saturating_add(job.progress.until - now.at).ok())
+            (waits, now.wall.saturating_add(job.wakes() - now.at).ok())
         }
     };
     Upcoming {

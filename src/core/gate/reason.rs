@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::core::breaker::Cause;
 use crate::core::time::Moment;
 
 /// Why the gate is shut.
@@ -28,11 +29,11 @@ pub enum Reason {
     Linger,
     /// Results cannot be published.
     Blocked,
-    /// An account-wide error.
+    /// The account refuses: the breaker is open.
     Halted,
     /// A fresh token is being fetched.
     Token,
-    /// Many transient failures in a row.
+    /// Many failures in a row: the breaker is open.
     Breaker,
     /// The API said 429.
     Throttled,
@@ -64,6 +65,14 @@ impl Reason {
         Self::InFlight,
         Self::Rate,
     ];
+
+    /// Why an open breaker shuts the gate.
+    pub fn of(cause: Cause) -> Self {
+        match cause {
+            Cause::Account => Self::Halted,
+            Cause::Failures => Self::Breaker,
+        }
+    }
 
     /// The word of the metric's `reason` label.
     pub fn as_str(self) -> &'static str {

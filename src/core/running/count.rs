@@ -29,12 +29,14 @@ pub(super) struct Count {
     pub(super) unlisted: usize,
     /// Our own that are there and wait for somebody to start them.
     pub(super) idle: HashSet<Box<str>>,
+    /// The tasks of the rows so far that take a place.
+    tasks: HashSet<Box<str>>,
 }
 
 impl Count {
     pub(super) fn begin(now: Moment) -> Self {
-        let (sources, idle) = (HashSet::new(), HashSet::new());
-        Self { begun: now, state: 0, offset: 0, sources, unlisted: 0, idle }
+        let (sources, idle, tasks) = (HashSet::new(), HashSet::new(), HashSet::new());
+        Self { begun: now, state: 0, offset: 0, sources, unlisted: 0, idle, tasks }
     }
 
     /// The state to ask for, and from which row on.
@@ -51,17 +53,24 @@ impl Count {
         fresh_since: Timestamp,
     ) -> bool {
         let ready = self.state == 0;
+        // What cannot be read takes a place, whoever it is.
+        self.unlisted += listing.unread.len();
         for task in &listing.tasks {
             let source = task.source_server_id.as_str();
             let own = starts(source);
             let fresh = || task.create_date.is_none_or(|at| at >= fresh_since);
             if !ready || own.unwrap_or_else(fresh) {
-                self.sources.insert(source.into());
+                // A page overlaps the one before, and a task may move on between two states: counted once. A second task for
+                // a source server takes a place of its own.
+                if self.tasks.insert(task.id.as_str().into()) {
+                    self.unlisted += usize::from(!self.sources.insert(source.into()));
+                }
             } else if own.is_some() {
                 self.idle.insert(source.into());
             }
         }
-        let listed = u32::try_from(listing.tasks.len()).unwrap_or(u32::MAX);
+        let listed = listing.tasks.len() + listing.unread.len();
+        let listed = u32::try_from(listed).unwrap_or(u32::MAX);
         let read = self.offset.saturating_add(listed);
         if ready && listed > 0 && read < listing.count {
             self.offset = read.saturating_sub(OVERLAP).max(self.offset + 1);

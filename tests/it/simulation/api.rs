@@ -1,10 +1,11 @@
 //! The API as pure state: the tasks there are, and what one `POST` comes to.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use rand::RngExt as _;
 use rand::rngs::SmallRng;
-use sluicegate::core::{Fault, Listing, Moment, Now, Task, Verdict};
+use sluicegate::core::{Fault, Listing, Moment, Now, Request, Run, Task, Verdict};
 
 /// What a call comes to, decided when it is made.
 #[derive(Clone, Debug)]
@@ -39,12 +40,104 @@ pub(crate) enum Outage {
     Throttled,
 }
 
+/// What one request is answered, every time.
+#[derive(Clone, Debug)]
+pub(crate) struct Poison {
+    pub(crate) post: Answer,
+    /// `None`: its looks are answered well.
+    pub(crate) look: Option<Answer>,
+    /// It was delivered before, so it is looked up first.
+    pub(crate) in_doubt: bool,
+}
+
+/// Each class of answer, as far as it does not end the request by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    Account,
+    OneResource,
+    Unauthorized,
+    Throttled,
+    /// SMS itself says "try again".
+    Transient,
+    /// It never reaches the API.
+    Unreachable,
+    /// A timeout, a reset, a 5xx.
+    Silence,
+}
+
+impl Answer {
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Account,
+        Self::OneResource,
+        Self::Unauthorized,
+        Self::Throttled,
+        Self::Transient,
+        Self::Unreachable,
+        Self::Silence,
+    ];
+
+    fn any(random: &mut SmallRng) -> Self {
+        Self::ALL[random.random_range(0..Self::ALL.len())]
+    }
+
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Account => "a request always refused as the account's",
+            Self::OneResource => "a request always refused for one resource",
+            Self::Unauthorized => "a request always answered 401",
+            Self::Throttled => "a request always answered 429",
+            Self::Transient => "a request always told to try again",
+            Self::Unreachable => "a request that never reaches the API",
+            Self::Silence => "a request never answered",
+        }
+    }
+
+    pub(crate) fn verdict(self) -> Verdict {
+        match self {
+            Self::Account => Verdict::Account { fault: fault("SMS.9003"), one_resource: false },
+            Self::OneResource => Verdict::Account { fault: fault("SMS.9004"), one_resource: true },
+            Self::Unauthorized => Verdict::Unauthorized(fault("SMS.6521")),
+            Self::Throttled => {
+                Verdict::Throttled { fault: fault("APIGW.0308"), wait: None, limit: None }
+            }
+            Self::Transient => Verdict::Transient { fault: fault("SMS.8104"), answered: true },
+            Self::Unreachable => Verdict::Transient { fault: fault("none"), answered: false },
+            Self::Silence => silence(),
+        }
+    }
+}
+
+impl Poison {
+    pub(crate) fn new(random: &mut SmallRng) -> Self {
+        let post = Answer::any(random);
+        let look = random.random_ratio(1, 3).then(|| Answer::any(random));
+        Self { post, look, in_doubt: random.random_ratio(1, 3) }
+    }
+
+    /// Whether it must end all the same: it fails, and look-ups show that it is not the API.
+    pub(crate) fn ends(&self) -> bool {
+        self.look.is_none() && matches!(self.post, Answer::Transient | Answer::Silence)
+    }
+
+    /// What becomes of a `POST` of it.
+    pub(crate) fn fate(&self) -> Fate {
+        match self.post {
+            Answer::Silence => Fate::Lost { applied: None },
+            answer => Fate::Refused { verdict: answer.verdict(), applied: false },
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Api {
     /// In the order of the list, and whether the migration starts by itself. States are as of their creation.
     pub(crate) tasks: Vec<(Task, bool)>,
     /// Name and source server of each task that a worker has created.
     pub(crate) created: Vec<(String, String)>,
+    /// The run that each task was made for, where its worker was told so.
+    pub(crate) made_for: HashMap<String, Run>,
+    /// Migrations fail at their end.
+    pub(crate) fails: bool,
     /// A second live task for a source server is refused.
     pub(crate) refuses_second: bool,
     pub(crate) newest_first: bool,
@@ -56,18 +149,22 @@ pub(crate) struct Api {
 
 impl Api {
     /// A `POST` is applied: the id of its task, or `None` if another one is in the way.
-    pub(crate) fn apply(
-        &mut self,
-        now: Now,
-        name: &str,
-        source: &str,
-        starts: bool,
-    ) -> Option<String> {
+    pub(crate) fn apply(&mut self, now: Now, request: &Request) -> Option<String> {
+        let (name, source) = (&*request.name.get(), &*request.source_server_id.get());
         if self.refuses_second && self.knows(source) {
             return None;
         }
         self.created.push((name.to_owned(), source.to_owned()));
-        Some(self.add(now, name, source, starts))
+        Some(self.add(now, name, source, request.starts))
+    }
+
+    /// Whether this task was made for another run.
+    pub(crate) fn is_of_another(&self, id: &str, run: Run) -> bool {
+        self.made_for.get(id).is_some_and(|made_for| *made_for != run)
+    }
+
+    fn is_ended(&self, task: &Task, starts: bool, now: Now) -> bool {
+        [DONE, FAILED].contains(&self.state(task, starts, now))
     }
 
     /// A task appears, whoever has made it.
@@ -95,7 +192,7 @@ impl Api {
         let of = |task: &Task| task.source_server_id == source;
         self.tasks
             .iter()
-            .filter(|(task, starts)| of(task) && self.state(task, *starts, now) != DONE)
+            .filter(|(task, starts)| of(task) && !self.is_ended(task, *starts, now))
             .count()
     }
 
@@ -103,7 +200,7 @@ impl Api {
     pub(crate) fn running(&self, now: Now) -> usize {
         self.tasks
             .iter()
-            .filter(|(task, starts)| *starts && self.state(task, *starts, now) != DONE)
+            .filter(|(task, starts)| *starts && !self.is_ended(task, *starts, now))
             .count()
     }
 
@@ -112,6 +209,7 @@ impl Api {
         let age = Duration::try_from(age).unwrap_or_default();
         match self.lasts {
             _ if !starts || age < Duration::from_secs(5) => "READY",
+            Some(lasts) if age >= lasts && self.fails => FAILED,
             Some(lasts) if age >= lasts => DONE,
             _ => "RUNNING",
         }
@@ -142,12 +240,13 @@ impl Api {
     }
 }
 
-/// The state of a migration that has ended.
+/// The states of a migration that has ended.
 const DONE: &str = "MIGRATE_SUCCESS";
+const FAILED: &str = "MIGRATE_FAIL";
 
 fn listing(now: Now, tasks: Vec<Task>, count: Option<usize>) -> Listing {
     let count = u32::try_from(count.unwrap_or(tasks.len())).unwrap();
-    Listing { tasks, count, date: Some(now.wall) }
+    Listing { tasks, count, date: Some(now.wall), ..Listing::default() }
 }
 
 fn fault(code: &str) -> Fault {

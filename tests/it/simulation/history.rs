@@ -1,5 +1,6 @@
 //! What one history is made of: settings, requests and troubles, all from its seed.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -7,7 +8,7 @@ use rand::RngExt as _;
 use rand::rngs::SmallRng;
 use sluicegate::core::{Rare, Rate, Request, Run, Settings, Sparse, gate, retry};
 
-use super::api::Outage;
+use super::api::{Outage, Poison};
 
 #[derive(Clone, Debug)]
 pub(crate) struct History {
@@ -27,7 +28,13 @@ pub(crate) struct History {
     pub(crate) applies_within: Duration,
     /// How long a migration takes; `None`: for ever.
     pub(crate) lasts: Option<Duration>,
+    /// They fail at their end.
+    pub(crate) fails: bool,
     pub(crate) outages: Vec<Outage>,
+    /// Faults that belong to a request: it is answered so, every time. By its place among `requests`.
+    pub(crate) poisons: BTreeMap<usize, Poison>,
+    /// The list of all tasks fails, every time.
+    pub(crate) list_fails: bool,
     /// The broker is killed, with classic queues.
     pub(crate) kills: usize,
     pub(crate) blocks: usize,
@@ -80,7 +87,10 @@ impl History {
             // The assumptions that `docs/assumptions.md` names, to the last millisecond.
             applies_within: settings.look_again.saturating_sub(overlap + Duration::from_millis(1)),
             lasts: None,
+            fails: false,
             outages: outages(random),
+            poisons: BTreeMap::new(),
+            list_fails: false,
             kills: some(random, 1),
             blocks: some(random, 1),
             pauses: some(random, 1),
@@ -93,8 +103,53 @@ impl History {
         if !(history.copies && history.forgets()) && random.random_ratio(1, 2) {
             history.lasts = Some(Duration::from_secs(random.random_range(10..100)));
             history.settings.max_running = random.random_range(0..4);
+            history.fails = random.random_ratio(1, 2);
         }
         history
+    }
+
+    /// The same with faults that belong to requests: up to four of them are answered the same, every time, and the list of
+    /// all tasks may fail for good.
+    pub(crate) fn poisoned(random: &mut SmallRng) -> Self {
+        let mut history = Self::new(random);
+        let count = history.requests.len();
+        for index in 0..count {
+            // Each has a source server and a name of its own: what a healthy copy of one that never ends may do is another
+            // question.
+            let plain = request(random, index, usize::MAX);
+            let rare = Rare { deadline: None, ..(*plain.rare).clone() };
+            history.requests[index] = Request { rare: Sparse::new(rare), ..plain };
+        }
+        history.copies = false;
+        history.settings.max_running = 0;
+        history.settings.look_up = true;
+        // What waits beyond the window is another question.
+        history.settings.window = 64;
+        history.list_fails = random.random_ratio(1, 4);
+        for _ in 0..random.random_range(1..=4.min(count)) {
+            let index = random.random_range(0..count);
+            history.poisons.insert(index, Poison::new(random));
+            // The worst place: before all others.
+            if random.random_ratio(1, 2) {
+                history.requests[index].priority = 60_000;
+            }
+        }
+        history
+    }
+
+    /// No healthy request may wait longer than this, once nothing but what belongs to requests is wrong: the time that all
+    /// need at the rate, and what the poisoned ones may cost.
+    pub(crate) fn bound(&self) -> Duration {
+        let count = u32::try_from(self.requests.len()).unwrap();
+        let pace = self.settings.gate.rates.iter().map(|rate| rate.window() / rate.count()).max();
+        // Two looks, a list and a POST, and again after a failure of the time before.
+        let calls = pace.unwrap_or_default() * count * 8;
+        let poisoned = u32::try_from(self.poisons.len()).unwrap();
+        let gate = &self.settings.gate;
+        let probes = gate.probe * 16 * gate.halt_after * poisoned;
+        // A start's linger, a delay of `retry.max` from before, and what was to wait from the beginning.
+        let begun = Duration::from_secs(30) + gate.retry.max + Duration::from_secs(90);
+        calls + probes + self.settings.look_again * 2 + begun
     }
 
     /// A worker may not know what another, or an earlier one, has sent.
@@ -122,7 +177,10 @@ impl History {
             overlap: Duration::ZERO,
             applies_within: Duration::ZERO,
             lasts: None,
+            fails: false,
             outages: Vec::new(),
+            poisons: BTreeMap::new(),
+            list_fails: false,
             kills: 0,
             blocks: 0,
             pauses: 0,
@@ -148,6 +206,7 @@ fn settings(random: &mut SmallRng) -> Settings {
         rates: rates(random),
         max_in_flight: *[1, 2, 16].get(random.random_range(0..3)).unwrap(),
         retry,
+        seed: random.random(),
         ..gate::Settings::default()
     };
     Settings {

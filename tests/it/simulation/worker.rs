@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use rand::RngExt as _;
 use sluicegate::core::{
-    Core, Doubt, Ending, Fault, Job, Listing, Moment, Now, Settings, Step, Verdict,
+    Core, Doubt, Ending, Fault, Job, Listing, Moment, Now, Outcome, Settings, Step, Verdict, judge,
 };
 
-use super::api::{self, Fate};
+use super::api::{self, Answer, Fate, Poison};
 use super::broker::Token;
 use super::world::{Event, World, at};
 
@@ -23,13 +23,14 @@ pub(super) enum What {
     Look(Job<Token>),
     List { offset: u32 },
     Count { state: &'static str, offset: u32 },
+    Ask,
 }
 
 impl What {
     pub(super) fn job(&self) -> Option<&Job<Token>> {
         match self {
             Self::Post(job, _) | Self::Look(job) => Some(job),
-            Self::List { .. } | Self::Count { .. } => None,
+            Self::List { .. } | Self::Count { .. } | Self::Ask => None,
         }
     }
 }
@@ -89,6 +90,7 @@ impl World {
                 Step::Count { state, offset } => {
                     self.start_read(w, What::Count { state, offset });
                 }
+                Step::Ask => self.start_read(w, What::Ask),
                 Step::Refresh { .. } => self.start_refresh(w),
                 Step::Settle(job, ending) => self.start_settlement(w, job, ending),
                 Step::Acknowledge(job) => {
@@ -121,13 +123,18 @@ impl World {
 
     fn start_post(&mut self, worker: usize, job: Job<Token>) {
         let message = job.delivery.message;
+        let poison = self.poisons.get(&job.request.run).map(Poison::fate);
         let fate = match self.api.outage {
             Some(outage) => Fate::Refused { verdict: api::outage(outage), applied: false },
+            None if poison.is_some() => poison.unwrap_or(Fate::Answered),
             None if self.rough => api::post_fate(&mut self.random, self.history.applies_within),
             None => Fate::Answered,
         };
         self.say(|| format!("worker {worker} posts {}: {fate:?}", job.request.id));
         self.checks.count(fate.as_str());
+        if let Some(poison) = self.poisons.get(&job.request.run) {
+            self.checks.count(poison.post.as_str());
+        }
         let way = self.millis(20..=30);
         let answer = way + self.millis(1..=400);
         let (applied, answered) = match &fate {
@@ -253,7 +260,7 @@ impl World {
     pub(super) fn apply(&mut self, w: usize, call: u64, message: usize) {
         let request = self.broker.messages[message].request.clone();
         let source = &request.source_server_id;
-        let task = self.api.apply(at(self.now), &request.name.get(), &source.get(), request.starts);
+        let task = self.api.apply(at(self.now), &request);
         self.say(|| format!("applied for {source}: {task:?}"));
         self.check_tasks(&request);
         match self.workers[w].calls.get_mut(&call) {
@@ -269,6 +276,7 @@ impl World {
             What::Look(job) => Some(self.api.look(now, &job.request.source_server_id.get())),
             What::List { offset } => Some(self.api.list(now, *offset)),
             What::Count { state, offset } => Some(self.api.in_state(now, state, *offset)),
+            What::Ask => Some(self.api.list(now, 0)),
             What::Post(..) => None,
         };
     }
@@ -277,8 +285,14 @@ impl World {
         let now = at(self.now);
         let Some(call) = self.workers[w].calls.remove(&call) else { return };
         let Call { what, started, generation, task, listing } = call;
+        let own = match &what {
+            What::Look(job) => self.poisons.get(&job.request.run).and_then(|poison| poison.look),
+            What::List { .. } if self.history.list_fails => Some(Answer::Silence),
+            _ => None,
+        };
         let trouble = match self.api.outage {
             Some(outage) => Some(api::outage(outage)),
+            None if own.is_some() => own.map(Answer::verdict),
             None if self.rough => api::look_trouble(&mut self.random),
             None => None,
         };
@@ -287,7 +301,10 @@ impl World {
         match what {
             What::Post(job, fate) => {
                 let verdict = match (fate, task) {
-                    (Fate::Answered, Some(task_id)) => Verdict::Created { task_id },
+                    (Fate::Answered, Some(task_id)) => {
+                        self.api.made_for.insert(task_id.clone(), job.request.run);
+                        Verdict::Created { task_id }
+                    }
                     (Fate::Answered, _) => api::conflict(),
                     (Fate::Lost { .. }, _) => api::silence(),
                     (Fate::Refused { verdict, .. }, _) => verdict,
@@ -305,6 +322,7 @@ impl World {
                 core.listed(now, started, read, generation);
             }
             What::Count { .. } => core.counted(now, started, read, generation),
+            What::Ask => core.asked(now, started, read, generation),
         }
     }
 
@@ -330,6 +348,11 @@ impl World {
                 self.checks.count("a blocked result");
                 return self.after(Duration::from_secs(2), Event::Publish(w, settlement));
             }
+            let says = ending.task_id.as_deref().filter(|_| ending.outcome == Outcome::Created);
+            let run = job.request.run;
+            let ended = ending.task_state.as_deref().is_some_and(judge::is_ended);
+            let other = says.is_some_and(|id| ended && self.api.is_of_another(id, run));
+            assert!(!other, "{} is told the ended task {says:?} of another run", job.request.id);
             self.broker.messages[job.delivery.message].results.push(ending.outcome);
         } else {
             // How long it takes to notice: the redelivery may be here before.

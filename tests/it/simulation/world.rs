@@ -1,17 +1,17 @@
 //! Runs one history: real cores between a broker and an API that are pure state, in virtual time. Here: time, the
 //! troubles, and what happens to sessions; what the cores want done is in `worker`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use jiff::SignedDuration;
 use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
 use sluicegate::core::gate::Pause;
-use sluicegate::core::{Job, Moment, Now, Rate};
+use sluicegate::core::{Job, Moment, Now, Rate, Run};
 
-use super::api::{Api, Outage};
-use super::broker::{At, Broker};
+use super::api::{Api, Outage, Poison};
+use super::broker::{At, Broker, Message};
 use super::checks::Checks;
 use super::history::{self, History};
 use super::worker::Worker;
@@ -75,6 +75,8 @@ pub(crate) struct World {
     pub(super) active: Option<usize>,
     pub(super) broker: Broker,
     pub(super) api: Api,
+    /// What belongs to a request, whichever of its deliveries it is.
+    pub(super) poisons: HashMap<Run, Poison>,
     events: BTreeMap<(Moment, u64), Event>,
     delivering: bool,
     /// How many of those that waited when the session began have not been delivered yet; 0 once the window
@@ -100,15 +102,23 @@ impl World {
             newest_first: random.random_ratio(1, 2),
             page: random.random_range(2..200),
             lasts: history.lasts,
+            fails: history.fails,
             ..Api::default()
         };
+        let mut broker = Broker::new(history.requests.clone());
+        let mut poisons = HashMap::new();
+        for (index, poison) in &history.poisons {
+            broker.messages[*index].redelivered = poison.in_doubt;
+            poisons.insert(history.requests[*index].run, poison.clone());
+        }
         let workers = (0..history.workers).map(|_| Worker::new(&history.settings, now));
         let mut world = Self {
             now,
             workers: workers.collect(),
             active: None,
-            broker: Broker::new(history.requests.clone()),
+            broker,
             api,
+            poisons,
             events: BTreeMap::new(),
             delivering: false,
             missing: 0,
@@ -187,13 +197,15 @@ impl World {
 
     /// Runs to the end of the history: everything is settled, or it panics.
     pub(crate) fn run(&mut self) {
-        let end = self.now + self.history.troubles + PATIENCE;
+        let poisoned = !self.poisons.is_empty() || self.history.list_fails;
+        let patience = if poisoned { self.history.bound() } else { PATIENCE };
+        let end = self.now + self.history.troubles + patience;
         self.pump_all();
         loop {
             let next = self.events.first_key_value().map(|((at, _), _)| *at);
             let wakes = self.workers.iter().filter_map(|worker| worker.wake);
             let Some(moment) = next.into_iter().chain(wakes).min() else { break };
-            assert!(moment < end, "something is never settled: {:?}", self.unsettled());
+            assert!(moment < end, "something is held up for ever: {:?}", self.unsettled());
             self.now = self.now.max(moment);
             if next == Some(moment)
                 && let Some((_, event)) = self.events.pop_first()
@@ -206,17 +218,29 @@ impl World {
             self.pump_all();
             self.queue_deliveries();
             let quiet = self.workers.iter().all(|worker| worker.core.is_quiet());
-            if self.broker.is_done() && !self.rough && quiet {
+            if self.is_done() && !self.rough && (quiet || !self.poisons.is_empty()) {
                 break;
             }
         }
-        let done = self.broker.is_done();
+        let done = self.is_done();
         assert!(done, "nothing is going to happen, and not settled: {:?}", self.unsettled());
         self.check_end();
     }
 
+    /// Whether everything is settled, but for what is answered the same for ever.
+    fn is_done(&self) -> bool {
+        self.left().next().is_none()
+    }
+
+    fn left(&self) -> impl Iterator<Item = &Message> {
+        let ends = |message: &&Message| {
+            self.poisons.get(&message.request.run).is_none_or(Poison::ends)
+        };
+        self.broker.messages.iter().filter(|message| message.at != At::Gone).filter(ends)
+    }
+
     fn unsettled(&self) -> Vec<String> {
-        let left = self.broker.messages.iter().filter(|message| message.at != At::Gone);
+        let left = self.left();
         let held = self.workers.iter().flat_map(|worker| worker.core.held());
         let places = held
             .map(|(job, place)| format!("{} {place:?} {:?}", job.request.id, job.progress.doubt));

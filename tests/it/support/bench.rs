@@ -62,7 +62,7 @@ pub(crate) fn task(source: &str, name: &str, state: &str, minutes: i64) -> Task 
 
 pub(crate) fn listing(tasks: Vec<Task>) -> Listing {
     let count = u32::try_from(tasks.len()).unwrap();
-    Listing { tasks, count, date: None }
+    Listing { tasks, count, ..Listing::default() }
 }
 
 pub(crate) fn fault(code: &str) -> Fault {
