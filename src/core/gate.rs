@@ -82,6 +82,8 @@ pub struct Of {
     pub run: Option<Run>,
     /// The request was refused with an earlier token already.
     pub renewed: bool,
+    /// The request was answered 429 before, and other calls were not since.
+    pub alone: bool,
 }
 
 /// Where the token stands.
@@ -198,6 +200,8 @@ impl Gate {
             Err(Verdict::Transient { fault, answered }) => {
                 self.failed(now, call, run, fault, *answered);
             }
+            // One that is told so while others are not says nothing about the quota.
+            Err(Verdict::Throttled { .. }) if of.alone => self.breaker.showed_nothing(now.at),
             Err(Verdict::Throttled { wait, limit, .. }) => {
                 self.throttled(now.at, started, *wait, *limit);
             }

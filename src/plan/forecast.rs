@@ -307,7 +307,7 @@ fn request(number: u64, load: Load) -> Request {
 
 fn task(source: &str) -> Task {
     Task {
-        id: String::new(),
+        id: source.to_owned(),
         name: String::new(),
         state: COUNTED[1].to_owned(),
         source_server_id: source.to_owned(),

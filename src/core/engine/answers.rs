@@ -25,7 +25,7 @@ impl<D> Core<D> {
         generation: u64,
     ) {
         self.calling -= 1;
-        let of = of(&job, generation);
+        let of = self.of(&job, generation);
         let refused = self.gate.answered(now, Call::Post, started.at, Err(&verdict), of);
         let progress = &mut job.progress;
         progress.attempts += 1;
@@ -79,7 +79,7 @@ impl<D> Core<D> {
                 }
                 self.back_later(now, job);
             }
-            Verdict::Throttled { .. } => self.throttled(now, job),
+            Verdict::Throttled { wait, .. } => self.throttled(now, job, wait),
             Verdict::Unauthorized(fault) if refused => {
                 self.refused(now, Call::Post, job, &fault, true);
             }
@@ -98,7 +98,7 @@ impl<D> Core<D> {
         generation: u64,
     ) -> &'static str {
         self.calling -= 1;
-        let of = of(&job, generation);
+        let of = self.of(&job, generation);
         let answered = result.as_ref().map(|_| ());
         let refused = self.gate.answered(now, Call::Look, started.at, answered, of);
         job.progress.looks += 1;
@@ -122,7 +122,8 @@ impl<D> Core<D> {
         self.calling -= 1;
         // It shows nothing about the account, but a row of bugs had better shut the gate.
         let verdict = Verdict::Ambiguous { fault: Fault::default(), conflict: false };
-        self.gate.answered(now, Call::Post, now.at, Err(&verdict), of(&job, 0));
+        let of = self.of(&job, 0);
+        self.gate.answered(now, Call::Post, now.at, Err(&verdict), of);
         self.doubt(now.at, &job.request.source_server_id, false);
         job.progress.attempts += 1;
         let reason = format!(
@@ -223,21 +224,23 @@ impl<D> Core<D> {
         }
     }
 
+    /// A call for this job has ended.
+    fn of(&self, job: &Job<D>, generation: u64) -> Of {
+        let renewed = job.progress.refused_token.is_some_and(|refused| generation > refused);
+        let alone = job.progress.throttles > 0 && !self.gate.is_throttling();
+        Of { generation, run: Some(job.request.run), renewed, alone }
+    }
+
     /// A fresh token is there (its generation), or cannot be had.
     pub fn refreshed(&mut self, now: Now, result: Result<u64, &Fault>) {
         self.gate.refreshed(now, result);
     }
 }
 
-/// A call for this job.
-fn of<D>(job: &Job<D>, generation: u64) -> Of {
-    let renewed = job.progress.refused_token.is_some_and(|refused| generation > refused);
-    Of { generation, run: Some(job.request.run), renewed }
-}
 
 /// A call for many.
 fn of_all(generation: u64) -> Of {
-    Of { generation, run: None, renewed: false }
+    Of { generation, run: None, renewed: false, alone: false }
 }
 
 /// Remembers with which token it was answered 401, until a fresher one was refused too.

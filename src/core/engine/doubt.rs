@@ -212,7 +212,7 @@ impl<D> Core<D> {
         match verdict {
             Verdict::Rejected(_) => self.cannot_tell(now, job),
             _ if too_long => self.cannot_tell(now, job),
-            Verdict::Throttled { .. } => self.throttled(now, job),
+            Verdict::Throttled { wait, .. } => self.throttled(now, job, *wait),
             Verdict::Account { fault, .. } | Verdict::Unauthorized(fault) if refused => {
                 self.looks_refused.get_or_insert(now.at);
                 if self.may_not_look(started) {

@@ -1,5 +1,7 @@
 //! A call was refused or failed: is it held against the request, and what of the rest may go meanwhile?
 
+use std::time::Duration;
+
 use super::doubt::raise;
 use super::{Core, Step, hash_of};
 use crate::core::breaker::{self, Cause, Group, How};
@@ -120,7 +122,7 @@ impl<D> Core<D> {
     }
 
     /// A 429 says that it is too much, which is the gate's affair. But what is told so again and again goes behind others.
-    pub(super) fn throttled(&mut self, now: Now, mut job: Job<D>) {
+    pub(super) fn throttled(&mut self, now: Now, mut job: Job<D>, wait: Option<Duration>) {
         job.progress.throttles += 1;
         job.progress.troubled = now.at;
         if job.progress.throttles < 2 {
@@ -139,7 +141,7 @@ impl<D> Core<D> {
         job.progress.aside = true;
         let delay = self.gate.delay(job.progress.throttles - 1);
         let after = self.gate.throttled_until().max(now.at);
-        self.back(now, job, after + delay);
+        self.back(now, job, (after + delay).max(now.at + wait.unwrap_or_default()));
     }
 
     /// The attempt before was the request's own failure if the API answers: it has just done so. Where all that is held

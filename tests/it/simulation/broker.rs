@@ -90,10 +90,6 @@ impl Broker {
         self.messages.iter().enumerate().filter_map(queued).collect()
     }
 
-    pub(crate) fn is_done(&self) -> bool {
-        self.messages.iter().all(|message| message.at == At::Gone)
-    }
-
     pub(crate) fn deliver(&mut self, index: usize) -> Token {
         self.tags += 1;
         self.messages[index].at = At::Held(self.tags);

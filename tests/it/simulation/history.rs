@@ -94,7 +94,7 @@ impl History {
             kills: some(random, 1),
             blocks: some(random, 1),
             pauses: some(random, 1),
-            moves: some(random, 6),
+            moves: some(random, 8),
             rate_changes: some(random, 1),
             troubles,
             settings,
