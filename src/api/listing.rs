@@ -217,14 +217,39 @@ mod tests {
     #[test]
     fn nulls_and_numbers_as_strings_are_read() {
         let body = br#"{"count": 1, "tasks": [{"id": "t1", "name": null, "state": "SKIPPING",
-            "create_date": "1764000000123", "source_server": null, "target_server": {"vm_id": null}}]}"#;
+            "create_date": "1764000000123", "source_server": {"id": "s1"}, "target_server": {"vm_id": null}}]}"#;
         let page = tasks(body, &query()).unwrap();
-        assert_eq!(page.tasks[0].source_server_id, "s1", "the API filtered by it");
         assert_eq!(page.tasks[0].target_vm_id, None);
         assert_eq!(page.tasks[0].create_date.unwrap().as_millisecond(), 1_764_000_000_123);
-        let all = tasks(body, &Query::All { offset: 0 }).unwrap();
-        assert_eq!(all.tasks[0].source_server_id, "", "nobody's");
         assert_eq!(tasks(br#"{"count": 0, "tasks": null}"#, &query()).unwrap(), Listing::default());
+    }
+
+    #[test]
+    fn a_row_that_cannot_be_read_is_told_apart_and_fails_the_look_up_that_it_may_be_about() {
+        let row = r#"{"id": "t1", "state": "READY", "create_date": 1, "source_server": {"id": "s2"}}"#;
+        let page = |bad: &str| format!(r#"{{"count": 2, "tasks": [{row}, {bad}]}}"#);
+        let all = |bad: &str| tasks(page(bad).as_bytes(), &Query::All { offset: 0 }).unwrap();
+        for (bad, source) in [
+            (r#"{"id": "t2", "state": "READY", "create_date": 1, "source_server": null}"#, None),
+            (r#"{"id": null, "state": "READY", "create_date": 1, "source_server": {"id": "s1"}}"#, Some("s1")),
+            (r#"{"id": "t2", "state": 7, "create_date": 1, "source_server": {"id": "s1"}}"#, Some("s1")),
+            (r#"{"id": "t2", "state": "READY", "source_server": {"id": "s1"}}"#, Some("s1")),
+            (r#"{"id": "t2", "state": "READY", "create_date": 1, "source_server": {"id": "s3"}, "name": 4}"#, Some("s3")),
+            ("[]", None),
+        ] {
+            let read = all(bad);
+            assert_eq!((read.tasks.len(), read.unread), (1, vec![source.map(str::to_owned)]), "{bad}");
+            let look = tasks(page(bad).as_bytes(), &query());
+            assert_eq!(look.is_err(), source != Some("s3"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_full_page_that_does_not_say_how_many_there_are_is_not_taken_for_all() {
+        let row = r#"{"id": "t", "state": "READY", "create_date": 1, "source_server": {"id": "s"}}"#;
+        let page = |rows: usize| format!(r#"{{"tasks": [{}]}}"#, vec![row; rows].join(","));
+        assert!(tasks(page(199).as_bytes(), &Query::All { offset: 0 }).is_ok());
+        assert!(tasks(page(200).as_bytes(), &Query::All { offset: 0 }).is_err());
     }
 
     #[test]
@@ -237,7 +262,6 @@ mod tests {
             r#"{"count": 0}"#,
             r#"{"count": 1, "tasks": []}"#,
             r#"{"count": 1, "tasks": null}"#,
-            r#"{"tasks": [{"id": "t"}]}"#,
             r#"{"tasks": [{"id": "#,
         ] {
             assert!(tasks(body.as_bytes(), &query()).is_err(), "{body}");
