@@ -12,6 +12,7 @@ use sluicegate::broker::settings::QueueType;
 use sluicegate::broker::topology;
 use tempfile::TempDir;
 
+use crate::support::form::short_or_full;
 use crate::support::process::{Process, Spec};
 use crate::support::rabbit::{Lane, Node};
 use crate::support::rig::{Rig, body, publish};
@@ -43,11 +44,12 @@ impl Load {
                 watched: Duration::from_secs(180),
             },
             None => Self {
-                requests: 5_000,
-                skew: 2.5,
+                requests: short_or_full(2_000, 5_000),
+                // In both there is more than the bound and what is around it.
+                skew: short_or_full(1.5, 2.5),
                 max_bytes: 32 * MIB,
                 max_hold: Duration::from_secs(1_200),
-                watched: Duration::from_secs(10),
+                watched: Duration::from_secs(short_or_full(5, 10)),
             },
         }
     }
