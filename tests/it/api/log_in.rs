@@ -111,13 +111,17 @@ async fn the_expiry_is_told_by_our_clock() {
 #[tokio::test]
 async fn tokens_are_renewed_ahead_of_their_end_and_no_call_fails() {
     let cloud = Cloud::new().await;
-    cloud.lifetime.store(1000, Ordering::SeqCst);
+    // Renewed when a tenth of it is left: a machine that is busy must not miss that.
+    let lifetime = Duration::from_secs(4);
+    cloud.lifetime.store(4000, Ordering::SeqCst);
     let client = cloud.client();
+    let began = tokio::time::Instant::now();
     client.refresh(None).await.unwrap();
     let mut generations = std::collections::BTreeSet::new();
     let calls = async {
-        let end = tokio::time::Instant::now() + Duration::from_secs(4);
-        while tokio::time::Instant::now() < end {
+        let mut pace = tokio::time::interval(Duration::from_millis(5));
+        while generations.len() < 3 {
+            pace.tick().await;
             let posted = post(&client).await;
             assert!(matches!(posted.verdict, Verdict::Created { .. }), "{posted:?}");
             generations.insert(posted.generation);
@@ -127,8 +131,8 @@ async fn tokens_are_renewed_ahead_of_their_end_and_no_call_fails() {
         () = calls => {}
         () = client.keep_fresh() => unreachable!("it goes on for ever"),
     }
-    // One log-in a token: every 0.9 s.
-    assert!((4..=6).contains(&generations.len()), "{generations:?}");
+    // One log-in a token.
+    assert!(began.elapsed() > 2 * lifetime * 8 / 10, "{:?}", began.elapsed());
     assert_eq!(cloud.log_ins(), generations.len());
 }
 

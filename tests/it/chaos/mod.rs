@@ -109,7 +109,7 @@ impl Campaign {
             }
             rounds.push(lanes);
         }
-        own.node.keeps_its_queues();
+        own.node.keeps_its_queues().await;
         rounds
     }
 }

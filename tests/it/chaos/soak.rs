@@ -46,7 +46,7 @@ pub(crate) async fn soak(seed: u64, rate: u32, lasts: Duration) {
     let own = OwnNode::start();
     let lane = Lane::new(&own.node, QueueType::Quorum);
     topology::apply(&lane.settings, &lane.queues).await.unwrap();
-    own.node.keeps_its_queues();
+    own.node.keeps_its_queues().await;
     let sandbox = sandbox(seed).await;
     let proxy = Proxy::start(crate::rabbit::failover::address_of(&lane.url)).await;
     let dir = TempDir::new().unwrap();

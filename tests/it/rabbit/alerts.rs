@@ -133,9 +133,9 @@ async fn every_alert_fires_when_there_is_its_reason() {
         created => Err(format!("it does not go on after the halt: {before}, and {created} now")),
     })
     .await;
-    node.script("ctl", &["set_vm_memory_high_watermark", "0.000001"]);
+    node.script("ctl", &["set_vm_memory_high_watermark", "0.000001"]).await;
     alerts.fire(&["SluiceResultsBlocked"]).await;
-    node.script("kill", &[]);
+    node.script("kill", &[]).await;
     alerts.fire(&["SluiceBrokerLost", "SluiceNoActiveWorker"]).await;
     drop(worker);
     alerts.fire(&["SluiceDown"]).await;

@@ -412,7 +412,7 @@ async fn settling_on_a_lost_session_says_so_and_publishes_nothing() {
     opened(&mut broker).await;
     lane.client().await.publish_requests(&lane.queues.requests(), 0, 2).await;
     let (first, second) = (arrived(&mut broker).await, arrived(&mut broker).await);
-    own.node.script("ctl", &["close_all_connections", "cut by a test"]);
+    own.node.script("ctl", &["close_all_connections", "cut by a test"]).await;
     lost(&mut broker).await;
     assert!(matches!(broker.settle(first, ending(Outcome::Created)).await.2, Settled::SessionLost));
     broker.give_back(second).await;
@@ -438,14 +438,17 @@ async fn a_broker_that_restarts_or_is_killed_costs_a_session_and_no_request() {
             let job = arrived(&mut broker).await;
             assert!(matches!(broker.settle(job, ending(Outcome::Created)).await.2, Settled::Done));
         }
-        own.node.keeps_its_queues();
-        own.node.script(if kind == QueueType::Quorum { "kill" } else { "stop" }, &[]);
+        own.node.keeps_its_queues().await;
+        own.node.script(if kind == QueueType::Quorum { "kill" } else { "stop" }, &[]).await;
         lost(&mut broker).await;
         let dir = own.node.dir.clone();
         let (node, version) = (own.node.clone(), own.node.version.clone());
         let process = std::process::id().to_string();
         tokio::task::spawn_blocking(move || {
-            node.script("start", &["--version", &version, "--no-management", "--with", &process]);
+            node.script_now(
+                "start",
+                &["--version", &version, "--no-management", "--with", &process],
+            );
         })
         .await
         .unwrap();
@@ -481,13 +484,14 @@ async fn an_alarm_blocks_results_and_not_the_session() {
         for _ in 0..3 {
             jobs.push(arrived(&mut broker).await);
         }
-        own.node.script("ctl", &on);
+        own.node.script("ctl", &on).await;
         lane.client().await.until_blocked(&lane.queues.requests()).await;
         let settling: Vec<_> = jobs
             .into_iter()
             .map(|job| tokio::spawn(broker.settle(job, ending(Outcome::Created))))
             .collect();
-        assert!(matches!(next(&mut broker).await, Event::Blocked(true)), "{on:?}");
+        let event = next(&mut broker).await;
+        assert!(matches!(event, Event::Blocked(true)), "{on:?}: {event:?}");
         assert!(broker.status().borrow().blocked);
         // Longer than a worker that hears none of its questions may believe to be the active one; the second alarm is the
         // same to it.
@@ -497,7 +501,7 @@ async fn an_alarm_blocks_results_and_not_the_session() {
             settling.iter().all(|one| !one.is_finished()),
             "nothing is acknowledged before it is confirmed"
         );
-        own.node.script("ctl", &off);
+        own.node.script("ctl", &off).await;
         assert!(matches!(next(&mut broker).await, Event::Blocked(false)), "{off:?}");
         for one in settling {
             assert!(matches!(one.await.unwrap().2, Settled::Done));

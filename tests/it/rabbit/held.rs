@@ -92,7 +92,7 @@ async fn a_window_held_for_longer_than_the_consumer_timeout_closes_no_channel_an
     let look = short_or_full(Duration::from_secs(1), Duration::from_secs(60));
     let often =
         format!("application:set_env(rabbit, channel_tick_interval, {}).", look.as_millis());
-    own.node.script("ctl", &["eval", &often]);
+    own.node.script("ctl", &["eval", &often]).await;
     let (short, never) = (timeout / 3, Duration::from_secs(3600));
     let time = 2 * timeout + look + Duration::from_secs(2);
     let (quorum, classic, too_long, ()) = tokio::join!(

@@ -502,7 +502,7 @@ async fn a_review_that_is_held_for_longer_than_the_consumer_timeout_loses_nothin
     if times_out {
         let pattern = format!("^{queue}$");
         let policy = ["set_policy", &queue, &pattern, "{\"consumer-timeout\":10000}"];
-        node.script("ctl", &policy);
+        node.script("ctl", &policy).await;
     }
     desk.dead(many(200, 4)).await;
     let all = Filter::default();

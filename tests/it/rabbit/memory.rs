@@ -115,18 +115,20 @@ async fn a_full_window_behind_a_slow_gate_stays_within_its_memory_and_in_order()
     let at_full = worker.memory("VmHWM");
 
     // Whatever goes from now on is the most urgent of all.
-    let calls_before = rig.sandbox.calls().len();
+    let priorities =
+        || -> Vec<u16> { rig.sandbox.calls().iter().filter_map(|call| call.priority).collect() };
+    let calls_before = priorities().len();
     let mut oldest: f64 = 0.0;
     let mut settled_down = 0;
     let end = Instant::now() + load.watched;
-    while Instant::now() < end {
+    while Instant::now() < end || priorities().len() < calls_before + 8 {
         tokio::time::sleep(Duration::from_millis(500)).await;
         let Some(status) = worker.status().await else { continue };
         oldest = oldest.max(status.oldest_held_seconds.unwrap_or(0.0));
         settled_down = worker.memory("VmRSS");
     }
     let peak = worker.memory("VmHWM");
-    let calls: Vec<u16> = rig.sandbox.calls().iter().filter_map(|call| call.priority).collect();
+    let calls = priorities();
     let early: HashSet<u16> = calls[..=calls_before].iter().copied().collect();
     let late = &calls[calls_before + 1..];
     println!(

@@ -500,7 +500,8 @@ async fn violations_make_the_cause_of_invalid_letters() {
     assert_eq!(snapshot.letters[0].body().unwrap(), b"not json".as_slice());
 }
 
-#[tokio::test]
+// Publishing and reading so many takes a thread of its own for the heartbeats.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn twenty_thousand_letters_are_listed_by_cause_with_few_of_their_bodies_in_memory() {
     let lane = Lane::new(&Node::shared(), QueueType::Quorum);
     let client = die(&lane, 12, 12).await;

@@ -20,8 +20,8 @@ const OPERATOR: &str = "SECRET-operator-kept-quiet";
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_secret_is_in_a_log_a_page_a_result_a_dead_letter_or_config_show() {
     let own = OwnNode::start();
-    own.node.script("ctl", &["add_user", "sluice", BROKER]);
-    own.node.script("ctl", &["set_permissions", "sluice", ".*", ".*", ".*"]);
+    own.node.script("ctl", &["add_user", "sluice", BROKER]).await;
+    own.node.script("ctl", &["set_permissions", "sluice", ".*", ".*", ".*"]).await;
     let dir = TempDir::new().unwrap();
     let (domain, user, _) = sluicegate::sandbox::USER;
     let sandbox = serde_json::json!({
@@ -50,8 +50,8 @@ async fn no_secret_is_in_a_log_a_page_a_result_a_dead_letter_or_config_show() {
     publish(&rig.lane.client().await, &rig.lane.queues.requests(), more).await;
     until_so("refused", || rig.sandbox.stats(&[]).answers.contains_key("401")).await;
     rig.sandbox.set_account(Account::Ok);
-    own.node.script("ctl", &["change_password", "sluice", "another"]);
-    own.node.script("ctl", &["close_all_connections", "test"]);
+    own.node.script("ctl", &["change_password", "sluice", "another"]).await;
+    own.node.script("ctl", &["close_all_connections", "test"]).await;
     let detached = |status: &sluicegate::status::Status| matches!(&status.session, sluicegate::status::Session::Detached { why, .. } if why.contains("REFUSED"));
     worker.until("refused by the broker", SOON, detached).await;
 

@@ -65,12 +65,23 @@ impl Node {
 
     /// Has the node write down what it otherwise writes half a second later, or more: a quorum queue of a single node that
     /// is declared just before a kill is lost, with what it was given.
-    pub(crate) fn keeps_its_queues(&self) {
-        self.script("ctl", &["eval", "[ok = dets:sync(T) || T <- dets:all()]."]);
+    pub(crate) async fn keeps_its_queues(&self) {
+        self.script("ctl", &["eval", "[ok = dets:sync(T) || T <- dets:all()]."]).await;
     }
 
-    /// `scripts/rabbitmq WHAT DIR ARGUMENTS`
-    pub(crate) fn script(&self, what: &str, arguments: &[&str]) {
+    /// `scripts/rabbitmq WHAT DIR ARGUMENTS`. It takes a second or more, in which all else of the test goes on: a worker in
+    /// the test's own process must hear of its heartbeats.
+    pub(crate) async fn script(&self, what: &str, arguments: &[&str]) {
+        let (node, what) = (self.clone(), what.to_owned());
+        let arguments: Vec<String> = arguments.iter().map(|&argument| argument.into()).collect();
+        let run = move || {
+            node.script_now(&what, &arguments.iter().map(String::as_str).collect::<Vec<_>>());
+        };
+        tokio::task::spawn_blocking(run).await.unwrap();
+    }
+
+    /// The same, for a thread that may wait.
+    pub(crate) fn script_now(&self, what: &str, arguments: &[&str]) {
         script(what, &self.dir, arguments);
     }
 }
