@@ -81,7 +81,7 @@ fn histories(first: usize) {
     println!("{tally:#?}");
     for what in EXPECTED {
         let times = tally.get(what).copied().unwrap_or(0);
-        assert!(times as u64 >= count / 200, "{what:?} happened {times} times only");
+        assert!(times as u64 >= count / 800, "{what:?} happened {times} times only");
     }
 }
 
