@@ -46,7 +46,7 @@ impl Alerts {
     async fn fire(&mut self, alerts: &[&str]) {
         wait::until(FIRES, async || {
             let fired = "count_over_time(ALERTS{alertstate=\"firing\"}[10m])";
-            for alert in query(&self.prometheus, fired) {
+            for alert in query(&self.prometheus, fired).await {
                 self.silent.remove(alert["metric"]["alertname"].as_str().unwrap());
             }
             let silent: Vec<_> =

@@ -311,8 +311,8 @@ async fn the_planners_bytes_arrive() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_broker_restarts_in_the_middle_and_nothing_is_lost_or_created_twice() {
+    let own = OwnNode::start();
     for kind in BOTH {
-        let own = OwnNode::start();
         let rig = Rig::new(Lane::new(&own.node, kind)).await;
         declare(&rig).await;
         let count = 2000;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::rabbit::SOON;
 
 /// Between two looks.
-const AGAIN: Duration = Duration::from_millis(10);
+const AGAIN: Duration = Duration::from_millis(20);
 
 /// Looks until it is so; after `patience` the test fails with what the last look said.
 pub(crate) async fn until<T>(
