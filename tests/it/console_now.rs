@@ -166,19 +166,21 @@ async fn however_many_look_at_requests_the_loop_is_asked_for_one_at_a_time() {
         pages.push(tokio::spawn(async move { client().get(url).send().await.unwrap().status() }));
     }
     let mut asked = 0;
-    while !pages.iter().all(tokio::task::JoinHandle::is_finished) {
+    let mut pages = futures_util::future::join_all(pages);
+    let pages = loop {
         tokio::select! {
+            pages = &mut pages => break pages,
             heard = played.orders.recv() => {
                 asked += 1;
-                tokio::time::sleep(Duration::from_millis(20)).await;
-                assert!(played.orders.try_recv().is_err(), "another question before the answer");
+                let another = played.orders.recv();
+                let another = tokio::time::timeout(Duration::from_millis(20), another).await;
+                assert!(another.is_err(), "another question before the answer");
                 let _ = heard.unwrap().reply.send(told(vec![upcoming("web-1", Waits::Turn)]));
             }
-            () = tokio::time::sleep(Duration::from_millis(5)) => {}
         }
-    }
+    };
     for page in pages {
-        assert_eq!(page.await.unwrap(), 200);
+        assert_eq!(page.unwrap(), 200);
     }
     assert!((3..=12).contains(&asked), "{asked}");
 }

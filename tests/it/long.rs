@@ -1,7 +1,7 @@
 //! What shows only over days, or over a million requests: windows over changes of the clock, aging under a flood,
 //! the cost of a decision, and a day behind a shut gate. All in virtual time.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
@@ -10,6 +10,8 @@ use sluicegate::core::schedule::{Hours, Schedule};
 use sluicegate::core::{Fault, Outcome, Request, Run, Settings, Step, Verdict, gate};
 
 use crate::support::bench::{Bench, created, listing, request, settings, timeout};
+use crate::support::cpu;
+use crate::support::form::number;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -152,13 +154,13 @@ fn decision(held: usize) -> Duration {
         deliver(&mut bench);
     }
     bench.core.resume(bench.now);
-    let began = Instant::now();
+    let before = cpu::used();
     for _ in 0..DECISIONS {
         deliver(&mut bench);
         bench.post(created("t"));
         bench.settle();
     }
-    began.elapsed() / DECISIONS
+    cpu::used().saturating_sub(before) / DECISIONS
 }
 
 /// The time from one ending to the next of so many requests for one source server; all are refused.
@@ -169,12 +171,12 @@ fn ending_beside_copies(copies: u32) -> Duration {
         let run = Run::of(&n.to_string(), &[0; 32], None, 0);
         bench.deliver(Request { run, ..request("one", "a") }, false);
     }
-    let began = Instant::now();
+    let before = cpu::used();
     for _ in 0..ENDINGS {
         bench.post(Verdict::Rejected(Fault::default()));
         bench.settle();
     }
-    let took = began.elapsed() / ENDINGS;
+    let took = cpu::used().saturating_sub(before) / ENDINGS;
     assert_eq!(bench.core.held().count(), (copies - ENDINGS) as usize);
     took
 }
@@ -188,7 +190,7 @@ fn an_ending_costs_no_more_beside_a_window_of_copies_than_beside_a_few() {
 
 #[test]
 fn a_decision_costs_no_more_beside_many_requests_than_beside_few() {
-    let many = std::env::var("SLUICE_BACKLOG").ok().and_then(|n| n.parse().ok()).unwrap_or(100_000);
+    let many = number("SLUICE_BACKLOG", 100_000, 1_000_000);
     let (few, many_took) = (decision(10_000), decision(many));
     println!("a decision takes {few:?} beside 10,000 requests and {many_took:?} beside {many}");
     // A tree of a million is a third deeper than one of ten thousand, and less of it is in the processor's cache.

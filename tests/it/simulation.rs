@@ -20,6 +20,7 @@ use rand::rngs::SmallRng;
 use sluicegate::core::{Request, Settings, gate};
 use sluicegate::plan::{Load, Pace, forecast};
 
+use crate::support::form::short_or_full;
 use history::{History, epoch};
 use world::World;
 
@@ -53,26 +54,26 @@ fn run(
     world.checks.tally
 }
 
-/// Two halves, so that two processors share the ten thousand.
+/// Two halves, so that two processors share them.
 #[test]
-fn the_promises_hold_in_five_thousand_random_histories() {
+fn the_promises_hold_in_thousands_of_random_histories() {
     histories(0);
 }
 
 #[test]
-fn the_promises_hold_in_five_thousand_more_random_histories() {
+fn the_promises_hold_in_thousands_more_of_random_histories() {
     histories(1);
 }
 
 /// Promise 8: whatever up to four requests are answered, every time, the others are settled within the bound.
 #[test]
-fn no_healthy_request_waits_for_what_others_are_answered_in_five_thousand_histories() {
+fn no_healthy_request_waits_for_what_others_are_answered() {
     if let Some(seed) = number("SLUICE_SEED") {
         run(seed, true, History::poisoned);
         return;
     }
     let mut tally = BTreeMap::new();
-    for seed in 0..number("SLUICE_HISTORIES").unwrap_or(5_000) {
+    for seed in 0..number("SLUICE_HISTORIES").unwrap_or(short_or_full(2_000, 20_000)) {
         for (what, times) in run(seed, false, History::poisoned) {
             *tally.entry(what).or_insert(0) += times;
         }
@@ -91,7 +92,8 @@ fn histories(first: usize) {
         return;
     }
     let mut tally = BTreeMap::new();
-    for seed in (0..number("SLUICE_HISTORIES").unwrap_or(10_000)).skip(first).step_by(2) {
+    let count = number("SLUICE_HISTORIES").unwrap_or(short_or_full(4_000, 20_000));
+    for seed in (0..count).skip(first).step_by(2) {
         for (what, times) in run(seed, false, History::new) {
             *tally.entry(what).or_insert(0) += times;
         }
@@ -99,7 +101,7 @@ fn histories(first: usize) {
     println!("{tally:#?}");
     for what in EXPECTED {
         let times = tally.get(what).copied().unwrap_or(0);
-        assert!(times >= 50, "{what:?} happened {times} times only");
+        assert!(times as u64 >= count / 800, "{what:?} happened {times} times only");
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use sluicegate::sandbox::{Kind, Options, Sandbox, TOKEN};
@@ -12,6 +12,7 @@ use sluicegate::submit::{Journal, JournalError};
 use tempfile::TempDir;
 
 use crate::support::rig::body;
+use crate::support::wait::until_so;
 
 /// A plan, a configuration and an API of its own.
 struct Desk {
@@ -82,11 +83,7 @@ impl Desk {
     }
 
     async fn until_created(&self, count: u64) {
-        let end = Instant::now() + Duration::from_secs(20);
-        while self.created() < count {
-            assert!(Instant::now() < end, "it submits nothing");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        until_so("submitted", || self.created() >= count).await;
     }
 
     /// Lines of the journal.
@@ -96,11 +93,7 @@ impl Desk {
     }
 
     async fn until_written(&self, lines: usize) {
-        let end = Instant::now() + Duration::from_secs(60);
-        while self.written() < lines {
-            assert!(Instant::now() < end, "it writes nothing");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        until_so("written", || self.written() >= lines).await;
     }
 
     /// Of each source server its results, of which each must be the only one.
@@ -184,11 +177,7 @@ async fn each_post_is_in_the_journal_before_it_is_sent() {
     let hang = json!({ "faults": [{ "call": "create", "delay": { "fixed": "300ms" } }] });
     let desk = Desk::new(5, hang).await;
     let child = desk.start();
-    let end = Instant::now() + Duration::from_secs(20);
-    while desk.sandbox.stats(&[]).max_creates_in_flight < 1 {
-        assert!(Instant::now() < end, "it submits nothing");
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
+    until_so("sent", || desk.sandbox.stats(&[]).max_creates_in_flight >= 1).await;
     let arrived = desk.sandbox.stats(&[]).calls(Kind::Create);
     let started = kinds(&desk.journal()).iter().filter(|kind| **kind == "started").count() as u64;
     assert!(started >= arrived, "{started} written, {arrived} sent");

@@ -13,6 +13,9 @@ use sluicegate::core::Verdict;
 use super::server::{Reply, Server, answer};
 use super::settings;
 
+use crate::support::rabbit::SOON;
+use crate::support::wait::{self, until_so};
+
 /// SMS and IAM in one: makes tokens `t1`, `t2`, ... and takes the latest ones.
 struct Cloud {
     server: Server,
@@ -108,13 +111,17 @@ async fn the_expiry_is_told_by_our_clock() {
 #[tokio::test]
 async fn tokens_are_renewed_ahead_of_their_end_and_no_call_fails() {
     let cloud = Cloud::new().await;
-    cloud.lifetime.store(1000, Ordering::SeqCst);
+    // Renewed when a tenth of it is left: a machine that is busy must not miss that.
+    let lifetime = Duration::from_secs(4);
+    cloud.lifetime.store(4000, Ordering::SeqCst);
     let client = cloud.client();
+    let began = tokio::time::Instant::now();
     client.refresh(None).await.unwrap();
     let mut generations = std::collections::BTreeSet::new();
     let calls = async {
-        let end = tokio::time::Instant::now() + Duration::from_secs(4);
-        while tokio::time::Instant::now() < end {
+        let mut pace = tokio::time::interval(Duration::from_millis(5));
+        while generations.len() < 3 {
+            pace.tick().await;
             let posted = post(&client).await;
             assert!(matches!(posted.verdict, Verdict::Created { .. }), "{posted:?}");
             generations.insert(posted.generation);
@@ -124,8 +131,8 @@ async fn tokens_are_renewed_ahead_of_their_end_and_no_call_fails() {
         () = calls => {}
         () = client.keep_fresh() => unreachable!("it goes on for ever"),
     }
-    // One log-in a token: every 0.9 s.
-    assert!((4..=6).contains(&generations.len()), "{generations:?}");
+    // One log-in a token.
+    assert!(began.elapsed() > 2 * lifetime * 8 / 10, "{:?}", began.elapsed());
     assert_eq!(cloud.log_ins(), generations.len());
 }
 
@@ -135,8 +142,11 @@ async fn a_token_that_ended_is_not_sent_and_one_log_in_replaces_it() {
     cloud.lifetime.store(300, Ordering::SeqCst);
     let client = cloud.client();
     let first = client.refresh(None).await.unwrap();
-    tokio::time::sleep(Duration::from_millis(350)).await;
-    let posted = post(&client).await;
+    let posted = wait::until(SOON, async || match post(&client).await {
+        posted if matches!(posted.verdict, Verdict::Created { .. }) => Err("it is taken".into()),
+        posted => Ok(posted),
+    })
+    .await;
     let Verdict::Unauthorized(fault) = &posted.verdict else { panic!("{posted:?}") };
     assert!(fault.error_msg.contains("expired"), "{fault:?}");
     assert_eq!(posted.generation, first);
@@ -229,16 +239,16 @@ async fn an_iam_that_comes_back_is_found_without_anybodys_hand() {
     tokio::select! {
         () = client.keep_fresh() => unreachable!("it goes on for ever"),
         () = async {
-            tokio::time::sleep(Duration::from_millis(300)).await;
+            until_so("refused by IAM", || cloud.log_ins() >= 2).await;
             assert!(matches!(post(&client).await.verdict, Verdict::Unauthorized(_)));
             cloud.lifetime.store(86_400_000, Ordering::SeqCst);
             cloud.iam.store(201, Ordering::SeqCst);
-            let mut tries = 0;
-            while !matches!(post(&client).await.verdict, Verdict::Created { .. }) {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-                tries += 1;
-                assert!(tries < 100, "the pause before the second log-in is a second");
-            }
+            // The pause before the second log-in is a second.
+            wait::until(Duration::from_secs(5), async || match post(&client).await.verdict {
+                Verdict::Created { .. } => Ok(()),
+                verdict => Err(format!("{verdict:?}")),
+            })
+            .await;
         } => {}
     }
 }

@@ -20,6 +20,9 @@ use sluicegate::worker::{SessionEvent, Watch, Worker};
 
 use super::settings;
 
+use crate::support::rabbit::SOON;
+use crate::support::wait::until_so;
+
 struct Body(Bytes);
 
 impl Delivery for Body {
@@ -126,11 +129,10 @@ async fn run(client: &Client, count: u32, rate: &str) -> Vec<Ending> {
     let (_commands, receiver) = tokio::sync::mpsc::channel(1);
     let work = worker.run(std::future::pending(), receiver);
     tokio::select! {
-        () = work => {}
-        () = client.keep_fresh() => unreachable!("it goes on for ever"),
-        () = tokio::time::sleep(Duration::from_secs(30)) => {
-            panic!("{} of {count} settled in 30 s", endings.lock().unwrap().len())
+        ended = tokio::time::timeout(SOON, work) => {
+            assert!(ended.is_ok(), "{} of {count} settled in {SOON:?}", endings.lock().unwrap().len());
         }
+        () = client.keep_fresh() => unreachable!("it goes on for ever"),
     }
     let endings = endings.lock().unwrap();
     endings.clone()
@@ -182,9 +184,7 @@ async fn a_token_revoked_in_the_middle_costs_no_request() {
     let sandbox = Sandbox::start(Options::default()).await.unwrap();
     let client = iam(&sandbox, sandbox::USER.2);
     let revoke = async {
-        while sandbox.stats(&[]).tasks.created < 100 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        until_so("a third created", || sandbox.stats(&[]).tasks.created >= 100).await;
         // Old enough for its refusal to be cured by another one: half of its life.
         tokio::time::sleep(Duration::from_millis(600)).await;
         sandbox.set_account(Account::TokenRevoked);

@@ -8,13 +8,14 @@ use sluicegate::sandbox::Options as SandboxOptions;
 
 use super::Desk;
 use crate::support::browser::DESK;
+use crate::support::form::number;
 use crate::support::rig::body;
 
 const COUNT: usize = 1000;
 
 /// How often it is killed; more with `SLUICE_KILLS`.
 fn kills() -> usize {
-    std::env::var("SLUICE_KILLS").map_or(2, |text| text.parse().unwrap())
+    number("SLUICE_KILLS", 2, 6)
 }
 
 /// Replays all that is there, up to the page of its progress.

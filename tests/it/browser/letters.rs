@@ -7,7 +7,9 @@ use sluicegate::sandbox::Options as SandboxOptions;
 
 use super::Desk;
 use crate::support::browser::{DESK, Looks, PHONE};
+use crate::support::rabbit::SOON;
 use crate::support::rig::body;
+use crate::support::wait;
 
 /// What is wrong with how many requests; the API refuses those of the next list.
 const INVALID: [(usize, &str, Option<&str>); 7] = [
@@ -178,11 +180,15 @@ async fn a_phone_and_a_browser_without_scripts_show_it_all() {
         ("/audit", "Nobody has done anything yet"),
     ] {
         desk.open(path).await;
-        // Every half second until it has been looked: what the link without a script is for.
-        while browser.count("#looking").await > 0 {
+        // Again and again until it has been looked: what the link without a script is for.
+        wait::until(2 * SOON, async || {
+            if browser.count("#looking").await == 0 {
+                return Ok(());
+            }
             browser.click("#looking noscript a").await;
-            tokio::time::sleep(std::time::Duration::from_millis(500)).await;
-        }
+            Err(format!("{path} is still being looked up"))
+        })
+        .await;
         assert!(browser.text("main").await.contains(text), "{path}");
     }
     desk.no_complaints().await;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use lapin::options::{BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions};
 use lapin::types::FieldTable;
@@ -10,7 +10,8 @@ use lapin::{Connection, ConnectionProperties};
 use sluicegate::core::Outcome;
 use sluicegate::sandbox::Sandbox;
 
-use crate::support::rabbit::Lane;
+use crate::support::rabbit::{Lane, Plain, SOON, results_in};
+use crate::support::wait;
 
 /// How long the last requests may take once all is calm.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -61,7 +62,6 @@ impl Found {
 /// Waits until a broker that was started again has all of the lane: it answers before its streams are there, and has them
 /// before they can be read.
 pub(super) async fn reachable(lane: &Lane) {
-    let end = Instant::now() + PATIENCE;
     let look = async || -> lapin::Result<()> {
         let connection = Connection::connect(&lane.url, ConnectionProperties::default()).await?;
         let channel = connection.create_channel().await?;
@@ -77,27 +77,24 @@ pub(super) async fn reachable(lane: &Lane) {
             .await?;
         channel.close(200, "looked".into()).await
     };
-    while let Err(error) = look().await {
-        assert!(Instant::now() < end, "the broker does not come back: {error}");
-        tokio::time::sleep(Duration::from_millis(300)).await;
-    }
+    wait::until(PATIENCE, async || {
+        look().await.map_err(|error| format!("the broker does not come back: {error}"))
+    })
+    .await;
 }
 
 /// Waits until every request has its result; how many results there are by then.
 pub(super) async fn settled(lane: &Lane, requests: usize) -> usize {
     reachable(lane).await;
-    let end = Instant::now() + PATIENCE;
-    let mut seen = 0;
-    while Instant::now() < end {
-        let results = lane.results(seen).await;
-        seen = results.len();
-        let runs: BTreeSet<_> = results.into_iter().map(|result| result.data.request_id).collect();
-        if runs.len() >= requests {
-            break;
-        }
-        tokio::time::sleep(Duration::from_secs(1)).await;
-    }
-    seen
+    let (mut looked, mut runs) = (0, BTreeSet::new());
+    let enough = |read: &[Plain]| {
+        let new = results_in(&read[looked..]).into_iter();
+        runs.extend(new.map(|result| result.data.request_id));
+        looked = read.len();
+        runs.len() >= requests
+    };
+    let read = lane.client().await.stream_until(&lane.queues.results_log(), PATIENCE, enough).await;
+    results_in(&read).len()
 }
 
 /// `found` with what the outside shows; no worker runs any more, and at least `seen` results are there.
@@ -132,13 +129,13 @@ pub(super) async fn audit(lane: &Lane, sandbox: &Sandbox, seen: usize, mut found
     for (what, queue) in
         [("requests", lane.queues.requests()), ("dead letters", lane.queues.dead_letters())]
     {
-        // What the last worker settled takes the broker a moment.
-        let end = Instant::now() + Duration::from_secs(10);
-        let mut depth = client.depth(&queue).await;
-        while depth > 0 && Instant::now() < end {
-            tokio::time::sleep(Duration::from_millis(200)).await;
-            depth = client.depth(&queue).await;
-        }
+        // What the last worker settled is settled when it is gone.
+        wait::until(SOON, async || match client.consumers(&queue).await {
+            0 => Ok(()),
+            consumers => Err(format!("{consumers} consumers of {queue}")),
+        })
+        .await;
+        let depth = client.depth(&queue).await;
         must(depth == 0, format!("{depth} {what} are left over"));
     }
     found.broken.extend(broken);

@@ -30,13 +30,13 @@ pub(super) async fn kill(node: Node, steady: Steady, kills: u32, seed: u64) -> u
         let node = node.clone();
         tokio::task::spawn_blocking(move || {
             if let Some(alarm) = alarm {
-                node.script("ctl", &alarm);
+                node.script_now("ctl", &alarm);
                 std::thread::sleep(down + Duration::from_millis(500));
             }
             // The alarm ends with the broker that it was set on.
-            node.script("kill", &[]);
+            node.script_now("kill", &[]);
             std::thread::sleep(down);
-            node.script("start", &[]);
+            node.script_now("start", &[]);
         })
         .await
         .unwrap();

@@ -78,7 +78,7 @@ impl Plan {
     pub(super) fn of(lasts: Duration) -> Self {
         let part = lasts / 12;
         let faults = if lasts < SHORT {
-            vec![Duration::ZERO..lasts.saturating_sub(Duration::from_secs(30))]
+            vec![Duration::ZERO..lasts.saturating_sub((lasts / 3).min(Duration::from_secs(30)))]
         } else {
             vec![Duration::ZERO..part * 3, part * 5..part * 9]
         };

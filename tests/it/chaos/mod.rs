@@ -14,7 +14,7 @@ pub(crate) mod soak;
 
 use std::fmt::Write as _;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use futures_util::future::join_all;
 use sluicegate::broker::settings::QueueType;
@@ -98,7 +98,7 @@ impl Campaign {
         all
     }
 
-    /// All lanes are declared ahead: a quorum queue of a single node survives a kill only when it is some seconds old.
+    /// All lanes are declared ahead, on a node that keeps them when it is killed.
     async fn lanes(&self, own: &OwnNode) -> Vec<Vec<(Kind, Lane)>> {
         let mut rounds = Vec::new();
         for _ in 0..self.rounds {
@@ -109,7 +109,7 @@ impl Campaign {
             }
             rounds.push(lanes);
         }
-        tokio::time::sleep(Duration::from_secs(15)).await;
+        own.node.keeps_its_queues().await;
         rounds
     }
 }

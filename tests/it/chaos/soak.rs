@@ -32,8 +32,8 @@ const WINDOW: u32 = 1_024;
 /// Calls a second that the worker may make. Half as many more are let pass: this process, which counts them, may stand still
 /// for a moment, and takes in at once what came meanwhile.
 const QUOTA: u64 = 80;
-/// The bytes of a body in a short run.
-const LARGE: usize = 30_000;
+/// The bytes of all bodies of a short run together: if it kept them, that would be seen.
+const LARGE: u64 = 65_000_000;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_steady_flow_with_faults() {
@@ -46,8 +46,7 @@ pub(crate) async fn soak(seed: u64, rate: u32, lasts: Duration) {
     let own = OwnNode::start();
     let lane = Lane::new(&own.node, QueueType::Quorum);
     topology::apply(&lane.settings, &lane.queues).await.unwrap();
-    // A quorum queue of a single node survives a kill only when it is some seconds old.
-    tokio::time::sleep(Duration::from_secs(15)).await;
+    own.node.keeps_its_queues().await;
     let sandbox = sandbox(seed).await;
     let proxy = Proxy::start(crate::rabbit::failover::address_of(&lane.url)).await;
     let dir = TempDir::new().unwrap();
@@ -127,7 +126,7 @@ async fn flow(lane: &Lane, steady: &Steady, rate: u32, start: Instant, lasts: Du
         let client = lane.client().await;
         for _ in 0..rate * u32::try_from(EVERY.as_secs()).unwrap() {
             let priority = u16::try_from(number.wrapping_mul(7919) % 65_536).unwrap();
-            let body = sized(&body(&format!("s{number}"), priority), lasts);
+            let body = sized(&body(&format!("s{number}"), priority), rate, lasts);
             client.publish(&lane.queues.requests(), &body, properties(&number.to_string())).await;
             number += 1;
         }
@@ -140,10 +139,11 @@ async fn flow(lane: &Lane, steady: &Steady, rate: u32, start: Instant, lasts: Du
 }
 
 /// The body, made large in a short run: see [`SHORT`].
-fn sized(body: &[u8], lasts: Duration) -> Vec<u8> {
+fn sized(body: &[u8], rate: u32, lasts: Duration) -> Vec<u8> {
+    let size = LARGE / lasts.as_secs().max(1) / u64::from(rate);
     let mut body: serde_json::Value = serde_json::from_slice(body).unwrap();
     if lasts < SHORT {
-        body["note"] = "x".repeat(LARGE).into();
+        body["note"] = "x".repeat(usize::try_from(size).unwrap()).into();
     }
     serde_json::to_vec(&body).unwrap()
 }

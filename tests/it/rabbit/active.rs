@@ -17,12 +17,12 @@ use crate::support::rabbit::{Lane, Node, SOON, arrived, ending, lost, opened};
 const SILENCE: Duration = Duration::from_secs(10);
 
 /// The channels that consume `queue` do nothing any more, while their connection goes on with its heartbeats; or go on.
-fn channels_of(node: &Node, queue: &str, what: &str) {
+async fn channels_of(node: &Node, queue: &str, what: &str) {
     let code = format!(
         "{{ok, Q}} = rabbit_amqqueue:lookup(rabbit_misc:r(<<\"/\">>, queue, <<\"{queue}\">>)), \
          [sys:{what}(element(1, C)) || C <- rabbit_amqqueue:consumers(Q)]."
     );
-    node.script("ctl", &["eval", &code]);
+    node.script("ctl", &["eval", &code]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -35,9 +35,9 @@ async fn a_worker_that_does_not_hear_its_own_questions_any_more_ends_its_session
     lane.client().await.publish_requests(&lane.queues.requests(), 0, 1).await;
     let held = arrived(&mut broker).await;
     let suspended = Instant::now();
-    channels_of(&node, &lane.queues.active(), "suspend");
+    channels_of(&node, &lane.queues.active(), "suspend").await;
     let why = lost(&mut broker).await;
-    channels_of(&node, &lane.queues.active(), "resume");
+    channels_of(&node, &lane.queues.active(), "resume").await;
     assert!(suspended.elapsed() > SILENCE / 2, "that was something else");
     assert!(why.contains("another worker may be the active one"), "{why}");
     assert!(matches!(broker.settle(held, ending(Outcome::Created)).await.2, Settled::SessionLost));
@@ -49,11 +49,11 @@ async fn a_worker_that_does_not_hear_its_own_questions_any_more_ends_its_session
 }
 
 /// A user who may consume and publish everything, but not declare what the lane shares with others.
-fn limited(node: &Node, lane: &Lane) -> Lane {
+async fn limited(node: &Node, lane: &Lane) -> Lane {
     let user = format!("limited-{}", lane.queues.prefix);
-    node.script("ctl", &["add_user", &user, "limited"]);
+    node.script("ctl", &["add_user", &user, "limited"]).await;
     let configure = format!("^(amq\\.gen.*|{}\\.control\\..*)$", lane.queues.prefix);
-    node.script("ctl", &["set_permissions", &user, &configure, ".*", ".*"]);
+    node.script("ctl", &["set_permissions", &user, &configure, ".*", ".*"]).await;
     lane.through(&lane.url.replace("guest:guest", &format!("{user}:limited")))
 }
 
@@ -63,7 +63,7 @@ async fn whoever_may_not_compare_the_queues_tries_whether_there_can_be_one_activ
     for kind in [QueueType::Quorum, QueueType::Classic] {
         let lane = Lane::new(&node, kind);
         topology::apply(&lane.settings, &lane.queues).await.unwrap();
-        let limited = limited(&node, &lane);
+        let limited = limited(&node, &lane).await;
         let report = topology::check(&limited.settings, &limited.queues).await.unwrap();
         let active = format!("queue {}", lane.queues.active());
         assert!(report.mismatches.is_empty() && report.unchecked.contains(&active), "{report:?}");

@@ -2,7 +2,7 @@
 //! the reason. Only the times are shorter: ranges of five seconds, no waiting, and held too long after one second.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable};
@@ -12,6 +12,7 @@ use sluicegate::sandbox::{Account, Fault, NewTask, Options, Sandbox};
 
 use super::monitoring::{answer, enqueue, free_address, prometheus, query, source_server, worker};
 use crate::support::rabbit::{Client, Lane, Node, OwnNode};
+use crate::support::wait;
 
 /// What an alert may take from its reason to its firing.
 const FIRES: Duration = Duration::from_secs(60);
@@ -43,20 +44,16 @@ impl Alerts {
 
     /// Waits until each of these has fired.
     async fn fire(&mut self, alerts: &[&str]) {
-        let end = Instant::now() + FIRES;
-        loop {
+        wait::until(FIRES, async || {
             let fired = "count_over_time(ALERTS{alertstate=\"firing\"}[10m])";
-            for alert in query(&self.prometheus, fired) {
+            for alert in query(&self.prometheus, fired).await {
                 self.silent.remove(alert["metric"]["alertname"].as_str().unwrap());
             }
             let silent: Vec<_> =
                 alerts.iter().filter(|name| self.silent.contains(**name)).collect();
-            if silent.is_empty() {
-                return;
-            }
-            assert!(Instant::now() < end, "{silent:?} did not fire");
-            tokio::time::sleep(Duration::from_millis(300)).await;
-        }
+            if silent.is_empty() { Ok(()) } else { Err(format!("{silent:?} did not fire")) }
+        })
+        .await;
     }
 }
 
@@ -90,7 +87,14 @@ async fn every_alert_fires_when_there_is_its_reason() {
     options.auth.token_life = Duration::from_secs(300);
     let sandbox = Sandbox::start(options).await.unwrap();
     let (listen, web) = (free_address(), free_address());
-    let keys = ["halt.probe=1s", "retry.initial=100ms", "retry.max=1s", "api.look_again=31s"];
+    let keys = [
+        "halt.probe=1s",
+        "retry.initial=100ms",
+        "retry.max=1s",
+        "api.timeout=2s",
+        "api.connect_timeout=1s",
+        "api.look_again=3s",
+    ];
     let worker = worker(&lane, node, &sandbox, &listen, &keys);
     answer(&format!("http://{listen}/readyz")).await;
     let dir = tempfile::tempdir().unwrap();
@@ -124,14 +128,14 @@ async fn every_alert_fires_when_there_is_its_reason() {
     // The alarm comes while the rest of them is on its way.
     sandbox.set_account(Account::Ok);
     let before = sandbox.stats(&[]).tasks.created;
-    let end = Instant::now() + FIRES;
-    while sandbox.stats(&[]).tasks.created < before + 5 {
-        assert!(Instant::now() < end, "it does not go on after the halt");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    node.script("ctl", &["set_vm_memory_high_watermark", "0.000001"]);
+    wait::until(FIRES, async || match sandbox.stats(&[]).tasks.created {
+        created if created >= before + 5 => Ok(()),
+        created => Err(format!("it does not go on after the halt: {before}, and {created} now")),
+    })
+    .await;
+    node.script("ctl", &["set_vm_memory_high_watermark", "0.000001"]).await;
     alerts.fire(&["SluiceResultsBlocked"]).await;
-    node.script("kill", &[]);
+    node.script("kill", &[]).await;
     alerts.fire(&["SluiceBrokerLost", "SluiceNoActiveWorker"]).await;
     drop(worker);
     alerts.fire(&["SluiceDown"]).await;

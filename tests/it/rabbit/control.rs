@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::process::{Command as Process, Output};
-use std::time::Duration;
 
 use lapin::options::BasicPublishOptions;
 use sluicegate::broker::settings::QueueType;
@@ -55,8 +54,8 @@ async fn a_pause_over_the_broker_is_audited_and_outlives_a_crash_and_a_restart()
         first.crash();
         second.active().await;
         shut_for(&mut second, Some(Reason::Paused)).await;
-        // Longer than the linger of a start.
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        let all = second.status.wait_for(|status| status.window.ready == 20);
+        tokio::time::timeout(SOON, all).await.expect("all are held").unwrap();
         assert_eq!(
             rig.sandbox.stats(&[]).tasks.created,
             0,

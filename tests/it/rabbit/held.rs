@@ -14,6 +14,7 @@ use sluicegate::status::Session;
 
 use super::failover::{address_of, through};
 use super::letters::{all_replayed, servers, slow};
+use crate::support::form::short_or_full;
 use crate::support::proxy::Proxy;
 use crate::support::rabbit::{Lane, OwnNode, SOON};
 use crate::support::rig::{Rig, Setup, body, outcomes, publish};
@@ -84,9 +85,16 @@ async fn review(own: &OwnNode, time: Duration) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn a_window_held_for_longer_than_the_consumer_timeout_closes_no_channel_and_loses_nothing() {
-    let own = OwnNode::start_with(|_, _| vec!["consumer_timeout = 60000".to_owned()]);
-    let (short, never) = (Duration::from_secs(20), Duration::from_secs(3600));
-    let time = Duration::from_secs(135);
+    let timeout = Duration::from_secs(short_or_full(6, 60));
+    let own =
+        OwnNode::start_with(|_, _| vec![format!("consumer_timeout = {}", timeout.as_millis())]);
+    // The node looks at its channels once a minute; for the short form, once a second.
+    let look = short_or_full(Duration::from_secs(1), Duration::from_secs(60));
+    let often =
+        format!("application:set_env(rabbit, channel_tick_interval, {}).", look.as_millis());
+    own.node.script("ctl", &["eval", &often]).await;
+    let (short, never) = (timeout / 3, Duration::from_secs(3600));
+    let time = 2 * timeout + look + Duration::from_secs(2);
     let (quorum, classic, too_long, ()) = tokio::join!(
         hold(&own, QueueType::Quorum, short, time),
         hold(&own, QueueType::Classic, short, time),

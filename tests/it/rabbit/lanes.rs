@@ -5,16 +5,18 @@
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use sluicegate::broker::settings::QueueType;
 use sluicegate::sandbox::Account;
 use sluicegate::status::Status;
 
+use crate::support::form::short_or_full;
 use crate::support::process::sluice;
 use crate::support::rabbit::{Lane, Node, SOON};
 use crate::support::rig::{Rig, body, properties, publish};
+use crate::support::wait;
 
 /// A worker process; killed when dropped.
 struct Worker {
@@ -57,18 +59,12 @@ impl Worker {
 
     /// The lanes' status, once all are as `wanted`.
     async fn lanes(&self, wanted: impl Fn(&[Status]) -> bool) -> Vec<Status> {
-        let end = Instant::now() + 4 * SOON;
-        let mut lanes: Vec<Status> = Vec::new();
-        while Instant::now() < end {
-            if let Some(text) = self.get("/status").await {
-                lanes = serde_json::from_str(&text).unwrap();
-                if wanted(&lanes) {
-                    return lanes;
-                }
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-        panic!("{lanes:#?}");
+        wait::until(4 * SOON, async || {
+            let text = self.get("/status").await.ok_or("it does not answer")?;
+            let lanes: Vec<Status> = serde_json::from_str(&text).unwrap();
+            if wanted(&lanes) { Ok(lanes) } else { Err(format!("{lanes:#?}")) }
+        })
+        .await
     }
 }
 
@@ -83,21 +79,21 @@ struct Pair {
 impl Pair {
     /// What is measured now is measured of both, so that whatever else the machine is busy with hits both alike.
     async fn measure(lanes: [&Rig; 2], name: &str, singles: usize) -> Self {
-        const BURST: usize = 150;
+        let burst = short_or_full(80, 150);
         let (one, two) = (lanes[0].lane.client().await, lanes[1].lane.client().await);
         let before = lanes.map(|rig| rig.sandbox.calls().len());
-        let requests = || (0..BURST).map(|n| body(&format!("{name}-{n}"), 1));
+        let requests = || (0..burst).map(|n| body(&format!("{name}-{n}"), 1));
         let queues = lanes.map(|rig| rig.lane.queues.requests());
         tokio::join!(publish(&one, &queues[0], requests()), publish(&two, &queues[1], requests()));
         for (rig, before) in lanes.iter().zip(before) {
-            called(rig, before + BURST).await;
+            called(rig, before + burst).await;
         }
         let per_second = [0, 1].map(|lane| {
             let calls = lanes[lane].sandbox.calls();
-            let calls = &calls[before[lane]..before[lane] + BURST];
+            let calls = &calls[before[lane]..before[lane] + burst];
             #[expect(clippy::cast_precision_loss, reason = "a small number")]
-            let intervals = (BURST - 1) as f64;
-            intervals / calls[BURST - 1].started.duration_since(calls[0].started).as_secs_f64()
+            let intervals = (burst - 1) as f64;
+            intervals / calls[burst - 1].started.duration_since(calls[0].started).as_secs_f64()
         });
         let mut latencies = Vec::new();
         for n in 0..singles {
@@ -136,11 +132,11 @@ impl Pair {
 }
 
 async fn called(rig: &Rig, calls: usize) {
-    let end = Instant::now() + 4 * SOON;
-    while rig.sandbox.calls().len() < calls {
-        assert!(Instant::now() < end, "{} of {calls} calls", rig.sandbox.calls().len());
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
+    wait::until(4 * SOON, async || match rig.sandbox.calls().len() {
+        seen if seen >= calls => Ok(()),
+        seen => Err(format!("{seen} of {calls} calls")),
+    })
+    .await;
 }
 
 /// Calls a second of each lane.
@@ -149,7 +145,7 @@ const RATE: u32 = 20;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lane_that_is_halted_and_flooded_does_not_touch_the_other() {
     let whole = std::env::var("SLUICE_FLOOD").ok().and_then(|n| n.parse::<usize>().ok());
-    let (flood, singles) = whole.map_or((10_000, 50), |flood| (flood, 300));
+    let (flood, singles) = whole.map_or((short_or_full(4_000, 10_000), 50), |flood| (flood, 300));
     let node = Node::shared();
     let [sick, well, alone] =
         [(); 3].map(|()| async { Rig::new(Lane::new(&node, QueueType::Quorum)).await });

@@ -25,9 +25,11 @@ use sluicegate::source::Source as _;
 use tempfile::TempDir;
 use uuid::Uuid;
 
+use crate::support::form::number;
 use crate::support::process::{Process, Spec};
 use crate::support::rabbit::{Client, Lane, Node, SOON, arrived, ending, opened, request_body};
 use crate::support::rig::body as body_of;
+use crate::support::wait;
 
 const BOTH: [QueueType; 2] = [QueueType::Quorum, QueueType::Classic];
 
@@ -500,7 +502,7 @@ async fn a_review_that_is_held_for_longer_than_the_consumer_timeout_loses_nothin
     if times_out {
         let pattern = format!("^{queue}$");
         let policy = ["set_policy", &queue, &pattern, "{\"consumer-timeout\":10000}"];
-        node.script("ctl", &policy);
+        node.script("ctl", &policy).await;
     }
     desk.dead(many(200, 4)).await;
     let all = Filter::default();
@@ -553,9 +555,11 @@ async fn ctrl_c_lets_what_is_in_hand_end_and_says_what_has_moved() {
     let mut command = desk.command(&["replay", "--all", "--yes"]);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let sent = desk.lane.queues.requests();
-    while desk.client.depth(&sent).await == 0 {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    wait::until(SOON, async || match desk.client.depth(&sent).await {
+        0 => Err("nothing has moved".into()),
+        _ => Ok(()),
+    })
+    .await;
     interrupt(&child);
     let output = child.wait_with_output().unwrap();
     let said = text(&output.stdout);
@@ -603,7 +607,7 @@ async fn a_reader_that_is_given_up_again_and_again_misses_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_command_line_killed_in_the_middle_of_replays_loses_nothing_and_creates_nothing_twice()
 {
-    let kills: u64 = std::env::var("SLUICE_KILLS").map_or(10, |text| text.parse().unwrap());
+    let kills: u64 = number("SLUICE_KILLS", 3, 10);
     for (seed, kind) in (17..).zip(BOTH) {
         let desk = Desk::new(kind).await;
         let sandbox = Sandbox::start(Options::default()).await.unwrap();
@@ -643,9 +647,11 @@ async fn killed_while_replaying(desk: &Desk, letters: usize, kills: u64, seed: u
         let mut command = desk.command(&["replay", "--all", "--yes"]);
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let after = whole.mul_f64(random.f64());
-        while start.elapsed() < after && child.try_wait().unwrap().is_none() {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
+        wait::until(whole + SOON, async || {
+            let is_over = start.elapsed() >= after || child.try_wait().unwrap().is_some();
+            is_over.then_some(()).ok_or_else(|| "it runs".into())
+        })
+        .await;
         if child.try_wait().unwrap().is_some() {
             // It was faster: kill earlier from now on, with more letters to move.
             whole = start.elapsed();

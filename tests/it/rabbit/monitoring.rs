@@ -5,7 +5,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable};
@@ -14,6 +14,7 @@ use sluicegate::broker::settings::QueueType;
 use sluicegate::sandbox::{Latency, Options, Sandbox, USER};
 
 use crate::support::rabbit::{Client, Lane, Node, SOON};
+use crate::support::wait;
 
 /// A process that ends with the test.
 pub(super) struct Process(Child);
@@ -50,14 +51,8 @@ async fn get(url: &str) -> Option<String> {
 
 /// Asks until it answers well.
 pub(super) async fn answer(url: &str) -> String {
-    let end = Instant::now() + SOON;
-    loop {
-        match get(url).await {
-            Some(text) => return text,
-            None if Instant::now() > end => panic!("{url} did not answer well within {SOON:?}"),
-            None => tokio::time::sleep(Duration::from_millis(100)).await,
-        }
-    }
+    wait::until(SOON, async || get(url).await.ok_or_else(|| format!("{url} does not answer well")))
+        .await
 }
 
 /// A worker of this lane; `keys` are further ones of its configuration.
@@ -122,14 +117,13 @@ pub(super) async fn enqueue(lane: &Lane, node: &Node, first: usize, count: usize
 }
 
 /// The results of an instant query.
-pub(super) fn query(prometheus: &str, expression: &str) -> Vec<Value> {
-    let output = Command::new("promtool")
-        .args(["query", "instant", "-o", "json", &format!("http://{prometheus}"), expression])
-        .output()
-        .unwrap();
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{expression}: {told}");
-    serde_json::from_slice(&output.stdout).unwrap()
+pub(super) async fn query(prometheus: &str, expression: &str) -> Vec<Value> {
+    let mut asked = form_urlencoded::Serializer::new(String::new());
+    let asked = asked.append_pair("query", expression).finish();
+    let told = get(&format!("http://{prometheus}/api/v1/query?{asked}")).await;
+    let told = told.unwrap_or_else(|| panic!("Prometheus does not take {expression}"));
+    let told: Value = serde_json::from_str(&told).unwrap();
+    told["data"]["result"].as_array().expect("results").clone()
 }
 
 /// Every query of the dashboard by its panel's title, with Grafana's variables filled in.
@@ -169,12 +163,17 @@ async fn every_query_of_the_dashboard_returns_data_while_a_plan_runs() {
 
     // Each has returned something at one time; a plan that is nearly done has no open batch.
     let mut empty = panels();
-    let end = Instant::now() + SOON;
-    while !empty.is_empty() && Instant::now() < end {
-        empty.retain(|_, expression| query(&web, expression).is_empty());
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
-    assert!(empty.is_empty(), "no data: {empty:#?}");
+    wait::until(SOON, async || {
+        let mut still = BTreeMap::new();
+        for (panel, expression) in std::mem::take(&mut empty) {
+            if query(&web, &expression).await.is_empty() {
+                still.insert(panel, expression);
+            }
+        }
+        empty = still;
+        if empty.is_empty() { Ok(()) } else { Err(format!("no data: {empty:#?}")) }
+    })
+    .await;
 
     let rules: Value =
         serde_json::from_str(&answer(&format!("http://{web}/api/v1/rules")).await).unwrap();
@@ -182,7 +181,7 @@ async fn every_query_of_the_dashboard_returns_data_while_a_plan_runs() {
     let rules: Vec<&Value> = rules.iter().flat_map(|g| g["rules"].as_array().unwrap()).collect();
     assert!(rules.len() > 15, "{rules:#?}");
     assert!(rules.iter().all(|rule| rule["health"] == "ok"), "{rules:#?}");
-    let alerts = query(&web, "ALERTS{alertstate=\"firing\"}");
+    let alerts = query(&web, "ALERTS{alertstate=\"firing\"}").await;
     assert!(alerts.is_empty(), "a healthy worker alerts nobody: {alerts:#?}");
 }
 
@@ -195,17 +194,17 @@ async fn a_scrape_under_load_passes_promtool_and_stays_under_200_series() {
     let _worker = worker(&lane, &node, &sandbox, &listen, &[]);
     answer(&format!("http://{listen}/readyz")).await;
     enqueue(&lane, &node, 0, 50).await;
-    let end = Instant::now() + SOON;
-    let scrape = loop {
+    let scrape = wait::until(SOON, async || {
         let scrape = answer(&format!("http://{listen}/metrics")).await;
         let created = "sluice_requests_total{outcome=\"created\"} ";
         let count = scrape.lines().find_map(|line| line.strip_prefix(created)).unwrap();
         if count.parse::<u32>().unwrap() >= 10 {
-            break scrape;
+            Ok(scrape)
+        } else {
+            Err(format!("nothing was created:\n{scrape}"))
         }
-        assert!(Instant::now() < end, "nothing was created:\n{scrape}");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    };
+    })
+    .await;
     let series = scrape.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
     let series = series.filter(|line| !line.starts_with("sluice_batch_requests")).count();
     assert!(series < 200, "{series} series");

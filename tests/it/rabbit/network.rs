@@ -106,9 +106,13 @@ async fn a_broker_that_refuses_or_closes_at_once_is_reached_soon_after_it_opens(
     for door in [Door::Refuse, Door::CloseAtOnce] {
         proxy.door(door).await;
         proxy.cut(How::Reset);
-        lost(&mut broker).await;
-        tokio::time::sleep(Duration::from_secs(2)).await;
-        assert!(matches!(broker.status().borrow().state, State::Lost { .. }));
+        let why = lost(&mut broker).await;
+        // It has tried again, and was refused.
+        let mut status = broker.status();
+        let refused = status.wait_for(
+            |status| matches!(&status.state, State::Lost { why: again } if *again != why),
+        );
+        tokio::time::timeout(SOON, refused).await.unwrap().unwrap();
         proxy.door(Door::Open).await;
         let open = Instant::now();
         opened(&mut broker).await;

@@ -10,14 +10,11 @@ use sluicegate::core::running::COUNTED;
 use sluicegate::core::{Outcome, gate};
 use sluicegate::sandbox::{Options as SandboxOptions, What};
 
+use crate::support::form::number;
 use crate::support::rabbit::{Lane, Node, SOON};
 use crate::support::rig::{Rig, Setup, body, outcomes, properties, publish};
 
 const SECOND: Duration = Duration::from_secs(1);
-
-fn number(variable: &str, default: u16) -> u16 {
-    std::env::var(variable).ok().and_then(|n| n.parse().ok()).unwrap_or(default)
-}
 
 /// When a source server's request could have been chosen, when it was, and when its place was free again.
 struct Story {
@@ -133,7 +130,7 @@ fn longest_interval(rig: &Rig) -> SignedDuration {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hundred_places_are_never_exceeded_nor_left_empty_and_go_to_the_most_urgent() {
-    let (count, places) = (number("SLUICE_PLACES", 400), 100);
+    let (count, places) = (number("SLUICE_PLACES", 250, 400), 100);
     // Half an hour of migration in six seconds; the sandbox itself would run more than a hundred, and shows it.
     let options = serde_json::json!({
         "time_scale": 300, "log_capacity": 1_000_000,

@@ -2,15 +2,17 @@
 
 use std::io::Write as _;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sluicegate::broker::settings::QueueType;
 use sluicegate::sandbox::Options as SandboxOptions;
 
-use crate::support::rabbit::{Lane, Node, SOON};
+use crate::support::form::short_or_full;
+use crate::support::rabbit::{Lane, Node};
 use crate::support::rig::{Rig, Setup, body, publish};
+use crate::support::wait::{self, until_so};
 
-/// A worker process of this lane; its log goes to the test's output.
+/// A worker process of this lane; its log is `worker.log` beside its configuration.
 fn sluice_run(rig: &Rig, url: &str, rates: &str, dir: &tempfile::TempDir) -> Child {
     let config = dir.path().join("worker.toml");
     let mut file = std::fs::File::create(&config).unwrap();
@@ -25,10 +27,14 @@ fn sluice_run(rig: &Rig, url: &str, rates: &str, dir: &tempfile::TempDir) -> Chi
         sluicegate::sandbox::TOKEN,
     )
     .unwrap();
+    let log = dir.path().join("worker.log");
+    let log = std::fs::File::options().create(true).append(true).open(log).unwrap();
     Command::new(env!("CARGO_BIN_EXE_sluice"))
         .args(["run", "-c"])
         .arg(config)
         .stdin(Stdio::null())
+        .stdout(log.try_clone().unwrap())
+        .stderr(log)
         .spawn()
         .unwrap()
 }
@@ -39,14 +45,8 @@ fn signal(child: &Child, name: &str) {
 }
 
 async fn ended(child: &mut Child, within: Duration) -> ExitStatus {
-    let end = Instant::now() + within;
-    loop {
-        if let Some(status) = child.try_wait().unwrap() {
-            return status;
-        }
-        assert!(Instant::now() < end, "it does not end within {within:?}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    wait::until(within, async || child.try_wait().unwrap().ok_or_else(|| "it runs".to_owned()))
+        .await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -60,17 +60,13 @@ async fn sigterm_ends_what_is_in_flight_and_leaves_the_rest_in_the_queue() {
         let mut setup = rig.start(&Setup::quick(&[]));
         setup.active().await;
         setup.stop().await;
-        let count = 300;
+        let count = short_or_full(120, 300);
         let bodies = (0..count).map(|n| body(&format!("s{n}"), 1));
         publish(&rig.lane.client().await, &rig.lane.queues.requests(), bodies).await;
 
         let dir = tempfile::tempdir().unwrap();
         let mut worker = sluice_run(&rig, &node.url, "50/s", &dir);
-        let end = Instant::now() + SOON;
-        while rig.sandbox.stats(&[]).tasks.created < 40 {
-            assert!(Instant::now() < end, "it submits nothing");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        rig.created(40).await;
         signal(&worker, "TERM");
         // The timeout of a request, and the moments that leaving a broker takes (facts of quorum queues: half a second).
         let status = ended(&mut worker, Duration::from_secs(8)).await;
@@ -104,19 +100,19 @@ async fn a_second_signal_ends_it_at_once_and_loses_nothing() {
     let node = Node::shared();
     let rig = Rig::with(Lane::new(&node, QueueType::Quorum), options).await;
     let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("worker.log");
     let mut worker = sluice_run(&rig, &node.url, "50/s", &dir);
     let mut declared = rig.start(&Setup::quick(&[]));
     // One of the two is active, and both have declared what is needed once either is.
     declared.active_or_standby().await;
     declared.stop().await;
     publish(&rig.lane.client().await, &rig.lane.queues.requests(), [body("s1", 1)]).await;
-    let end = Instant::now() + SOON;
-    while rig.sandbox.stats(&[]).max_creates_in_flight < 1 {
-        assert!(Instant::now() < end, "it submits nothing");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    until_so("sent", || rig.sandbox.stats(&[]).max_creates_in_flight >= 1).await;
     signal(&worker, "TERM");
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    // Two signals before the first is heard are one.
+    let heard =
+        || std::fs::read_to_string(&log).unwrap().contains("stopping: what is in flight ends");
+    until_so("stopping", heard).await;
     signal(&worker, "TERM");
     let status = ended(&mut worker, Duration::from_secs(1)).await;
     assert_ne!(status.code(), Some(0), "not everything had ended");

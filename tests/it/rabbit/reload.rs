@@ -1,7 +1,6 @@
 //! SIGHUP to the real binary: what changes, what does not, and what a mistake in the file does.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use sluicegate::broker::settings::QueueType;
@@ -11,6 +10,7 @@ use sluicegate::status::Status;
 use crate::support::process::{Process, Spec};
 use crate::support::rabbit::{Lane, Node, SOON};
 use crate::support::rig::{Rig, body, publish};
+use crate::support::wait;
 
 /// A worker and its file.
 struct Worker<'a> {
@@ -29,14 +29,11 @@ impl Worker<'_> {
         let before = lines().len();
         std::fs::write(self.file, text).unwrap();
         self.process.signal("HUP");
-        let end = Instant::now() + SOON;
-        loop {
-            if let Some(line) = lines().into_iter().nth(before) {
-                return line;
-            }
-            assert!(Instant::now() < end, "no {message:?} in {}", self.process.logged());
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        wait::until(SOON, async || {
+            let line = lines().into_iter().nth(before);
+            line.ok_or_else(|| format!("no {message:?} in {}", self.process.logged()))
+        })
+        .await
     }
 }
 

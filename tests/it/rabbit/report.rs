@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::io::Cursor;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use calamine::{Data, Reader as _, Xlsx};
 use jiff::Timestamp;
@@ -17,6 +17,7 @@ use sluicegate::sandbox::{Options, Sandbox};
 use super::planner::{Desk, lines, text};
 use crate::plan::{MISTAKES, places, thousand};
 use crate::support::proxy::Proxy;
+use crate::support::wait::until_so;
 
 /// What the API says of some servers: a reason that a spreadsheet could run, and a browser too.
 const HOSTILE: &str =
@@ -355,11 +356,7 @@ async fn watch_on_another_machine_started_late_shows_the_same_totals() {
     let options = json!({ "faults": [{ "source": "source-7", "call": "create",
         "do": { "answer": { "status": 400, "code": "SMS.0202", "message": "no" } } }] });
     let worker = desk.worker_at(Options::default().patched(&options).unwrap(), "100/s").await;
-    let end = Instant::now() + Duration::from_secs(60);
-    while worker.sandbox.stats(&[]).tasks.created < 100 {
-        assert!(Instant::now() < end, "nothing is submitted");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    until_so("submitted", || worker.sandbox.stats(&[]).tasks.created >= 100).await;
     let away = desk.command(&["watch", &batch, "--until-done", "--json"]);
     let unreachable = elsewhere.run(&away);
     assert_eq!(unreachable.status.code(), Some(4), "{}", text(&unreachable.stderr));

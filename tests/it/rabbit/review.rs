@@ -20,7 +20,10 @@ use sluicegate::review::edit::{Change, Edit};
 use sluicegate::review::{Filter, PAST};
 use sluicegate::source::{Event, Settled, Source};
 
-use crate::support::rabbit::{Client, Lane, Node, arrived, ending, next, opened, request_body};
+use crate::support::rabbit::{
+    Client, Lane, Node, SOON, arrived, ending, next, opened, request_body,
+};
+use crate::support::wait;
 
 const BOTH: [QueueType; 2] = [QueueType::Quorum, QueueType::Classic];
 
@@ -497,7 +500,8 @@ async fn violations_make_the_cause_of_invalid_letters() {
     assert_eq!(snapshot.letters[0].body().unwrap(), b"not json".as_slice());
 }
 
-#[tokio::test]
+// Publishing and reading so many takes a thread of its own for the heartbeats.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn twenty_thousand_letters_are_listed_by_cause_with_few_of_their_bodies_in_memory() {
     let lane = Lane::new(&Node::shared(), QueueType::Quorum);
     let client = die(&lane, 12, 12).await;
@@ -546,17 +550,15 @@ async fn peak_of_a_list(lane: &Lane) -> u64 {
     command.env("SLUICE_QUEUES__PREFIX", &lane.queues.prefix).args(["dead-letters", "list"]);
     let mut child = command.stdout(std::process::Stdio::null()).spawn().unwrap();
     let mut peak = 0;
-    let ended = loop {
+    let ended = wait::until(2 * SOON, async || {
         let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
         let highest = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
         if let Some(kilobytes) = highest.and_then(|text| text.split_whitespace().next()) {
             peak = peak.max(kilobytes.parse::<u64>().unwrap() << 10);
         }
-        match child.try_wait().unwrap() {
-            Some(ended) => break ended,
-            None => tokio::time::sleep(Duration::from_millis(20)).await,
-        }
-    };
+        child.try_wait().unwrap().ok_or_else(|| "it runs".to_owned())
+    })
+    .await;
     assert!(ended.success() && peak > 0, "{ended}");
     peak
 }

@@ -10,6 +10,7 @@ use tempfile::TempDir;
 use crate::support::process::{Process, Spec};
 use crate::support::rabbit::{Lane, OwnNode, SOON};
 use crate::support::rig::{Rig, body, dead_letters, publish};
+use crate::support::wait::until_so;
 
 // Both halves are looked for: neither may be a word or a number that a page shows by itself.
 const BROKER: &str = "SECRET-broker-kept-quiet";
@@ -19,8 +20,8 @@ const OPERATOR: &str = "SECRET-operator-kept-quiet";
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_secret_is_in_a_log_a_page_a_result_a_dead_letter_or_config_show() {
     let own = OwnNode::start();
-    own.node.script("ctl", &["add_user", "sluice", BROKER]);
-    own.node.script("ctl", &["set_permissions", "sluice", ".*", ".*", ".*"]);
+    own.node.script("ctl", &["add_user", "sluice", BROKER]).await;
+    own.node.script("ctl", &["set_permissions", "sluice", ".*", ".*", ".*"]).await;
     let dir = TempDir::new().unwrap();
     let (domain, user, _) = sluicegate::sandbox::USER;
     let sandbox = serde_json::json!({
@@ -47,10 +48,10 @@ async fn no_secret_is_in_a_log_a_page_a_result_a_dead_letter_or_config_show() {
     rig.sandbox.set_account(Account::TokenRevoked);
     let more = (100..103).map(|n| body(&format!("s{n}"), 1));
     publish(&rig.lane.client().await, &rig.lane.queues.requests(), more).await;
-    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    until_so("refused", || rig.sandbox.stats(&[]).answers.contains_key("401")).await;
     rig.sandbox.set_account(Account::Ok);
-    own.node.script("ctl", &["change_password", "sluice", "another"]);
-    own.node.script("ctl", &["close_all_connections", "test"]);
+    own.node.script("ctl", &["change_password", "sluice", "another"]).await;
+    own.node.script("ctl", &["close_all_connections", "test"]).await;
     let detached = |status: &sluicegate::status::Status| matches!(&status.session, sluicegate::status::Session::Detached { why, .. } if why.contains("REFUSED"));
     worker.until("refused by the broker", SOON, detached).await;
 

@@ -11,8 +11,10 @@ use sluicegate::core::{Outcome, Settings, gate};
 use sluicegate::results::{CloudEvent, Outcomes};
 use sluicegate::sandbox::Options as SandboxOptions;
 
+use crate::support::form::{number, short_or_full};
 use crate::support::rabbit::{Lane, Node, OwnNode};
 use crate::support::rig::{Rig, Setup, body, dead_letters, outcomes, properties, publish};
+use crate::support::wait::until_so;
 
 const BOTH: [QueueType; 2] = [QueueType::Quorum, QueueType::Classic];
 const SECOND: Duration = Duration::from_secs(1);
@@ -46,8 +48,7 @@ async fn shuffled_requests_are_created_once_each_in_order_and_at_the_rate() {
         let rig = Rig::new(lane(kind)).await;
         declare(&rig).await;
         // `SLUICE_REQUESTS=10000` for the long run.
-        let count: u16 =
-            std::env::var("SLUICE_REQUESTS").map_or(2000, |count| count.parse().unwrap());
+        let count: u16 = number("SLUICE_REQUESTS", 1000, 2000);
         let urgency = |n: u16| u16::try_from(u32::from(n) * 65_535 / u32::from(count)).unwrap();
         let bodies = shuffled(count).into_iter().map(|n| body(&format!("s{n}"), urgency(n)));
         publish(&rig.lane.client().await, &rig.lane.queues.requests(), bodies).await;
@@ -160,16 +161,13 @@ async fn the_most_urgent_request_overtakes_five_thousand_that_wait() {
         let client = rig.lane.client().await;
         let queue = rig.lane.queues.requests();
         publish(&client, &queue, (0..5000).map(|n| body(&format!("s{n}"), 1))).await;
-        let worker = rig.start(&Setup::quick(&["4/s"]));
-        while rig.sandbox.calls().len() < 3 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        // A call has just gone: there is a quarter of a second until the next.
+        let mut worker = rig.start(&Setup::quick(&["1/s"]));
+        worker.active().await;
+        rig.created(1).await;
+        // A call has just gone: there is a second until the next.
         let before = rig.sandbox.calls().len();
         client.publish(&queue, &body("urgent", 65_535), properties("urgent")).await;
-        while rig.sandbox.calls().len() <= before {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        until_so("called again", || rig.sandbox.calls().len() > before).await;
         let next = &rig.sandbox.calls()[before];
         assert_eq!(next.source_server_id.as_deref(), Some("urgent"), "{kind:?}");
         worker.stop().await;
@@ -178,20 +176,23 @@ async fn the_most_urgent_request_overtakes_five_thousand_that_wait() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_limits_hold_at_once_and_an_enforcing_server_never_says_429() {
-    let limits = serde_json::json!({ "quota": { "limits": ["20/s", "300/min"] } });
+    // The longer one runs out first, and then there is nothing for the rest of its time.
+    let (longer, window, count) =
+        short_or_full(("60/10s", 10 * SECOND, 70), ("300/min", 60 * SECOND, 320));
+    let limits = serde_json::json!({ "quota": { "limits": ["20/s", longer] } });
     let rig = Rig::with(lane(QueueType::Quorum), sandbox(&limits)).await;
     declare(&rig).await;
-    let count = 320;
     let bodies = (0..count).map(|n| body(&format!("s{n}"), 1));
     publish(&rig.lane.client().await, &rig.lane.queues.requests(), bodies).await;
-    let worker = rig.start(&Setup::quick(&["20/s", "300/min"]));
+    let worker = rig.start(&Setup::quick(&["20/s", longer]));
     let results = rig.results(count).await;
     worker.stop().await;
     assert_eq!(outcomes(&results), BTreeMap::from([(Outcome::Created, count)]));
-    let stats = rig.sandbox.stats(&[SECOND, 60 * SECOND]);
+    let stats = rig.sandbox.stats(&[SECOND, window]);
+    let most = longer.split_once('/').unwrap().0.parse::<usize>().unwrap();
     assert_eq!(stats.answers.get("429"), None, "{stats:?}");
     assert!(
-        stats.max_in(SECOND).unwrap() <= 20 && stats.max_in(60 * SECOND).unwrap() <= 300,
+        stats.max_in(SECOND).unwrap() <= 20 && stats.max_in(window).unwrap() <= most as u64,
         "{:?}",
         stats.windows
     );
@@ -310,29 +311,24 @@ async fn the_planners_bytes_arrive() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_broker_restarts_in_the_middle_and_nothing_is_lost_or_created_twice() {
+    let own = OwnNode::start();
     for kind in BOTH {
-        let own = OwnNode::start();
         let rig = Rig::new(Lane::new(&own.node, kind)).await;
         declare(&rig).await;
         let count = 2000;
         let bodies = (0..count).map(|n| body(&format!("s{n}"), 1));
         publish(&rig.lane.client().await, &rig.lane.queues.requests(), bodies).await;
         let worker = rig.start(&Setup::quick(&["400/s"]));
-        while rig.sandbox.stats(&[]).tasks.created < 600 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        rig.created(600).await;
         let node = own.node.clone();
         tokio::task::spawn_blocking(move || {
-            node.script("stop", &[]);
-            node.script("start", &[]);
+            node.script_now("stop", &[]);
+            node.script_now("start", &[]);
         })
         .await
         .unwrap();
         // The results can be read once the broker is all there again; the worker has its own patience.
-        let end = Instant::now() + 60 * SECOND;
-        while rig.sandbox.stats(&[]).tasks.created < count as u64 && Instant::now() < end {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        rig.created(count as u64).await;
         let results = rig.results(count).await;
         worker.stop().await;
         assert_eq!(rig.sandbox.stats(&[]).tasks.created, count as u64);
@@ -355,10 +351,7 @@ async fn a_worker_that_crashes_in_the_middle_is_followed_by_one_that_doubles_not
             let mut worker = rig.start(&Setup::quick(&["200/s"]));
             worker.active().await;
             let before = rig.sandbox.stats(&[]).tasks.created;
-            let end = Instant::now() + 20 * SECOND;
-            while rig.sandbox.stats(&[]).tasks.created < before + 60 && Instant::now() < end {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
+            rig.created(before + 60).await;
             worker.crash();
         }
         let worker = rig.start(&Setup::quick(&["400/s"]));
@@ -379,7 +372,8 @@ async fn copies_and_a_plan_that_was_published_twice_make_one_task_each() {
         let plan = || (0..100).map(|n| body(&format!("s{n}"), 1));
         publish(&client, &queue, plan()).await;
         // Another enqueue time: other runs of the same requests.
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        let before = jiff::Timestamp::now().as_millisecond();
+        until_so("a millisecond later", || jiff::Timestamp::now().as_millisecond() > before).await;
         publish(&client, &queue, plan()).await;
         let worker = rig.start(&Setup::quick(&[]));
         let results = rig.results(200).await;
@@ -400,11 +394,9 @@ async fn a_redelivery_that_comes_while_its_post_is_out_is_settled_by_its_verdict
     let mut worker = rig.start(&Setup { timeout: 10 * SECOND, ..Setup::quick(&[]) });
     worker.active().await;
     publish(&rig.lane.client().await, &rig.lane.queues.requests(), [body("s1", 1)]).await;
-    while rig.sandbox.stats(&[]).tasks.created < 1 {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    rig.created(1).await;
     // The task is there, the answer is not: now the session goes.
-    own.node.script("ctl", &["close_all_connections", "test"]);
+    own.node.script("ctl", &["close_all_connections", "test"]).await;
     let results = rig.results(1).await;
     worker.stop().await;
     assert_eq!((results[0].data.outcome, results[0].data.attempts), (Outcome::Created, 1));
@@ -440,7 +432,8 @@ async fn what_is_held_too_long_is_given_back_and_comes_again_in_order() {
     for kind in BOTH {
         let rig = Rig::new(lane(kind)).await;
         declare(&rig).await;
-        let count = 200;
+        // So few that they go well within the time that they may be held.
+        let count = 50;
         let bodies = shuffled(count).into_iter().map(|n| body(&format!("s{n}"), n));
         publish(&rig.lane.client().await, &rig.lane.queues.requests(), bodies).await;
         let mut setup = Setup::quick(&[]);
@@ -454,7 +447,7 @@ async fn what_is_held_too_long_is_given_back_and_comes_again_in_order() {
         let all_fresh = |status: &sluicegate::status::Status| {
             let held = status.window.ready + status.window.waiting;
             held == usize::from(count)
-                && status.oldest_held_seconds.is_some_and(|oldest| oldest < 3.0)
+                && status.oldest_held_seconds.is_some_and(|oldest| oldest < 1.0)
         };
         let back = worker.status.wait_for(all_fresh);
         tokio::time::timeout(10 * SECOND, back).await.expect("all are back").unwrap();

@@ -10,6 +10,9 @@ use sluicegate::sandbox::{
 
 use super::{Rig, body, code, rig, seconds, told};
 
+use crate::support::rabbit::SOON;
+use crate::support::wait::{self, until_so};
+
 async fn faulty(faults: Vec<Fault>) -> Rig {
     rig(Options { faults, ..Options::default() }).await
 }
@@ -117,8 +120,15 @@ async fn a_late_create_is_applied_after_the_connection_broke() {
         assert_eq!(error.contains("reset by peer"), reset, "{error}");
         assert_eq!(rig.get("/v3/tasks?source_server_id=s1").await.1["count"], 0);
         assert!(start.elapsed() < seconds(1.0), "too slow a machine to see the difference");
-        tokio::time::sleep(seconds(1.05).saturating_sub(start.elapsed())).await;
-        assert_eq!(rig.get("/v3/tasks?source_server_id=s1").await.1["count"], 1);
+        wait::until(
+            SOON,
+            async || match &rig.get("/v3/tasks?source_server_id=s1").await.1["count"] {
+                count if count == 1 => Ok(()),
+                count => Err(format!("{count} tasks")),
+            },
+        )
+        .await;
+        assert!(start.elapsed() >= seconds(1.0), "{:?}", start.elapsed());
         let applied =
             rig.sandbox.log().into_iter().any(|event| {
                 matches!(&event.what, What::Applied { call: 1, task_id: Some(_), .. })
@@ -132,12 +142,13 @@ async fn a_late_create_breaks_the_one_task_rule_of_nobody() {
     let rig = once(Action::Late(Late { by: seconds(0.2), reset: true })).await;
     rig.post(&body("s1")).await.unwrap_err();
     rig.create("s1").await;
-    tokio::time::sleep(seconds(0.25)).await;
+    until_so("refused late", || {
+        rig.sandbox.log().into_iter().any(|event| {
+            matches!(&event.what, What::Applied { error_code: Some(code), .. } if code == "SMS.7605")
+        })
+    })
+    .await;
     assert_eq!(rig.sandbox.tasks().len(), 1);
-    let refused = rig.sandbox.log().into_iter().any(|event| {
-        matches!(&event.what, What::Applied { error_code: Some(code), .. } if code == "SMS.7605")
-    });
-    assert!(refused);
 }
 
 #[tokio::test]
@@ -148,9 +159,8 @@ async fn a_delayed_call_is_processed_even_if_the_client_gives_up() {
     let error = post.json(&body("s1")).timeout(seconds(0.1)).send().await.unwrap_err();
     assert!(error.is_timeout());
     assert!(rig.sandbox.tasks().is_empty());
-    tokio::time::sleep(seconds(1.0)).await;
-    assert_eq!(rig.sandbox.tasks().len(), 1);
-    assert!(rig.sandbox.calls()[0].abandoned);
+    until_so("processed", || rig.sandbox.tasks().len() == 1).await;
+    until_so("abandoned", || rig.sandbox.calls().first().is_some_and(|call| call.abandoned)).await;
 }
 
 #[tokio::test]
@@ -235,9 +245,7 @@ async fn a_stopped_sandbox_closes_its_connections_and_can_come_back() {
     let listen = sandbox.base_url.strip_prefix("http://").unwrap().parse().unwrap();
     let post = client.post(&url).header("X-Auth-Token", super::TOKEN).json(&body("s1"));
     let hanging = tokio::spawn(post.send());
-    while sandbox.stats(&[]).calls(Kind::Create) == 0 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    until_so("called", || sandbox.stats(&[]).calls(Kind::Create) > 0).await;
     sandbox.stop().await;
     assert!(hanging.await.unwrap().is_err());
     let refused = client.get(&url).send().await.unwrap_err();

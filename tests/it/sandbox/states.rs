@@ -1,11 +1,14 @@
 //! Tasks as time goes by, and the control API.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::{Value, json};
 use sluicegate::sandbox::{NewTask, Options, TaskOptions, What};
 
 use super::{Rig, body, code, rig, seconds, told, with};
+
+use crate::support::rabbit::SOON;
+use crate::support::wait;
 
 fn tasks(ready: f64, running: f64, max_running: u32) -> Options {
     let (ready, running) = (seconds(ready), seconds(running));
@@ -15,15 +18,11 @@ fn tasks(ready: f64, running: f64, max_running: u32) -> Options {
 
 /// Asks until the answer fits; what is asked changes with time alone.
 async fn until(rig: &Rig, path: &str, fits: impl Fn(&Value) -> bool) {
-    let start = Instant::now();
-    loop {
-        let (_, answer) = rig.get(path).await;
-        if fits(&answer) {
-            return;
-        }
-        assert!(start.elapsed() < Duration::from_secs(10), "{path}: {answer}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    wait::until(SOON, async || match rig.get(path).await {
+        (_, answer) if fits(&answer) => Ok(()),
+        (_, answer) => Err(format!("{path}: {answer}")),
+    })
+    .await;
 }
 
 #[tokio::test]

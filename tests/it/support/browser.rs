@@ -5,13 +5,14 @@
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::rabbit::SOON;
+use super::wait;
 
 /// How the browser is set up.
 #[derive(Clone, Copy, Debug)]
@@ -110,23 +111,21 @@ impl Browser {
 
     /// Waits until a JavaScript expression is true; the page may be exchanged meanwhile.
     pub(crate) async fn until(&self, expression: &str) {
-        let end = Instant::now() + 2 * SOON;
         let script = json!({"script": format!("return !!({expression})"), "args": []});
-        loop {
+        let end = Instant::now() + 2 * SOON;
+        wait::until(4 * SOON, async || {
             let request = self.http.post(format!("{}/execute/sync", self.session)).json(&script);
             let said = self.ask(request).await;
             if said == Ok(Value::Bool(true)) {
-                return;
+                return Ok(());
             }
             if Instant::now() > end {
                 let page = self.text("body").await;
-                panic!(
-                    "not so within {:?}: {expression}: {said:?}; the page says: {page}",
-                    2 * SOON
-                );
+                panic!("never so: {expression}: {said:?}; the page says: {page}");
             }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+            Err(String::new())
+        })
+        .await;
     }
 
     /// Waits until the page's text contains this.

@@ -12,6 +12,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::rabbit::SOON;
+use super::wait;
 
 /// What a process is given.
 #[derive(Clone, Debug)]
@@ -124,14 +125,11 @@ impl Process {
     /// SIGTERM, and its exit code; it has to be gone soon.
     pub(crate) async fn stop(mut self) -> Option<i32> {
         self.signal("TERM");
-        let end = Instant::now() + SOON;
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status.code();
-            }
-            assert!(Instant::now() < end, "it does not stop; see {}", self.log.display());
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        wait::until(SOON, async || {
+            let ended = self.child.try_wait().unwrap().map(|status| status.code());
+            ended.ok_or_else(|| format!("it runs; see {}", self.log.display()))
+        })
+        .await
     }
 
     /// A figure of `/proc/PID/status` that is given in kB, such as `VmHWM`; in bytes.
@@ -184,18 +182,14 @@ impl Process {
         wanted: impl Fn(&Status) -> bool,
     ) -> Duration {
         let start = Instant::now();
-        loop {
+        wait::until(patience, async || {
             let status = self.status().await;
-            if status.as_ref().is_some_and(&wanted) {
-                return start.elapsed();
-            }
-            assert!(
-                start.elapsed() < patience,
-                "not {what} within {patience:?}: {status:?}; see {}",
-                self.log.display()
-            );
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+            let is_so = status.as_ref().is_some_and(&wanted);
+            is_so
+                .then(|| start.elapsed())
+                .ok_or_else(|| format!("not {what}: {status:?}; see {}", self.log.display()))
+        })
+        .await
     }
 
     pub(crate) async fn active(&self) -> Duration {

@@ -26,6 +26,8 @@ use sluicegate::source::{Event, Source};
 use tempfile::TempDir;
 use uuid::Uuid;
 
+use super::wait;
+
 /// Longer than anything here takes, shorter than a person waits.
 pub(crate) const SOON: Duration = Duration::from_secs(30);
 
@@ -61,8 +63,25 @@ impl Node {
         Self { url: value("AMQP_URL"), version: value("RABBITMQ_VERSION"), dir }
     }
 
-    /// `scripts/rabbitmq WHAT DIR ARGUMENTS`
-    pub(crate) fn script(&self, what: &str, arguments: &[&str]) {
+    /// Has the node write down what it otherwise writes half a second later, or more: a quorum queue of a single node that
+    /// is declared just before a kill is lost, with what it was given.
+    pub(crate) async fn keeps_its_queues(&self) {
+        self.script("ctl", &["eval", "[ok = dets:sync(T) || T <- dets:all()]."]).await;
+    }
+
+    /// `scripts/rabbitmq WHAT DIR ARGUMENTS`. It takes a second or more, in which all else of the test goes on: a worker in
+    /// the test's own process must hear of its heartbeats.
+    pub(crate) async fn script(&self, what: &str, arguments: &[&str]) {
+        let (node, what) = (self.clone(), what.to_owned());
+        let arguments: Vec<String> = arguments.iter().map(|&argument| argument.into()).collect();
+        let run = move || {
+            node.script_now(&what, &arguments.iter().map(String::as_str).collect::<Vec<_>>());
+        };
+        tokio::task::spawn_blocking(run).await.unwrap();
+    }
+
+    /// The same, for a thread that may wait.
+    pub(crate) fn script_now(&self, what: &str, arguments: &[&str]) {
         script(what, &self.dir, arguments);
     }
 }
@@ -179,15 +198,19 @@ impl Lane {
         &self,
         at_least: usize,
     ) -> Vec<results::CloudEvent<results::Outcomes>> {
-        let messages = self.client().await.stream(&self.queues.results_log(), at_least).await;
-        let events = messages.iter().map(|message| results::Event::read(&message.body).unwrap());
-        events
-            .filter_map(|event| match event {
-                results::Event::Result(result) => Some(*result),
-                results::Event::Opened(_) | results::Event::Enqueued(_) => None,
-            })
-            .collect()
+        results_in(&self.client().await.stream(&self.queues.results_log(), at_least).await)
     }
+}
+
+/// The results among what was read from their stream.
+pub(crate) fn results_in(messages: &[Plain]) -> Vec<results::CloudEvent<results::Outcomes>> {
+    let events = messages.iter().map(|message| results::Event::read(&message.body).unwrap());
+    events
+        .filter_map(|event| match event {
+            results::Event::Result(result) => Some(*result),
+            results::Event::Opened(_) | results::Event::Enqueued(_) => None,
+        })
+        .collect()
 }
 
 fn settings(url: &str) -> Settings {
@@ -267,26 +290,37 @@ impl Client {
 
     /// How many messages are ready in a queue.
     pub(crate) async fn depth(&self, queue: &str) -> u32 {
+        self.declared(queue).await.message_count()
+    }
+
+    /// How many consumers a queue has. What one of them held is ready again before it is counted no more.
+    pub(crate) async fn consumers(&self, queue: &str) -> u32 {
+        self.declared(queue).await.consumer_count()
+    }
+
+    /// Waits until the broker lets nobody publish, by trying.
+    pub(crate) async fn until_blocked(&self, queue: &str) {
+        let (options, none) = (BasicPublishOptions::default(), BasicProperties::default());
+        let exchange = "amq.fanout".into();
+        let publish = self.channel.basic_publish(exchange, queue.into(), options, b"", none);
+        let _confirm = publish.await.unwrap();
+        wait::until_so("blocked", || self.connection.status().blocked()).await;
+    }
+
+    async fn declared(&self, queue: &str) -> lapin::Queue {
         let options = QueueDeclareOptions { passive: true, ..Default::default() };
         let declared =
             self.channel.queue_declare(queue.into(), options, FieldTable::default()).await;
-        declared.unwrap().message_count()
+        declared.unwrap()
     }
 
     /// Waits until so many are ready; what is given back takes a moment to be there again.
     pub(crate) async fn wait_for_depth(&self, queue: &str, depth: u32) {
-        let end = std::time::Instant::now() + SOON;
-        loop {
-            let now = self.depth(queue).await;
-            if now == depth {
-                return;
-            }
-            assert!(
-                std::time::Instant::now() < end,
-                "{queue} has {now} messages, expected {depth}"
-            );
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        wait::until(SOON, async || match self.depth(queue).await {
+            now if now == depth => Ok(()),
+            now => Err(format!("{queue} has {now} messages, expected {depth}")),
+        })
+        .await;
     }
 
     /// Takes the next message out of a queue.
@@ -301,6 +335,20 @@ impl Client {
 
     /// Reads a stream from its first message until `at_least` are there, and whatever comes within a moment more.
     pub(crate) async fn stream(&self, stream: &str, at_least: usize) -> Vec<Plain> {
+        let read = self.stream_until(stream, SOON, |read| read.len() >= at_least).await;
+        let count = read.len();
+        assert!(count >= at_least, "{stream} has {count} messages, expected {at_least}");
+        read
+    }
+
+    /// Reads a stream from its first message until there is `enough`, and whatever comes within a moment more; or until
+    /// nothing has come for as long as `patience`.
+    pub(crate) async fn stream_until(
+        &self,
+        stream: &str,
+        patience: Duration,
+        mut enough: impl FnMut(&[Plain]) -> bool,
+    ) -> Vec<Plain> {
         const MOMENT: Duration = Duration::from_millis(300);
         let channel = self.connection.create_channel().await.unwrap();
         channel.basic_qos(500, BasicQosOptions::default()).await.unwrap();
@@ -312,17 +360,12 @@ impl Client {
             channel.basic_consume(stream.into(), "".into(), options, arguments).await.unwrap();
         let mut read = Vec::new();
         loop {
-            let patience = if read.len() < at_least { SOON } else { MOMENT };
+            let patience = if enough(&read) { MOMENT } else { patience };
             let Ok(next) = tokio::time::timeout(patience, consumer.next()).await else { break };
             let delivery = next.unwrap().unwrap();
             delivery.acker.ack(BasicAckOptions::default()).await.unwrap();
             read.push(Plain { properties: delivery.properties, body: delivery.data });
         }
-        assert!(
-            read.len() >= at_least,
-            "{stream} has {} messages, expected {at_least}",
-            read.len()
-        );
         channel.close(200, "read".into()).await.unwrap();
         read
     }

@@ -1,8 +1,8 @@
 //! A whole worker in the test's process: a lane of its own on a real RabbitMQ on one side, a sandbox on the other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use lapin::BasicProperties;
@@ -23,7 +23,8 @@ use sluicegate::worker::Worker;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
-use super::rabbit::{Client, Lane, Plain, SOON};
+use super::rabbit::{Client, Lane, Plain, SOON, results_in};
+use super::wait;
 
 /// What a test's worker is given.
 #[derive(Clone, Debug)]
@@ -170,34 +171,32 @@ impl Rig {
 
     /// Waits until so many results are there; says them all, and checks that each run has one.
     pub(crate) async fn results(&self, count: usize) -> Vec<CloudEvent<Outcomes>> {
-        let end = Instant::now() + Duration::from_secs(120);
-        loop {
-            let results = self.lane.results(0).await;
-            let runs = results
-                .iter()
-                .map(|result| &result.id)
-                .collect::<std::collections::BTreeSet<_>>()
-                .len();
-            if runs >= count {
-                assert_eq!(runs, count, "as many runs as requests");
-                return results;
-            }
-            assert!(
-                Instant::now() < end,
-                "{runs} of {count} results; sandbox: {:?}",
-                self.sandbox.stats(&[]).tasks
-            );
-            tokio::time::sleep(Duration::from_millis(250)).await;
-        }
+        let (mut looked, mut runs) = (0, BTreeSet::new());
+        let enough = |read: &[Plain]| {
+            runs.extend(results_in(&read[looked..]).into_iter().map(|result| result.id));
+            looked = read.len();
+            runs.len() >= count
+        };
+        let client = self.lane.client().await;
+        let stream = self.lane.queues.results_log();
+        let read = client.stream_until(&stream, Duration::from_secs(120), enough).await;
+        let tasks = self.sandbox.stats(&[]).tasks;
+        assert_eq!(runs.len(), count, "as many runs as requests; sandbox: {tasks:?}");
+        results_in(&read)
     }
 
     /// Waits until so many tasks were created.
     pub(crate) async fn created(&self, count: u64) {
-        let end = Instant::now() + 2 * SOON;
-        while self.sandbox.stats(&[]).tasks.created < count {
-            assert!(Instant::now() < end, "{:?}", self.sandbox.stats(&[]).tasks);
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        self.created_within(2 * SOON, count).await;
+    }
+
+    /// Waits until so many tasks were created, for so long.
+    pub(crate) async fn created_within(&self, patience: Duration, count: u64) {
+        wait::until(patience, async || match self.sandbox.stats(&[]).tasks {
+            tasks if tasks.created >= count => Ok(()),
+            tasks => Err(format!("{count} created: {tasks:?}")),
+        })
+        .await;
     }
 
     /// The queue is empty and nothing was created twice.
