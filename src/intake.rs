@@ -29,6 +29,8 @@ pub mod header {
     pub const PRIORITY: &str = "x-sluice-priority";
     pub const REPLAY: &str = "x-sluice-replay";
     pub const AGAIN: &str = "x-sluice-again";
+    /// No `POST` of it was ever begun, says the worker that dead-lettered it: a replay is no doubt.
+    pub const NEVER_SENT: &str = "x-sluice-never-sent";
     /// Published anew by a worker, with another priority: to be looked up like what was delivered before.
     pub const REPRIORITISED: &str = "x-sluice-reprioritised";
     pub const TRACEPARENT: &str = "traceparent";
@@ -149,6 +151,7 @@ fn read_all(message: &Message<'_>, digest: [u8; 32], rules: &Rules) -> Intake {
     let priority: Option<u16> = headers.parsed(header::PRIORITY, "a whole number from 0 to 65535");
     let replay = headers.parsed(header::REPLAY, "a whole number from 0 to 4294967295").unwrap_or(0);
     let again = headers.parsed(header::AGAIN, "true or false").unwrap_or(false);
+    let never_sent = headers.parsed(header::NEVER_SENT, "true or false").unwrap_or(false);
     let trace = headers.trace();
     let mut violations = headers.violations;
     let body = Body::read(&message.body, rules);
@@ -166,7 +169,15 @@ fn read_all(message: &Message<'_>, digest: [u8; 32], rules: &Rules) -> Intake {
         row: Row::from(row),
         priority: priority.unwrap_or(body.priority),
         enqueued_at: enqueued_at.into(),
-        rare: Sparse::new(Rare { not_before, deadline, replay, again, ..Rare::default() }),
+        rare: Sparse::new(Rare {
+            not_before,
+            deadline,
+            replay,
+            again,
+            // It waives the doubt of a replay, and means nothing without one.
+            never_sent: never_sent && replay > 0,
+            ..Rare::default()
+        }),
         starts: body.starts,
         bytes: length(message),
         ..Request::default()

@@ -30,6 +30,9 @@ use crate::traces::Call;
 
 mod orders;
 
+/// Reading a body and passing it on takes so long on a busy machine, however exact the rate is to be.
+const LEAST_FRESH: Duration = Duration::from_millis(5);
+
 /// The API as the worker uses it. Each call is one request on the wire, and says the generation of the token it used.
 pub trait Submit: Send + Sync + 'static {
     /// `POST /v3/tasks` with these bytes.
@@ -100,16 +103,54 @@ pub enum SessionEvent<'a> {
     reason = "it comes out of a boxed future, to be taken apart at once"
 )]
 enum Done<D> {
-    Posted { job: Job<D>, started: Now, outcome: Result<(Verdict, u64), Bug> },
-    Looked { job: Job<D>, started: Now, outcome: Result<(Result<Listing, Verdict>, u64), Bug> },
-    Listed { started: Now, result: Result<Listing, Verdict>, generation: u64 },
-    Counted { started: Now, result: Result<Listing, Verdict>, generation: u64 },
-    Asked { started: Now, result: Result<Listing, Verdict>, generation: u64 },
+    /// Its body was read, or its beginning written down, so slowly that the permit is of no use any more.
+    Late {
+        job: Job<D>,
+        body: Bytes,
+    },
+    Posted {
+        job: Job<D>,
+        started: Now,
+        outcome: Result<(Verdict, u64), Bug>,
+    },
+    Looked {
+        job: Job<D>,
+        started: Now,
+        outcome: Result<(Result<Listing, Verdict>, u64), Bug>,
+    },
+    Listed {
+        started: Now,
+        result: Result<Listing, Verdict>,
+        generation: u64,
+    },
+    Counted {
+        started: Now,
+        result: Result<Listing, Verdict>,
+        generation: u64,
+    },
+    Asked {
+        started: Now,
+        result: Result<Listing, Verdict>,
+        generation: u64,
+    },
     Refreshed(Result<u64, Fault>),
-    Settled { job: Job<D>, ending: Box<Ending>, how: Settled, started: Now },
-    Republished { job: Job<D>, how: Settled, heard: Heard },
+    Settled {
+        job: Job<D>,
+        ending: Box<Ending>,
+        how: Settled,
+        started: Now,
+    },
+    Republished {
+        job: Job<D>,
+        how: Settled,
+        heard: Heard,
+    },
     Released,
-    Recorded { heard: Option<Heard>, change: Change, result: Result<(), String> },
+    Recorded {
+        heard: Option<Heard>,
+        change: Change,
+        result: Result<(), String>,
+    },
 }
 
 /// What a panic said.
@@ -129,6 +170,10 @@ pub struct Worker<S: Source, A, W> {
     steering: Steering,
     /// Orders to give a request another priority, of the requests that the core hands out next.
     moves: HashMap<Run, (Heard, Act)>,
+    /// Bodies of requests that were late for their permit, and wait for another one.
+    ready: HashMap<Run, Bytes>,
+    /// A call that begins later than this after its permit was taken could come on top of the next one's.
+    fresh: Duration,
     /// Changes that could not be written down yet, the latest few.
     unwritten: Vec<Change>,
     under_way: FuturesUnordered<BoxFuture<'static, Done<S::Delivery>>>,
@@ -142,6 +187,7 @@ where
 {
     pub fn new(source: S, api: Arc<A>, watch: W, settings: Settings, clock: Clock) -> Self {
         let configured = settings.gate.rates.clone();
+        let fresh = settings.gate.margin.max(LEAST_FRESH);
         let core = Core::new(settings, clock.now());
         Self {
             source,
@@ -153,6 +199,8 @@ where
             hot: None,
             steering: Steering::default(),
             moves: HashMap::new(),
+            ready: HashMap::new(),
+            fresh,
             unwritten: Vec::new(),
             under_way: FuturesUnordered::new(),
         }
@@ -260,11 +308,25 @@ where
 
     fn post(&mut self, job: Job<S::Delivery>, started: Now) {
         let api = Arc::clone(&self.api);
-        let body = job.delivery.body();
-        let starting = job.delivery.starting(started, &job.request);
         let trace = self.watch.trace(&job, Call::Post);
+        if let Some(body) = self.ready.remove(&job.request.run) {
+            return self.begin(async move {
+                let outcome = caught(api.post(body, trace.as_ref())).await;
+                Done::Posted { job, started, outcome }
+            });
+        }
+        let (clock, fresh) = (self.clock, self.fresh);
+        let body = job.delivery.body();
+        let read = clock.now().at - started.at;
+        let starting = job.delivery.starting(started, &job.request);
         self.begin(async move {
-            let outcome = match starting.await.and(body) {
+            let begun = clock.now().at;
+            let began = starting.await;
+            let took = read + (clock.now().at - begun);
+            let outcome = match began.and(body) {
+                Ok(body) if took > fresh => {
+                    return Done::Late { job, body };
+                }
                 Ok(body) => caught(api.post(body, trace.as_ref())).await,
                 // Surely not sent, and surely tried again: the source still has the request.
                 Err(error) => Ok((unsent(&error), 0)),
@@ -337,6 +399,10 @@ where
     fn done(&mut self, done: Done<S::Delivery>) {
         let now = self.clock.now();
         match done {
+            Done::Late { job, body } => {
+                self.ready.insert(job.request.run, body);
+                self.core.late(now, job);
+            }
             Done::Posted { job, started, outcome: Ok((verdict, generation)) } => {
                 self.watch.posted(&job, &verdict, now, now.at - started.at);
                 self.core.posted(now, started, job, verdict, generation);
@@ -369,6 +435,7 @@ where
             Done::Refreshed(result) => self.core.refreshed(now, result.as_ref().copied()),
             Done::Settled { job, ending, how, started } => {
                 self.watch.settled(&job, &ending, &how, now, now.at - started.at);
+                self.ready.remove(&job.request.run);
                 let done = matches!(how, Settled::Done);
                 self.core.settled(now, job, ending, done);
             }
@@ -403,6 +470,7 @@ where
             Event::Lost { why } => {
                 self.watch.session(SessionEvent::Lost(&why));
                 self.forget_moves();
+                self.ready.clear();
                 self.core.session_lost();
             }
             Event::Blocked(blocked) => {

@@ -226,19 +226,33 @@ mod tests {
 
     #[test]
     fn a_row_that_cannot_be_read_is_told_apart_and_fails_the_look_up_that_it_may_be_about() {
-        let row = r#"{"id": "t1", "state": "READY", "create_date": 1, "source_server": {"id": "s2"}}"#;
+        let row =
+            r#"{"id": "t1", "state": "READY", "create_date": 1, "source_server": {"id": "s2"}}"#;
         let page = |bad: &str| format!(r#"{{"count": 2, "tasks": [{row}, {bad}]}}"#);
         let all = |bad: &str| tasks(page(bad).as_bytes(), &Query::All { offset: 0 }).unwrap();
         for (bad, source) in [
             (r#"{"id": "t2", "state": "READY", "create_date": 1, "source_server": null}"#, None),
-            (r#"{"id": null, "state": "READY", "create_date": 1, "source_server": {"id": "s1"}}"#, Some("s1")),
-            (r#"{"id": "t2", "state": 7, "create_date": 1, "source_server": {"id": "s1"}}"#, Some("s1")),
+            (
+                r#"{"id": null, "state": "READY", "create_date": 1, "source_server": {"id": "s1"}}"#,
+                Some("s1"),
+            ),
+            (
+                r#"{"id": "t2", "state": 7, "create_date": 1, "source_server": {"id": "s1"}}"#,
+                Some("s1"),
+            ),
             (r#"{"id": "t2", "state": "READY", "source_server": {"id": "s1"}}"#, Some("s1")),
-            (r#"{"id": "t2", "state": "READY", "create_date": 1, "source_server": {"id": "s3"}, "name": 4}"#, Some("s3")),
+            (
+                r#"{"id": "t2", "state": "READY", "create_date": 1, "source_server": {"id": "s3"}, "name": 4}"#,
+                Some("s3"),
+            ),
             ("[]", None),
         ] {
             let read = all(bad);
-            assert_eq!((read.tasks.len(), read.unread), (1, vec![source.map(str::to_owned)]), "{bad}");
+            assert_eq!(
+                (read.tasks.len(), read.unread),
+                (1, vec![source.map(str::to_owned)]),
+                "{bad}"
+            );
             let look = tasks(page(bad).as_bytes(), &query());
             assert_eq!(look.is_err(), source != Some("s3"), "{bad}");
         }
@@ -246,7 +260,8 @@ mod tests {
 
     #[test]
     fn a_full_page_that_does_not_say_how_many_there_are_is_not_taken_for_all() {
-        let row = r#"{"id": "t", "state": "READY", "create_date": 1, "source_server": {"id": "s"}}"#;
+        let row =
+            r#"{"id": "t", "state": "READY", "create_date": 1, "source_server": {"id": "s"}}"#;
         let page = |rows: usize| format!(r#"{{"tasks": [{}]}}"#, vec![row; rows].join(","));
         assert!(tasks(page(199).as_bytes(), &Query::All { offset: 0 }).is_ok());
         assert!(tasks(page(200).as_bytes(), &Query::All { offset: 0 }).is_err());

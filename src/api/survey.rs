@@ -166,7 +166,9 @@ impl<F: FnMut(Row)> Survey<'_, F> {
             Ok(server) => (self.told)(row(question.id, server)),
             Err(Verdict::Throttled { wait, limit, .. }) => {
                 let failures = question.failures + 1;
-                let wait = wait.unwrap_or_else(|| retry::delay(&self.pace.retry, failures, &mut retry::Jitter::new()));
+                let wait = wait.unwrap_or_else(|| {
+                    retry::delay(&self.pace.retry, failures, &mut retry::Jitter::new())
+                });
                 self.hold_until = self.hold_until.max(now + wait);
                 let named = limit.and_then(|(count, window)| Rate::new(count, window));
                 self.pace.limits.lower(started, named, now, self.hold_until);

@@ -50,6 +50,10 @@ fn request_properties() -> Map<String, Value> {
             json!({ "type": ["boolean", "string"], "description": "A finished migration of the same name is wanted once more" }),
         ),
         (
+            request::NEVER_SENT,
+            json!({ "type": ["boolean", "string"], "description": "Of a replay: no `POST` of it was ever begun, so it goes without a look-up. Written by the worker on its dead letters" }),
+        ),
+        (
             request::REPRIORITISED,
             json!({ "type": ["boolean", "string"], "description": "A worker has published it anew with another priority: to any other it counts as delivered before" }),
         ),

@@ -399,7 +399,12 @@ impl<D> Watch<D> for Teller {
         };
         self.bar.set_message(why);
         if let Some(Reason::Halted | Reason::Breaker | Reason::Throttled) = shut {
-            let said = core.gate().breaker().opened().map(|open| open.fault.to_string()).unwrap_or_default();
+            let said = core
+                .gate()
+                .breaker()
+                .opened()
+                .map(|open| open.fault.to_string())
+                .unwrap_or_default();
             self.bar.suspend(|| eprintln!("waiting ({why}) {said}"));
         }
     }

@@ -120,7 +120,9 @@ fn waits(one: &Upcoming) -> Markup {
         (Waits::Look, None) => "a look: is there a task already?",
         (Waits::Look, Some(_)) => "another look",
         (Waits::Copy, _) => "another request for this source server",
-        (Waits::Refused, _) => "another try: the account refused it, or its project, where others were not",
+        (Waits::Refused, _) => {
+            "another try: the account refused it, or its project, where others were not"
+        }
     };
     html! { (what) @if let Some(until) = one.until { ", at " (page::clock(until)) } }
 }

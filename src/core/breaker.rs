@@ -236,8 +236,7 @@ impl Breaker {
             Some(open) if open.cause == Cause::Account => open.postpone(now.at),
             Some(open) => open.fail(now.at, call, fault, (&self.retry, jitter)),
             None if many => {
-                let mut open =
-                    Open::new(now, Cause::Failures, call, fault, Duration::ZERO);
+                let mut open = Open::new(now, Cause::Failures, call, fault, Duration::ZERO);
                 open.fail(now.at, call, fault, (&self.retry, jitter));
                 open.probes = 0;
                 self.open = Some(open);

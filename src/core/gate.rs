@@ -221,6 +221,11 @@ impl Gate {
         }
     }
 
+    /// A call was not begun after all; its permit is spent.
+    pub fn not_begun(&mut self) {
+        self.calls = self.calls.saturating_sub(1);
+    }
+
     /// A request was created: says the cause that the breaker was open for, if this closes it.
     pub fn passed(&mut self, now: Moment, group: &Group, was_aside: bool) -> Option<Cause> {
         self.breaker.passed(now, group, was_aside)
@@ -312,8 +317,7 @@ impl Gate {
     /// [`Gate::refreshed`].
     pub fn wants_token(&mut self, now: Moment) -> Option<Option<u64>> {
         let open = self.breaker.opened();
-        let probe =
-            open.is_some_and(|open| open.token && open.probe_at <= now && self.calls == 0);
+        let probe = open.is_some_and(|open| open.token && open.probe_at <= now && self.calls == 0);
         let wanted = match self.refresh {
             Refresh::Wanted(generation) => Some(generation),
             // The probe of a refused token begins with a fresh one.

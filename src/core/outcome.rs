@@ -101,6 +101,8 @@ pub struct Ending {
     pub reason: String,
     pub attempts: u32,
     pub looks: u32,
+    /// Surely no `POST` of it was ever begun, by whomever.
+    pub never_sent: bool,
     pub first_attempt_at: Option<Timestamp>,
     pub settled_at: Timestamp,
     pub history: Vec<Try>,

@@ -308,7 +308,11 @@ mod tests {
             assert_eq!(running.wants(now(at).at), Some((state, 0)));
             running.asked(now(at).at);
             let count = u32::try_from(tasks.len()).unwrap();
-            running.answered(now(at), &Listing { tasks, count, ..Listing::default() }, SignedDuration::ZERO);
+            running.answered(
+                now(at),
+                &Listing { tasks, count, ..Listing::default() },
+                SignedDuration::ZERO,
+            );
         }
     }
 
@@ -429,7 +433,11 @@ mod tests {
             assert_eq!(running.wants(now(1).at), Some((state, 0)));
             running.asked(now(1).at);
             let tasks = (0..count.min(200)).map(|n| task(&n.to_string(), 1)).collect();
-            running.answered(now(1), &Listing { tasks, count, ..Listing::default() }, SignedDuration::ZERO);
+            running.answered(
+                now(1),
+                &Listing { tasks, count, ..Listing::default() },
+                SignedDuration::ZERO,
+            );
         }
         assert_eq!(running.taken(), 250);
     }
@@ -439,7 +447,11 @@ mod tests {
         running.next = Moment::START;
         assert_eq!(running.wants(now(2_000).at), Some(state));
         running.asked(now(2_000).at);
-        running.answered(now(2_000), &Listing { tasks, count, ..Listing::default() }, SignedDuration::ZERO);
+        running.answered(
+            now(2_000),
+            &Listing { tasks, count, ..Listing::default() },
+            SignedDuration::ZERO,
+        );
     }
 
     #[test]

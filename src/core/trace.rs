@@ -48,7 +48,8 @@ impl Trace {
             return None;
         }
         let later = (version > 0).then(|| parent.into());
-        let state = state.filter(|text| text.len() <= Self::LONGEST && is_visible(text)).map(Into::into);
+        let state =
+            state.filter(|text| text.len() <= Self::LONGEST && is_visible(text)).map(Into::into);
         Some(Self { id, parent: span, flags, later, state })
     }
 

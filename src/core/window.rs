@@ -230,7 +230,8 @@ impl<D> Window<D> {
 
     /// Where the times of the wall clock lie on the monotonic one, as the two stand to each other now.
     fn look_at_the_clock(job: &mut Job<D>, now: Now) {
-        let on = |at: Timestamp| now.at + at.duration_since(now.wall).try_into().unwrap_or_default();
+        let on =
+            |at: Timestamp| now.at + at.duration_since(now.wall).try_into().unwrap_or_default();
         let Rare { not_before, deadline, .. } = *job.request.rare;
         if let Some(deadline) = deadline {
             job.request.rare.due = on(deadline);

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::MOST_VIOLATIONS;
 use crate::core::verdict::Fault;
 use crate::core::{Ending, Try};
+use crate::intake::header::NEVER_SENT;
 
 /// The longest header of a dead letter in bytes, for the same reason.
 const LONGEST_HEADER: usize = 16 * 1024;
@@ -37,6 +38,8 @@ pub fn dead_letter_headers(ending: &Ending) -> BTreeMap<&'static str, String> {
     headers.insert(header::OUTCOME, ending.outcome.as_str().to_owned());
     headers.insert(header::REASON, shortened(&ending.reason));
     headers.insert(header::ATTEMPTS, ending.attempts.to_string());
+    // Always, so that what an earlier dead letter said of the request is not believed of this one.
+    headers.insert(NEVER_SENT, ending.never_sent.to_string());
     headers.insert(header::FAILED_AT, format!("{:.3}", ending.settled_at));
     if let Some(fault) = &ending.fault {
         if let Some(status) = fault.status {
@@ -138,7 +141,9 @@ mod tests {
             Some(serde_json::from_str::<Fault>(&headers[header::ERROR]).unwrap()),
             end.fault
         );
-        assert!(headers.keys().all(|name| header::ALL.contains(name)));
+        let own = |name: &&str| header::ALL.contains(name) || *name == NEVER_SENT;
+        assert!(headers.keys().all(|name| own(name)));
+        assert_eq!(headers[NEVER_SENT], "false");
     }
 
     #[test]

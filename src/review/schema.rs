@@ -50,6 +50,7 @@ pub fn headers() -> Value {
             request::DEADLINE: any("Not submitted after this time"),
             request::PRIORITY: any("Orders it in place of the body's priority"),
             request::AGAIN: any("A finished migration is wanted again"),
+            request::NEVER_SENT: any("No POST of it was ever begun: a replay goes without a look-up"),
             request::REPRIORITISED: any("A worker has published it anew with another priority"),
             request::TRACEPARENT: any("W3C trace context"),
             request::TRACESTATE: any("W3C trace context"),
@@ -128,6 +129,7 @@ mod tests {
             reason: "the API refused it".into(),
             attempts: 3,
             looks: 2,
+            never_sent: false,
             first_attempt_at: Some(at),
             settled_at: at,
             history: vec![Try {

@@ -289,6 +289,7 @@ mod tests {
             reason: String::new(),
             attempts: 1,
             looks: 1,
+            never_sent: false,
             first_attempt_at: None,
             settled_at: now.wall,
             history: Vec::new(),

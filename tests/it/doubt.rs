@@ -675,3 +675,58 @@ fn a_copy_goes_on_when_the_one_before_it_leaves_without_a_call() {
     let third = bench.expect_post();
     assert_eq!(third.request.priority, 98);
 }
+
+#[test]
+fn a_replay_of_what_was_never_sent_goes_at_once_unless_something_else_speaks_against_it() {
+    let replay = |never_sent| {
+        let rare = Sparse::new(Rare { replay: 1, never_sent, ..Rare::default() });
+        Request { rare, ..request("s1", "a") }
+    };
+    let mut bench = Bench::new();
+    bench.deliver(replay(true), false);
+    bench.post(created("t1"));
+    bench.settle();
+    // The worker knows a task of the source server.
+    bench.deliver(replay(true), false);
+    bench.expect_look();
+    // It was delivered before.
+    let mut bench = Bench::new();
+    bench.deliver(replay(true), true);
+    bench.expect_look();
+}
+
+#[test]
+fn never_sent_is_said_only_of_what_was_surely_never_sent() {
+    let invalid = |replay, never_sent, redelivered| {
+        let mut bench = Bench::new();
+        let rare = Sparse::new(Rare { replay, never_sent, ..Rare::default() });
+        let request = Request { rare, ..request("s1", "a") };
+        let job = Job::new(request, 7, 1, redelivered, bench.now.at);
+        bench.core.invalid(bench.now, job, Vec::new());
+        bench.settle().never_sent
+    };
+    assert!(invalid(0, false, false));
+    assert!(invalid(1, true, false), "a replay of what was never sent");
+    assert!(!invalid(1, false, false), "a replay of what may have been sent");
+    assert!(!invalid(0, false, true), "delivered before: to a worker that may have sent it");
+    let mut bench = Bench::new();
+    bench.deliver(request("s1", "a"), false);
+    bench.post(Verdict::Rejected(fault("SMS.6033")));
+    assert!(!bench.settle().never_sent);
+}
+
+#[test]
+fn a_post_that_is_late_for_its_permit_takes_another_one() {
+    let rates = vec!["1/s".parse().unwrap()];
+    let gate = gate::Settings { rates, ..settings().gate };
+    let mut bench = Bench::with(Settings { gate, ..settings() });
+    bench.wait(Duration::from_secs(2));
+    bench.deliver(request("s1", "a"), false);
+    let job = bench.expect_post();
+    bench.core.late(bench.now, job);
+    let next = bench.expect_wait().expect("another permit");
+    assert!(next - bench.now.at > Duration::from_millis(900));
+    bench.wait(next - bench.now.at);
+    bench.post(created("t1"));
+    assert_eq!(bench.settle().attempts, 1);
+}

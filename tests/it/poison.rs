@@ -160,7 +160,10 @@ fn one_request_that_the_account_refuses_holds_up_nobody_however_urgent_it_is() {
         }
         world.run(2 * MINUTE);
         let took = world.healthy(50);
-        println!("{what}: the last of 50 healthy requests at 2/s after {:.1} s", took.as_secs_f64());
+        println!(
+            "{what}: the last of 50 healthy requests at 2/s after {:.1} s",
+            took.as_secs_f64()
+        );
         assert!(took < Duration::from_secs(30), "{what}: {took:?}");
         assert!(!world.ended.contains_key("poison"), "{what}: no wrong answer in a hurry");
         // While others are created it is told, in time, that it is its own trouble.
@@ -178,9 +181,7 @@ fn one_request_that_the_account_refuses_holds_up_nobody_however_urgent_it_is() {
 #[test]
 fn a_429_for_one_request_holds_up_nobody_and_is_never_held_against_it() {
     let post = |source: &str, _| match source {
-        "poison" => {
-            Verdict::Throttled { fault: fault("APIGW.0308"), wait: None, limit: None }
-        }
+        "poison" => Verdict::Throttled { fault: fault("APIGW.0308"), wait: None, limit: None },
         _ => created("t"),
     };
     let mut world = World::new(at_two_a_second(), post, nothing);
@@ -238,7 +239,10 @@ fn a_real_outage_of_the_account_costs_no_request_whatever_its_length() {
         assert_eq!(world.bench.core.gate().breaker().opened().unwrap().cause, Cause::Account);
         world.run(60 * MINUTE);
         let took = world.healthy(200) - until;
-        println!("an outage of {hours} h: all 200 created {:.0} s after its end", took.as_secs_f64());
+        println!(
+            "an outage of {hours} h: all 200 created {:.0} s after its end",
+            took.as_secs_f64()
+        );
         assert!(took < 16 * MINUTE + Duration::from_secs(150), "one probe interval: {took:?}");
     }
 }
@@ -292,10 +296,16 @@ fn a_project_without_rights_is_kept_and_probed_by_itself_while_others_go_at_the_
     assert!(world.posts < more + 60, "{} POSTs for {more} healthy ones", world.posts);
     let groups = world.bench.core.gate().breaker().groups();
     let (group, aside) = groups.first_key_value().unwrap();
-    assert_eq!((&*group.project_id, aside.fault.error_code.as_deref()), ("forbidden", Some("SMS.9003")));
+    assert_eq!(
+        (&*group.project_id, aside.fault.error_code.as_deref()),
+        ("forbidden", Some("SMS.9003"))
+    );
     // The right is given: all of it goes.
     world.run(40 * MINUTE);
-    assert_eq!(world.ended.values().filter(|(_, outcome)| *outcome == Outcome::Created).count(), more + 300);
+    assert_eq!(
+        world.ended.values().filter(|(_, outcome)| *outcome == Outcome::Created).count(),
+        more + 300
+    );
 }
 
 #[test]
@@ -326,7 +336,10 @@ fn two_requests_that_always_fail_are_given_up_and_cost_few_calls() {
         world.run(7 * DAY);
         for source in ["p0", "p1"] {
             let (at, outcome) = world.ended[source];
-            println!("{what}: {source} ended as {outcome:?} after {:.0} min", at.as_secs_f64() / 60.0);
+            println!(
+                "{what}: {source} ended as {outcome:?} after {:.0} min",
+                at.as_secs_f64() / 60.0
+            );
             assert_eq!(outcome, Outcome::Exhausted);
         }
         assert!(world.calls < 100, "{what}: {} calls in a week", world.calls);

@@ -207,7 +207,10 @@ fn zz_finds() {
             let result = std::panic::catch_unwind(|| {
                 let history = History::poisoned(&mut SmallRng::seed_from_u64(seed));
                 let mut history = History { list_fails: false, rough: false, ..history };
-                for poison in history.poisons.values_mut() { poison.post = kind; poison.look = None; }
+                for poison in history.poisons.values_mut() {
+                    poison.post = kind;
+                    poison.look = None;
+                }
                 World::new(seed, history, false).run();
             });
             bad += usize::from(result.is_err());
@@ -219,10 +222,18 @@ fn zz_finds() {
         let result = std::panic::catch_unwind(|| {
             let mut history = History::poisoned(&mut SmallRng::seed_from_u64(seed));
             history.poisons.clear();
-            for index in 0..history.requests.len() { history.poisons.insert(index + 1000, api::Poison{post: api::Answer::Silence, look: None, in_doubt: false}); }
+            for index in 0..history.requests.len() {
+                history.poisons.insert(
+                    index + 1000,
+                    api::Poison { post: api::Answer::Silence, look: None, in_doubt: false },
+                );
+            }
             history.poisons.clear();
-            let mut w = World::new(seed, History { list_fails: true, rough: false, ..history }, false);
-            for m in &mut w.broker.messages { m.redelivered = true; }
+            let mut w =
+                World::new(seed, History { list_fails: true, rough: false, ..history }, false);
+            for m in &mut w.broker.messages {
+                m.redelivered = true;
+            }
             w.run();
         });
         bad += usize::from(result.is_err());
@@ -230,8 +241,14 @@ fn zz_finds() {
     println!("list fails: {bad} of 200");
     let mut texts = BTreeMap::new();
     for seed in 0..10000 {
-        let result = std::panic::catch_unwind(|| { run(seed, false, History::new); });
-        if let Err(e) = result { let t = e.downcast_ref::<String>().cloned().unwrap_or_default(); let t = t.split_once(' ').map(|(_, t)| t.to_owned()).unwrap_or_default(); *texts.entry(t.chars().take(40).collect::<String>()).or_insert(0) += 1; }
+        let result = std::panic::catch_unwind(|| {
+            run(seed, false, History::new);
+        });
+        if let Err(e) = result {
+            let t = e.downcast_ref::<String>().cloned().unwrap_or_default();
+            let t = t.split_once(' ').map(|(_, t)| t.to_owned()).unwrap_or_default();
+            *texts.entry(t.chars().take(40).collect::<String>()).or_insert(0) += 1;
+        }
     }
     println!("{texts:?}");
 }

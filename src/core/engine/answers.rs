@@ -53,7 +53,10 @@ impl<D> Core<D> {
         if !refused && !matches!(verdict, Verdict::Created { .. }) {
             job.progress.aside = false;
         }
-        if let Verdict::Ambiguous { conflict: false, .. } | Verdict::Transient { .. } | Verdict::Unauthorized(_) = verdict {
+        if let Verdict::Ambiguous { conflict: false, .. }
+        | Verdict::Transient { .. }
+        | Verdict::Unauthorized(_) = verdict
+        {
             job.progress.troubled = now.at;
         }
         match verdict {
@@ -86,6 +89,14 @@ impl<D> Core<D> {
             Verdict::Unauthorized(_) => self.back(now, job, now.at),
             Verdict::Account { fault, .. } => self.refused(now, Call::Post, job, &fault, false),
         }
+    }
+
+    /// A `POST` was not begun: what it needs took so long that its permit is spent. It takes another one when its turn comes.
+    pub fn late(&mut self, now: Now, job: Job<D>) {
+        self.calling -= 1;
+        self.gate.not_begun();
+        self.running.gave_up(&job.request.source_server_id, now.at);
+        self.back(now, job, now.at);
     }
 
     /// A look that was begun at `started` has ended. Says what it found, for the `found` label.
@@ -236,7 +247,6 @@ impl<D> Core<D> {
         self.gate.refreshed(now, result);
     }
 }
-
 
 /// A call for many.
 fn of_all(generation: u64) -> Of {

@@ -46,7 +46,8 @@ impl<D> Core<D> {
             return self.choose_probe(now);
         }
         // The most urgent of what was refused and is tried again.
-        let again = self.first_aside(now.at, fresh).into_iter().chain(self.first_of_groups(now.at)).min();
+        let again =
+            self.first_aside(now.at, fresh).into_iter().chain(self.first_of_groups(now.at)).min();
         let again = again.filter(|(_, key)| self.may_go_again(*key));
         let asks = self.asks == Asks::Wanted;
         if !fresh && again.is_none() && !asks {

@@ -58,7 +58,7 @@ impl<D> Core<D> {
         let run = job.request.run;
         self.away.remove(run);
         let mut in_doubt = job.redelivered;
-        let mut replay = job.request.rare.replay > 0;
+        let mut replay = job.request.rare.replay > 0 && !job.request.rare.never_sent;
         if job.redelivered {
             if let Some((progress, given_back)) = self.carried.remove(&run) {
                 job.progress = progress;

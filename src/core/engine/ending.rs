@@ -47,6 +47,9 @@ impl<D> Core<D> {
             reason,
             attempts: job.progress.attempts,
             looks: job.progress.looks,
+            never_sent: job.progress.attempts == 0
+                && !job.redelivered
+                && (job.request.rare.replay == 0 || job.request.rare.never_sent),
             first_attempt_at: job.progress.first_attempt_at,
             settled_at: now.wall,
             history: job.progress.history.clone(),

@@ -44,7 +44,14 @@ impl<D> Core<D> {
 
     /// The account refused a call for this request. It is set aside, and the next one goes: whether it is the account, others
     /// show. Only what is refused while others are created, `halt.after` times and apart, has ended.
-    pub(super) fn refused(&mut self, now: Now, call: Call, mut job: Job<D>, fault: &Fault, token: bool) {
+    pub(super) fn refused(
+        &mut self,
+        now: Now,
+        call: Call,
+        mut job: Job<D>,
+        fault: &Fault,
+        token: bool,
+    ) {
         let created = self.gate.breaker().created();
         let progress = &mut job.progress;
         let fresh = progress.refusals == 0 || created == progress.created_then;
@@ -95,7 +102,8 @@ impl<D> Core<D> {
     /// Moves what is held of a group to where it waits for the group's probe.
     fn set_aside(&mut self, now: Now, group: &Group) {
         let turn = |job: &Job<D>| {
-            matches!(job.place(), Place::Post | Place::Look | Place::Aside) && group.has(&job.request)
+            matches!(job.place(), Place::Post | Place::Look | Place::Aside)
+                && group.has(&job.request)
         };
         for key in self.window.keys_where(turn) {
             if let Some(mut job) = self.window.take(key) {
@@ -214,7 +222,8 @@ impl<D> Core<D> {
                     !matches!(job.progress.doubt, Doubt::Target(_))
                 }
                 Place::Post | Place::Aside | Place::Group => {
-                    may_post.is_ok() && (may_start.is_ok() || !job.request.starts || count.is_some())
+                    may_post.is_ok()
+                        && (may_start.is_ok() || !job.request.starts || count.is_some())
                 }
                 Place::Look | Place::Until | Place::Copy => false,
             };

@@ -77,9 +77,7 @@ fn tell<D>(job: &Job<D>, place: Place, now: Now) -> Upcoming {
         Place::Look | Place::Swept => (Waits::Look, None),
         Place::Post => (Waits::Turn, None),
         Place::Group => (Waits::Refused, None),
-        Place::Aside => {
-            (Waits::Refused, now.wall.saturating_add(job.progress.until - now.at).ok())
-        }
+        Place::Aside => (Waits::Refused, now.wall.saturating_add(job.progress.until - now.at).ok()),
         Place::Until => {
             let waits = match () {
                 () if in_doubt => Waits::Look,

@@ -76,8 +76,10 @@ impl World {
                 self.check_most_urgent(w, job);
             }
         }
-        let calls =
-            matches!(step, Step::Post(_) | Step::Look(_) | Step::List { .. } | Step::Count { .. } | Step::Ask);
+        let calls = matches!(
+            step,
+            Step::Post(_) | Step::Look(_) | Step::List { .. } | Step::Count { .. } | Step::Ask
+        );
         if calls && self.active == Some(w) {
             assert_eq!(self.missing, 0, "a call before all that waited at the start has come");
         }

@@ -235,7 +235,8 @@ impl World {
     fn left(&self) -> impl Iterator<Item = &Message> {
         // Where an account refuses, failures count against nobody.
         let all = self.poisons.values().all(Poison::ends);
-        let ends = move |message: &&Message| all || !self.poisons.contains_key(&message.request.run);
+        let ends =
+            move |message: &&Message| all || !self.poisons.contains_key(&message.request.run);
         self.broker.messages.iter().filter(|message| message.at != At::Gone).filter(ends)
     }
 
