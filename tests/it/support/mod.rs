@@ -5,4 +5,5 @@ pub(crate) mod browser;
 pub(crate) mod process;
 pub(crate) mod proxy;
 pub(crate) mod rabbit;
+pub(crate) mod raw;
 pub(crate) mod rig;
