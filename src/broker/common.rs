@@ -96,7 +96,7 @@ impl Kept {
     pub(super) fn restored(&self, request: &Request) -> io::Result<Restored> {
         match self {
             Self::Shared(rest) => Ok(rest.restored(request).into()),
-            Self::Aside(header) => Restored::of(header.bytes()?),
+            Self::Aside(header) => Restored::of(&header.bytes()?),
         }
     }
 }

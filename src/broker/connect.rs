@@ -116,22 +116,19 @@ fn tls(settings: &Settings) -> Result<ClientConfig, String> {
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(|error| format!("TLS: {error}"))?;
-    let builder = match &settings.ca_file {
-        Some(path) => {
-            let mut roots = rustls::RootCertStore::empty();
-            for certificate in certificates("ca_file", path)? {
-                roots.add(certificate).map_err(|error| {
-                    format!("broker.ca_file: {} has no authority: {error}", path.display())
-                })?;
-            }
-            builder.with_root_certificates(roots)
-        }
-        None => {
-            let verifier = Verifier::new(provider).map_err(|error| {
-                format!("no certificates of the system ({error}): install ca-certificates or set broker.ca_file")
+    let builder = if let Some(path) = &settings.ca_file {
+        let mut roots = rustls::RootCertStore::empty();
+        for certificate in certificates("ca_file", path)? {
+            roots.add(certificate).map_err(|error| {
+                format!("broker.ca_file: {} has no authority: {error}", path.display())
             })?;
-            builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
         }
+        builder.with_root_certificates(roots)
+    } else {
+        let verifier = Verifier::new(provider).map_err(|error| {
+            format!("no certificates of the system ({error}): install ca-certificates or set broker.ca_file")
+        })?;
+        builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
     };
     match identity_files(settings)? {
         None => Ok(builder.with_no_client_auth()),

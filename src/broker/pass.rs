@@ -171,12 +171,11 @@ impl<'a> Pass<'a> {
             // What there is no room for is delivered, and no more is known of it.
             let Some(entry) = next? else { continue };
             self.held += 1;
-            match self.known.get(&entry.letter.id) {
-                Some(&at) => self.entries[at].add(entry),
-                None => {
-                    self.known.insert(entry.letter.id, self.entries.len());
-                    self.entries.push(entry);
-                }
+            if let Some(&at) = self.known.get(&entry.letter.id) {
+                self.entries[at].add(entry);
+            } else {
+                self.known.insert(entry.letter.id, self.entries.len());
+                self.entries.push(entry);
             }
         }
         Ok(())
@@ -335,7 +334,7 @@ pub(crate) fn restored(parcel: &Parcel, header: Option<&Body>) -> io::Result<Par
     match header {
         None => Ok(parcel.clone()),
         Some(header) => {
-            let Restored { properties, .. } = Restored::of(header.bytes()?)?;
+            let Restored { properties, .. } = Restored::of(&header.bytes()?)?;
             Ok(parcels::parcel(&properties, Bytes::new()))
         }
     }

@@ -87,13 +87,12 @@ impl Aside {
             return;
         }
         let Some(pieces) = &to.pieces else { return };
-        match pieces.try_reserve() {
-            Ok(permit) => permit.send(piece.to_vec()),
-            Err(_) => {
-                let pieces = pieces.clone();
-                let permit: Permit = Box::pin(async move { pieces.reserve_owned().await.ok() });
-                to.waiting = Some((permit, piece.to_vec()));
-            }
+        if let Ok(permit) = pieces.try_reserve() {
+            permit.send(piece.to_vec());
+        } else {
+            let pieces = pieces.clone();
+            let permit: Permit = Box::pin(async move { pieces.reserve_owned().await.ok() });
+            to.waiting = Some((permit, piece.to_vec()));
         }
     }
 

@@ -107,24 +107,21 @@ pub(super) fn check(
     let flags = u16::from_be_bytes([payload[BEFORE], payload[BEFORE + 1]]);
     let mut walk = Walk::default();
     let mut rest = fields;
+    let mut is_cut = false;
     for (number, (name, kind)) in PROPERTIES.into_iter().enumerate() {
         if flags & (1 << (15 - number)) == 0 {
             continue;
         }
-        match walk.property(name, kind, rest) {
-            Some(after) => {
-                let taken = &rest[..rest.len() - after.len()];
-                walk.fields[number] = Some(Field { number, name, kind, bytes: taken });
-                rest = after;
-            }
-            None => {
-                // Where it ends nobody knows, so nothing after it can be read either.
-                walk.is_cut = true;
-                break;
-            }
-        }
+        let Some(after) = walk.property(name, kind, rest) else {
+            // Where it ends nobody knows, so nothing after it can be read either.
+            is_cut = true;
+            break;
+        };
+        let bytes = &rest[..rest.len() - after.len()];
+        walk.fields[number] = Some(Field { number, name, kind, bytes });
+        rest = after;
     }
-    if walk.is_cut || !rest.is_empty() {
+    if is_cut || !rest.is_empty() {
         walk.flaw(|| "the list of its properties is cut short".to_owned());
         walk.tail = rest;
         walk.lose(
@@ -163,7 +160,6 @@ struct Walk<'a> {
     fields: [Option<Field<'a>>; PROPERTIES.len()],
     /// What cannot be read after the last field.
     tail: &'a [u8],
-    is_cut: bool,
     has_id: bool,
     has_headers: bool,
     cost: usize,

@@ -68,11 +68,11 @@ pub(crate) struct Restored {
 impl Restored {
     /// # Errors
     /// This is no header, which none is that was kept.
-    pub(crate) fn of(header: Bytes) -> io::Result<Self> {
-        let replaced = header::check(&header, |_| true).map_err(io::Error::other)?;
+    pub(crate) fn of(header: &Bytes) -> io::Result<Self> {
+        let replaced = header::check(header, |_| true).map_err(io::Error::other)?;
         let readable = replaced.filter(|replaced| replaced.flaw.is_some());
-        let properties = header::read(readable.as_ref().map_or(&header, |it| &it.payload))?;
-        Ok(Self { properties, unreadable: readable.map(|_| header::properties(&header)) })
+        let properties = header::read(readable.as_ref().map_or(header, |it| &it.payload))?;
+        Ok(Self { properties, unreadable: readable.map(|_| header::properties(header)) })
     }
 }
 

@@ -266,7 +266,8 @@ async fn long_headers_are_not_kept_in_memory_and_come_back_in_a_dead_letter() {
     topology::apply(&rig.lane.settings, &rig.lane.queues).await.unwrap();
     // Half of them long texts, half of them values that take forty times as much in memory as they take here.
     let headers = |n: usize| {
-        let big = if n % 2 == 1 { text(&[b'x'; 110_000]) } else { long(b'A', &[b'V'; 110_000]) };
+        let big =
+            if n % 2 == 1 { text(&vec![b'x'; 110_000]) } else { long(b'A', &vec![b'V'; 110_000]) };
         let id = format!("id-{n}");
         let headers = raw::headers(&[(b"theirs", big), (b"x-sluice-batch", text(b"wave-1"))]);
         (
@@ -354,6 +355,10 @@ async fn bodies_that_are_far_too_long_cost_no_session_and_little_memory() {
     let worker = Process::start(&spec, dir.path(), "worker");
     worker.active().await;
     let results = rig.results(15).await;
+    let logged = worker.logged();
+    let sessions = logged.matches("\"message\":\"active\"").count();
+    let lost: Vec<_> = logged.lines().filter(|line| line.contains("no session with")).collect();
+    assert_eq!((sessions, lost.as_slice()), (1, &[][..]), "one session for all of it");
     let ended = outcomes(&results);
     assert_eq!(ended, BTreeMap::from([(Outcome::Created, 10), (Outcome::Invalid, 5)]));
     let found = |id: &str| {
@@ -364,10 +369,6 @@ async fn bodies_that_are_far_too_long_cost_no_session_and_little_memory() {
     let peak = worker.memory("VmHWM");
     println!("four bodies of 120 MiB and one of 20: {} MB at most", peak / 1_000_000);
     assert!(peak < 200_000_000, "{peak} bytes");
-    let sessions = worker.logged().matches("\"message\":\"active\"").count();
-    let log = worker.logged();
-    let lost: Vec<_> = log.lines().filter(|line| line.contains("no session with")).collect();
-    assert_eq!((sessions, lost.as_slice()), (1, &[][..]), "one session for all of it");
     rig.lane.client().await.wait_for_depth(&queues.requests(), 0).await;
     assert_eq!(worker.stop().await, Some(0));
     rig.lane.client().await.wait_for_depth(&queues.dead_letters(), 5).await;
