@@ -48,6 +48,29 @@ pub struct Message<'a> {
     /// The headers `x-sluice-*`, `traceparent` and `tracestate`, as text.
     pub headers: BTreeMap<Cow<'a, str>, Cow<'a, str>>,
     pub body: Bytes,
+    /// The property of that name.
+    pub content_encoding: Option<Cow<'a, str>>,
+    /// What cannot be read of the message at all, in words: such a message is invalid, whatever else it says.
+    pub flaw: Option<Cow<'a, str>>,
+    /// Where its id or a header of its run cannot be read: what is the same whenever this message comes.
+    pub identity: Option<[u8; 32]>,
+    /// Its body is longer than any that may be sent, and was not gathered.
+    pub beyond: Option<Beyond>,
+}
+
+/// What is known of a body that was not gathered.
+#[derive(Clone, Copy, Debug)]
+pub struct Beyond {
+    /// How many bytes it has.
+    pub len: u64,
+    /// Its SHA-256.
+    pub digest: [u8; 32],
+}
+
+impl Message<'_> {
+    fn digest(&self) -> [u8; 32] {
+        self.beyond.map_or_else(|| Sha256::digest(&self.body).into(), |beyond| beyond.digest)
+    }
 }
 
 /// What was read of a message.
@@ -71,7 +94,7 @@ const QUOTED: usize = 80;
 
 /// Reads a message. Never panics, and looks at the body once for its digest and once for its contents.
 pub fn read(message: &Message<'_>, rules: &Rules) -> Intake {
-    let digest: [u8; 32] = Sha256::digest(&message.body).into();
+    let digest = message.digest();
     caught(|| read_all(message, digest, rules))
         .unwrap_or_else(|text| unreadable(message, &digest, text))
 }
@@ -86,7 +109,7 @@ pub(crate) fn guarded<'a, T>(
 ) -> Result<T, Box<Intake>> {
     caught(read).map_err(|text| {
         let message = bare();
-        let digest: [u8; 32] = Sha256::digest(&message.body).into();
+        let digest = message.digest();
         Box::new(unreadable(&message, &digest, text))
     })
 }
@@ -131,6 +154,9 @@ fn unreadable(message: &Message<'_>, digest: &[u8; 32], text: String) -> Intake 
 }
 
 fn id_of(message: &Message<'_>, digest: &[u8; 32]) -> Text {
+    if let Some(identity) = &message.identity {
+        return Uuid::new_v5(&ID_SPACE, &[*identity, *digest].concat()).to_string().into();
+    }
     match message.message_id.as_deref() {
         Some(id) if !id.is_empty() => id.into(),
         _ => derived_id(digest),
@@ -138,7 +164,9 @@ fn id_of(message: &Message<'_>, digest: &[u8; 32]) -> Text {
 }
 
 fn length(message: &Message<'_>) -> u32 {
-    u32::try_from(message.body.len()).unwrap_or(u32::MAX)
+    let gathered = message.body.len() as u64;
+    let len = message.beyond.map_or(gathered, |beyond| beyond.len);
+    u32::try_from(len).unwrap_or(u32::MAX)
 }
 
 fn read_all(message: &Message<'_>, digest: [u8; 32], rules: &Rules) -> Intake {
@@ -153,8 +181,9 @@ fn read_all(message: &Message<'_>, digest: [u8; 32], rules: &Rules) -> Intake {
     let again = headers.parsed(header::AGAIN, "true or false").unwrap_or(false);
     let never_sent = headers.parsed(header::NEVER_SENT, "true or false").unwrap_or(false);
     let trace = headers.trace();
-    let mut violations = headers.violations;
-    let body = Body::read(&message.body, rules);
+    let mut violations: Vec<_> = message.flaw.as_deref().map(flawed).into_iter().collect();
+    violations.append(&mut headers.violations);
+    let body = Body::of(message, rules);
     violations.extend(body.violations);
 
     let id = id_of(message, &digest);
@@ -184,6 +213,15 @@ fn read_all(message: &Message<'_>, digest: [u8; 32], rules: &Rules) -> Intake {
     }
     .with_trace(trace);
     Intake { request, violations, warnings: body.warnings, bug: None }
+}
+
+/// A message that the broker's protocol does not allow, or that nests without end. Its body may be as good as any.
+fn flawed(flaw: &str) -> Violation {
+    Violation {
+        pointer: "headers".to_owned(),
+        found: format!("a message that cannot be read: {flaw}"),
+        allowed: "properties and headers whose names and texts are UTF-8, with arrays and tables in each other 32 deep at most; a replay sends it without what cannot be read".to_owned(),
+    }
 }
 
 /// The message id of a message that has none: the same for the same body.
@@ -256,6 +294,38 @@ struct Body {
 }
 
 impl Body {
+    fn of(message: &Message<'_>, rules: &Rules) -> Self {
+        if let Some(beyond) = message.beyond {
+            let found = format!("a body of {} bytes", beyond.len);
+            let allowed = format!("at most {} bytes (contract.max_body)", rules.max_body);
+            return Self::refused(found, allowed);
+        }
+        let body = Self::read(&message.body, rules);
+        let encoding = message.content_encoding.as_deref().unwrap_or_default().trim();
+        // Some clients name the charset here, and a body that is JSON is JSON whatever the property says.
+        let is_plain = ["", "identity", "utf-8", "utf8"]
+            .iter()
+            .any(|plain| encoding.eq_ignore_ascii_case(plain));
+        if is_plain
+            || body.violations.is_empty()
+            || serde_json::from_slice::<serde::de::IgnoredAny>(&message.body).is_ok()
+        {
+            return body;
+        }
+        let encoding: String = encoding.chars().take(QUOTED).collect();
+        Self::refused(
+            format!("a body with the content-encoding {encoding:?}"),
+            "JSON as it is: publish the body neither compressed nor encoded, and without the property content-encoding".to_owned(),
+        )
+    }
+
+    /// Nothing of it is known but why.
+    fn refused(found: String, allowed: String) -> Self {
+        let pointer = String::new();
+        let violations = vec![Violation { pointer, found, allowed }];
+        Self { priority: 1, starts: true, violations, ..Self::default() }
+    }
+
     fn read(body: &[u8], rules: &Rules) -> Self {
         match contract::read(body, rules) {
             Ok(reading) => {

@@ -2,12 +2,15 @@
 //! region and batch, are the same for most requests of a plan: they are held once for all of them.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::io;
 use std::sync::Arc;
 
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, ShortString};
 
-use super::convert::{is_brokers_own, kept_headers, long, short, timeless};
+use super::convert::{heap_bytes, is_brokers_own, kept_headers, long, short, timeless};
+use super::spill::{Body, Hold, Spill};
+use super::transport::Restored;
 use crate::core::{Request, Shared, Trace};
 use crate::intake::header;
 
@@ -22,14 +25,20 @@ pub(super) struct Common {
 }
 
 /// What has to be kept of a message's properties until it is settled.
-#[derive(Clone, Debug)]
-pub(crate) struct Kept(Arc<Rest>);
+#[derive(Debug)]
+pub(crate) enum Kept {
+    Shared(Arc<Rest>),
+    /// The header as it came, in the file: too long to be held in memory, or not to be read as it is.
+    Aside(Box<Body>),
+}
 
 #[derive(Debug)]
-struct Rest {
+pub(crate) struct Rest {
     /// Without what is the message's own.
     properties: BasicProperties,
     own: Own,
+    /// What they take in memory counts as the bodies do.
+    _hold: Hold,
 }
 
 /// What each message has for itself and the request can tell as well, to the letter: it is not kept twice.
@@ -45,15 +54,22 @@ struct Own {
 
 impl Common {
     /// Of the properties of a request, what can be published again.
-    pub(super) fn keep(&mut self, original: &BasicProperties, request: &Request) -> Kept {
+    pub(super) fn keep(
+        &mut self,
+        original: &BasicProperties,
+        request: &Request,
+        spill: &Spill,
+    ) -> Kept {
         let own = Own::of(original, request);
         let is_same = |kept: &&Arc<Rest>| kept.own == own && own.leaves(original, &kept.properties);
         if let Some(rest) = self.properties.iter().find(is_same) {
-            return Kept(Arc::clone(rest));
+            return Kept::Shared(Arc::clone(rest));
         }
-        let rest = Arc::new(Rest { properties: own.rest_of(original), own });
+        let properties = own.rest_of(original);
+        let hold = spill.hold(heap_bytes(&properties) as u64);
+        let rest = Arc::new(Rest { properties, own, _hold: hold });
         remember(&mut self.properties, &rest);
-        Kept(rest)
+        Kept::Shared(rest)
     }
 
     /// Lets a request share what others have too.
@@ -74,8 +90,20 @@ fn remember<T>(latest: &mut VecDeque<Arc<T>>, new: &Arc<T>) {
 
 impl Kept {
     /// The properties as they came, but for what must not be published again.
-    pub(super) fn restored(&self, request: &Request) -> BasicProperties {
-        let Rest { properties, own } = &*self.0;
+    ///
+    /// # Errors
+    /// The temporary file cannot be read.
+    pub(super) fn restored(&self, request: &Request) -> io::Result<Restored> {
+        match self {
+            Self::Shared(rest) => Ok(rest.restored(request).into()),
+            Self::Aside(header) => Restored::of(&header.bytes()?),
+        }
+    }
+}
+
+impl Rest {
+    fn restored(&self, request: &Request) -> BasicProperties {
+        let Self { properties, own, .. } = self;
         let mut properties = properties.clone();
         if own.message_id {
             properties = properties.with_message_id(short(&request.id.get()));
@@ -229,24 +257,29 @@ mod tests {
         for properties in [original(1, &[]), original(1, &strange), odd, typed, zoned, bare] {
             let mut common = Common::default();
             let request = request(&properties);
-            let restored = common.keep(&properties, &request).restored(&request);
+            let restored = common
+                .keep(&properties, &request, &Spill::new(0))
+                .restored(&request)
+                .unwrap()
+                .properties;
             assert_eq!(published(&restored), published(&properties), "{properties:?}");
         }
     }
 
     #[test]
     fn requests_of_a_plan_share_what_they_have_in_common() {
-        let mut common = Common::default();
+        let (mut common, spill) = (Common::default(), Spill::new(0));
         let mut kept = Vec::new();
         for row in 0..100 {
             let properties = original(row, &[]);
             let mut request = request(&properties);
             common.share(&mut request);
-            kept.push((common.keep(&properties, &request), request));
+            let Kept::Shared(rest) = common.keep(&properties, &request, &spill) else { panic!() };
+            kept.push((rest, request));
         }
         let (first, others) = kept.split_first().unwrap();
         for (properties, request) in others {
-            assert!(Arc::ptr_eq(&first.0.0, &properties.0));
+            assert!(Arc::ptr_eq(&first.0, properties));
             assert!(Arc::ptr_eq(&first.1.shared, &request.shared));
             assert_eq!(request.batch(), Some("wave-1"));
         }
@@ -262,7 +295,7 @@ mod tests {
             let project_id = number.to_string().into();
             request.shared = Arc::new(Shared { project_id, ..Shared::default() });
             common.share(&mut request);
-            common.keep(&properties, &request);
+            common.keep(&properties, &request, &Spill::new(0));
         }
         assert_eq!((common.properties.len(), common.requests.len()), (LATEST, LATEST));
     }

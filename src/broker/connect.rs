@@ -1,35 +1,55 @@
-//! How is a broker reached? Addresses, TLS, the server's version, and a connection that is up or an error in time.
+//! How is a broker reached? The addresses that the settings name, TLS, and a connection that is up or an error in time.
 
-use std::io::{Read as _, Write as _};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use lapin::tcp::{OwnedIdentity, OwnedTLSConfig, TcpStream};
 use lapin::uri::{AMQPScheme, AMQPUri};
 use lapin::{Connection, ConnectionProperties};
-use tokio::sync::oneshot;
+use rustls::ClientConfig;
+use rustls::crypto::ring::default_provider;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_platform_verifier::Verifier;
+use url::{Host, Url};
 
 use super::link::SessionLost;
 use super::settings::Broker as Settings;
+use super::transport::{self, FRAME, LONGEST_FRAME, Way, Wire};
 use super::version::Version;
 
 /// Seconds. The client knows of a dead peer after two of them, the broker of a dead worker after two to three. Two of
 /// them and `api.timeout` are less than the default of `api.look_again`: docs/assumptions.md, "A silent network".
 const HEARTBEAT: u16 = 5;
 
-/// How long a connection may take to be up. The client library's own limit does not hold on its async path.
+/// How long a connection may take to be up, whatever number of addresses its name has. The client library's own limit
+/// does not hold on its async path.
 const CONNECT: Duration = Duration::from_secs(10);
 
 /// One broker to try.
 pub(crate) struct Address {
     uri: AMQPUri,
-    tls: OwnedTLSConfig,
+    /// A name, or an address without brackets.
+    host: String,
+    tls: Option<Arc<ClientConfig>>,
+}
+
+/// A connection that is up, and what is known of it beside what the client library knows.
+pub(crate) struct Opened {
+    pub(crate) connection: Connection,
+    pub(crate) wire: Arc<Wire>,
+    pub(crate) version: Version,
 }
 
 impl Address {
     /// Host and port: what may be shown.
     pub(crate) fn shown(&self) -> String {
-        format!("{}:{}", self.uri.authority.host, self.uri.authority.port)
+        let port = self.uri.authority.port;
+        if self.host.contains(':') {
+            format!("[{}]:{port}", self.host)
+        } else {
+            format!("{}:{port}", self.host)
+        }
     }
 }
 
@@ -38,145 +58,121 @@ impl Address {
 /// # Errors
 /// In words for people, without secrets: AMQP urls carry passwords, and the parser quotes what it cannot read.
 pub(crate) fn addresses(settings: &Settings) -> Result<Vec<Address>, String> {
-    let tls = tls(settings)?;
     let urls = settings.urls()?;
-    urls.iter()
-        .map(|url| {
-            let mut uri: AMQPUri = url.expose().parse().map_err(|_| {
-                format!(
-                    "broker.url {}: not an AMQP url; write amqp://user:password@host:5672/vhost, with %2f for the vhost /",
-                    url.masked()
-                )
+    let addresses = urls.iter().map(|url| {
+        let (uri, host) =
+            parsed(url.expose()).map_err(|why| format!("broker.url {}: {why}", url.masked()))?;
+        let tls = match uri.scheme {
+            AMQPScheme::AMQP => None,
+            AMQPScheme::AMQPS => Some(Arc::new(tls(settings)?)),
+        };
+        Ok(Address { uri, host, tls })
+    });
+    // A certificate without its key is a mistake whatever the url says.
+    identity_files(settings)?;
+    addresses.collect()
+}
+
+/// An AMQP url, and the host in it. The client library's parser takes an IPv6 address for no host, and no host for
+/// *localhost*.
+fn parsed(url: &str) -> Result<(AMQPUri, String), String> {
+    let not_amqp =
+        "not an AMQP url; write amqp://user:password@host:5672/vhost, with %2f for the vhost /";
+    let mut uri: AMQPUri = url.parse().map_err(|_| not_amqp.to_owned())?;
+    let host = match Url::parse(url).map_err(|_| not_amqp.to_owned())?.host() {
+        Some(Host::Domain(_)) | None => uri.authority.host.clone(),
+        Some(Host::Ipv4(address)) => address.to_string(),
+        Some(Host::Ipv6(address)) => address.to_string(),
+    };
+    uri.query.heartbeat.get_or_insert(HEARTBEAT);
+    // 0 is "no limit", which the client library takes at its word, and makes buffers of.
+    let frame_max = uri.query.frame_max.filter(|frame_max| *frame_max != 0).unwrap_or(FRAME);
+    if frame_max > LONGEST_FRAME {
+        return Err(format!(
+            "frame_max={frame_max} is more than the {LONGEST_FRAME} bytes that a frame may have; leave it out ({FRAME}), or lower it"
+        ));
+    }
+    uri.query.frame_max = Some(frame_max);
+    Ok((uri, host))
+}
+
+fn read(key: &str, path: &Path) -> Result<Vec<u8>, String> {
+    std::fs::read(path)
+        .map_err(|error| format!("broker.{key}: cannot read {}: {error}", path.display()))
+}
+
+/// The client's certificate and its key, if it has any.
+fn identity_files(settings: &Settings) -> Result<Option<(&Path, &Path)>, String> {
+    match (&settings.cert_file, &settings.key_file) {
+        (Some(cert), Some(key)) => Ok(Some((cert, key))),
+        (None, None) => Ok(None),
+        _ => Err("broker.cert_file and broker.key_file go together: give both or none".into()),
+    }
+}
+
+/// Whose certificates are believed: those that `broker.ca_file` has signed and no others, or the system's.
+fn tls(settings: &Settings) -> Result<ClientConfig, String> {
+    let provider = Arc::new(default_provider());
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| format!("TLS: {error}"))?;
+    let builder = if let Some(path) = &settings.ca_file {
+        let mut roots = rustls::RootCertStore::empty();
+        for certificate in certificates("ca_file", path)? {
+            roots.add(certificate).map_err(|error| {
+                format!("broker.ca_file: {} has no authority: {error}", path.display())
             })?;
-            uri.query.heartbeat.get_or_insert(HEARTBEAT);
-            let mut tls = tls.clone();
-            if uri.scheme == AMQPScheme::AMQPS && tls.cert_chain.is_none() {
-                tls.cert_chain = Some(system_certificates()?);
-            }
-            Ok(Address { uri, tls })
-        })
-        .collect()
-}
-
-fn tls(settings: &Settings) -> Result<OwnedTLSConfig, String> {
-    let read = |key: &str, path: &Path| {
-        std::fs::read(path)
-            .map_err(|error| format!("broker.{key}: cannot read {}: {error}", path.display()))
-    };
-    let identity = match (&settings.cert_file, &settings.key_file) {
-        (Some(cert), Some(key)) => Some(OwnedIdentity::PKCS8 {
-            pem: read("cert_file", cert)?,
-            key: read("key_file", key)?,
-        }),
-        (None, None) => None,
-        _ => {
-            return Err(
-                "broker.cert_file and broker.key_file go together: give both or none".into()
-            );
         }
+        builder.with_root_certificates(roots)
+    } else {
+        let verifier = Verifier::new(provider).map_err(|error| {
+            format!("no certificates of the system ({error}): install ca-certificates or set broker.ca_file")
+        })?;
+        builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
     };
-    let cert_chain = match &settings.ca_file {
-        Some(path) => Some(
-            String::from_utf8(read("ca_file", path)?)
-                .map_err(|_| format!("broker.ca_file: {} is not PEM", path.display()))?,
-        ),
-        None => None,
-    };
-    Ok(OwnedTLSConfig { identity, cert_chain })
+    match identity_files(settings)? {
+        None => Ok(builder.with_no_client_auth()),
+        Some((cert, key)) => {
+            let chain = certificates("cert_file", cert)?;
+            let own = PrivateKeyDer::from_pem_slice(&read("key_file", key)?)
+                .map_err(|error| format!("broker.key_file: {}: {error}", key.display()))?;
+            builder
+                .with_client_auth_cert(chain, own)
+                .map_err(|error| format!("broker.cert_file and broker.key_file: {error}"))
+        }
+    }
 }
 
-/// The system's certificates as one PEM text: where Debian, Red Hat and Alpine keep them.
-fn system_certificates() -> Result<String, String> {
-    let places = [
-        "/etc/ssl/certs/ca-certificates.crt",
-        "/etc/pki/tls/certs/ca-bundle.crt",
-        "/etc/ssl/cert.pem",
-    ];
-    places.iter().find_map(|path| std::fs::read_to_string(path).ok()).ok_or_else(|| {
-        format!(
-            "no certificates of the system in {}: install ca-certificates or set broker.ca_file",
-            places.join(", ")
-        )
-    })
+/// The certificates of a PEM file, one at least.
+fn certificates(key: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let pem = read(key, path)?;
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+    match certificates {
+        Ok(certificates) if !certificates.is_empty() => Ok(certificates),
+        Ok(_) => Err(format!("broker.{key}: {} has no certificate in PEM", path.display())),
+        Err(error) => Err(format!("broker.{key}: {} is not PEM: {error}", path.display())),
+    }
 }
 
-/// Opens a connection that shows `name` in the management pages. No automatic recovery: it hides what is lost.
-pub(crate) async fn open(address: &Address, name: &str) -> Result<Connection, SessionLost> {
+/// Opens a connection that shows `name` in the management pages, and gathers bodies of so many bytes at most. No automatic
+/// recovery: it hides what is lost.
+pub(crate) async fn open(
+    address: &Address,
+    name: &str,
+    gathered: u64,
+) -> Result<Opened, SessionLost> {
     let properties = ConnectionProperties::default()
         .with_connection_name(name.into())
         .with_client_property("product".into(), "sluicegate".into())
         .with_client_property("version".into(), env!("CARGO_PKG_VERSION").into());
     let what = format!("connecting to {}", address.shown());
-    super::within(CONNECT, &what, async {
-        let runtime = lapin::runtime::default_runtime()?;
-        Connection::connect_uri_with_config(
-            address.uri.clone(),
-            properties,
-            address.tls.clone(),
-            runtime,
-        )
-        .await
-    })
-    .await
-}
-
-/// The version of the server. The client library keeps the server's properties to itself, so its greeting is read on
-/// a connection of its own, which ends there.
-pub(crate) async fn server_version(address: &Address) -> Result<Version, SessionLost> {
-    let (uri, tls, shown) = (address.uri.clone(), address.tls.clone(), address.shown());
-    let (reply, answer) = oneshot::channel();
-    // A thread of its own: a blocking task that hangs would hold up the end of the runtime.
-    std::thread::Builder::new()
-        .name("sluice-greeting".into())
-        .spawn(move || {
-            let _ = reply.send(greeting(&uri, &tls));
-        })
-        .map_err(|error| SessionLost(format!("connecting to {shown}: {error}")))?;
-    let greeting = tokio::time::timeout(CONNECT, answer).await;
-    match greeting {
-        Ok(Ok(Ok(greeting))) => version_in(&greeting).ok_or_else(|| {
-            SessionLost(format!("{shown} does not tell its version: is it a RabbitMQ?"))
-        }),
-        Ok(Ok(Err(error))) => Err(SessionLost(format!("connecting to {shown}: {error}"))),
-        Ok(Err(_)) | Err(_) => {
-            Err(SessionLost(format!("connecting to {shown}: no answer in {CONNECT:?}")))
-        }
-    }
-}
-
-/// The payload of the server's first frame, `connection.start`.
-fn greeting(uri: &AMQPUri, tls: &OwnedTLSConfig) -> std::io::Result<Vec<u8>> {
-    let host = uri.authority.host.as_str();
-    let mut stream = TcpStream::connect_timeout((host, uri.authority.port), CONNECT)?;
-    stream.set_nonblocking(false)?;
-    stream.set_read_timeout(Some(CONNECT))?;
-    stream.set_write_timeout(Some(CONNECT))?;
-    if uri.scheme == AMQPScheme::AMQPS {
-        stream = stream
-            .into_tls(host, tls.as_ref())
-            .map_err(|error| std::io::Error::other(format!("TLS: {error}")))?;
-    }
-    stream.write_all(b"AMQP\x00\x00\x09\x01")?;
-    stream.flush()?;
-    let mut head = [0; 7];
-    stream.read_exact(&mut head)?;
-    let size = u32::from_be_bytes([head[3], head[4], head[5], head[6]]);
-    // Frames are 128 KiB at most before anything is negotiated; what is longer is not AMQP.
-    if head[0] != 1 || size > 128 * 1024 {
-        return Err(std::io::Error::other("this is not an AMQP 0-9-1 server"));
-    }
-    let mut payload = vec![0; size as usize];
-    stream.read_exact(&mut payload)?;
-    Ok(payload)
-}
-
-/// The field `version` (a long string) of the server's properties.
-fn version_in(greeting: &[u8]) -> Option<Version> {
-    const FIELD: &[u8] = b"\x07versionS";
-    let at = greeting.windows(FIELD.len()).position(|window| window == FIELD)? + FIELD.len();
-    let len = u32::from_be_bytes(greeting.get(at..at + 4)?.try_into().ok()?);
-    let text = greeting.get(at + 4..)?.get(..usize::try_from(len).ok()?)?;
-    Version::parse(std::str::from_utf8(text).ok()?)
+    let way = Way { host: &address.host, tls: address.tls.clone(), gathered };
+    let opened = transport::open(address.uri.clone(), properties, way);
+    let (connection, wire) = super::within(CONNECT, &what, opened).await?;
+    let version = wire.version().ok_or_else(|| {
+        SessionLost(format!("{} does not tell its version: is it a RabbitMQ?", address.shown()))
+    })?;
+    Ok(Opened { connection, wire, version })
 }
 
 #[cfg(test)]
@@ -216,14 +212,31 @@ mod tests {
     }
 
     #[test]
-    fn the_version_is_found_in_a_greeting_and_nothing_in_noise() {
-        let mut greeting =
-            b"\x00\x0a\x00\x0a\x00\x09\x00\x00\x00\x40\x07productS\x00\x00\x00\x08RabbitMQ"
-                .to_vec();
-        greeting.extend(b"\x07versionS\x00\x00\x00\x063.10.8");
-        assert_eq!(version_in(&greeting), Some(Version::new(3, 10, 8)));
-        for cut in 0..greeting.len() {
-            assert_eq!(version_in(&greeting[..cut]), None);
+    fn an_ipv6_address_is_the_host_that_is_connected_to() {
+        for (url, shown) in [
+            ("amqp://u:p@[::1]:5673/%2f", "[::1]:5673"),
+            ("amqps://[2001:db8::7]/", "[2001:db8::7]:5671"),
+            ("amqp://127.0.0.1/%2f", "127.0.0.1:5672"),
+            ("amqp://rabbit-1.internal/%2f", "rabbit-1.internal:5672"),
+        ] {
+            assert_eq!(addresses(&settings(url)).unwrap()[0].shown(), shown, "{url}");
         }
+        for bad in ["amqp://::1/%2f", "amqp://[::1/%2f", "amqp://[fe80::1%25eth0]/%2f"] {
+            let told = addresses(&settings(bad)).err().unwrap();
+            assert!(told.contains("broker.url"), "{told}");
+        }
+    }
+
+    #[test]
+    fn frames_are_bounded_whatever_the_url_says() {
+        let frame_max = |query: &str| {
+            let addresses = addresses(&settings(&format!("amqp://h/%2f{query}")));
+            addresses.map(|addresses| addresses[0].uri.query.frame_max)
+        };
+        assert_eq!(frame_max(""), Ok(Some(131_072)));
+        assert_eq!(frame_max("?frame_max=0"), Ok(Some(131_072)));
+        assert_eq!(frame_max("?frame_max=4096"), Ok(Some(4096)));
+        assert_eq!(frame_max("?frame_max=1048576"), Ok(Some(1_048_576)));
+        assert!(frame_max("?frame_max=16777216").unwrap_err().contains("16777216"));
     }
 }

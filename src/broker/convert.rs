@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::mem;
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -11,13 +12,17 @@ use lapin::types::{AMQPValue, FieldTable, LongString, ShortString};
 use super::planner::coarse;
 use super::publisher::Outgoing;
 use super::settings::Queues;
+use super::transport::Restored;
 use crate::core::{Ending, Request};
 use crate::intake::{Message, header};
 use crate::results;
-use crate::review::REQUEST_ID;
+use crate::review::{REQUEST_ID, to_hex};
 
 /// Headers that the broker acts upon or writes itself: a message that is published again must not carry them.
 const BROKERS_OWN: [&str; 5] = ["CC", "BCC", "x-death", "x-delivery-count", "x-acquired-count"];
+
+/// How many bytes of properties that cannot be read a dead letter has, each as two digits.
+const UNREADABLE: usize = 8 * 1024;
 
 /// How many bytes the reason needs to say which headers are left out.
 const NOTE: usize = 600;
@@ -104,7 +109,8 @@ pub(crate) fn message(properties: &BasicProperties, body: Bytes) -> Message<'_> 
         timestamp: properties.timestamp().and_then(timestamp),
         priority: *properties.priority(),
         headers: headers
-            .filter(|(name, _)| ours(name.as_str()))
+            // Some clients write an absent value so.
+            .filter(|(name, value)| ours(name.as_str()) && **value != AMQPValue::Void)
             // What has no text is kept as a text that no header allows, so that it is named as a violation.
             .map(|(name, value)| {
                 let text = text_of(value);
@@ -115,6 +121,8 @@ pub(crate) fn message(properties: &BasicProperties, body: Bytes) -> Message<'_> 
             })
             .collect(),
         body,
+        content_encoding: properties.content_encoding().as_ref().map(|text| text.as_str().into()),
+        ..Message::default()
     }
 }
 
@@ -150,16 +158,21 @@ pub(crate) fn result(
 pub(crate) fn dead_letter(
     request: &Request,
     ending: &Ending,
-    original: &BasicProperties,
+    original: &Restored,
     body: Bytes,
     queues: &Queues,
     room: usize,
 ) -> Outgoing {
+    let Restored { properties: original, unreadable } = original;
     let mut headers: BTreeMap<_, _> = results::dead_letter_headers(ending)
         .into_iter()
         .map(|(name, text)| (short(name), long(&text)))
         .collect();
     headers.insert(short(REQUEST_ID), long(&request.id.get()));
+    if let Some(unreadable) = unreadable {
+        let bounded = &unreadable[..unreadable.len().min(UNREADABLE)];
+        headers.insert(short(results::header::ORIGINAL), long(&to_hex(bounded)));
+    }
     let properties = republished(original).with_message_id(short(&request.run.0.to_string()));
     let taken = header_bytes(&properties.clone().with_headers(headers.clone().into())) + NOTE;
     let mut left = room.saturating_sub(taken);
@@ -283,6 +296,35 @@ pub(crate) fn header_bytes(properties: &BasicProperties) -> usize {
     let headers = properties.headers().iter().flat_map(FieldTable::inner);
     let headers: usize = headers.map(|(name, value)| field_bytes(name, value)).sum();
     FIXED + texts + 4 + headers
+}
+
+/// About how many bytes of memory they take: each text is an allocation of its own, each table has nodes with room for
+/// eleven.
+pub(super) fn heap_bytes(properties: &BasicProperties) -> usize {
+    fn of(value: &AMQPValue) -> usize {
+        mem::size_of::<AMQPValue>()
+            + match value {
+                AMQPValue::LongString(text) => ALLOCATED + text.len(),
+                AMQPValue::ByteArray(bytes) => ALLOCATED + bytes.as_slice().len(),
+                AMQPValue::ShortString(text) => ALLOCATED + text.as_str().len(),
+                // A vector that has grown has room for as many more.
+                AMQPValue::FieldArray(values) => {
+                    ALLOCATED + 2 * values.as_slice().iter().map(of).sum::<usize>()
+                }
+                AMQPValue::FieldTable(table) => of_table(table),
+                _ => 0,
+            }
+    }
+    fn of_table(table: &FieldTable) -> usize {
+        let node = ALLOCATED + 11 * (mem::size_of::<ShortString>() + mem::size_of::<AMQPValue>());
+        let entries = table.inner();
+        let texts = entries.iter().map(|(name, value)| ALLOCATED + name.as_str().len() + of(value));
+        node * entries.len().div_ceil(6) + texts.sum::<usize>()
+    }
+    /// What the allocator has of each piece for itself.
+    const ALLOCATED: usize = 16;
+    let headers = properties.headers().as_ref().map_or(0, of_table);
+    mem::size_of::<BasicProperties>() + headers + header_bytes(&timeless(properties))
 }
 
 fn field_bytes(name: &ShortString, value: &AMQPValue) -> usize {

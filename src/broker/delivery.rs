@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use lapin::options::{BasicAckOptions, BasicNackOptions};
+use lapin::options::{BasicAckOptions, BasicNackOptions, BasicRejectOptions};
 
 use super::common::Kept;
 use super::link::{Consuming, SessionLost};
@@ -41,6 +41,13 @@ impl Held {
         let options = BasicNackOptions { requeue: true, ..BasicNackOptions::default() };
         let nack = self.on.channel.basic_nack(self.tag, options);
         self.done(within(ANSWER, "giving back", nack).await)
+    }
+
+    /// Lets the broker dead-letter this one delivery, with its body and all else as it came.
+    pub(crate) async fn reject(&self) -> Result<(), SessionLost> {
+        self.alive()?;
+        let reject = self.on.channel.basic_reject(self.tag, BasicRejectOptions { requeue: false });
+        self.done(within(ANSWER, "rejecting", reject).await)
     }
 
     /// # Errors

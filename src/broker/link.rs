@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use lapin::Channel;
 use tokio::sync::watch;
 
+use super::transport::Wire;
 use super::version::Version;
 
 /// The session is gone, with everything that was received on it; why.
@@ -77,4 +78,5 @@ pub(crate) struct Consuming {
     pub(crate) link: Arc<Link>,
     pub(crate) publisher: super::publisher::Publisher,
     pub(crate) version: Version,
+    pub(crate) wire: Arc<Wire>,
 }

@@ -26,8 +26,10 @@ mod status;
 mod steer;
 mod supervisor;
 mod taker;
+mod taking;
 mod tool;
 pub mod topology;
+mod transport;
 mod version;
 
 pub use delivery::Held;
@@ -39,6 +41,7 @@ pub use spill::{Body, Spill};
 pub use status::{State, Status};
 pub use steer::{NotAsked, ask};
 pub use tool::Tool;
+pub use transport::{Filtered, filtered};
 pub use version::Version;
 
 use std::future::Future;

@@ -2,8 +2,12 @@
 //! everything, acts, and gives the rest back.
 
 use std::collections::HashMap;
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use lapin::options::{
     BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions,
@@ -12,13 +16,15 @@ use lapin::types::FieldTable;
 use lapin::{Channel, Consumer, ErrorKind};
 use uuid::Uuid;
 
-use super::convert::{returns, short};
+use super::convert::short;
 use super::dead_letters::{IN_FLIGHT, letter_message, whole};
 use super::link::SessionLost;
 use super::lock::{AGAIN, Lock};
 use super::settings::QueueType;
-use super::spill::{self, Body, Spill};
+use super::spill::{Body, Spill};
+use super::taking::{self, Letters};
 use super::tool::Tool;
+use super::transport::Restored;
 use super::{ANSWER, parcels, session, topology, within};
 use crate::contract::Rules;
 use crate::review::{Letter, Parcel};
@@ -41,6 +47,8 @@ pub(crate) struct Terms<'a> {
     pub(crate) rules: &'a Rules,
     /// Where the bodies wait.
     pub(crate) spill: &'a Spill,
+    /// How many bytes the letters themselves may take in memory.
+    pub(crate) room: u64,
     /// Who takes it: what another reviewer is told.
     pub(crate) who: &'a str,
     /// The most letters.
@@ -56,17 +64,19 @@ pub(crate) struct Terms<'a> {
 pub(crate) struct Entry {
     pub(crate) letter: Letter,
     pub(crate) body: Body,
-    /// The message without its body.
-    pub(crate) parcel: Parcel,
+    /// The message without its body; and without headers that are not ours, where they are aside.
+    pub(super) parcel: Parcel,
+    /// The header as it came, in the file, where it is too long to be held in memory or cannot be read as it is.
+    pub(super) header: Option<Body>,
     pub(crate) copies: Vec<Copy>,
 }
 
 /// One message of a letter.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Copy {
-    tag: u64,
+    pub(super) tag: u64,
     /// How often it was given back before, as the broker counts.
-    returns: u32,
+    pub(super) returns: u32,
 }
 
 /// The whole queue, held.
@@ -75,6 +85,7 @@ pub(crate) struct Pass<'a> {
     tool: &'a Tool,
     channel: Channel,
     consumer: Consumer,
+    letters: Letters,
     lock: Lock,
     /// In the order of the queue, by each letter's first copy.
     pub(crate) entries: Vec<Entry>,
@@ -109,7 +120,7 @@ impl<'a> Pass<'a> {
         let lock = Lock::take(tool, terms).await?;
         let mut told = false;
         let (channel, consumer, waiting) = loop {
-            if let Some(alone) = consume_alone(tool, &lock, terms.most).await? {
+            if let Some(alone) = consume_alone(tool, &lock, terms).await? {
                 break alone;
             }
             let why = format!(
@@ -124,10 +135,12 @@ impl<'a> Pass<'a> {
             }
             tokio::time::sleep(AGAIN).await;
         };
+        let letters = taking::attach(&consumer, channel.id(), Arc::clone(&tool.wire), terms);
         let mut pass = Self {
             tool,
             channel,
             consumer,
+            letters,
             lock,
             entries: Vec::new(),
             known: HashMap::new(),
@@ -137,44 +150,33 @@ impl<'a> Pass<'a> {
             has_acknowledged: false,
             is_over: false,
         };
-        pass.read(pass.left.min(pass.most), terms).await?;
+        pass.read(pass.left.min(pass.most)).await?;
         pass.left = pass.left.saturating_sub(pass.held);
-        pass.renew_worn_out(terms).await?;
+        pass.renew_worn_out().await?;
         Ok(pass)
     }
 
     /// Reads what is there: so many more, and whatever comes with them.
-    async fn read(&mut self, expected: u32, terms: &Terms<'_>) -> Result<(), SessionLost> {
-        let expected = self.held + expected;
+    async fn read(&mut self, expected: u32) -> Result<(), SessionLost> {
+        let mut came = 0;
         while self.held < self.most {
-            let patience = if self.held < expected { PATIENCE } else { QUIET };
-            let Ok(item) = tokio::time::timeout(patience, self.consumer.next()).await else {
+            let patience = if came < expected { PATIENCE } else { QUIET };
+            let Ok(next) = tokio::time::timeout(patience, self.letters.next()).await else {
+                if self.tool.wire.is_receiving() {
+                    continue;
+                }
                 break;
             };
-            let delivery = match item {
-                Some(Ok(delivery)) => delivery,
-                Some(Err(error)) => {
-                    return Err(SessionLost(format!("reading dead letters: {error}")));
-                }
-                None => {
-                    return Err(SessionLost("reading dead letters: the broker ended it".into()));
-                }
-            };
+            came += 1;
+            // What there is no room for is delivered, and no more is known of it.
+            let Some(entry) = next? else { continue };
             self.held += 1;
-            let copy = Copy { tag: delivery.delivery_tag, returns: returns(&delivery.properties) };
-            let death = parcels::death(&delivery.properties);
-            let mut parcel = parcels::parcel(&delivery.properties, spill::trimmed(delivery.data));
-            let letter = Letter::read(&parcel, death, terms.rules);
-            let body = std::mem::take(&mut parcel.body);
-            if let Some(&at) = self.known.get(&letter.id) {
-                self.entries[at].add(letter, parcel, copy);
-                continue;
+            if let Some(&at) = self.known.get(&entry.letter.id) {
+                self.entries[at].add(entry);
+            } else {
+                self.known.insert(entry.letter.id, self.entries.len());
+                self.entries.push(entry);
             }
-            self.known.insert(letter.id, self.entries.len());
-            let body = terms.spill.keep(body).map_err(|error| {
-                SessionLost(format!("reading dead letters: no place for their bodies: {error}"))
-            })?;
-            self.entries.push(Entry { letter, body, parcel, copies: vec![copy] });
         }
         Ok(())
     }
@@ -182,8 +184,12 @@ impl<'a> Pass<'a> {
     /// A queue that was declared before RabbitMQ 4 has its default delivery limit: what was returned 20 times is gone,
     /// and each pass returns everything. A policy could lift the limit, but nobody can see policies from here. So what
     /// comes near it is put into the queue anew, with a count of its own, before the old copy is acknowledged.
-    async fn renew_worn_out(&mut self, terms: &Terms<'_>) -> Result<(), SessionLost> {
-        let worn = |entry: &Entry| entry.copies.iter().any(|copy| copy.returns >= WORN_OUT);
+    async fn renew_worn_out(&mut self) -> Result<(), SessionLost> {
+        // What is too long to be held cannot be put in anew.
+        let worn = |entry: &Entry| {
+            entry.copies.iter().any(|copy| copy.returns >= WORN_OUT)
+                && entry.body.too_long().is_none()
+        };
         if self.tool.queues.kind != QueueType::Quorum
             || !self.tool.version.has_default_delivery_limit()
             || !self.entries.iter().any(worn)
@@ -219,14 +225,15 @@ impl<'a> Pass<'a> {
             "the queue has a delivery limit, and letters near it were put in anew: {}",
             topology::lift_the_limit(&queue)
         );
-        self.read(u32::try_from(anew.len()).unwrap_or(u32::MAX), terms).await
+        self.read(u32::try_from(anew.len()).unwrap_or(u32::MAX)).await
     }
 
     async fn renew(&self, entry: &Entry) -> Result<(), SessionLost> {
-        let body = entry.body.bytes().map_err(|error| {
-            SessionLost(format!("a body cannot be read back from its temporary file: {error}"))
-        })?;
-        let parcel = whole(&entry.letter, entry.parcel.clone(), body);
+        let lost = |error| {
+            SessionLost(format!("a letter cannot be read back from its temporary file: {error}"))
+        };
+        let body = entry.body.bytes().map_err(lost)?;
+        let parcel = whole(&entry.letter, entry.parcel().map_err(lost)?, body);
         self.tool.publisher.publish(vec![letter_message(&self.tool.queues, &parcel)]).await?;
         self.acknowledge(&entry.copies).await
     }
@@ -240,9 +247,9 @@ impl<'a> Pass<'a> {
         Ok(())
     }
 
-    /// Another end of the consumer, to see when the broker ends it.
-    pub(crate) fn consumer(&self) -> Consumer {
-        self.consumer.clone()
+    /// Why the broker ended the consumer, once it does.
+    pub(crate) fn ended(&self) -> impl Future<Output = SessionLost> + 'static {
+        self.letters.ended()
     }
 
     /// Says that the broker has ended the consumer.
@@ -298,14 +305,38 @@ impl<'a> Pass<'a> {
 
 impl Entry {
     /// Another copy of the same letter: what the latest says counts.
-    fn add(&mut self, letter: Letter, parcel: Parcel, copy: Copy) {
+    fn add(&mut self, other: Self) {
         let copies = self.letter.copies + 1;
-        if letter.failed_at >= self.letter.failed_at {
-            self.letter = letter;
-            self.parcel = parcel;
+        if other.letter.failed_at >= self.letter.failed_at {
+            self.letter = other.letter;
+            (self.parcel, self.header) = (other.parcel, other.header);
         }
         self.letter.copies = copies;
-        self.copies.push(copy);
+        self.copies.extend(other.copies);
+    }
+
+    /// The message without its body, with all of its headers.
+    ///
+    /// # Errors
+    /// The temporary file cannot be read.
+    pub(crate) fn parcel(&self) -> io::Result<Parcel> {
+        restored(&self.parcel, self.header.as_ref())
+    }
+
+    /// The letter, its body, and the two parts of [`Entry::parcel`].
+    pub(crate) fn into_parts(self) -> (Letter, Body, Parcel, Option<Body>) {
+        (self.letter, self.body, self.parcel, self.header)
+    }
+}
+
+/// A message without its body, with all headers that may be published again.
+pub(crate) fn restored(parcel: &Parcel, header: Option<&Body>) -> io::Result<Parcel> {
+    match header {
+        None => Ok(parcel.clone()),
+        Some(header) => {
+            let Restored { properties, .. } = Restored::of(&header.bytes()?)?;
+            Ok(parcels::parcel(&properties, Bytes::new()))
+        }
     }
 }
 
@@ -317,7 +348,7 @@ fn prefetch(most: u32) -> u16 {
 async fn consume_alone(
     tool: &Tool,
     lock: &Lock,
-    most: u32,
+    terms: &Terms<'_>,
 ) -> Result<Option<(Channel, Consumer, u32)>, SessionLost> {
     let queue = tool.queues.dead_letters();
     let found = session::look_at(&lock.asking, &queue).await?;
@@ -326,7 +357,8 @@ async fn consume_alone(
         return Ok(None);
     }
     let channel = within(ANSWER, "opening a channel", tool.connection.create_channel()).await?;
-    let qos = channel.basic_qos(prefetch(most), BasicQosOptions::default());
+    tool.wire.keep(channel.id(), terms.spill);
+    let qos = channel.basic_qos(prefetch(terms.most), BasicQosOptions::default());
     within(ANSWER, "setting the prefetch", qos).await?;
     let options = BasicConsumeOptions { exclusive: true, ..BasicConsumeOptions::default() };
     let consume = channel.basic_consume(short(&queue), "".into(), options, FieldTable::default());
@@ -335,23 +367,6 @@ async fn consume_alone(
         Ok(Err(error)) if is_refusal(&error) => Ok(None),
         Ok(Err(error)) => Err(SessionLost(format!("reading {queue}: {error}"))),
         Err(_) => Err(SessionLost(format!("reading {queue}: the broker did not answer"))),
-    }
-}
-
-/// Why the broker ended a consumer, once it does. What it delivers meanwhile stays unacknowledged.
-pub(crate) async fn ended(mut consumer: Consumer) -> SessionLost {
-    loop {
-        match consumer.next().await {
-            Some(Ok(_)) => {}
-            Some(Err(error)) => {
-                return SessionLost(format!("the broker took the letters back: {error}"));
-            }
-            None => {
-                return SessionLost(
-                    "the broker took the letters back, as it does with what is held for longer than its consumer timeout".into(),
-                );
-            }
-        }
     }
 }
 

@@ -11,6 +11,7 @@ use super::convert::{long, properties, short};
 use super::link::{Link, SessionLost};
 use super::publisher::{Outgoing, Publisher};
 use super::settings::{Broker as Settings, Queues};
+use super::transport::HARD;
 use super::{ANSWER, connect, within};
 use crate::intake::header;
 use crate::results::{self, CloudEvent, Enqueued, Opened};
@@ -181,8 +182,8 @@ pub(super) async fn connection(
     let addresses = connect::addresses(settings).map_err(PlannerError::Settings)?;
     let mut why = SessionLost("broker.url is empty".to_owned());
     for address in &addresses {
-        match connect::open(address, name).await {
-            Ok(connection) => return Ok(connection),
+        match connect::open(address, name, HARD).await {
+            Ok(opened) => return Ok(opened.connection),
             Err(lost) => why = lost,
         }
     }

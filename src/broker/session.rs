@@ -12,18 +12,20 @@ use lapin::options::{
     ConfirmSelectOptions, QueueDeclareOptions,
 };
 use lapin::types::FieldTable;
-use lapin::{Channel, Connection, Consumer, ErrorKind};
+use lapin::{Channel, Connection, Consumer};
 use tokio::sync::mpsc;
 
 use super::active::Candidate;
-use super::connect::{self, Address};
+use super::connect::{self, Address, Opened};
 use super::convert::short;
 use super::link::{Consuming, Link, SessionLost};
 use super::publisher::Publisher;
 use super::settings::Queues;
+use super::spill::Spill;
 use super::steer::Control;
 use super::taker::{NotTaken, Taker};
 use super::topology;
+use super::transport::{HARD, Wire};
 use super::version::Version;
 use super::{ANSWER, within};
 use crate::control::{Heard, Steering};
@@ -43,6 +45,8 @@ pub(super) struct Connections {
     publish: Connection,
     pub(super) version: Version,
     events: BoxStream<'static, (Side, lapin::Event)>,
+    /// Of the connection that consumes.
+    wire: Arc<Wire>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -52,17 +56,23 @@ enum Side {
 }
 
 impl Connections {
-    /// Connects both. `worker` shows in the management pages.
-    pub(super) async fn open(address: &Address, worker: &str) -> Result<Self, SessionLost> {
-        let version = connect::server_version(address).await?;
-        let consume = connect::open(address, &format!("sluice {worker} consume")).await?;
-        let publish = connect::open(address, &format!("sluice {worker} publish")).await?;
+    /// Connects both. `worker` shows in the management pages. Bodies of more than `gathered` bytes wait in the file.
+    pub(super) async fn open(
+        address: &Address,
+        worker: &str,
+        gathered: u64,
+    ) -> Result<Self, SessionLost> {
+        let name = |what: &str| format!("sluice {worker} {what}");
+        let Opened { connection: consume, wire, version } =
+            connect::open(address, &name("consume"), gathered).await?;
+        let Opened { connection: publish, .. } =
+            connect::open(address, &name("publish"), HARD).await?;
         let events = futures_util::stream::select(
             consume.events_listener().map(|event| (Side::Consume, event)),
             publish.events_listener().map(|event| (Side::Publish, event)),
         )
         .boxed();
-        Ok(Self { consume, publish, version, events })
+        Ok(Self { consume, publish, version, events, wire })
     }
 
     /// The client library tells errors of single channels, such as the refused lock, in the same words as those of
@@ -99,6 +109,7 @@ impl Connections {
         prefetch: u16,
         standby: impl Fn(),
         is_known: bool,
+        spill: &Spill,
     ) -> Result<Session, SessionLost> {
         let mut candidate =
             Candidate::stand(&self.consume, &self.publish, &queues.active(), STANDBY).await?;
@@ -124,7 +135,7 @@ impl Connections {
         if !is_known {
             candidate.alone(&self.consume).await?;
         }
-        let session = Session::start(self, candidate, queues, prefetch).await?;
+        let session = Session::start(self, candidate, queues, prefetch, spill).await?;
         if blocked {
             session.on.link.set_blocked(true);
         }
@@ -173,6 +184,7 @@ impl Session {
         candidate: Candidate,
         queues: &Queues,
         prefetch: u16,
+        spill: &Spill,
     ) -> Result<Self, SessionLost> {
         let link = Link::new();
         let publishing =
@@ -186,6 +198,7 @@ impl Session {
         let waiting = depth(&asking, &queues.requests()).await?;
         let (control, steering) =
             Control::open(&connections.consume, &connections.publish, queues).await?;
+        connections.wire.keep(channel.id(), spill);
         // 0 would mean 2,000 on a quorum queue.
         let qos = channel.basic_qos(prefetch.max(1), BasicQosOptions::default());
         within(ANSWER, "setting the prefetch", qos).await?;
@@ -200,7 +213,8 @@ impl Session {
         let publisher =
             Publisher::start(&connections.publish, publishing.clone(), Arc::clone(&link));
         let version = connections.version;
-        let on = Arc::new(Consuming { channel, link, publisher, version });
+        let wire = Arc::clone(&connections.wire);
+        let on = Arc::new(Consuming { channel, link, publisher, version, wire });
         Ok(Self {
             connections,
             candidate,
@@ -251,7 +265,7 @@ impl Session {
                 Some(Said::Blocked(false))
             }
             (side, lapin::Event::Error(error)) if !self.connections.is_up(side) => {
-                Some(self.lose(&told(&format!("the connection to {}", side.what()), &error)))
+                Some(self.lose(&format!("the connection to {}: {error}", side.what())))
             }
             _ => None,
         }
@@ -272,7 +286,9 @@ impl Session {
             NotTaken::Ended => Some(
                 self.lose("the broker ended the stream of deliveries (was the queue deleted?)"),
             ),
-            NotTaken::Stream(error) => Some(self.lose(&told("the stream of deliveries", &error))),
+            NotTaken::Stream(error) => {
+                Some(self.lose(&format!("the stream of deliveries: {error}")))
+            }
             NotTaken::NoPlace(error) => {
                 let why = format!(
                     "window.max_bytes of bodies are in memory, and the temporary file for the rest cannot be written: {error}"
@@ -292,7 +308,7 @@ impl Session {
     fn late(&mut self, item: Option<lapin::Result<Delivery>>) -> Option<Said> {
         match item {
             Some(Ok(delivery)) => Some(Said::Late { tag: delivery.delivery_tag }),
-            Some(Err(error)) => Some(self.lose(&told("the stream of deliveries", &error))),
+            Some(Err(error)) => Some(self.lose(&format!("the stream of deliveries: {error}"))),
             None => {
                 self.ended = true;
                 None
@@ -398,16 +414,4 @@ pub(super) async fn look_at(channel: &Channel, queue: &str) -> Result<lapin::Que
     let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
     let declare = channel.queue_declare(short(queue), options, FieldTable::default());
     within(ANSWER, &format!("looking at {queue}"), declare).await
-}
-
-/// What failed, in words. A message that the client library cannot read ends every session that it is delivered to, so
-/// say how to get rid of it.
-fn told(what: &str, error: &lapin::Error) -> String {
-    let cure = match error.kind() {
-        ErrorKind::ParsingError(_) => {
-            "; a message in the queue has a property or the name of a header that is not UTF-8, and ends every session until it is taken out: docs/runbook.md, \"A message that cannot be read\", says how"
-        }
-        _ => "",
-    };
-    format!("{what}: {error}{cure}")
 }

@@ -1,6 +1,7 @@
 //! Where do requests come from, and where do results go? The worker's end of the broker, whatever session there is.
 
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,10 +20,11 @@ use super::spill::Spill;
 use super::status::Status;
 use super::steer;
 use super::supervisor::Supervisor;
+use super::transport::Restored;
 use crate::clock::Clock;
 use crate::contract::{Rules, Violation};
 use crate::control::Change;
-use crate::core::{Ending, Job};
+use crate::core::{Ending, Job, Request};
 use crate::review::audit::Act;
 use crate::source::{Event, Settled, Source};
 
@@ -274,8 +276,16 @@ async fn publish_then_ack(
 }
 
 fn body(held: &Held) -> Result<Bytes, SessionLost> {
-    held.body.bytes().map_err(|error| {
-        let why = format!("a body cannot be read back from its temporary file: {error}");
+    read_back(held, "a body", held.body.bytes())
+}
+
+fn properties(held: &Held, request: &Request) -> Result<Restored, SessionLost> {
+    read_back(held, "a header", held.properties.restored(request))
+}
+
+fn read_back<T>(held: &Held, what: &str, read: io::Result<T>) -> Result<T, SessionLost> {
+    read.map_err(|error| {
+        let why = format!("{what} cannot be read back from its temporary file: {error}");
         held.on.link.lose(&why);
         SessionLost(why)
     })
@@ -291,8 +301,8 @@ async fn republish(
     let (held, queues) = (&job.delivery, &options.queues);
     // The audit first: nothing moves that is not in it.
     held.on.publisher.publish(vec![audit::message(act, queues)]).await?;
-    let original = held.properties.restored(&job.request);
-    let copy = convert::reprioritised(&original, body(held)?, priority, queues);
+    let original = properties(held, &job.request)?;
+    let copy = convert::reprioritised(&original.properties, body(held)?, priority, queues);
     publish_then_ack(options, held, vec![copy]).await
 }
 
@@ -303,11 +313,17 @@ async fn settle(options: &Options, job: &Job<Held>, ending: &Ending) -> Result<(
     held.alive()?;
     let mut messages =
         vec![convert::result(&job.request, ending, &options.queues, &options.worker)];
+    if held.body.too_long().is_some() && ending.outcome.is_dead_letter() {
+        // The broker has it, and nobody else: its own dead-lettering moves it as it is.
+        let took = held.on.publisher.publish(messages).await?;
+        (options.on_confirm)(took);
+        return held.reject().await;
+    }
     if ending.outcome.is_dead_letter() {
         messages.push(convert::dead_letter(
             &job.request,
             ending,
-            &held.properties.restored(&job.request),
+            &properties(held, &job.request)?,
             body(held)?,
             &options.queues,
             held.on.publisher.room,

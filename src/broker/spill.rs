@@ -14,6 +14,9 @@ use bytes::Bytes;
 /// took 20 to 30 MB more than the limit.
 const BESIDE: u64 = 1536;
 
+/// What is held in memory of something that is kept aside.
+const ASIDE: u64 = 256;
+
 /// A body larger than this waits in the file though memory has room: where such blocks come and go, they leave holes in
 /// the heap into which nothing fits (a full window took 100 MB more after three minutes of giving back).
 const LARGE: u64 = 64 * 1024;
@@ -65,7 +68,15 @@ pub struct Body {
 #[derive(Debug)]
 enum Place {
     Memory(Bytes),
-    File { file: Arc<File>, offset: u64, len: u64 },
+    File {
+        file: Arc<File>,
+        offset: u64,
+        len: u64,
+    },
+    /// It is too long to be held: the broker alone has it.
+    Nowhere {
+        len: u64,
+    },
 }
 
 impl Spill {
@@ -117,6 +128,40 @@ impl Spill {
         })
     }
 
+    /// A place in the file for so many bytes, which are written bit by bit.
+    ///
+    /// # Errors
+    /// There is no file.
+    pub(super) fn reserve(&self, len: u64) -> io::Result<Piece> {
+        let (file, offset) = self.state().reserve(len, ASIDE)?;
+        let place = Place::File { file, offset, len };
+        Ok(Piece(Body { place, home: self.clone(), beside: ASIDE }))
+    }
+
+    /// A body that is too long to be held.
+    pub(super) fn without(&self, len: u64) -> Body {
+        self.state().beside += ASIDE;
+        Body { place: Place::Nowhere { len }, home: self.clone(), beside: ASIDE }
+    }
+
+    /// Takes what is large and seldom asked for: it waits in the file though memory has room.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub(super) fn keep_aside(&self, bytes: &[u8]) -> io::Result<Body> {
+        let kept = self.reserve(bytes.len() as u64).and_then(|piece| {
+            piece.write_at(bytes, 0)?;
+            Ok(piece.whole())
+        });
+        kept.inspect_err(|_| self.state().failures += 1)
+    }
+
+    /// Counts bytes that are held in memory beside the bodies, until what comes back is dropped.
+    pub(super) fn hold(&self, bytes: u64) -> Hold {
+        self.state().beside += bytes;
+        Hold { bytes, home: self.clone() }
+    }
+
     /// Whether so many bytes can be held beside another body.
     pub(super) fn has_room_beside(&self, bytes: u64) -> bool {
         self.has_room(&self.state(), BESIDE + bytes)
@@ -154,13 +199,59 @@ impl Spill {
     }
 }
 
+/// Bytes in memory that are no body.
+#[derive(Debug)]
+pub(super) struct Hold {
+    bytes: u64,
+    home: Spill,
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.home.state().beside -= self.bytes;
+    }
+}
+
+/// A body of which not all may be written yet.
+#[derive(Debug)]
+pub(super) struct Piece(Body);
+
+impl Piece {
+    /// # Errors
+    /// The file cannot be written, or these bytes reach beyond what was reserved.
+    pub(super) fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
+        match &self.0.place {
+            Place::File { file, offset, len } if at + bytes.len() as u64 <= *len => {
+                file.write_all_at(bytes, offset + at)
+            }
+            _ => Err(io::Error::other("more bytes than were reserved")),
+        }
+    }
+
+    /// All is written.
+    pub(super) fn whole(self) -> Body {
+        self.0
+    }
+}
+
 impl Body {
+    /// Whether it is too long to be held: how many bytes it has.
+    pub(super) fn too_long(&self) -> Option<u64> {
+        match self.place {
+            Place::Nowhere { len } => Some(len),
+            _ => None,
+        }
+    }
+
     /// The bytes.
     ///
     /// # Errors
-    /// The temporary file cannot be read.
+    /// The temporary file cannot be read, or the body is too long to be held.
     pub fn bytes(&self) -> io::Result<Bytes> {
         match &self.place {
+            Place::Nowhere { len } => Err(io::Error::other(format!(
+                "a body of {len} bytes is too long to be held: the broker alone has it"
+            ))),
             Place::Memory(bytes) => Ok(bytes.clone()),
             Place::File { file, offset, len } => {
                 let len = usize::try_from(*len).map_err(io::Error::other)?;
@@ -185,6 +276,7 @@ impl Drop for Body {
                 state.spilled -= len;
                 state.release(*offset, *len);
             }
+            Place::Nowhere { .. } => {}
         }
     }
 }

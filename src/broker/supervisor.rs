@@ -20,6 +20,7 @@ use super::spill::Spill;
 use super::status::{State, Status};
 use super::taker::Taker;
 use super::topology::{self, Object, TopologyError};
+use super::transport::gathered;
 use super::version::Version;
 use crate::source::Event;
 
@@ -58,9 +59,14 @@ impl Supervisor {
     pub(super) async fn run(mut self) {
         let mut failures = 0;
         loop {
-            let began = Instant::now();
+            let mut steady = false;
             let ended = match self.open_or_leave().await {
-                Ok(Some(session)) => self.attend(session).await,
+                Ok(Some(session)) => {
+                    let began = Instant::now();
+                    let ended = self.attend(session).await;
+                    steady = began.elapsed() > STEADY;
+                    ended
+                }
                 Ok(None) => Ended::Left,
                 Err(why) => Ended::Lost(why),
             };
@@ -68,7 +74,8 @@ impl Supervisor {
                 Ended::Lost(why) => why,
                 Ended::Left => break,
             };
-            failures = if began.elapsed() > STEADY { 0 } else { failures + 1 };
+            // What failed slowly has failed all the same.
+            failures = if steady { 0 } else { failures + 1 };
             let wait = wait_before(failures);
             tracing::warn!(%why, wait_ms = wait.as_millis(), "no session with the broker; trying again");
             self.lost(why);
@@ -90,6 +97,7 @@ impl Supervisor {
             self.status.clone(),
             self.next_address,
             self.window,
+            self.spill.clone(),
         );
         self.next_address = self.next_address.wrapping_add(1);
         tokio::select! {
@@ -106,12 +114,14 @@ impl Supervisor {
         status: watch::Sender<Status>,
         turn: usize,
         window: u16,
+        spill: Spill,
     ) -> Result<Session, String> {
         let addresses = connect::addresses(&options.settings)?;
         let address = &addresses[turn % addresses.len()];
         status.send_modify(|status| status.address = address.shown());
-        let mut connections =
-            Connections::open(address, &options.worker).await.map_err(|lost| lost.0)?;
+        let gathered = gathered(options.rules.max_body);
+        let opened = Connections::open(address, &options.worker, gathered).await;
+        let mut connections = opened.map_err(|lost| lost.0)?;
         status.send_modify(|status| status.server = Some(connections.version));
         let found = match connections.prepare(&options.queues).await {
             Ok(found) => found,
@@ -134,7 +144,7 @@ impl Supervisor {
                 changed
             });
         };
-        let active = connections.activate(&options.queues, window, standby, is_known);
+        let active = connections.activate(&options.queues, window, standby, is_known, &spill);
         active.await.map_err(|lost| lost.0)
     }
 

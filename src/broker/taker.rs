@@ -3,23 +3,27 @@
 //! the socket's buffers, not by the prefetch, which counts messages and knows nothing of bytes.
 
 use std::future::Future;
+use std::io;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
-use std::sync::{Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use bytes::Bytes;
+use lapin::BasicProperties;
 use lapin::message::{Delivery, DeliveryResult};
 use tokio::sync::mpsc;
 use tracing::Span;
 
-use super::common::Common;
+use super::common::{Common, Kept};
 use super::convert;
 use super::delivery::Held;
 use super::link::Consuming;
-use super::spill::Spill;
+use super::spill::{Body, Spill};
+use super::transport::{self, Original};
 use crate::bug;
 use crate::clock::Clock;
 use crate::contract::{Rules, Violation};
-use crate::core::Job;
+use crate::core::{Job, Request};
 use crate::intake::{self, Intake, Message};
 use crate::source::Event;
 
@@ -34,7 +38,7 @@ pub(super) enum NotTaken {
     /// The stream of deliveries ended with an error.
     Stream(lapin::Error),
     /// There is no place for the body. The delivery stays unsettled, so it comes again.
-    NoPlace(std::io::Error),
+    NoPlace(io::Error),
     /// A panic that belongs to no message, in its words. The delivery stays unsettled.
     Bug(String),
 }
@@ -68,32 +72,40 @@ impl Taker {
             return Ok(());
         };
         let received = self.clock.now().at;
-        let body = super::spill::trimmed(delivery.data);
-        let properties = &delivery.properties;
-        let bare = || Message {
-            message_id: convert::message_id(properties),
-            body: body.clone(),
-            ..Message::default()
-        };
-        let (redelivered, mut intake) = intake::guarded(bare, || {
-            let message = convert::message(properties, body.clone());
-            let was_out = delivery.redelivered || convert::was_out(properties);
-            (was_out, intake::read(&message, &self.rules))
-        })
-        .unwrap_or_else(|unreadable| (delivery.redelivered, *unreadable));
+        let original = on.wire.take(on.channel.id(), delivery.delivery_tag);
+        let read = Unread::of(delivery, original).map_err(NotTaken::NoPlace)?;
+        let (redelivered, mut intake) = read.intake(&self.rules);
         tell_warnings(&intake);
         let beside = self.fit(&mut intake.violations);
-        let body = self.spill.keep_with(body, beside).map_err(NotTaken::NoPlace)?;
-        // What is remembered is whole after a panic: each change of it is one step.
-        let mut common = self.common.lock().unwrap_or_else(PoisonError::into_inner);
-        common.share(&mut intake.request);
-        let properties = common.keep(properties, &intake.request);
-        let held = Held { tag: delivery.delivery_tag, body, properties, on };
+        let held = self.hold(read, &mut intake.request, beside, on)?;
         // A worker that is gone hears nothing: its deliveries go back with the session.
         let _ = worker.send(Event::of(intake, |request| {
             Job::new(request, held, self.session, redelivered, received)
         }));
         Ok(())
+    }
+
+    /// What is held of it until it is settled.
+    fn hold(
+        &self,
+        read: Unread,
+        request: &mut Request,
+        beside: u64,
+        on: Arc<Consuming>,
+    ) -> Result<Held, NotTaken> {
+        let Unread { tag, properties, header, body, place, .. } = read;
+        let body = match place {
+            Some(place) => place,
+            None => self.spill.keep_with(body, beside).map_err(NotTaken::NoPlace)?,
+        };
+        // What is remembered is whole after a panic: each change of it is one step.
+        let mut common = self.common.lock().unwrap_or_else(PoisonError::into_inner);
+        common.share(request);
+        let properties = match header {
+            Some(header) => Kept::Aside(Box::new(header)),
+            None => common.keep(&properties, request, &self.spill),
+        };
+        Ok(Held { tag, body, properties, on })
     }
 
     /// Thousands of invalid requests can come at once, each with a hundred violations, and nothing but memory holds those.
@@ -110,6 +122,69 @@ impl Taker {
             violations.shrink_to_fit();
         }
         bytes_of(violations)
+    }
+}
+
+/// A delivery, with what the client library was not given of it.
+struct Unread {
+    tag: u64,
+    redelivered: bool,
+    properties: BasicProperties,
+    /// The header as it came, where another one was given.
+    header: Option<Body>,
+    flaw: Option<String>,
+    identity: Option<[u8; 32]>,
+    body: Bytes,
+    beyond: Option<intake::Beyond>,
+    /// Where its body waits already.
+    place: Option<Body>,
+}
+
+impl Unread {
+    /// # Errors
+    /// There is no place for it.
+    fn of(delivery: Delivery, original: Option<Original>) -> io::Result<Self> {
+        let mut read = Self {
+            tag: delivery.delivery_tag,
+            redelivered: delivery.redelivered,
+            properties: delivery.properties,
+            header: None,
+            flaw: None,
+            identity: None,
+            body: super::spill::trimmed(delivery.data),
+            beyond: None,
+            place: None,
+        };
+        if let Some(Original { flaw, identity, header, beyond }) = original {
+            read.header = header.transpose()?;
+            (read.flaw, read.identity) = (flaw, identity);
+            if let Some(transport::Beyond { len, digest, body }) = beyond {
+                read.place = Some(body?);
+                read.beyond = Some(intake::Beyond { len, digest });
+            }
+        }
+        Ok(read)
+    }
+
+    /// What it asks for, and whether it was delivered before.
+    fn intake(&self, rules: &Rules) -> (bool, Intake) {
+        let known = |message| Message {
+            body: self.body.clone(),
+            flaw: self.flaw.as_deref().map(Into::into),
+            identity: self.identity,
+            beyond: self.beyond,
+            ..message
+        };
+        let bare = || {
+            let message_id = convert::message_id(&self.properties);
+            known(Message { message_id, ..Message::default() })
+        };
+        let read = intake::guarded(bare, || {
+            let message = known(convert::message(&self.properties, Bytes::new()));
+            let was_out = self.redelivered || convert::was_out(&self.properties);
+            (was_out, intake::read(&message, rules))
+        });
+        read.unwrap_or_else(|unreadable| (self.redelivered, *unreadable))
     }
 }
 

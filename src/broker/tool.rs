@@ -10,20 +10,25 @@ use lapin::options::ConfirmSelectOptions;
 use lapin::{BasicProperties, Channel, Connection};
 
 use super::audit;
-use super::connect;
+use super::connect::{self, Opened};
 use super::convert::short;
 use super::link::{Link, SessionLost};
 use super::publisher::{Outgoing, Publisher};
 use super::settings::{Broker as Settings, Queues};
 use super::topology::TopologyError;
+use super::transport::Wire;
 use super::version::Version;
 use super::{ANSWER, within};
 use crate::review::audit::Act;
+
+/// Longer bodies of dead letters wait in the file.
+const GATHERED: u64 = 1024 * 1024;
 
 /// A connection to the broker for a command or a page.
 #[derive(Debug)]
 pub struct Tool {
     pub(crate) connection: Connection,
+    pub(crate) wire: Arc<Wire>,
     pub(crate) publisher: Publisher,
     pub(crate) queues: Queues,
     pub(crate) version: Version,
@@ -57,15 +62,16 @@ impl Tool {
         queues: &Queues,
         name: &str,
     ) -> Result<Self, SessionLost> {
-        let version = connect::server_version(address).await?;
-        let connection = connect::open(address, &format!("sluice {name}")).await?;
+        let Opened { connection, wire, version } =
+            connect::open(address, &format!("sluice {name}"), GATHERED).await?;
         let link = Link::new();
         tokio::spawn(listen(connection.events_listener().boxed(), Arc::clone(&link)));
         let publishing = within(ANSWER, "opening a channel", connection.create_channel()).await?;
         let confirms = publishing.confirm_select(ConfirmSelectOptions::default());
         within(ANSWER, "asking for confirms", confirms).await?;
         let publisher = Publisher::start(&connection, publishing.clone(), Arc::clone(&link));
-        Ok(Self { connection, publisher, queues: queues.clone(), version, link, publishing })
+        let queues = queues.clone();
+        Ok(Self { connection, wire, publisher, queues, version, link, publishing })
     }
 
     /// Which RabbitMQ it is.

@@ -27,9 +27,14 @@ pub mod header {
     /// JSON: the whole error, as in a result.
     pub const ERROR: &str = "x-sluice-error";
 
+    /// Of a message that cannot be read: its properties as AMQP has them, the first 8 KiB, as hexadecimal digits.
+    pub const ORIGINAL: &str = "x-sluice-original-properties";
+
     /// All of them: a replay leaves them behind.
-    pub const ALL: [&str; 9] =
-        [OUTCOME, ERROR_CODE, STATUS, REASON, ATTEMPTS, FAILED_AT, VIOLATIONS, HISTORY, ERROR];
+    pub const ALL: [&str; 10] = [
+        OUTCOME, ERROR_CODE, STATUS, REASON, ATTEMPTS, FAILED_AT, VIOLATIONS, HISTORY, ERROR,
+        ORIGINAL,
+    ];
 }
 
 /// The headers that a dead letter has beyond those of the request, each of them bounded.

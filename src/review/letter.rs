@@ -42,6 +42,14 @@ impl Past {
     }
 }
 
+/// What is known of a message that is not all in its parcel, for it was too much or could not be read.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Unread {
+    pub(crate) flaw: Option<String>,
+    pub(crate) identity: Option<[u8; 32]>,
+    pub(crate) beyond: Option<intake::Beyond>,
+}
+
 /// A dead letter without its body.
 #[derive(Clone, Debug, Serialize)]
 pub struct Letter {
@@ -87,7 +95,18 @@ pub struct Death {
 impl Letter {
     /// Reads a dead letter. Never fails: what cannot be read stays empty, and the body is there in any case.
     pub fn read(parcel: &Parcel, death: Option<Death>, rules: &Rules) -> Self {
-        let intake = read_request(parcel, rules);
+        Self::read_with(parcel, death, rules, Unread::default())
+    }
+
+    /// The same, with what is known of it beside the parcel.
+    pub(crate) fn read_with(
+        parcel: &Parcel,
+        death: Option<Death>,
+        rules: &Rules,
+        unread: Unread,
+    ) -> Self {
+        let flaw = unread.flaw.clone();
+        let intake = read_request(parcel, rules, unread);
         let request = intake.request;
         let outcome = parcel.header(header::OUTCOME).and_then(|word| outcome(&word));
         // What the worker has dead-lettered may have passed the broker's own dead-lettering before.
@@ -100,6 +119,10 @@ impl Letter {
             (Some(death), _) => death.explained(),
             (None, Some(reason)) => reason,
             (None, None) => "nothing says why it is here: it was put into the queue by hand".into(),
+        };
+        let reason = match flaw {
+            Some(flaw) => format!("{reason} (not all of it can be read: {flaw})"),
+            None => reason,
         };
         let said = error.as_ref().map_or(reason.as_str(), |error| error.error_msg.as_str());
         let cause = Cause::of(outcome, code.as_deref(), status, said, &violations, death.as_ref());
@@ -163,7 +186,7 @@ fn named(id: Uuid, run: Run) -> Uuid {
     if id == run.0 { id } else { Uuid::new_v5(&id, run.0.as_bytes()) }
 }
 
-fn read_request(parcel: &Parcel, rules: &Rules) -> intake::Intake {
+fn read_request(parcel: &Parcel, rules: &Rules, unread: Unread) -> intake::Intake {
     let message = intake::Message {
         message_id: parcel.header(REQUEST_ID).or_else(|| parcel.message_id.clone()).map(Into::into),
         timestamp: parcel
@@ -178,6 +201,10 @@ fn read_request(parcel: &Parcel, rules: &Rules) -> intake::Intake {
             .filter_map(|name| Some((name.into(), parcel.header(name)?.into())))
             .collect(),
         body: parcel.body.clone(),
+        content_encoding: parcel.content_encoding.as_deref().map(Into::into),
+        flaw: unread.flaw.map(Into::into),
+        identity: unread.identity,
+        beyond: unread.beyond,
     };
     intake::read(&message, rules)
 }
@@ -224,7 +251,7 @@ mod tests {
             (REQUEST_ID, "row 17"),
             ("x-sluice-batch", "wave-1"),
         ]);
-        let id = read_request(&parcel, &Rules::default()).request.run.0;
+        let id = read_request(&parcel, &Rules::default(), Unread::default()).request.run.0;
         parcel.message_id = Some(id.to_string());
         let letter = Letter::read(&parcel, None, &Rules::default());
         assert_eq!((letter.id, letter.request_id.as_str()), (id, "row 17"));

@@ -63,7 +63,7 @@ fn write_body<S: Serializer>(body: &Bytes, serializer: S) -> Result<S::Ok, S::Er
     form.serialize(serializer)
 }
 
-pub(super) fn to_hex(bytes: &[u8]) -> String {
+pub(crate) fn to_hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut hex, byte| {
         // Writing to a text cannot fail.

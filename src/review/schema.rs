@@ -39,6 +39,10 @@ pub fn headers() -> Value {
             header::FAILED_AT: { "type": "string", "format": "date-time" },
             header::VIOLATIONS: holding::<Vec<Violation>>("The rules that an invalid request breaks; a long list is cut"),
             header::HISTORY: holding::<Vec<Try>>("What was tried, the latest last; a long list is cut"),
+            header::ORIGINAL: {
+                "type": "string", "pattern": "^([0-9a-f]{2})*$",
+                "description": "Of a message that cannot be read: its properties as AMQP has them, the first 8 KiB, as hexadecimal digits",
+            },
             header::ERROR: holding::<Fault>("The API's whole answer"),
             REQUEST_ID: text("The request's own message id; the dead letter's is that of its result"),
             PAST: holding::<Vec<Past>>("How it ended before it was replayed, the latest last"),

@@ -102,3 +102,8 @@ fn no_answer_breaks_the_client_or_creates_what_is_not() {
 fn no_configuration_breaks_the_loader() {
     run("config", targets::config, 1500);
 }
+
+#[test]
+fn no_frame_breaks_the_client_library() {
+    run("wire", targets::wire, 20_000);
+}

@@ -36,6 +36,9 @@ use crate::review::audit::{Act, Action, By};
 /// How many letters are on their way at once.
 pub(super) const IN_FLIGHT: usize = 64;
 
+/// Letters without their bodies may take so many times as much memory as bodies: there are tens of thousands of them.
+const LETTERS: u64 = 4;
+
 /// The most letters that one pass holds: a few kilobytes each, without their bodies.
 pub const MOST: u32 = 30_000;
 
@@ -149,6 +152,7 @@ impl Review {
         let terms = Terms {
             rules: &self.rules,
             spill: &Spill::new(self.max_bytes),
+            room: LETTERS * self.max_bytes,
             who: &self.who,
             most: self.most,
             patience: self.patience,

@@ -1,6 +1,7 @@
 //! How do letters leave the queue? Replayed, mended or discarded, each by itself: what becomes of it is published and
 //! confirmed, the audit's act included, and only then it is acknowledged.
 
+use std::io;
 use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
@@ -12,10 +13,11 @@ use crate::broker::audit;
 use crate::broker::convert::{header_bytes, short};
 use crate::broker::link::SessionLost;
 use crate::broker::parcels;
-use crate::broker::pass::{Copy, Entry, Pass, ended};
+use crate::broker::pass::{Copy, Entry, Pass};
 use crate::broker::planner::coarse;
 use crate::broker::publisher::Outgoing;
 use crate::broker::tool::Tool;
+use crate::broker::transport::HARD;
 use crate::intake::header;
 use crate::results;
 use crate::review::audit::{Act, Action, By};
@@ -94,7 +96,7 @@ impl Review {
             .partition(|entry| filter.matches(&entry.letter, || entry.body.bytes().ok()));
         *entries = others;
         if *order != Order::Discard
-            && let Some(why) = selected.iter().find_map(|entry| too_long(entry, room))
+            && let Some(why) = first_too_long(&selected, room)?
         {
             entries.extend(selected);
             return Err(ReviewError::Nothing(why));
@@ -124,9 +126,19 @@ impl Review {
         by: &By,
         now: Timestamp,
     ) -> Result<Move, ReviewError> {
-        let Entry { letter, body, parcel, copies } = entry;
-        let body = body.bytes()?;
-        let before = whole(&letter, parcel, body.clone());
+        if *order == Order::Discard && entry.body.too_long().is_some() {
+            // Nothing can bring it back, so nothing is kept of it but what it was.
+            let act = Act {
+                letter: Some(entry.letter.id),
+                cause: Some(entry.letter.cause.in_a_line()),
+                ..Act::new(Action::Discard, by, now)
+            };
+            let messages = vec![audit::message(&act, &self.queues)];
+            return Ok(Move { messages, copies: entry.copies });
+        }
+        let body = entry.body.bytes()?;
+        let before = whole(&entry.letter, entry.parcel()?, body.clone());
+        let Entry { letter, copies, .. } = entry;
         let (action, after) = match order {
             Order::Discard => (Action::Discard, None),
             Order::Replay => (Action::Replay, Some(again(&letter, &before, body, now))),
@@ -161,16 +173,31 @@ impl Review {
 }
 
 /// Why this letter cannot be sent again: with its past its headers would not fit a frame of the broker.
-fn too_long(entry: &Entry, room: usize) -> Option<String> {
-    let Entry { letter, parcel, .. } = entry;
-    let again = again(letter, parcel, bytes::Bytes::new(), Timestamp::now());
+fn too_long(entry: &Entry, room: usize) -> io::Result<Option<String>> {
+    let letter = &entry.letter;
+    if let Some(bytes) = entry.body.too_long() {
+        return Ok(Some(format!(
+            "letter {} cannot be sent again: its body has {bytes} bytes, and none of more than {HARD} is held; discard it, and enqueue what it was to be. Nothing was moved",
+            letter.id
+        )));
+    }
+    let again = again(letter, &entry.parcel()?, bytes::Bytes::new(), Timestamp::now());
     let bytes = header_bytes(&parcels::properties(&again).with_priority(0));
-    (bytes > room).then(|| {
+    Ok((bytes > room).then(|| {
         format!(
             "letter {} cannot be sent again: its headers take {bytes} bytes, and the broker's frames hold {room}; export it, shorten its headers in the file, discard it and import the file. Nothing was moved",
             letter.id
         )
-    })
+    }))
+}
+
+fn first_too_long(entries: &[Entry], room: usize) -> io::Result<Option<String>> {
+    for entry in entries {
+        if let Some(why) = too_long(entry, room)? {
+            return Ok(Some(why));
+        }
+    }
+    Ok(None)
 }
 
 /// One letter on its way.
@@ -195,7 +222,7 @@ async fn carry_out(
     let mut taken_back = false;
     {
         let held: &Pass<'_> = pass;
-        let taken = ended(held.consumer());
+        let taken = held.ended();
         tokio::pin!(taken);
         let mut under_way = FuturesUnordered::new();
         loop {

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::broker::pass::Entry;
+use crate::broker::pass::{Entry, restored};
 use crate::broker::spill::Body;
 use crate::contract::{self, Rules, Violation};
 use crate::results::header;
@@ -28,6 +28,7 @@ pub struct Snapshot {
 pub struct Found {
     pub letter: Letter,
     parcel: Parcel,
+    header: Option<Arc<Body>>,
     body: Arc<Body>,
 }
 
@@ -45,7 +46,8 @@ pub struct Preview {
 
 impl From<Entry> for Found {
     fn from(entry: Entry) -> Self {
-        Self { letter: entry.letter, parcel: entry.parcel, body: Arc::new(entry.body) }
+        let (letter, body, parcel, header) = entry.into_parts();
+        Self { letter, parcel, header: header.map(Arc::new), body: Arc::new(body) }
     }
 }
 
@@ -61,7 +63,8 @@ impl Found {
     /// # Errors
     /// The temporary file cannot be read.
     pub fn parcel(&self) -> std::io::Result<Parcel> {
-        Ok(whole(&self.letter, self.parcel.clone(), self.body()?))
+        let parcel = restored(&self.parcel, self.header.as_deref())?;
+        Ok(whole(&self.letter, parcel, self.body()?))
     }
 }
 

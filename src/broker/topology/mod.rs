@@ -10,10 +10,12 @@ use std::time::Duration;
 use lapin::Connection;
 use serde::Serialize;
 
+use super::connect::{self, Opened};
 use super::link::SessionLost;
 use super::settings::{Broker as Settings, QueueType, Queues};
+use super::transport::HARD;
 use super::version::Version;
-use super::{connect, within};
+use super::within;
 use ask::{exists, put};
 use objects::DELIVERY_LIMIT;
 pub use objects::{Argument, Object, Routes, objects};
@@ -125,12 +127,8 @@ async fn reach(settings: &Settings) -> Result<(Connection, Version), TopologyErr
     let addresses = connect::addresses(settings).map_err(TopologyError::Settings)?;
     let mut last = SessionLost("broker.url is empty".into());
     for address in &addresses {
-        let reached = async {
-            let version = connect::server_version(address).await?;
-            Ok((connect::open(address, "sluice topology").await?, version))
-        };
-        match reached.await {
-            Ok(reached) => return Ok(reached),
+        match connect::open(address, "sluice topology", HARD).await {
+            Ok(Opened { connection, version, .. }) => return Ok((connection, version)),
             Err(why) => last = why,
         }
     }

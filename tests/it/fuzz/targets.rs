@@ -6,9 +6,11 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use amq_protocol::frame::parse_frame;
 use bytes::Bytes;
 use jiff::tz::TimeZone;
 use sluicegate::api::verdict_of;
+use sluicegate::broker::{Filtered, filtered};
 use sluicegate::config::{self, Given};
 use sluicegate::contract::{self, Rules};
 use sluicegate::core::Verdict;
@@ -120,5 +122,71 @@ pub(crate) fn config(data: &[u8]) {
     match config::load_text(Some(("fuzz.toml", text)), &given) {
         Ok(loaded) => assert!(loaded.show().contains("[broker]")),
         Err(problems) => assert!(!problems.to_string().is_empty()),
+    }
+}
+
+/// What a broker sends: two bytes say how it comes, the rest is what comes, as it is or as the payloads of frames. Whatever
+/// is given to the client library it can parse, and what it could have parsed by itself is given to it as it was.
+pub(crate) fn wire(data: &[u8]) {
+    let Some((&[how, piece], rest)) = data.split_first_chunk() else { return };
+    let received = if how & 1 == 0 { rest.to_vec() } else { frames(rest) };
+    let gathered = if how & 2 == 0 { 64 } else { 1 << 20 };
+    let seen = filtered(&received, usize::from(piece) + 1, gathered);
+    let mut given = seen.given.as_slice();
+    while !given.is_empty() {
+        match parse_frame(given) {
+            Ok((rest, _)) => given = rest,
+            Err(error) => {
+                assert!(
+                    error.is_incomplete(),
+                    "the client library was given what it cannot parse: {error:?}"
+                );
+                break;
+            }
+        }
+    }
+    let again = filtered(&seen.given, 1 << 20, 1 << 20);
+    assert_eq!(again.given, seen.given, "what is given needs nothing more");
+    let whole = filtered(&received, 1 << 20, gathered);
+    // A body that is longer than it says is told of where that shows.
+    let told = |seen: &Filtered| match seen.broken {
+        None => (seen.given.clone(), seen.aside.clone(), false),
+        Some(_) => (seen.given.clone(), Vec::new(), true),
+    };
+    assert_eq!(told(&whole), told(&seen), "it is the same in pieces of any size");
+    alone(rest);
+}
+
+/// Frames of these payloads: a byte for its type, one for its channel, two for its length.
+fn frames(mut payloads: &[u8]) -> Vec<u8> {
+    let mut frames = frame(1, 0, FIRST);
+    while let Some((&[kind, channel, high, low], rest)) = payloads.split_first_chunk() {
+        let length = usize::from(u16::from_be_bytes([high, low])).min(rest.len());
+        frames.extend(frame(1 + kind % 3, channel % 4, &rest[..length]));
+        payloads = &rest[length..];
+    }
+    frames
+}
+
+/// `connection.close-ok`: any method serves as a beginning.
+const FIRST: &[u8] = &[0, 10, 0, 51];
+
+fn frame(kind: u8, channel: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).expect("it is short").to_be_bytes();
+    [&[kind, 0, channel], &length[..], payload, &[0xce]].concat()
+}
+
+/// A method and a content header of this payload. What is so short cannot nest as deep as to be refused for that.
+fn alone(payload: &[u8]) {
+    if payload.len() > 150 {
+        return;
+    }
+    for kind in [1, 2] {
+        let (first, one) = (frame(1, 0, FIRST), frame(kind, 1, payload));
+        let both = [first, one.clone()].concat();
+        let seen = filtered(&both, 1 << 20, u64::MAX);
+        if parse_frame(one.as_slice()).is_ok() {
+            assert_eq!(seen.given, both, "what can be parsed is given as it is: {:?}", seen.broken);
+        }
     }
 }

@@ -174,7 +174,7 @@ async fn the_broker_is_reached_over_tls_with_a_certificate_of_the_clients() {
 }
 
 /// An authority and what it signed for the server (`localhost`) and a client, as files.
-fn certificates(dir: &Path) {
+pub(super) fn certificates(dir: &Path) {
     // Erlang takes a certificate for self-signed if its subject is its issuer's, so each has a name.
     let named = |names: Vec<String>, name: &str| {
         let mut params = CertificateParams::new(names).unwrap();

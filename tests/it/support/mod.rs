@@ -7,5 +7,6 @@ pub(crate) mod form;
 pub(crate) mod process;
 pub(crate) mod proxy;
 pub(crate) mod rabbit;
+pub(crate) mod raw;
 pub(crate) mod rig;
 pub(crate) mod wait;
