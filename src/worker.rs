@@ -320,10 +320,10 @@ where
         let read = clock.now().at - started.at;
         let starting = job.delivery.starting(started, &job.request);
         self.begin(async move {
-            let begun = clock.now().at;
-            let began = starting.await;
-            let took = read + (clock.now().at - begun);
-            let outcome = match began.and(body) {
+            let writes = clock.now().at;
+            let written = starting.await;
+            let took = read + (clock.now().at - writes);
+            let outcome = match written.and(body) {
                 Ok(body) if took > fresh => {
                     return Done::Late { job, body };
                 }

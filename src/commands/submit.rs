@@ -168,7 +168,7 @@ async fn submit(
     let refresher = client.clone();
     let renewal = tokio::spawn(async move { refresher.keep_fresh().await });
     let worker = Worker::new(source, Arc::new(client), teller, settings(&config), clock);
-    work(worker, &mut signals, trouble.clone()).await;
+    Box::pin(work(worker, &mut signals, trouble.clone())).await;
     renewal.abort();
     bar.finish_and_clear();
     let tally = tally.lock().unwrap_or_else(PoisonError::into_inner).clone();

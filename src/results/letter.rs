@@ -147,7 +147,7 @@ mod tests {
             end.fault
         );
         let own = |name: &&str| header::ALL.contains(name) || *name == NEVER_SENT;
-        assert!(headers.keys().all(|name| own(name)));
+        assert!(headers.keys().all(own));
         assert_eq!(headers[NEVER_SENT], "false");
     }
 

@@ -27,7 +27,7 @@ pub fn headers() -> Value {
     let any = |what: &str| json!({ "description": what });
     let outcomes: Vec<&str> =
         Outcome::ALL.iter().filter(|o| o.is_dead_letter()).map(|o| o.as_str()).collect();
-    json!({
+    let mut schema = json!({
         "type": "object",
         "description": "The headers of the request, and those that say how it ended; the broker's own dead letters (delivery limit, expiry, length) have only the former. What JSON has no word for is {\"amqp\": ...}.",
         "properties": {
@@ -54,12 +54,15 @@ pub fn headers() -> Value {
             request::DEADLINE: any("Not submitted after this time"),
             request::PRIORITY: any("Orders it in place of the body's priority"),
             request::AGAIN: any("A finished migration is wanted again"),
-            request::NEVER_SENT: any("No POST of it was ever begun: a replay goes without a look-up"),
             request::REPRIORITISED: any("A worker has published it anew with another priority"),
             request::TRACEPARENT: any("W3C trace context"),
             request::TRACESTATE: any("W3C trace context"),
         },
-    })
+    });
+    // One more than the macro takes.
+    let never_sent = any("No POST of it was ever begun: a replay goes without a look-up");
+    set(&mut schema, "/properties", request::NEVER_SENT, never_sent);
+    schema
 }
 
 /// An event of the audit stream.

@@ -755,13 +755,13 @@ fn a_deadline_and_a_not_before_go_by_the_wall_clock_whatever_the_monotonic_one_d
     bench.core.pause(Pause { by: "op".into(), reason: "lunch".into() });
     bench.expect_wait();
     // The machine sleeps for two hours: its monotonic clock stands.
-    bench.now.wall = bench.now.wall + 120 * MINUTE;
+    bench.now.wall += 120 * MINUTE;
     assert_eq!(bench.settle().outcome, Outcome::Expired, "also while the gate is shut");
     bench.core.resume(bench.now);
     assert_eq!(bench.expect_post().request.source_server_id, "later");
     bench.expect_wait();
     // Somebody sets the clock back: what is to start at its time starts then, not ten hours after the start of the worker.
-    bench.now.wall = bench.now.wall - 60 * MINUTE;
+    bench.now.wall -= 60 * MINUTE;
     bench.wait(8 * 60 * MINUTE);
     bench.expect_wait();
     bench.wait(60 * MINUTE);

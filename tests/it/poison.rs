@@ -32,10 +32,12 @@ struct World<P, L> {
     begun: sluicegate::core::Moment,
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "an answer is one or the other")]
 fn nothing(_: &str) -> Result<Listing, Verdict> {
     Ok(listing(vec![]))
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "an answer is one or the other")]
 fn empty() -> Result<Listing, Verdict> {
     Ok(listing(vec![]))
 }
@@ -204,9 +206,12 @@ fn a_429_for_one_request_holds_up_nobody_and_is_never_held_against_it() {
 #[test]
 fn several_poisoned_requests_cost_some_probes_and_nobody_their_turn() {
     for poisoned in [2, 3, 4, 7] {
-        let refusal = |source: &str, _| match source.starts_with('p') {
-            true => Verdict::Account { fault: fault("SMS.9003"), one_resource: false },
-            false => created("t"),
+        let refusal = |source: &str, _| {
+            if source.starts_with('p') {
+                Verdict::Account { fault: fault("SMS.9003"), one_resource: false }
+            } else {
+                created("t")
+            }
         };
         let mut world = World::new(at_two_a_second(), refusal, nothing);
         for n in 0..poisoned {
@@ -226,19 +231,22 @@ fn several_poisoned_requests_cost_some_probes_and_nobody_their_turn() {
 fn a_real_outage_of_the_account_costs_no_request_whatever_its_length() {
     for hours in [1, 30] {
         let until = Duration::from_secs(hours * 3600);
-        let post = |_: &str, now: Duration| match now < until {
-            true => Verdict::Account { fault: fault("SMS.6529"), one_resource: false },
-            false => created("t"),
+        let post = |_: &str, now: Duration| {
+            if now < until {
+                Verdict::Account { fault: fault("SMS.6529"), one_resource: false }
+            } else {
+                created("t")
+            }
         };
         let mut world = World::new(at_two_a_second(), post, nothing);
         for n in 0..200 {
             world.deliver(&format!("h{n}"), n);
         }
-        world.run(until - world.since());
+        world.run(until.saturating_sub(world.since()));
         assert!(world.ended.is_empty(), "{:?}", world.ended);
         assert_eq!(world.bench.core.gate().breaker().opened().unwrap().cause, Cause::Account);
         world.run(60 * MINUTE);
-        let took = world.healthy(200) - until;
+        let took = world.healthy(200).saturating_sub(until);
         println!(
             "an outage of {hours} h: all 200 created {:.0} s after its end",
             took.as_secs_f64()
@@ -270,9 +278,12 @@ fn in_project(source: &str, project: &str, priority: u16) -> Request {
 #[test]
 fn a_project_without_rights_is_kept_and_probed_by_itself_while_others_go_at_the_full_rate() {
     let until = 10 * 60 * MINUTE;
-    let post = |source: &str, now: Duration| match source.starts_with("hx") && now < until {
-        true => Verdict::Account { fault: fault("SMS.9003"), one_resource: false },
-        false => created("t"),
+    let post = |source: &str, now: Duration| {
+        if source.starts_with("hx") && now < until {
+            Verdict::Account { fault: fault("SMS.9003"), one_resource: false }
+        } else {
+            created("t")
+        }
     };
     let mut world = World::new(at_two_a_second(), post, nothing);
     for n in 0..300 {
@@ -310,9 +321,12 @@ fn a_project_without_rights_is_kept_and_probed_by_itself_while_others_go_at_the_
 
 #[test]
 fn what_comes_while_one_or_two_are_refused_goes_at_once() {
-    let post = |source: &str, _| match source.starts_with('p') {
-        true => Verdict::Account { fault: fault("SMS.9003"), one_resource: false },
-        false => created("t"),
+    let post = |source: &str, _| {
+        if source.starts_with('p') {
+            Verdict::Account { fault: fault("SMS.9003"), one_resource: false }
+        } else {
+            created("t")
+        }
     };
     let mut world = World::new(at_two_a_second(), post, nothing);
     world.deliver("p0", 9);
@@ -321,7 +335,7 @@ fn what_comes_while_one_or_two_are_refused_goes_at_once() {
     let came = world.since();
     world.deliver("h0", 1);
     world.run(MINUTE);
-    assert!(world.healthy(1) - came < Duration::from_secs(1), "{:?}", world.ended);
+    assert!(world.healthy(1).saturating_sub(came) < Duration::from_secs(1), "{:?}", world.ended);
 }
 
 #[test]
@@ -348,9 +362,8 @@ fn two_requests_that_always_fail_are_given_up_and_cost_few_calls() {
 
 #[test]
 fn two_requests_that_always_fail_do_not_keep_others_waiting() {
-    let post = |source: &str, _| match source.starts_with('p') {
-        true => timeout(),
-        false => created("t"),
+    let post = |source: &str, _| {
+        if source.starts_with('p') { timeout() } else { created("t") }
     };
     let mut world = World::new(at_two_a_second(), post, nothing);
     world.deliver("p0", 60_000);
@@ -378,7 +391,7 @@ fn an_api_that_fails_as_a_whole_exhausts_nothing_where_look_ups_fail_too() {
         for n in 0..count {
             world.deliver(&format!("h{n}"), 1);
         }
-        world.run(until - world.since());
+        world.run(until.saturating_sub(world.since()));
         assert!(world.ended.is_empty(), "{count}: {:?}", world.ended);
         // The clock of the look-ups is that of the latest POST.
         now.set(until);

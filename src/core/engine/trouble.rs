@@ -140,10 +140,9 @@ impl<D> Core<D> {
         let others = created > job.progress.created_then;
         job.progress.created_then = created;
         if others && self.is_too_old(now.at, &job) {
-            return if job.progress.doubt == Doubt::None {
-                self.exhausted(now, job)
-            } else {
-                self.cannot_tell(now, job)
+            return match job.progress.doubt {
+                Doubt::None => self.exhausted(now, job),
+                Doubt::Look { .. } | Doubt::Target(_) => self.cannot_tell(now, job),
             };
         }
         job.progress.aside = true;
@@ -200,7 +199,7 @@ impl<D> Core<D> {
         let count = self.running.wants(now.at);
         let page = self.next_page(now.at).is_some();
         let probes = self.gate.breaker().opened().map_or(0, |open| open.probes);
-        let newcomers = probes % 2 == 0;
+        let newcomers = probes.is_multiple_of(2);
         let probe = self.settings.gate.probe;
         for key in self.window.keys_where(|_| true) {
             let known = &self.known;
@@ -274,7 +273,7 @@ impl<D> Core<D> {
     /// What an account may refuse together: project, region, target server.
     fn kin(job: &Job<D>) -> u64 {
         let request = &job.request;
-        let target = request.target_vm_id.as_ref().map(|id| id.to_string());
+        let target = request.target_vm_id.as_ref().map(ToString::to_string);
         let shared = &request.shared;
         hash_of((&shared.project_id, &shared.region_id, target))
     }

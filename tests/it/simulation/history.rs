@@ -11,6 +11,7 @@ use sluicegate::core::{Rare, Rate, Request, Run, Settings, Sparse, gate, retry};
 use super::api::{Outage, Poison};
 
 #[derive(Clone, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a trouble of its own")]
 pub(crate) struct History {
     pub(crate) settings: Settings,
     pub(crate) requests: Vec<Request>,
