@@ -14,6 +14,7 @@
 //! loss, which shows that the rule is needed and that the search can see.
 
 mod paging;
+mod progress;
 mod protocol;
 
 use protocol::{Protocol, Without, World};

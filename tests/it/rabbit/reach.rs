@@ -123,7 +123,8 @@ async fn a_peer_that_speaks_something_else_is_told_from_a_broker() {
         use std::io::Write as _;
         while let Ok((mut peer, _)) = listener.accept() {
             let _ = peer.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
-            std::thread::sleep(Duration::from_secs(1));
+            // Until it leaves.
+            let _ = std::io::copy(&mut peer, &mut std::io::sink());
         }
     });
     let lane = Lane::at(&url, QueueType::Quorum);
