@@ -90,6 +90,7 @@ async fn serve(
     world: &World,
 ) -> Result<Exit, Failure> {
     let mut signals = Signals::listen().map_err(Failure::usage)?;
+    tokio::spawn(logging::tell_of_dropped_lines());
     let reload = Reload::listen(level).map_err(Failure::usage)?;
     let worker = worker_name(world);
     let several = loaded.len() > 1;

@@ -39,6 +39,11 @@ impl Catalogue {
         Ok(collector)
     }
 
+    /// A counter that is not of this registry.
+    pub(super) fn document_counter(&mut self, name: &'static str, help: &'static str) {
+        self.entries.push(Entry::new(name, "counter", help));
+    }
+
     pub(super) fn int_counter(
         &mut self,
         name: &'static str,

@@ -221,6 +221,7 @@ impl Metrics {
             ("version", &[]),
         )?;
         info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        c.document_counter(DROPPED_LINES.0, DROPPED_LINES.1);
         Ok(Self { catalogue: c, series })
     }
 
@@ -344,6 +345,23 @@ fn place(words: &[&str], word: &str) -> Option<usize> {
     found
 }
 
+/// The log is the process's, so it is counted there, and asked for when somebody looks.
+const DROPPED_LINES: (&str, &str) = (
+    "sluice_log_lines_dropped_total",
+    "Lines of the log that nobody will read: its reader does not keep up, or stderr cannot be written. Of the process, whatever its lanes.",
+);
+
+fn dropped_lines() -> Vec<MetricFamily> {
+    let counter = IntCounter::new(DROPPED_LINES.0, DROPPED_LINES.1);
+    counter.map_or_else(
+        |_| Vec::new(),
+        |counter| {
+            counter.inc_by(crate::logging::dropped());
+            prometheus::core::Collector::collect(&counter)
+        },
+    )
+}
+
 /// The text of `GET /metrics`: all lanes, and the process's own.
 pub fn render<'a>(lanes: impl IntoIterator<Item = &'a Metrics>) -> String {
     let mut families: BTreeMap<String, MetricFamily> = BTreeMap::new();
@@ -355,7 +373,8 @@ pub fn render<'a>(lanes: impl IntoIterator<Item = &'a Metrics>) -> String {
     }
     // Not in a registry with labels: the process is one, whatever its lanes.
     let process = prometheus::core::Collector::collect(&ProcessCollector::for_self());
-    families.extend(process.into_iter().map(|family| (family.name().to_owned(), family)));
+    let process = process.into_iter().chain(dropped_lines());
+    families.extend(process.map(|family| (family.name().to_owned(), family)));
     let families: Vec<_> = families.into_values().collect();
     TextEncoder::new().encode_to_string(&families).unwrap_or_else(|e| format!("# {e}\n"))
 }

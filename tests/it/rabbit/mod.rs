@@ -17,6 +17,7 @@ mod logging;
 mod memory;
 mod monitoring;
 mod network;
+mod peers;
 mod places;
 mod planner;
 mod priority;

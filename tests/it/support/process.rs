@@ -86,20 +86,25 @@ pub(crate) fn sluice() -> Command {
 impl Process {
     /// Its configuration and its log lie in `dir`, under `name`; a log that is there already is continued.
     pub(crate) fn start(spec: &Spec, dir: &Path, name: &str) -> Self {
-        let config = dir.join(format!("{name}.toml"));
-        std::fs::write(&config, spec.toml()).unwrap();
         let log = dir.join(format!("{name}.log"));
         let told = File::options().create(true).append(true).open(&log).unwrap();
+        Self::start_with(spec, dir, name, told.try_clone().unwrap().into(), told.into())
+    }
+
+    /// Stdout and stderr go elsewhere; what is known of its log has to be written there by the test.
+    pub(crate) fn start_with(spec: &Spec, dir: &Path, name: &str, out: Stdio, err: Stdio) -> Self {
+        let config = dir.join(format!("{name}.toml"));
+        std::fs::write(&config, spec.toml()).unwrap();
         let child = sluice()
             .envs(spec.temporary.iter().map(|dir| ("TMPDIR", dir)))
             .args(["run", "-c"])
             .arg(&config)
             .stdin(Stdio::null())
-            .stdout(told.try_clone().unwrap())
-            .stderr(told)
+            .stdout(out)
+            .stderr(err)
             .spawn()
             .unwrap();
-        Self { child, log }
+        Self { child, log: dir.join(format!("{name}.log")) }
     }
 
     pub(crate) fn id(&self) -> u32 {
