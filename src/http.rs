@@ -39,6 +39,9 @@ const BODY_LIMIT: usize = 2 * 1024 * 1024;
 /// Open event streams are not waited for any longer than this.
 const LEAVE: Duration = Duration::from_millis(500);
 
+/// A loop that has not turned for so long does not work. It turns every second, also when there is nothing to do.
+const STUCK: Duration = Duration::from_secs(30);
+
 /// The way to a lane's loop; `None` while it is not running.
 pub type Orders = watch::Receiver<Option<mpsc::Sender<Heard>>>;
 
@@ -126,7 +129,7 @@ pub fn router(lanes: Vec<Lane>, operator: Operator, listen: SocketAddr) -> Route
         .route("/status", get(status))
         .layer(middleware::from_fn_with_state(readers, may_read))
         .route("/metrics", get(metrics))
-        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/healthz", get(healthy))
         .route("/readyz", get(ready))
         .with_state(Arc::clone(&lanes))
         .merge(control::routes(lanes, operator))
@@ -188,21 +191,41 @@ async fn status(State(lanes): State<Arc<[Lane]>>) -> Json<Vec<Status>> {
     Json(lanes.iter().map(|lane| lane.status.borrow().clone()).collect())
 }
 
+/// For the loops, not for this server: a process of which one loop works is better than none. That one does not work is
+/// what `/readyz` says, and an alert.
+async fn healthy(State(lanes): State<Arc<[Lane]>>) -> Response {
+    let youngest = lanes.iter().map(|lane| lane.metrics.loop_age()).min();
+    match youngest {
+        Some(age) if age >= STUCK => {
+            let seconds = age.as_secs();
+            let why =
+                format!("no loop of this worker has turned for {seconds} s: restart the process\n");
+            (StatusCode::SERVICE_UNAVAILABLE, why).into_response()
+        }
+        _ => "ok\n".into_response(),
+    }
+}
+
 /// A gate that is shut does not make a worker unready: another one would do no better.
 async fn ready(State(lanes): State<Arc<[Lane]>>) -> Response {
     let mut all = true;
     let mut told = Vec::new();
     for lane in lanes.iter() {
         let status = lane.status.borrow().clone();
-        all &= status.is_ready();
+        let age = lane.metrics.loop_age();
+        let is_ready = status.is_ready() && age < STUCK;
+        all &= is_ready;
         let why = match &status.session {
+            _ if age >= STUCK => {
+                Some(format!("the lane's loop has not turned for {} s", age.as_secs()))
+            }
             _ if status.stopping => Some("stopping".to_owned()),
             Session::Detached { why, .. } => Some(why.clone()),
             Session::Standby { .. } | Session::Active { .. } => None,
         };
         told.push(json!({
             "lane": status.lane,
-            "ready": status.is_ready(),
+            "ready": is_ready,
             "why": why,
             "next": status.why(),
             "session": status.session,

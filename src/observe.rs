@@ -48,6 +48,7 @@ pub struct Observer<F> {
 impl<F: Fn() -> Around> Observer<F> {
     /// `around` is asked whenever a snapshot is taken, so it must be cheap.
     pub fn new(metrics: Arc<Metrics>, status: watch::Sender<Status>, around: F) -> Self {
+        metrics.turned();
         Self {
             metrics,
             status,
@@ -291,6 +292,7 @@ impl<D, F: Fn() -> Around + Send> Watch<D> for Observer<F> {
     }
 
     fn state(&mut self, core: &Core<D>, now: Now) {
+        self.metrics.turned();
         let reason = core.shut().map(|shut| shut.reason);
         let changed = self.shut.map(|(was, _)| was) != reason;
         self.calls.advance(now.at);

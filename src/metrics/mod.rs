@@ -6,7 +6,8 @@
 mod catalogue;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use prometheus::proto::MetricFamily;
 use prometheus::{
@@ -74,6 +75,9 @@ pub struct Totals {
 pub struct Metrics {
     catalogue: Catalogue,
     series: Series,
+    /// When the worker's loop turned last, in milliseconds since `made`.
+    turned: AtomicU64,
+    made: Instant,
 }
 
 #[derive(Debug)]
@@ -99,6 +103,7 @@ struct Series {
     active: IntGauge,
     token_expiry: Gauge,
     batches: IntGaugeVec,
+    loop_age: Gauge,
 }
 
 impl Series {
@@ -201,6 +206,10 @@ impl Series {
                 &["batch", "state"],
                 ("batch`, `state", &BATCH_STATES),
             )?,
+            loop_age: c.gauge(
+                "sluice_loop_age_seconds",
+                "How long ago the worker's loop turned last. It turns at least every 5 s, whatever it waits for.",
+            )?,
         })
     }
 }
@@ -222,7 +231,25 @@ impl Metrics {
         )?;
         info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         c.document_counter(DROPPED_LINES.0, DROPPED_LINES.1);
-        Ok(Self { catalogue: c, series })
+        Ok(Self { catalogue: c, series, turned: AtomicU64::new(0), made: Instant::now() })
+    }
+
+    /// The worker's loop has come by.
+    pub fn turned(&self) {
+        let millis = u64::try_from(self.made.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.turned.store(millis, Ordering::Relaxed);
+    }
+
+    /// How long ago the worker's loop has come by the last time; before its first time, how old this is.
+    pub fn loop_age(&self) -> Duration {
+        let turned = Duration::from_millis(self.turned.load(Ordering::Relaxed));
+        self.made.elapsed().saturating_sub(turned)
+    }
+
+    /// As if it had been made then, for those who want to see what becomes of a loop that does not turn.
+    #[must_use]
+    pub fn made_at(self, made: Instant) -> Self {
+        Self { made, ..self }
     }
 
     pub fn totals(&self) -> Totals {
@@ -365,7 +392,11 @@ fn dropped_lines() -> Vec<MetricFamily> {
 /// The text of `GET /metrics`: all lanes, and the process's own.
 pub fn render<'a>(lanes: impl IntoIterator<Item = &'a Metrics>) -> String {
     let mut families: BTreeMap<String, MetricFamily> = BTreeMap::new();
-    for family in lanes.into_iter().flat_map(|lane| lane.catalogue.registry.gather()) {
+    let gathered = lanes.into_iter().flat_map(|lane| {
+        lane.series.loop_age.set(lane.loop_age().as_secs_f64());
+        lane.catalogue.registry.gather()
+    });
+    for family in gathered {
         match families.get_mut(family.name()) {
             Some(known) => known.mut_metric().extend_from_slice(family.get_metric()),
             None => drop(families.insert(family.name().to_owned(), family)),
