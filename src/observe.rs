@@ -23,6 +23,8 @@ const SNAPSHOT: Duration = Duration::from_millis(50);
 pub struct Around {
     pub session: status::Session,
     pub queues: Option<status::Queues>,
+    /// Consumers of the request queue beside this worker, where there are any.
+    pub others: Option<status::Others>,
     /// Bytes of the bodies held, in memory and in the temporary file.
     pub window_bytes: u64,
     /// Bodies that the temporary file did not take so far.
@@ -91,10 +93,16 @@ impl<F: Fn() -> Around> Observer<F> {
         self.metrics.set_rate(made, allowed);
         self.metrics.set_token_expiry(around.token_expiry);
         let connected = !matches!(around.session, status::Session::Detached { .. });
-        self.metrics
-            .set_session(connected, matches!(around.session, status::Session::Active { .. }));
-        if let Some(queues) = around.queues {
-            self.metrics.set_queues(queues.requests, queues.dead_letters);
+        let is_active = matches!(around.session, status::Session::Active { .. });
+        let others = around.others.map_or(0, |others| others.consumers);
+        self.metrics.set_session(connected, is_active, others);
+        // A standby does not look.
+        if is_active {
+            let queues = around.queues;
+            self.metrics.set_queues(
+                queues.map(|queues| queues.requests),
+                queues.map(|queues| queues.dead_letters),
+            );
         }
         let settled = self.settled;
         let batches = self.batches.counts(now.at);
@@ -122,6 +130,7 @@ impl<F: Fn() -> Around> Observer<F> {
                 most: u32::try_from(running.most()).unwrap_or(u32::MAX),
             });
             status.queues = around.queues;
+            status.others = around.others;
             status.settled = settled;
             status.stopping = matches!(self.shut, Some((Reason::Stopping, _)));
         });

@@ -1,14 +1,17 @@
 //! What does a planner's machine need of the broker? To publish requests and announcements with confirms, and to know
 //! how much is waiting. No worker, no topology of its own.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
+use futures_util::stream::StreamExt as _;
 use jiff::Timestamp;
 use lapin::options::{ConfirmSelectOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Connection, ErrorKind};
 
 use super::convert::{long, properties, short};
-use super::link::{Link, SessionLost};
+use super::link::{self, Link, SessionLost};
 use super::publisher::{Outgoing, Publisher};
 use super::settings::{Broker as Settings, Queues};
 use super::{ANSWER, connect, within};
@@ -50,6 +53,7 @@ pub enum PlannerError {
 #[derive(Debug)]
 pub struct Planner {
     connection: Connection,
+    link: Arc<Link>,
     publisher: Publisher,
     queues: Queues,
     /// The queue's highest priority.
@@ -71,9 +75,12 @@ impl Planner {
         let channel = channel.map_err(PlannerError::Refused)?;
         let confirms = channel.confirm_select(ConfirmSelectOptions::default());
         within(ANSWER, "asking for confirms", confirms).await.map_err(|e| lost(e.0))?;
-        let publisher = Publisher::start(&connection, channel, Link::new());
+        let link = Link::new();
+        tokio::spawn(link::listen(connection.events_listener().boxed(), Arc::clone(&link)));
+        let publisher = Publisher::start(&connection, channel, Arc::clone(&link));
         Ok(Self {
             connection,
+            link,
             publisher,
             queues: queues.clone(),
             levels: queues.max_priority,
@@ -156,8 +163,15 @@ impl Planner {
         self.publisher.publish(vec![message]).await.map(drop).map_err(PlannerError::Refused)
     }
 
+    /// Resolves when the broker goes into an alarm: it takes nothing then, and what is published waits for its end.
+    pub fn blocked(&self) -> impl Future<Output = ()> + Send + 'static {
+        let link = Arc::clone(&self.link);
+        async move { link.blocked().await }
+    }
+
     /// Everything was confirmed, so nothing depends on how this ends.
     pub async fn close(self) {
+        self.link.lose("closed");
         let _ = within(ANSWER, "closing", self.connection.close(200, "done".into())).await;
     }
 }
@@ -189,14 +203,24 @@ pub(super) async fn connection(
     Err(PlannerError::OutOfReach(why))
 }
 
-/// Asks on a scratch channel, which a missing queue costs its life.
+/// How many messages wait.
 pub(super) async fn waiting(connection: &Connection, queue: &str) -> Result<u32, PlannerError> {
+    look_at(connection, queue).await.map(|found| found.message_count())
+}
+
+/// How many consumers there are, standing by or not.
+pub(super) async fn consumers(connection: &Connection, queue: &str) -> Result<u32, PlannerError> {
+    look_at(connection, queue).await.map(|found| found.consumer_count())
+}
+
+/// Asks on a scratch channel, which a missing queue costs its life.
+async fn look_at(connection: &Connection, queue: &str) -> Result<lapin::Queue, PlannerError> {
     let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
     let asked = async {
         let channel = connection.create_channel().await?;
         let found = channel.queue_declare(short(queue), options, FieldTable::default()).await?;
         channel.close(200, "done".into()).await?;
-        Ok(found.message_count())
+        Ok(found)
     };
     passive(asked, &format!("queue {queue}")).await
 }

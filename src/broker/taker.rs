@@ -5,6 +5,7 @@
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
+use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError, Weak};
 
 use lapin::message::{Delivery, DeliveryResult};
@@ -67,6 +68,7 @@ impl Taker {
         let Some((worker, on)) = self.worker.upgrade().zip(self.on.upgrade()) else {
             return Ok(());
         };
+        on.received.store(true, Ordering::Relaxed);
         let received = self.clock.now().at;
         let body = super::spill::trimmed(delivery.data);
         let properties = &delivery.properties;

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use prometheus::core::Collector;
 use prometheus::{
-    Counter, CounterVec, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
+    Counter, CounterVec, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
     IntGauge, IntGaugeVec, Opts, Registry,
 };
 
@@ -93,6 +93,17 @@ impl Catalogue {
         (label, values): (&'static str, [&'static str; N]),
     ) -> Registered<[IntGauge; N]> {
         let vec = IntGaugeVec::new(Opts::new(name, help), &[label])?;
+        let vec = self.add(vec, Entry::new(name, "gauge", help).labelled(label, &values))?;
+        Ok(values.map(|value| vec.with_label_values(&[value])))
+    }
+
+    pub(super) fn gauges<const N: usize>(
+        &mut self,
+        name: &'static str,
+        help: &'static str,
+        (label, values): (&'static str, [&'static str; N]),
+    ) -> Registered<[Gauge; N]> {
+        let vec = GaugeVec::new(Opts::new(name, help), &[label])?;
         let vec = self.add(vec, Entry::new(name, "gauge", help).labelled(label, &values))?;
         Ok(values.map(|value| vec.with_label_values(&[value])))
     }

@@ -90,7 +90,7 @@ struct Series {
     window_bytes: IntGauge,
     spill_failures: IntCounter,
     oldest_held: Gauge,
-    queues: [IntGauge; QUEUES.len()],
+    queues: [Gauge; QUEUES.len()],
     gate_open: IntGauge,
     gate_shut: [Counter; Reason::ALL.len()],
     gate_rate: Gauge,
@@ -99,11 +99,36 @@ struct Series {
     look_ups: [IntCounter; FOUND.len()],
     redeliveries: IntCounter,
     confirm_seconds: Histogram,
-    connected: IntGauge,
-    active: IntGauge,
+    session: SessionSeries,
     token_expiry: Gauge,
     batches: IntGaugeVec,
     loop_age: Gauge,
+}
+
+#[derive(Debug)]
+struct SessionSeries {
+    connected: IntGauge,
+    active: IntGauge,
+    others: IntGauge,
+}
+
+impl SessionSeries {
+    fn register(c: &mut Catalogue) -> Result<Self, prometheus::Error> {
+        Ok(Self {
+            connected: c.int_gauge(
+                "sluice_broker_connected",
+                "1 while there is a session with the broker.",
+            )?,
+            active: c.int_gauge(
+                "sluice_consumer_active",
+                "1 while this worker is the active one, 0 as a standby.",
+            )?,
+            others: c.int_gauge(
+                "sluice_other_consumers",
+                "Consumers of the request queue that are none of Sluicegate's active worker: they take its requests, or are going to.",
+            )?,
+        })
+    }
 }
 
 impl Series {
@@ -148,9 +173,9 @@ impl Series {
                 "sluice_oldest_held_seconds",
                 "How long the oldest delivery has been held; window.max_hold is its bound.",
             )?,
-            queues: c.int_gauges(
+            queues: c.gauges(
                 "sluice_queue_messages",
-                "Messages ready in a queue.",
+                "Messages ready in a queue, looked at every 5 s by the active worker; NaN while that cannot be known.",
                 ("queue", QUEUES),
             )?,
             gate_open: c.int_gauge(
@@ -188,14 +213,7 @@ impl Series {
                 "From a result's publish to the broker's confirm.",
                 &CONFIRM_SECONDS,
             )?,
-            connected: c.int_gauge(
-                "sluice_broker_connected",
-                "1 while there is a session with the broker.",
-            )?,
-            active: c.int_gauge(
-                "sluice_consumer_active",
-                "1 while this worker is the active one, 0 as a standby.",
-            )?,
+            session: SessionSeries::register(c)?,
             token_expiry: c.gauge(
                 "sluice_token_expiry_timestamp_seconds",
                 "When the API token ends; 0 if it has no known end.",
@@ -312,10 +330,11 @@ impl Metrics {
         failures.inc_by(so_far.saturating_sub(failures.get()));
     }
 
-    /// Messages ready in the request queue and in the dead-letter queue.
-    pub fn set_queues(&self, requests: u64, dead_letters: u64) {
+    /// Messages ready in the request queue and in the dead-letter queue; `None`: not known.
+    pub fn set_queues(&self, requests: Option<u64>, dead_letters: Option<u64>) {
         for (gauge, value) in self.series.queues.iter().zip([requests, dead_letters]) {
-            gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+            #[allow(clippy::cast_precision_loss)] // no queue holds 2^53 messages
+            gauge.set(value.map_or(f64::NAN, |value| value as f64));
         }
     }
 
@@ -339,9 +358,11 @@ impl Metrics {
         self.series.running.set(migrations.into());
     }
 
-    pub fn set_session(&self, connected: bool, active: bool) {
-        self.series.connected.set(connected.into());
-        self.series.active.set(active.into());
+    /// `others`: consumers of the request queue beside this worker.
+    pub fn set_session(&self, connected: bool, active: bool, others: u32) {
+        self.series.session.connected.set(connected.into());
+        self.series.session.active.set(active.into());
+        self.series.session.others.set(others.into());
     }
 
     /// `None`: the token has no known end.

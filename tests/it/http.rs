@@ -11,8 +11,8 @@ use sluicegate::metrics::Metrics;
 use sluicegate::status::{Session, Status};
 use tokio::sync::{mpsc, oneshot, watch};
 
-struct Server {
-    base: String,
+pub(crate) struct Server {
+    pub(crate) base: String,
     status: watch::Sender<Status>,
     /// Where the worker's loop would hear orders.
     heard: mpsc::Receiver<Heard>,
@@ -29,7 +29,7 @@ async fn start_as_if_at(listen: &str) -> Server {
     start_with(listen, Metrics::new(None).unwrap(), Vec::new()).await
 }
 
-async fn start_with(listen: &str, metrics: Metrics, others: Vec<Lane>) -> Server {
+pub(crate) async fn start_with(listen: &str, metrics: Metrics, others: Vec<Lane>) -> Server {
     let (lane, status, heard) = lane("lane", metrics);
     let lanes = std::iter::once(lane).chain(others).collect();
     let operator =
@@ -39,7 +39,7 @@ async fn start_with(listen: &str, metrics: Metrics, others: Vec<Lane>) -> Server
     let (stop, stopping) = oneshot::channel();
     let stopping = async { drop(stopping.await) };
     let router = http::router(lanes, operator, listen.parse().unwrap());
-    let task = tokio::spawn(http::serve(listener, router, stopping));
+    let task = tokio::spawn(http::serve(listener, router, 16, stopping));
     Server { base, status, heard, stop, task }
 }
 

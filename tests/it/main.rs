@@ -26,6 +26,7 @@ mod order;
 mod plan;
 mod progress;
 mod rabbit;
+mod rude;
 mod sandbox;
 mod simulation;
 mod start;

@@ -8,7 +8,10 @@ use std::time::{Duration, Instant};
 
 use sluicegate::broker::settings::QueueType;
 
-use crate::support::process::{Process, Spec};
+use super::failover::{address_of, through};
+use crate::rude::open;
+use crate::support::process::{Process, Spec, is_active};
+use crate::support::proxy::{How, Proxy};
 use crate::support::rabbit::{Lane, Node, SOON};
 use crate::support::rig::{Rig, body, publish};
 
@@ -78,4 +81,46 @@ async fn a_reader_of_the_log_that_stops_reading_holds_nothing_up() {
     assert_eq!(process.stop().await, Some(0));
     assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
     drop(reader);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rude_http_peers_take_no_files_from_the_worker() {
+    let node = Node::shared();
+    let rig = Rig::new(Lane::new(&node, QueueType::Quorum)).await;
+    let proxy = Proxy::start(address_of(&node.url)).await;
+    let url = through(&node.url, &proxy);
+    let mut spec = Spec::new(&url, &rig.lane.queues, &rig.sandbox.base_url, "100/s");
+    // As many as the worker needs and a few for HTTP, far less than come.
+    spec.files = Some(100);
+    let dir = tempfile::tempdir().unwrap();
+    let process = Process::start(&spec, dir.path(), "worker");
+    process.active().await;
+    let address = process.address().unwrap();
+    let mut rude = Vec::new();
+    for n in 0..256 {
+        let text = match n % 3 {
+            0 => "",
+            1 => "GET /status HTTP/1.1\r\nx: ",
+            _ => {
+                "POST /control/pause HTTP/1.1\r\nhost: a\r\nauthorization: Bearer operator\r\ncontent-length: 9000\r\n\r\n{"
+            }
+        };
+        rude.push(open(&address, text).await);
+    }
+    let open = std::fs::read_dir(format!("/proc/{}/fd", process.id())).unwrap().count();
+    assert!(open < 100, "{open} files are open");
+    let client = rig.lane.client().await;
+    publish(&client, &rig.lane.queues.requests(), (0..50).map(|n| body(&format!("s{n}"), 1))).await;
+    rig.created(50).await;
+    // It has files for a new session, too, and whoever asks is answered.
+    proxy.cut(How::Reset);
+    process.until("detached", SOON, |status| !is_active(status)).await;
+    process.active().await;
+    publish(&client, &rig.lane.queues.requests(), (50..99).map(|n| body(&format!("s{n}"), 1)))
+        .await;
+    rig.created(99).await;
+    assert_eq!(process.get("/healthz").await.unwrap().0, 200);
+    assert_eq!(process.get("/readyz").await.unwrap().0, 200);
+    drop(rude);
+    assert_eq!(process.stop().await, Some(0));
 }
