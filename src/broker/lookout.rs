@@ -130,6 +130,10 @@ impl Lookout {
         let now = consumers.saturating_sub(1);
         let (before, lasting) = (self.status.borrow().others.consumers, now.min(self.others));
         self.others = now;
+        if now == 0 {
+            // Whoever is alone is given everything from then on.
+            self.on.received.store(true, Ordering::Relaxed);
+        }
         let receives = self.on.received.load(Ordering::Relaxed);
         if lasting > 0 && before == 0 {
             tracing::warn!(
@@ -157,7 +161,7 @@ impl Lookout {
         match topology::declare(connection, &self.queues, self.on.version).await {
             Ok(_) => tracing::warn!("a queue or an exchange was deleted; it is declared anew"),
             Err(error) => {
-                tracing::error!(%error, "a queue or an exchange was deleted, and cannot be declared anew")
+                tracing::error!(%error, "a queue or an exchange was deleted, and cannot be declared anew");
             }
         }
     }

@@ -2,6 +2,7 @@
 //! how much is waiting. No worker, no topology of its own.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::StreamExt as _;
@@ -47,7 +48,14 @@ pub enum PlannerError {
     Missing { what: String },
     #[error("the broker refused: {0}")]
     Refused(SessionLost),
+    #[error(
+        "the broker is in an alarm (its memory or its disk has run out) and takes no message just now; try again when it has ended (`rabbitmqctl status` shows it)"
+    )]
+    Alarm,
 }
+
+/// An alarm that ends sooner is waited for.
+const ALARM: Duration = Duration::from_secs(15);
 
 /// A connection of a planner.
 #[derive(Debug)]
@@ -100,7 +108,26 @@ impl Planner {
     pub async fn enqueue(&self, requests: Vec<Enqueue>) -> Result<(), PlannerError> {
         let queue = short(&self.queues.requests());
         let messages = requests.into_iter().map(|request| self.message(&queue, request)).collect();
-        self.publisher.publish(messages).await.map(drop).map_err(PlannerError::Refused)
+        self.publish(messages).await
+    }
+
+    /// What is published in an alarm waits for its end, and nobody is to wait for that without knowing.
+    async fn publish(&self, messages: Vec<Outgoing>) -> Result<(), PlannerError> {
+        let alarm = async {
+            loop {
+                self.link.blocked().await;
+                tokio::time::sleep(ALARM).await;
+                if self.link.blocked_within(Duration::ZERO) {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            published = self.publisher.publish(messages) => {
+                published.map(drop).map_err(PlannerError::Refused)
+            }
+            () = alarm => Err(PlannerError::Alarm),
+        }
     }
 
     fn message(&self, queue: &ShortString, request: Enqueue) -> Outgoing {
@@ -160,13 +187,7 @@ impl Planner {
             properties: properties(&event.id, &event.kind, event.time)
                 .with_content_type(results::CONTENT_TYPE.into()),
         };
-        self.publisher.publish(vec![message]).await.map(drop).map_err(PlannerError::Refused)
-    }
-
-    /// Resolves when the broker goes into an alarm: it takes nothing then, and what is published waits for its end.
-    pub fn blocked(&self) -> impl Future<Output = ()> + Send + 'static {
-        let link = Arc::clone(&self.link);
-        async move { link.blocked().await }
+        self.publish(vec![message]).await
     }
 
     /// Everything was confirmed, so nothing depends on how this ends.

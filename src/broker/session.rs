@@ -193,7 +193,7 @@ impl Session {
         within(ANSWER, "asking for confirms", confirms).await?;
         let channel =
             within(ANSWER, "opening a channel", connections.consume.create_channel()).await?;
-        let waiting = look_at(&channel, &queues.requests()).await?.message_count();
+        let before = look_at(&channel, &queues.requests()).await?;
         let (control, kept) =
             Control::open(&connections.consume, &connections.publish, queues).await?;
         // 0 would mean 2,000 on a quorum queue.
@@ -214,7 +214,9 @@ impl Session {
         if let Some(kept) = kept {
             kept.keep_anew(&publisher);
         }
-        let (version, received) = (connections.version, AtomicBool::new(false));
+        // The first consumer of a queue is its single active one.
+        let received = AtomicBool::new(before.consumer_count() == 0);
+        let (version, waiting) = (connections.version, before.message_count());
         let on = Arc::new(Consuming { channel, link, publisher, version, received });
         Ok(Self {
             connections,
@@ -430,4 +432,23 @@ fn told(what: &str, error: &lapin::Error) -> String {
         _ => "",
     };
     format!("{what}: {error}{cure}")
+}
+
+#[cfg(test)]
+mod tests {
+    use lapin::protocol::{AMQPError, AMQPErrorKind, AMQPSoftError};
+
+    use super::*;
+
+    #[test]
+    fn what_was_held_for_too_long_is_told_with_the_key_to_change() {
+        let kind = AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED);
+        let words = "PRECONDITION_FAILED - delivery acknowledgement on channel 1 timed out";
+        let error = ErrorKind::ProtocolError(AMQPError::new(kind, words.into())).into();
+        let told = told("the stream of deliveries", &error);
+        assert!(
+            told.contains("lower window.max_hold") && told.contains("consumer_timeout"),
+            "{told}"
+        );
+    }
 }

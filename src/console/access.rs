@@ -195,7 +195,8 @@ async fn form_of(console: &Console, path: &str, body: Body) -> Result<Bytes, (St
     let is_edit = path == EDIT;
     let limit = if is_edit { EDIT_LIMIT } else { FORM_LIMIT };
     let too_long = || {
-        let why = format!("The form is longer than {} KiB, or was not there in time.", limit / 1024);
+        let why =
+            format!("The form is longer than {} KiB, or was not there in time.", limit / 1024);
         (StatusCode::PAYLOAD_TOO_LARGE, why)
     };
     if is_longer(&body, limit) {
@@ -205,10 +206,8 @@ async fn form_of(console: &Console, path: &str, body: Body) -> Result<Bytes, (St
         let why = "Other edits are being read just now; send it again in a moment.".to_owned();
         (StatusCode::SERVICE_UNAVAILABLE, why)
     };
-    let _place = match is_edit {
-        true => Some(console.edits.try_acquire().map_err(|_| busy())?),
-        false => None,
-    };
+    let _place =
+        if is_edit { Some(console.edits.try_acquire().map_err(|_| busy())?) } else { None };
     to_bytes(body, limit).await.map_err(|_| too_long())
 }
 

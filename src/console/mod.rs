@@ -140,6 +140,7 @@ struct Place {
     /// What comes next, as the loop said last.
     waiting: tokio::sync::Mutex<waiting::Latest>,
     follower: follow::Follower,
+    scan: tokio::sync::Mutex<audit::Scan>,
 }
 
 #[derive(Debug)]
@@ -179,6 +180,7 @@ pub fn router(lanes: Vec<Lane>, operator: Operator, listen: SocketAddr) -> Resul
             acting: tokio::sync::Mutex::default(),
             waiting: tokio::sync::Mutex::default(),
             follower: follow::Follower::default(),
+            scan: tokio::sync::Mutex::default(),
         })
     });
     let console: Shared = Arc::new(Console {

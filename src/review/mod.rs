@@ -14,5 +14,6 @@ pub mod schema;
 
 pub use cause::{Cause, Group, groups};
 pub use filter::Filter;
+pub(crate) use letter::read_request;
 pub use letter::{Death, Letter, PAST, Past, REQUEST_ID};
 pub use parcel::Parcel;
