@@ -176,6 +176,7 @@ impl Status {
     /// Others consume the requests, and this worker is given none.
     pub fn is_robbed(&self) -> bool {
         let is_active = matches!(self.session, Session::Active { .. });
-        is_active && self.others.is_some_and(|others| !others.receives)
+        let waits = self.queues.is_none_or(|queues| queues.requests > 0);
+        is_active && waits && self.others.is_some_and(|others| !others.receives)
     }
 }

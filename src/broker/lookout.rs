@@ -36,6 +36,8 @@ pub(super) struct Lookout {
     missing: bool,
     /// Other consumers of the last look. One that is seen once may be that of a session that is just ending.
     others: u32,
+    /// Consumers that were there before this worker's.
+    before: u32,
 }
 
 impl Lookout {
@@ -45,8 +47,19 @@ impl Lookout {
         control: ShortString,
         queues: Queues,
         status: watch::Sender<Status>,
+        before: u32,
     ) -> Self {
-        Self { connection, on, control, queues, status, channel: None, missing: false, others: 0 }
+        Self {
+            connection,
+            on,
+            control,
+            queues,
+            status,
+            channel: None,
+            missing: false,
+            others: 0,
+            before,
+        }
     }
 
     /// Until the session ends.
@@ -125,22 +138,21 @@ impl Lookout {
         Ok(channel)
     }
 
-    /// Who else consumes the requests, of all those that do; this one is among them.
+    /// Who else consumes the requests, of all those that do and are counted; this one is among them.
     fn count(&mut self, consumers: u32) -> Others {
         let now = consumers.saturating_sub(1);
-        let (before, lasting) = (self.status.borrow().others.consumers, now.min(self.others));
-        self.others = now;
-        if now == 0 {
-            // Whoever is alone is given everything from then on.
-            self.on.received.store(true, Ordering::Relaxed);
-        }
         let receives = self.on.received.load(Ordering::Relaxed);
+        // Whoever is given something is the single active consumer, and nobody is before it any more.
+        let ahead = if receives { 0 } else { self.before };
+        let lasting = now.min(self.others).max(ahead);
+        let before = self.status.borrow().others.consumers;
+        self.others = now;
         if lasting > 0 && before == 0 {
             tracing::warn!(
                 others = lasting,
                 receives,
                 queue = self.queues.requests(),
-                "others consume the requests beside this worker: they take them, or will when it ends; `rabbitmqctl list_consumers queue_name channel_pid active` names them"
+                "others consume the requests beside this worker: they take them, or will when it ends; rabbitmqctl list_consumers names them"
             );
         } else if lasting == 0 && before > 0 {
             tracing::info!("nobody else consumes the requests any more");

@@ -177,6 +177,8 @@ pub(super) struct Session {
     pub(super) on: Arc<Consuming>,
     /// How many requests were waiting when it began.
     pub(super) waiting: u32,
+    /// How many others consumed the requests then.
+    before: u32,
 }
 
 impl Session {
@@ -193,7 +195,7 @@ impl Session {
         within(ANSWER, "asking for confirms", confirms).await?;
         let channel =
             within(ANSWER, "opening a channel", connections.consume.create_channel()).await?;
-        let before = look_at(&channel, &queues.requests()).await?;
+        let before = before(&channel, &queues.requests()).await?;
         let (control, kept) =
             Control::open(&connections.consume, &connections.publish, queues).await?;
         // 0 would mean 2,000 on a quorum queue.
@@ -217,6 +219,7 @@ impl Session {
         // The first consumer of a queue is its single active one.
         let received = AtomicBool::new(before.consumer_count() == 0);
         let (version, waiting) = (connections.version, before.message_count());
+        let before = before.consumer_count();
         let on = Arc::new(Consuming { channel, link, publisher, version, received });
         Ok(Self {
             connections,
@@ -230,6 +233,7 @@ impl Session {
             ended: false,
             on,
             waiting,
+            before,
         })
     }
 
@@ -386,7 +390,14 @@ impl Session {
     pub(super) fn lookout(&self, queues: &Queues, status: watch::Sender<Status>) -> Lookout {
         let on = Arc::clone(&self.on);
         let connection = Arc::downgrade(&self.connections.consume);
-        Lookout::new(connection, on, self.control.queue.clone(), queues.clone(), status)
+        Lookout::new(
+            connection,
+            on,
+            self.control.queue.clone(),
+            queues.clone(),
+            status,
+            self.before,
+        )
     }
 }
 
@@ -405,6 +416,20 @@ async fn heard_of(not_taken: &mut Option<mpsc::UnboundedReceiver<NotTaken>>) -> 
         Some(not_taken) => not_taken.recv().await,
         None => None,
     }
+}
+
+/// The queue before this worker consumes it. A quorum queue counts its single active consumer and none of those that
+/// wait, so afterwards nobody could tell who was there before. That of a worker that has just gone goes in a moment.
+async fn before(channel: &Channel, requests: &str) -> Result<lapin::Queue, SessionLost> {
+    const MOMENT: Duration = Duration::from_millis(200);
+    for _ in 0..10 {
+        let found = look_at(channel, requests).await?;
+        if found.consumer_count() == 0 {
+            return Ok(found);
+        }
+        tokio::time::sleep(MOMENT).await;
+    }
+    look_at(channel, requests).await
 }
 
 /// What a queue says of itself. A missing queue costs `channel` its life.

@@ -20,6 +20,8 @@ const FIRES: Duration = Duration::from_secs(60);
 fn hurried_rules() -> String {
     let rules = include_str!("../../../config/prometheus/sluicegate.rules.yml");
     let mut hurried = rules.replace("_seconds > 1500", "_seconds > 1");
+    // The loop turns every second, so most scrapes see it later than this.
+    hurried = hurried.replace("sluice_loop_age_seconds > 30", "sluice_loop_age_seconds > 0.02");
     assert_ne!(hurried, rules, "the threshold of what is held too long");
     for range in ["1m", "2m", "5m", "10m", "15m", "30m", "1h"] {
         hurried = hurried.replace(&format!("[{range}]"), "[5s]");
@@ -76,6 +78,11 @@ async fn foreign_task(lane: &Lane, node: &Node, sandbox: &Sandbox) {
     let mut headers = FieldTable::default();
     headers.insert("x-sluice-replay".into(), AMQPValue::LongString("1".into()));
     let properties = BasicProperties::default().with_headers(headers);
+    let other = Client::connect(&node.url).await;
+    super::heals::consume(&other, &lane.queues.requests()).await;
+    alerts.fire(&["SluiceLoopStuck", "SluiceOtherConsumer", "SluiceLogDropped"]).await;
+    other.connection.close(200, "done".into()).await.unwrap();
+
     let client = Client::connect(&node.url).await;
     client.publish(&lane.queues.requests(), &serde_json::to_vec(&body).unwrap(), properties).await;
 }
