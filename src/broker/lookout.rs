@@ -69,7 +69,11 @@ impl Lookout {
         {
             let lacks = self.look(&connection).await;
             match (lacks, self.missing) {
-                (true, _) => self.restore(&connection).await,
+                (true, _) => {
+                    self.restore(&connection).await;
+                    // Whoever orders something just now waits for this; what it lacks still is seen the next time.
+                    let _ = self.bind(&connection).await;
+                }
                 (false, true) => tracing::info!("all queues and exchanges are there again"),
                 (false, false) => {}
             }

@@ -15,7 +15,7 @@ use crate::http::start_with;
 const PLACES: usize = 16;
 
 /// What somebody else may wait for an answer meanwhile, on a machine that does other things too.
-const ANSWER: Duration = Duration::from_secs(5);
+const ANSWER: Duration = Duration::from_secs(20);
 
 pub(crate) async fn open(address: &str, text: &str) -> TcpStream {
     let mut stream = TcpStream::connect(address).await.unwrap();
@@ -124,11 +124,11 @@ async fn heads_and_bodies_that_never_end_are_ended() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn readers_that_read_nothing_give_way_to_others() {
     let (_server, address) = server().await;
     // As many answers as no buffer holds.
-    let asked = "GET /metrics HTTP/1.1\r\nhost: a\r\n\r\n".repeat(2_000);
+    let asked = "GET /metrics HTTP/1.1\r\nhost: a\r\n\r\n".repeat(400);
     let mut slow = Vec::new();
     for _ in 0..2 * PLACES {
         let address = address.clone();
