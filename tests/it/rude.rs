@@ -24,6 +24,22 @@ pub(crate) async fn open(address: &str, text: &str) -> TcpStream {
     stream
 }
 
+/// Peers that say nothing, finish no head and no body. Nobody may listen there any more.
+pub(crate) async fn besiege(address: &str) -> Vec<TcpStream> {
+    const TEXTS: [&str; 3] = [
+        "",
+        "GET /status HTTP/1.1\r\nx: ",
+        "POST /control/pause HTTP/1.1\r\nhost: a\r\nauthorization: Bearer operator\r\ncontent-length: 9000\r\n\r\n{",
+    ];
+    let mut peers = Vec::new();
+    for text in TEXTS.iter().cycle().take(150) {
+        let Ok(mut stream) = TcpStream::connect(address).await else { break };
+        let _ = stream.write_all(text.as_bytes()).await;
+        peers.push(stream);
+    }
+    peers
+}
+
 /// The whole of what comes until the connection ends.
 async fn rest(stream: &mut TcpStream) -> String {
     let mut answer = Vec::new();

@@ -78,11 +78,6 @@ async fn foreign_task(lane: &Lane, node: &Node, sandbox: &Sandbox) {
     let mut headers = FieldTable::default();
     headers.insert("x-sluice-replay".into(), AMQPValue::LongString("1".into()));
     let properties = BasicProperties::default().with_headers(headers);
-    let other = Client::connect(&node.url).await;
-    super::heals::consume(&other, &lane.queues.requests()).await;
-    alerts.fire(&["SluiceLoopStuck", "SluiceOtherConsumer", "SluiceLogDropped"]).await;
-    other.connection.close(200, "done".into()).await.unwrap();
-
     let client = Client::connect(&node.url).await;
     client.publish(&lane.queues.requests(), &serde_json::to_vec(&body).unwrap(), properties).await;
 }
@@ -98,7 +93,9 @@ async fn every_alert_fires_when_there_is_its_reason() {
     let sandbox = Sandbox::start(options).await.unwrap();
     let (listen, web) = (free_address(), free_address());
     let keys = ["halt.probe=1s", "retry.initial=100ms", "retry.max=1s", "api.look_again=31s"];
-    let worker = worker(&lane, node, &sandbox, &listen, &keys);
+    // Its log cannot be written.
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let worker = worker(&lane, node, &sandbox, &listen, &keys, full.into());
     answer(&format!("http://{listen}/readyz")).await;
     let dir = tempfile::tempdir().unwrap();
     let (rules, path) = (hurried_rules(), dir.path().join("rules.yml"));
@@ -108,6 +105,11 @@ async fn every_alert_fires_when_there_is_its_reason() {
     let mut alerts = Alerts::of(&rules, &web);
     enqueue(&lane, node, 0, 1).await;
     alerts.fire(&["SluiceTokenExpires"]).await;
+
+    let other = Client::connect(&node.url).await;
+    super::heals::consume(&other, &lane.queues.requests()).await;
+    alerts.fire(&["SluiceLoopStuck", "SluiceOtherConsumer", "SluiceLogDropped"]).await;
+    other.connection.close(200, "done".into()).await.unwrap();
 
     let client = Client::connect(&node.url).await;
     client.publish(&lane.queues.requests(), b"{}", BasicProperties::default()).await;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use sluicegate::broker::settings::QueueType;
 
 use super::failover::{address_of, through};
-use crate::rude::open;
+use crate::rude::besiege;
 use crate::support::process::{Process, Spec, is_active};
 use crate::support::proxy::{How, Proxy};
 use crate::support::rabbit::{Lane, Node, SOON};
@@ -96,17 +96,9 @@ async fn rude_http_peers_take_no_files_from_the_worker() {
     let process = Process::start(&spec, dir.path(), "worker");
     process.active().await;
     let address = process.address().unwrap();
-    let mut rude = Vec::new();
-    for n in 0..256 {
-        let text = match n % 3 {
-            0 => "",
-            1 => "GET /status HTTP/1.1\r\nx: ",
-            _ => {
-                "POST /control/pause HTTP/1.1\r\nhost: a\r\nauthorization: Bearer operator\r\ncontent-length: 9000\r\n\r\n{"
-            }
-        };
-        rude.push(open(&address, text).await);
-    }
+    let mut rude = besiege(&address).await;
+    rude.extend(besiege(&address).await);
+    assert_eq!(rude.len(), 300);
     let open = std::fs::read_dir(format!("/proc/{}/fd", process.id())).unwrap().count();
     assert!(open < 100, "{open} files are open");
     let client = rig.lane.client().await;
