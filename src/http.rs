@@ -10,14 +10,17 @@
 //! Whatever changes something needs the [`Operator`]'s token.
 
 pub(crate) mod control;
+mod server;
 
 pub use control::CHANGES;
+pub use server::{places, serve};
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::body::{Body, HttpBody as _};
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -34,10 +37,11 @@ use crate::control::Heard;
 use crate::metrics::{self, Metrics};
 use crate::status::{Session, Status};
 
-/// Nobody has anything longer to say: a mended body is at most `contract.max_body`, and the default of that is 1 MiB.
-const BODY_LIMIT: usize = 2 * 1024 * 1024;
-/// Open event streams are not waited for any longer than this.
-const LEAVE: Duration = Duration::from_millis(500);
+/// Nobody has anything longer to say to the routes here.
+const BODY_LIMIT: usize = 16 * 1024;
+
+/// A loop that has not turned for so long does not work. It turns every second, also when there is nothing to do.
+const STUCK: Duration = Duration::from_secs(30);
 
 /// The way to a lane's loop; `None` while it is not running.
 pub type Orders = watch::Receiver<Option<mpsc::Sender<Heard>>>;
@@ -126,11 +130,10 @@ pub fn router(lanes: Vec<Lane>, operator: Operator, listen: SocketAddr) -> Route
         .route("/status", get(status))
         .layer(middleware::from_fn_with_state(readers, may_read))
         .route("/metrics", get(metrics))
-        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/healthz", get(healthy))
         .route("/readyz", get(ready))
         .with_state(Arc::clone(&lanes))
         .merge(control::routes(lanes, operator))
-        .layer(DefaultBodyLimit::max(BODY_LIMIT))
 }
 
 /// Takes the port: before the worker starts, so that a port in use is a start that fails.
@@ -142,28 +145,21 @@ pub async fn bind(listen: SocketAddr) -> Result<TcpListener, String> {
     TcpListener::bind(listen).await.map_err(|e| format!("cannot listen on {listen}: {e}; {hint}"))
 }
 
-/// Serves until `stop` ends, and then no longer than it takes to finish what is being answered.
-pub async fn serve(
-    listener: TcpListener,
-    router: Router,
-    stop: impl Future<Output = ()> + Send + 'static,
-) {
-    let (stopped, stopping) = tokio::sync::oneshot::channel();
-    let graceful = async move {
-        stop.await;
-        let _ = stopped.send(());
-    };
-    let server = axum::serve(listener, router).with_graceful_shutdown(graceful).into_future();
-    let patience = async {
-        let _ = stopping.await;
-        tokio::time::sleep(LEAVE).await;
-    };
-    tokio::select! {
-        result = server => if let Err(error) = result {
-            tracing::error!(%error, "the HTTP server ended");
-        },
-        () = patience => {}
+/// Refuses a body that says itself that it is too long, before any of it is read.
+pub(crate) async fn no_longer_than(
+    State(limit): State<usize>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if is_longer(request.body(), limit) {
+        let why = format!("the body is longer than {limit} bytes\n");
+        return (StatusCode::PAYLOAD_TOO_LARGE, why).into_response();
     }
+    next.run(request).await
+}
+
+pub(crate) fn is_longer(body: &Body, limit: usize) -> bool {
+    body.size_hint().lower() > u64::try_from(limit).unwrap_or(u64::MAX)
 }
 
 /// Without `readers` everybody may.
@@ -188,21 +184,42 @@ async fn status(State(lanes): State<Arc<[Lane]>>) -> Json<Vec<Status>> {
     Json(lanes.iter().map(|lane| lane.status.borrow().clone()).collect())
 }
 
+/// For the loops, not for this server: a process of which one loop works is better than none. That one does not work is
+/// what `/readyz` says, and an alert.
+async fn healthy(State(lanes): State<Arc<[Lane]>>) -> Response {
+    let youngest = lanes.iter().map(|lane| lane.metrics.loop_age()).min();
+    match youngest {
+        Some(age) if age >= STUCK => {
+            let seconds = age.as_secs();
+            let why =
+                format!("no loop of this worker has turned for {seconds} s: restart the process\n");
+            (StatusCode::SERVICE_UNAVAILABLE, why).into_response()
+        }
+        _ => "ok\n".into_response(),
+    }
+}
+
 /// A gate that is shut does not make a worker unready: another one would do no better.
 async fn ready(State(lanes): State<Arc<[Lane]>>) -> Response {
     let mut all = true;
     let mut told = Vec::new();
     for lane in lanes.iter() {
         let status = lane.status.borrow().clone();
-        all &= status.is_ready();
+        let age = lane.metrics.loop_age();
+        let is_ready = status.is_ready() && age < STUCK;
+        all &= is_ready;
         let why = match &status.session {
+            _ if age >= STUCK => {
+                Some(format!("the lane's loop has not turned for {} s", age.as_secs()))
+            }
             _ if status.stopping => Some("stopping".to_owned()),
             Session::Detached { why, .. } => Some(why.clone()),
+            Session::Active { .. } if status.is_robbed() => Some(status.why()),
             Session::Standby { .. } | Session::Active { .. } => None,
         };
         told.push(json!({
             "lane": status.lane,
-            "ready": status.is_ready(),
+            "ready": is_ready,
             "why": why,
             "next": status.why(),
             "session": status.session,

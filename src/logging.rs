@@ -1,8 +1,12 @@
 //! Where do log lines go, in which form, and from which level? To stderr, as `[log]` says; the level can be changed
-//! while the worker runs.
+//! while the worker runs. Nothing waits for whoever reads them.
 
 mod fields;
 mod lines;
+
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::sync::OnceLock;
+use std::time::Duration;
 
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
@@ -10,7 +14,18 @@ use tracing_subscriber::{EnvFilter, Layer as _, Registry, fmt, reload};
 
 use crate::config::sections::{Log, LogFormat};
 use fields::Fields;
-use lines::Lines;
+use lines::{Dropped, Guard, Lines};
+
+/// There is one log a process, as there is one subscriber.
+static DROPPED: OnceLock<Dropped> = OnceLock::new();
+
+/// How often it is looked whether lines were dropped.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// How many lines of the log nobody will read: its reader did not keep up, or the system did not take them.
+pub fn dropped() -> u64 {
+    DROPPED.get().map_or(0, Dropped::count)
+}
 
 /// Changes the level of a running worker.
 #[derive(Clone, Debug)]
@@ -48,23 +63,18 @@ pub fn filter(level: &str) -> Result<EnvFilter, String> {
 #[must_use]
 pub struct Logging {
     pub level: Level,
-    lines: Lines,
-}
-
-impl Drop for Logging {
-    fn drop(&mut self) {
-        self.lines.flush();
-    }
+    _guard: Guard,
 }
 
 /// Starts logging for the whole process, once.
 ///
 /// # Errors
-/// The level is none, or logging has been started before, or no thread can be.
+/// The level is none, or logging has been started before.
 pub fn start(log: &Log) -> Result<Logging, String> {
     let (filter, handle) = reload::Layer::new(filter(&log.level)?);
-    let lines = Lines::start().map_err(|e| format!("the log cannot be started: {e}"))?;
-    let layer = fmt::layer().with_writer(lines.clone());
+    let (lines, guard) = Lines::start(std::io::stderr());
+    let dropped = lines.dropped();
+    let layer = fmt::layer().with_writer(lines);
     let layer = match log.format {
         LogFormat::Text => layer.fmt_fields(Fields).with_target(false).with_ansi(false).boxed(),
         LogFormat::Json => layer.json().flatten_event(true).with_current_span(false).boxed(),
@@ -72,5 +82,33 @@ pub fn start(log: &Log) -> Result<Logging, String> {
     let started: Result<(), TryInitError> =
         tracing_subscriber::registry().with(filter).with(layer).try_init();
     started.map_err(|e| e.to_string())?;
-    Ok(Logging { level: Level(handle), lines })
+    let _ = DROPPED.set(dropped);
+    std::panic::set_hook(Box::new(log_panic));
+    Ok(Logging { level: Level(handle), _guard: guard })
+}
+
+/// The usual hook writes to stderr itself, and would wait for its reader.
+fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
+    let backtrace = Backtrace::capture();
+    let backtrace =
+        (backtrace.status() == BacktraceStatus::Captured).then(|| backtrace.to_string());
+    tracing::error!(%panic, backtrace, "a panic: this is a bug in sluice");
+}
+
+/// Says when lines were dropped, for as long as the process runs. The line that says so may be dropped itself: then the
+/// next one says it.
+pub async fn tell_of_dropped_lines() {
+    let mut told = 0;
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let dropped = dropped();
+        if dropped > told {
+            let lines = dropped - told;
+            told = dropped;
+            tracing::warn!(
+                lines,
+                "lines of the log were dropped: whoever reads stderr is too slow, or it cannot be written"
+            );
+        }
+    }
 }

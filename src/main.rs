@@ -1,13 +1,21 @@
 //! Arguments to command, result to exit code.
 
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use clap::Parser as _;
 use sluicegate::commands::{Cli, World};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(told) => {
+            // Help and version go to stdout, and are worth no less than what commands print.
+            let printed = told.print().and_then(|()| std::io::stdout().flush());
+            let code = if printed.is_ok() { told.exit_code() } else { 2 };
+            return ExitCode::from(u8::try_from(code).unwrap_or(2));
+        }
+    };
     // The one provider of TLS for every client in the process; a second installation would be refused.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let world = World {
@@ -19,7 +27,8 @@ fn main() -> ExitCode {
     match cli.run(&world) {
         Ok(exit) => exit.into(),
         Err(failure) => {
-            eprintln!("sluice: {failure}");
+            // Where stderr cannot be written either, the exit code is all there is.
+            let _ = writeln!(std::io::stderr(), "sluice: {failure}");
             failure.exit.into()
         }
     }

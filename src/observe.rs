@@ -23,6 +23,8 @@ const SNAPSHOT: Duration = Duration::from_millis(50);
 pub struct Around {
     pub session: status::Session,
     pub queues: Option<status::Queues>,
+    /// Consumers of the request queue beside this worker, where there are any.
+    pub others: Option<status::Others>,
     /// Bytes of the bodies held, in memory and in the temporary file.
     pub window_bytes: u64,
     /// Bodies that the temporary file did not take so far.
@@ -48,6 +50,7 @@ pub struct Observer<F> {
 impl<F: Fn() -> Around> Observer<F> {
     /// `around` is asked whenever a snapshot is taken, so it must be cheap.
     pub fn new(metrics: Arc<Metrics>, status: watch::Sender<Status>, around: F) -> Self {
+        metrics.turned();
         Self {
             metrics,
             status,
@@ -90,10 +93,16 @@ impl<F: Fn() -> Around> Observer<F> {
         self.metrics.set_rate(made, allowed);
         self.metrics.set_token_expiry(around.token_expiry);
         let connected = !matches!(around.session, status::Session::Detached { .. });
-        self.metrics
-            .set_session(connected, matches!(around.session, status::Session::Active { .. }));
-        if let Some(queues) = around.queues {
-            self.metrics.set_queues(queues.requests, queues.dead_letters);
+        let is_active = matches!(around.session, status::Session::Active { .. });
+        let others = around.others.map_or(0, |others| others.consumers);
+        self.metrics.set_session(connected, is_active, others);
+        // A standby does not look.
+        if is_active {
+            let queues = around.queues;
+            self.metrics.set_queues(
+                queues.map(|queues| queues.requests),
+                queues.map(|queues| queues.dead_letters),
+            );
         }
         let settled = self.settled;
         let batches = self.batches.counts(now.at);
@@ -123,6 +132,7 @@ impl<F: Fn() -> Around> Observer<F> {
                 most: u32::try_from(running.most()).unwrap_or(u32::MAX),
             });
             status.queues = around.queues;
+            status.others = around.others;
             status.settled = settled;
             status.stopping = matches!(self.shut, Some((Reason::Stopping, _)));
         });
@@ -295,6 +305,7 @@ impl<D, F: Fn() -> Around + Send> Watch<D> for Observer<F> {
     }
 
     fn state(&mut self, core: &Core<D>, now: Now) {
+        self.metrics.turned();
         let reason = core.shut().map(|shut| shut.reason);
         let changed = self.shut.map(|(was, _)| was) != reason;
         self.calls.advance(now.at);

@@ -87,6 +87,8 @@ pub enum Settled {
     Done,
     /// The session was lost under it: the delivery comes again.
     SessionLost,
+    /// Only of what was to be published anew: it was refused, and why. The delivery is held as before.
+    Refused(String),
 }
 
 /// A source of requests and sink of results.
@@ -111,7 +113,8 @@ pub trait Source: Send {
     fn give_back(&self, job: Job<Self::Delivery>) -> impl Future<Output = ()> + Send + 'static;
 
     /// Publishes the request anew with this priority, and what is written down of it, awaits the confirms, and only then
-    /// acknowledges the delivery. A source that takes no orders is never asked.
+    /// acknowledges the delivery; where the queue takes no copy, nothing is done. A source that takes no orders is never
+    /// asked.
     fn republish(
         &self,
         job: Job<Self::Delivery>,

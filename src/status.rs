@@ -41,8 +41,11 @@ pub struct Status {
     pub limits: Limits,
     /// Migrations running in the account, where they are watched.
     pub running: Option<Running>,
-    /// Messages ready in the request queue and in the dead-letter queue, as last looked.
+    /// Messages ready in the request queue and in the dead-letter queue, as last looked; none while that is not known.
     pub queues: Option<Queues>,
+    /// Others that consume the request queue beside the active worker; none where there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub others: Option<Others>,
     pub batches: Vec<BatchCounts>,
     pub settled: u64,
     /// A signal came: nothing new is started.
@@ -120,6 +123,15 @@ pub struct Queues {
     pub dead_letters: u64,
 }
 
+/// Consumers of the request queue that are none of Sluicegate's active worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Others {
+    pub consumers: u32,
+    /// Whether this worker has been given anything in this session: then it is the queue's single active consumer, and
+    /// the others wait for its end. If not, they have the requests.
+    pub receives: bool,
+}
+
 impl Status {
     /// A worker that has just begun.
     pub fn starting(lane: &str, worker: &str, now: Timestamp) -> Self {
@@ -154,14 +166,22 @@ impl Status {
             },
             running: None,
             queues: None,
+            others: None,
             batches: Vec::new(),
             settled: 0,
             stopping: false,
         }
     }
 
-    /// Whether the broker is attached: the active worker and its standbys are ready.
+    /// Whether the broker is attached and gives its requests to Sluicegate: the active worker and its standbys are ready.
     pub fn is_ready(&self) -> bool {
-        !matches!(self.session, Session::Detached { .. }) && !self.stopping
+        !matches!(self.session, Session::Detached { .. }) && !self.stopping && !self.is_robbed()
+    }
+
+    /// Others consume the requests, and this worker is given none.
+    pub fn is_robbed(&self) -> bool {
+        let is_active = matches!(self.session, Session::Active { .. });
+        let waits = self.queues.is_none_or(|queues| queues.requests > 0);
+        is_active && waits && self.others.is_some_and(|others| !others.receives)
     }
 }

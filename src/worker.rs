@@ -388,9 +388,7 @@ where
     fn republish(&mut self, job: Job<S::Delivery>, priority: u16) {
         // Another order for the same run may have taken its place: it keeps its priority then.
         let Some((heard, act)) = self.moves.remove(&job.request.run) else {
-            self.core.move_ended();
-            self.watch.left(&job);
-            return self.begin(self.source.give_back(job).map(|()| Done::Released));
+            return self.give_back_unmoved(job);
         };
         let publishes = self.source.republish(job, priority, act);
         self.begin(publishes.map(|(job, how)| Done::Republished { job, how, heard }));

@@ -2,8 +2,10 @@
 //! and the one place where it is declared lost.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
+use futures_util::stream::{BoxStream, StreamExt as _};
 use lapin::Channel;
 use tokio::sync::watch;
 
@@ -64,6 +66,14 @@ impl Link {
         self.blocked.send_replace(Blocked { now, until: Some(Instant::now()) });
     }
 
+    /// Resolves when publishing is held up by the broker; never where it is not.
+    pub(crate) async fn blocked(&self) {
+        let mut blocked = self.blocked.subscribe();
+        if blocked.wait_for(|blocked| blocked.now).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
     /// Whether publishing was held up by the broker at any time in the last `span`: waits that long say nothing then.
     pub(crate) fn blocked_within(&self, span: Duration) -> bool {
         let blocked = *self.blocked.borrow();
@@ -79,4 +89,24 @@ pub(crate) struct Consuming {
     pub(crate) publisher: super::publisher::Publisher,
     pub(crate) version: Version,
     pub(crate) wire: Arc<Wire>,
+    /// Something was delivered: of a queue with a single active consumer this one is it.
+    pub(crate) received: AtomicBool,
+}
+
+/// Notes when the broker goes into an alarm and out of it, until the link is lost.
+pub(crate) async fn listen(mut events: BoxStream<'static, lapin::Event>, link: Arc<Link>) {
+    let lost = link.lost();
+    tokio::pin!(lost);
+    loop {
+        tokio::select! {
+            _ = &mut lost => return,
+            event = events.next() => match event {
+                Some(lapin::Event::ConnectionBlocked(_)) => link.set_blocked(true),
+                Some(lapin::Event::ConnectionUnblocked) => link.set_blocked(false),
+                // Errors of single channels come here too; whoever uses the channel is told of them.
+                Some(_) => {}
+                None => return,
+            }
+        }
+    }
 }

@@ -52,7 +52,8 @@ impl Lock {
                 }
                 // Somebody else heard the question. (A quorum queue does not count those who wait.)
                 // Nothing on a blocked connection is answered.
-                let taken = !tool.is_blocked() && session::depth(&asking, &queue).await? == 0;
+                let taken = !tool.is_blocked()
+                    && session::look_at(&asking, &queue).await?.message_count() == 0;
                 if began.elapsed() < if taken { QUICK } else { SLOW } {
                     continue;
                 }

@@ -294,7 +294,7 @@ impl<'a> Pass<'a> {
         let queue = self.tool.queues.dead_letters();
         let expected = self.held + self.left;
         let deadline = Instant::now() + Duration::from_secs(2);
-        while session::depth(&self.lock.asking, &queue).await? < expected
+        while session::look_at(&self.lock.asking, &queue).await?.message_count() < expected
             && Instant::now() < deadline
         {
             tokio::time::sleep(Duration::from_millis(10)).await;

@@ -1,14 +1,18 @@
 //! What does a planner's machine need of the broker? To publish requests and announcements with confirms, and to know
 //! how much is waiting. No worker, no topology of its own.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use bytes::Bytes;
+use futures_util::stream::StreamExt as _;
 use jiff::Timestamp;
 use lapin::options::{ConfirmSelectOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Connection, ErrorKind};
 
 use super::convert::{long, properties, short};
-use super::link::{Link, SessionLost};
+use super::link::{self, Link, SessionLost};
 use super::publisher::{Outgoing, Publisher};
 use super::settings::{Broker as Settings, Queues};
 use super::transport::HARD;
@@ -45,12 +49,20 @@ pub enum PlannerError {
     Missing { what: String },
     #[error("the broker refused: {0}")]
     Refused(SessionLost),
+    #[error(
+        "the broker is in an alarm (its memory or its disk has run out) and takes no message just now; try again when it has ended (`rabbitmqctl status` shows it)"
+    )]
+    Alarm,
 }
+
+/// An alarm that ends sooner is waited for.
+const ALARM: Duration = Duration::from_secs(15);
 
 /// A connection of a planner.
 #[derive(Debug)]
 pub struct Planner {
     connection: Connection,
+    link: Arc<Link>,
     publisher: Publisher,
     queues: Queues,
     /// The queue's highest priority.
@@ -72,9 +84,12 @@ impl Planner {
         let channel = channel.map_err(PlannerError::Refused)?;
         let confirms = channel.confirm_select(ConfirmSelectOptions::default());
         within(ANSWER, "asking for confirms", confirms).await.map_err(|e| lost(e.0))?;
-        let publisher = Publisher::start(&connection, channel, Link::new());
+        let link = Link::new();
+        tokio::spawn(link::listen(connection.events_listener().boxed(), Arc::clone(&link)));
+        let publisher = Publisher::start(&connection, channel, Arc::clone(&link));
         Ok(Self {
             connection,
+            link,
             publisher,
             queues: queues.clone(),
             levels: queues.max_priority,
@@ -94,7 +109,26 @@ impl Planner {
     pub async fn enqueue(&self, requests: Vec<Enqueue>) -> Result<(), PlannerError> {
         let queue = short(&self.queues.requests());
         let messages = requests.into_iter().map(|request| self.message(&queue, request)).collect();
-        self.publisher.publish(messages).await.map(drop).map_err(PlannerError::Refused)
+        self.publish(messages).await
+    }
+
+    /// What is published in an alarm waits for its end, and nobody is to wait for that without knowing.
+    async fn publish(&self, messages: Vec<Outgoing>) -> Result<(), PlannerError> {
+        let alarm = async {
+            loop {
+                self.link.blocked().await;
+                tokio::time::sleep(ALARM).await;
+                if self.link.blocked_within(Duration::ZERO) {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            published = self.publisher.publish(messages) => {
+                published.map(drop).map_err(PlannerError::Refused)
+            }
+            () = alarm => Err(PlannerError::Alarm),
+        }
     }
 
     fn message(&self, queue: &ShortString, request: Enqueue) -> Outgoing {
@@ -154,11 +188,12 @@ impl Planner {
             properties: properties(&event.id, &event.kind, event.time)
                 .with_content_type(results::CONTENT_TYPE.into()),
         };
-        self.publisher.publish(vec![message]).await.map(drop).map_err(PlannerError::Refused)
+        self.publish(vec![message]).await
     }
 
     /// Everything was confirmed, so nothing depends on how this ends.
     pub async fn close(self) {
+        self.link.lose("closed");
         let _ = within(ANSWER, "closing", self.connection.close(200, "done".into())).await;
     }
 }
@@ -190,14 +225,24 @@ pub(super) async fn connection(
     Err(PlannerError::OutOfReach(why))
 }
 
-/// Asks on a scratch channel, which a missing queue costs its life.
+/// How many messages wait.
 pub(super) async fn waiting(connection: &Connection, queue: &str) -> Result<u32, PlannerError> {
+    look_at(connection, queue).await.map(|found| found.message_count())
+}
+
+/// How many consumers there are, standing by or not.
+pub(super) async fn consumers(connection: &Connection, queue: &str) -> Result<u32, PlannerError> {
+    look_at(connection, queue).await.map(|found| found.consumer_count())
+}
+
+/// Asks on a scratch channel, which a missing queue costs its life.
+async fn look_at(connection: &Connection, queue: &str) -> Result<lapin::Queue, PlannerError> {
     let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
     let asked = async {
         let channel = connection.create_channel().await?;
         let found = channel.queue_declare(short(queue), options, FieldTable::default()).await?;
         channel.close(200, "done".into()).await?;
-        Ok(found.message_count())
+        Ok(found)
     };
     passive(asked, &format!("queue {queue}")).await
 }

@@ -1,8 +1,9 @@
 //! Has the broker taken it? One task owns the confirm channel of a session: two tasks on one channel swap their
 //! confirms, and a message counts as lost then that was reported as taken.
 //!
-//! Confirms are pipelined. A return can be attached to the wrong confirm of a pipeline, so any return, any nack and
-//! any confirm that does not come ends the session, and nothing that was in flight with it counts as published.
+//! Confirms are pipelined. A return can be attached to the wrong confirm of a pipeline, so any return and any confirm
+//! that does not come ends the session, and nothing that was in flight with it counts as published. A nack is always that
+//! of its own message: it ends the session as well, unless whoever published can do without ([`Publisher::offer`]).
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -48,7 +49,18 @@ pub(crate) struct Publisher {
 #[derive(Debug)]
 struct Order {
     messages: Vec<Outgoing>,
-    reply: oneshot::Sender<Duration>,
+    /// A nack is told, and ends nothing.
+    is_offer: bool,
+    reply: oneshot::Sender<Offered>,
+}
+
+/// What became of messages that may be refused.
+#[derive(Clone, Debug)]
+pub(crate) enum Offered {
+    /// All of them are confirmed; how long that took.
+    Taken(Duration),
+    /// The broker has refused one of them, and said so. The others may have been taken.
+    Refused(String),
 }
 
 impl Publisher {
@@ -64,18 +76,63 @@ impl Publisher {
 
     /// Publishes all of `messages`, and resolves when the broker has confirmed all of them: how long that took.
     pub(crate) async fn publish(&self, messages: Vec<Outgoing>) -> Result<Duration, SessionLost> {
-        let (reply, answer) = oneshot::channel();
-        if self.link.is_lost() || self.orders.send(Order { messages, reply }).is_err() {
-            return Err(SessionLost(self.link.lost().await.to_string()));
+        self.send(messages).await
+    }
+
+    /// Like [`Publisher::publish`], but they stand before everything that is published after this returns, whether or not
+    /// anybody waits for the confirm.
+    pub(crate) fn send(
+        &self,
+        messages: Vec<Outgoing>,
+    ) -> impl Future<Output = Result<Duration, SessionLost>> + Send + 'static {
+        let answer = self.order(messages, false);
+        async move {
+            match answer.await? {
+                Offered::Taken(took) => Ok(took),
+                Offered::Refused(why) => Err(SessionLost(why)),
+            }
         }
-        match answer.await {
-            Ok(took) => Ok(took),
-            Err(_) => Err(SessionLost(self.link.lost().await.to_string())),
+    }
+
+    /// Publishes what the broker may refuse without any harm to the session.
+    pub(crate) async fn offer(&self, messages: Vec<Outgoing>) -> Result<Offered, SessionLost> {
+        self.order(messages, true).await
+    }
+
+    fn order(
+        &self,
+        messages: Vec<Outgoing>,
+        is_offer: bool,
+    ) -> impl Future<Output = Result<Offered, SessionLost>> + Send + 'static {
+        let (reply, answer) = oneshot::channel();
+        // An order that nobody takes drops its reply, as the end of the session does.
+        let _ = self.orders.send(Order { messages, is_offer, reply });
+        let link = Arc::clone(&self.link);
+        async move {
+            if !link.is_lost()
+                && let Ok(offered) = answer.await
+            {
+                return Ok(offered);
+            }
+            Err(SessionLost(link.lost().await.to_string()))
         }
     }
 }
 
-type Confirmed = (oneshot::Sender<Duration>, Result<Duration, SessionLost>);
+type Confirmed = (oneshot::Sender<Offered>, Result<Offered, SessionLost>);
+
+/// Why a message was not taken.
+enum NotTaken {
+    /// A nack: the broker is well, and does not want this one.
+    Refused(String),
+    Lost(SessionLost),
+}
+
+impl From<SessionLost> for NotTaken {
+    fn from(lost: SessionLost) -> Self {
+        Self::Lost(lost)
+    }
+}
 
 async fn own(
     channel: Channel,
@@ -118,7 +175,7 @@ fn tell(known: Vec<Confirmed>) -> Result<(), SessionLost> {
     }
     for (reply, result) in known {
         // Nobody waits any more where a settlement was given up: the confirm then matters to nobody.
-        let _ = reply.send(result.unwrap_or_default());
+        let _ = result.map(|offered| reply.send(offered));
     }
     Ok(())
 }
@@ -131,7 +188,12 @@ async fn confirmed(channel: &Channel, room: usize, order: Order, link: &Link) ->
         Some(bytes) if bytes > room => Err(SessionLost(format!(
             "a message's headers take {bytes} bytes, and the broker's frames hold {room}"
         ))),
-        _ => publish_all(channel, order.messages, link).await.map(|()| started.elapsed()),
+        _ => match publish_all(channel, order.messages, link).await {
+            Ok(()) => Ok(Offered::Taken(started.elapsed())),
+            Err(NotTaken::Refused(why)) if order.is_offer => Ok(Offered::Refused(why)),
+            Err(NotTaken::Refused(why)) => Err(SessionLost(why)),
+            Err(NotTaken::Lost(lost)) => Err(lost),
+        },
     };
     (order.reply, result)
 }
@@ -140,7 +202,7 @@ async fn publish_all(
     channel: &Channel,
     messages: Vec<Outgoing>,
     link: &Link,
-) -> Result<(), SessionLost> {
+) -> Result<(), NotTaken> {
     match <[Outgoing; 1]>::try_from(messages) {
         // What ends well is one message, so this is the way that has to be quick.
         Ok([message]) => publish(channel, message, link).await,
@@ -151,7 +213,7 @@ async fn publish_all(
     }
 }
 
-async fn publish(channel: &Channel, message: Outgoing, link: &Link) -> Result<(), SessionLost> {
+async fn publish(channel: &Channel, message: Outgoing, link: &Link) -> Result<(), NotTaken> {
     let Outgoing { exchange, key, body, properties } = message;
     let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
     let answer = async {
@@ -171,17 +233,18 @@ async fn publish(channel: &Channel, message: Outgoing, link: &Link) -> Result<()
                 back.routing_key,
                 back.reply_code,
                 back.reply_text
-            )))
+            ))
+            .into())
         }
-        Some(Ok(Confirmation::Nack(None))) => Err(SessionLost(format!(
+        Some(Ok(Confirmation::Nack(None))) => Err(NotTaken::Refused(format!(
             "the broker refused a message to {} (is the queue full?)",
             place()
         ))),
         Some(Ok(Confirmation::NotRequested)) => {
-            Err(SessionLost("the channel is not in confirm mode".into()))
+            Err(SessionLost("the channel is not in confirm mode".into()).into())
         }
-        Some(Err(error)) => Err(SessionLost(format!("publishing to {}: {error}", place()))),
-        None => Err(SessionLost(format!("no confirm from {} in {CONFIRM:?}", place()))),
+        Some(Err(error)) => Err(SessionLost(format!("publishing to {}: {error}", place())).into()),
+        None => Err(SessionLost(format!("no confirm from {} in {CONFIRM:?}", place())).into()),
     }
 }
 

@@ -2,6 +2,7 @@
 //! stream of deliveries. Any failure of any part ends the whole session; a new one starts from nothing.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::future::FutureExt as _;
@@ -12,16 +13,18 @@ use lapin::options::{
     ConfirmSelectOptions, QueueDeclareOptions,
 };
 use lapin::types::FieldTable;
-use lapin::{Channel, Connection, Consumer};
-use tokio::sync::mpsc;
+use lapin::{Channel, Connection, Consumer, ErrorKind};
+use tokio::sync::{mpsc, watch};
 
 use super::active::Candidate;
 use super::connect::{self, Address, Opened};
 use super::convert::short;
 use super::link::{Consuming, Link, SessionLost};
+use super::lookout::Lookout;
 use super::publisher::Publisher;
 use super::settings::Queues;
 use super::spill::Spill;
+use super::status::Status;
 use super::steer::Control;
 use super::taker::{NotTaken, Taker};
 use super::topology;
@@ -41,7 +44,7 @@ const CLOSE: Duration = Duration::from_secs(2);
 
 /// The two connections of a session, before it is the active one.
 pub(super) struct Connections {
-    consume: Connection,
+    consume: Arc<Connection>,
     publish: Connection,
     pub(super) version: Version,
     events: BoxStream<'static, (Side, lapin::Event)>,
@@ -72,7 +75,7 @@ impl Connections {
             publish.events_listener().map(|event| (Side::Publish, event)),
         )
         .boxed();
-        Ok(Self { consume, publish, version, events, wire })
+        Ok(Self { consume: Arc::new(consume), publish, version, events, wire })
     }
 
     /// The client library tells errors of single channels, such as the refused lock, in the same words as those of
@@ -101,19 +104,26 @@ impl Connections {
         }
     }
 
-    /// Waits until this worker is the active one; `standby` is told when another one is. Unless it `is_known` that there
-    /// can be one only, that is tried.
+    /// Waits until this worker is the active one; `standby` is told when another one is, `alarm` when that cannot be known
+    /// and when it can again. Unless it `is_known` that there can be one only, that is tried.
     pub(super) async fn activate(
         mut self,
         queues: &Queues,
         prefetch: u16,
         standby: impl Fn(),
+        alarm: impl Fn(bool),
         is_known: bool,
         spill: &Spill,
     ) -> Result<Session, SessionLost> {
         let mut candidate =
             Candidate::stand(&self.consume, &self.publish, &queues.active(), STANDBY).await?;
-        let mut blocked = false;
+        let blocked = AtomicBool::new(false);
+        // Silence says nothing about who is active while no question can be asked.
+        let standby = || {
+            if !blocked.load(Ordering::Relaxed) {
+                standby();
+            }
+        };
         let mut elected = Box::pin(candidate.elected(standby));
         loop {
             tokio::select! {
@@ -124,9 +134,13 @@ impl Connections {
                     }
                     lapin::Event::ConnectionBlocked(_) => {
                         tracing::warn!("the broker's alarm: which worker is active can be asked again when it ends");
-                        blocked = true;
+                        blocked.store(true, Ordering::Relaxed);
+                        alarm(true);
                     }
-                    lapin::Event::ConnectionUnblocked => blocked = false,
+                    lapin::Event::ConnectionUnblocked => {
+                        blocked.store(false, Ordering::Relaxed);
+                        alarm(false);
+                    }
                     _ => {}
                 },
             }
@@ -136,7 +150,7 @@ impl Connections {
             candidate.alone(&self.consume).await?;
         }
         let session = Session::start(self, candidate, queues, prefetch, spill).await?;
-        if blocked {
+        if blocked.into_inner() {
             session.on.link.set_blocked(true);
         }
         Ok(session)
@@ -161,8 +175,6 @@ pub(super) enum Said {
 pub(super) struct Session {
     connections: Connections,
     candidate: Candidate,
-    /// For questions, such as how long a queue is.
-    asking: Channel,
     publishing: Channel,
     consumer: Consumer,
     /// Why no more is taken in; none before [`Session::take`].
@@ -176,6 +188,8 @@ pub(super) struct Session {
     pub(super) on: Arc<Consuming>,
     /// How many requests were waiting when it began.
     pub(super) waiting: u32,
+    /// How many others consumed the requests then.
+    before: u32,
 }
 
 impl Session {
@@ -193,10 +207,8 @@ impl Session {
         within(ANSWER, "asking for confirms", confirms).await?;
         let channel =
             within(ANSWER, "opening a channel", connections.consume.create_channel()).await?;
-        let asking =
-            within(ANSWER, "opening a channel", connections.consume.create_channel()).await?;
-        let waiting = depth(&asking, &queues.requests()).await?;
-        let (control, steering) =
+        let before = before(&channel, &queues.requests()).await?;
+        let (control, kept) =
             Control::open(&connections.consume, &connections.publish, queues).await?;
         connections.wire.keep(channel.id(), spill);
         // 0 would mean 2,000 on a quorum queue.
@@ -212,13 +224,20 @@ impl Session {
         let consumer = within(ANSWER, &format!("consuming {}", queues.requests()), consume).await?;
         let publisher =
             Publisher::start(&connections.publish, publishing.clone(), Arc::clone(&link));
-        let version = connections.version;
+        let steering = kept.as_ref().and_then(|kept| kept.steering.clone());
+        // Before the worker can publish any change of it.
+        if let Some(kept) = kept {
+            kept.keep_anew(&publisher);
+        }
+        // The first consumer of a queue is its single active one.
+        let received = AtomicBool::new(before.consumer_count() == 0);
+        let (version, waiting) = (connections.version, before.message_count());
+        let before = before.consumer_count();
         let wire = Arc::clone(&connections.wire);
-        let on = Arc::new(Consuming { channel, link, publisher, version, wire });
+        let on = Arc::new(Consuming { channel, link, publisher, version, wire, received });
         Ok(Self {
             connections,
             candidate,
-            asking,
             publishing,
             consumer,
             not_taken: None,
@@ -228,6 +247,7 @@ impl Session {
             ended: false,
             on,
             waiting,
+            before,
         })
     }
 
@@ -283,12 +303,11 @@ impl Session {
     fn not_taken(&self, why: NotTaken) -> Option<Said> {
         match why {
             NotTaken::Ended if self.cancelled => None,
-            NotTaken::Ended => Some(
-                self.lose("the broker ended the stream of deliveries (was the queue deleted?)"),
-            ),
-            NotTaken::Stream(error) => {
-                Some(self.lose(&format!("the stream of deliveries: {error}")))
-            }
+            // From RabbitMQ 4.3 on a quorum queue ends a consumer that holds something for too long without a word.
+            NotTaken::Ended => Some(self.lose(&format!(
+                "the broker ended the stream of deliveries: was the queue deleted, or its leader lost? If it comes again and again, {HELD_TOO_LONG}"
+            ))),
+            NotTaken::Stream(error) => Some(self.lose(&told("the stream of deliveries", &error))),
             NotTaken::NoPlace(error) => {
                 let why = format!(
                     "window.max_bytes of bodies are in memory, and the temporary file for the rest cannot be written: {error}"
@@ -373,17 +392,26 @@ impl Session {
         let reason = || short(why);
         // The next worker is the active one when this one consumes no requests any more.
         let Candidate { channel, questions, .. } = &self.candidate;
-        for channel in [&self.on.channel, &self.asking, &self.publishing, channel, questions] {
+        for channel in [&self.on.channel, &self.publishing, channel, questions] {
             let _ = within(CLOSE, "closing", channel.close(200, reason())).await;
         }
-        for connection in [&self.connections.consume, &self.connections.publish] {
+        for connection in [&*self.connections.consume, &self.connections.publish] {
             let _ = within(CLOSE, "closing", connection.close(200, reason())).await;
         }
     }
 
-    /// A channel for questions, and nothing else.
-    pub(super) fn questions(&self) -> Channel {
-        self.asking.clone()
+    /// What looks after the things around it that the broker tells nobody of.
+    pub(super) fn lookout(&self, queues: &Queues, status: watch::Sender<Status>) -> Lookout {
+        let on = Arc::clone(&self.on);
+        let connection = Arc::downgrade(&self.connections.consume);
+        Lookout::new(
+            connection,
+            on,
+            self.control.queue.clone(),
+            queues.clone(),
+            status,
+            self.before,
+        )
     }
 }
 
@@ -404,14 +432,55 @@ async fn heard_of(not_taken: &mut Option<mpsc::UnboundedReceiver<NotTaken>>) -> 
     }
 }
 
-/// How many messages wait in a queue. A missing queue costs `channel` its life.
-pub(super) async fn depth(channel: &Channel, queue: &str) -> Result<u32, SessionLost> {
-    look_at(channel, queue).await.map(|queue| queue.message_count())
+/// The queue before this worker consumes it. A quorum queue counts its single active consumer and none of those that
+/// wait, so afterwards nobody could tell who was there before. That of a worker that has just gone goes in a moment.
+async fn before(channel: &Channel, requests: &str) -> Result<lapin::Queue, SessionLost> {
+    const MOMENT: Duration = Duration::from_millis(200);
+    for _ in 0..10 {
+        let found = look_at(channel, requests).await?;
+        if found.consumer_count() == 0 {
+            return Ok(found);
+        }
+        tokio::time::sleep(MOMENT).await;
+    }
+    look_at(channel, requests).await
 }
 
-/// What a queue says of itself.
+/// What a queue says of itself. A missing queue costs `channel` its life.
 pub(super) async fn look_at(channel: &Channel, queue: &str) -> Result<lapin::Queue, SessionLost> {
     let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
     let declare = channel.queue_declare(short(queue), options, FieldTable::default());
     within(ANSWER, &format!("looking at {queue}"), declare).await
+}
+
+/// The cure where the broker takes back what was held for too long.
+const HELD_TOO_LONG: &str = "the broker's consumer_timeout may be shorter than what the worker holds: lower window.max_hold to a minute below it, or raise consumer_timeout";
+
+/// What failed, in words, and the key to change where one is to blame.
+fn told(what: &str, error: &lapin::Error) -> String {
+    if let ErrorKind::ProtocolError(refused) = error.kind()
+        && refused.get_message().as_str().contains("delivery acknowledgement")
+    {
+        return format!("{what}: {error}; {HELD_TOO_LONG}");
+    }
+    format!("{what}: {error}")
+}
+
+#[cfg(test)]
+mod tests {
+    use lapin::protocol::{AMQPError, AMQPErrorKind, AMQPSoftError};
+
+    use super::*;
+
+    #[test]
+    fn what_was_held_for_too_long_is_told_with_the_key_to_change() {
+        let kind = AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED);
+        let words = "PRECONDITION_FAILED - delivery acknowledgement on channel 1 timed out";
+        let error = ErrorKind::ProtocolError(AMQPError::new(kind, words.into())).into();
+        let told = told("the stream of deliveries", &error);
+        assert!(
+            told.contains("lower window.max_hold") && told.contains("consumer_timeout"),
+            "{told}"
+        );
+    }
 }

@@ -14,7 +14,7 @@ use super::audit;
 use super::convert;
 use super::delivery::Held;
 use super::link::SessionLost;
-use super::publisher::{Outgoing, Publisher};
+use super::publisher::{Offered, Outgoing, Publisher};
 use super::settings::{Broker as Settings, Queues};
 use super::spill::Spill;
 use super::status::Status;
@@ -217,7 +217,7 @@ impl Source for Broker {
         let options = Arc::clone(&self.options);
         async move {
             let settled = match republish(&options, &job, priority, &act).await {
-                Ok(()) => Settled::Done,
+                Ok(settled) => settled,
                 Err(lost) => {
                     tracing::debug!(request.id = &*job.request.id.get(), why = %lost, "not published anew: the session was lost");
                     Settled::SessionLost
@@ -297,13 +297,18 @@ async fn republish(
     job: &Job<Held>,
     priority: u16,
     act: &Act,
-) -> Result<(), SessionLost> {
+) -> Result<Settled, SessionLost> {
     let (held, queues) = (&job.delivery, &options.queues);
-    // The audit first: nothing moves that is not in it.
-    held.on.publisher.publish(vec![audit::message(act, queues)]).await?;
     let original = properties(held, &job.request)?;
     let copy = convert::reprioritised(&original.properties, body(held)?, priority, queues);
-    publish_then_ack(options, held, vec![copy]).await
+    match held.on.publisher.offer(vec![copy]).await? {
+        Offered::Refused(why) => return Ok(Settled::Refused(why)),
+        Offered::Taken(took) => (options.on_confirm)(took),
+    }
+    // The queue may refuse the copy, so the audit comes after it: it says nothing that has not happened. What is there
+    // twice until the acknowledgement is one run, and settled once.
+    publish_then_ack(options, held, vec![audit::message(act, queues)]).await?;
+    Ok(Settled::Done)
 }
 
 /// Publishes what became of a request.

@@ -17,6 +17,16 @@ pub struct Status {
     pub requests: Option<u32>,
     /// Messages that wait in the queue of dead letters.
     pub dead_letters: Option<u32>,
+    pub others: Others,
+}
+
+/// Who else consumes the request queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Others {
+    /// Consumers beside this worker's.
+    pub consumers: u32,
+    /// Whether this session has been given anything: then this worker is the queue's single active consumer.
+    pub receives: bool,
 }
 
 /// What a worker is to its queue.

@@ -10,7 +10,7 @@ use futures_util::future::FutureExt as _;
 use futures_util::stream::StreamExt as _;
 use lapin::message::Delivery;
 use lapin::options::{
-    BasicConsumeOptions, BasicGetOptions, BasicNackOptions, BasicPublishOptions,
+    BasicAckOptions, BasicConsumeOptions, BasicGetOptions, BasicPublishOptions,
     ConfirmSelectOptions, QueueBindOptions, QueueDeclareOptions,
 };
 use lapin::types::{FieldTable, ShortString};
@@ -22,10 +22,13 @@ use uuid::Uuid;
 use super::convert::{long, properties, short};
 use super::link::SessionLost;
 use super::planner::{self, PlannerError, is_not_found};
-use super::publisher::Outgoing;
+use super::publisher::{Outgoing, Publisher};
 use super::settings::{Broker as Settings, Queues};
 use super::{ANSWER, audit, within};
 use crate::control::{Answer, Change, Heard, Order, Steering};
+
+/// How often it is tried anew to reach a worker that is there and hears nothing.
+const AGAIN: Duration = Duration::from_millis(500);
 
 /// An order that nobody has taken by then is void: late it would surprise.
 const VOID: Duration = Duration::from_secs(10);
@@ -38,6 +41,36 @@ pub(super) struct Control {
     replies: Channel,
     /// Kept open for the consumer.
     _channel: Channel,
+    /// The queue that is bound to the control exchange.
+    pub(super) queue: ShortString,
+}
+
+/// What operators have set last, as it was taken out of its queue.
+#[derive(Debug)]
+pub(super) struct Kept {
+    /// None: it cannot be read.
+    pub(super) steering: Option<Steering>,
+    message: Outgoing,
+    channel: Channel,
+    tag: u64,
+}
+
+impl Kept {
+    /// Publishes it anew, before everything that is published after this returns, and acknowledges it then: whatever a
+    /// session gives back is counted, and where the queue has a limit of deliveries (RabbitMQ before 4.3 counts a nack as
+    /// well, and from 4.0 there is a limit of 20 where none was declared) it would be gone after so many sessions.
+    pub(super) fn keep_anew(self, publisher: &Publisher) {
+        let Self { message, channel, tag, .. } = self;
+        let confirm = publisher.send(vec![message]);
+        let keep = async move {
+            // Not confirmed, it comes back with the end of the session.
+            if confirm.await.is_ok() {
+                let ack = channel.basic_ack(tag, BasicAckOptions::default());
+                let _ = within(ANSWER, "acknowledging what operators have set", ack).await;
+            }
+        };
+        tokio::spawn(keep.in_current_span());
+    }
 }
 
 impl Control {
@@ -46,21 +79,16 @@ impl Control {
         consume: &Connection,
         publish: &Connection,
         queues: &Queues,
-    ) -> Result<(Self, Option<Steering>), SessionLost> {
+    ) -> Result<(Self, Option<Kept>), SessionLost> {
         let replies = within(ANSWER, "opening a channel", publish.create_channel()).await?;
         let channel = within(ANSWER, "opening a channel", consume.create_channel()).await?;
         let kept = latest(&channel, queues).await?;
         let name = own_queue(&channel, queues).await?;
-        let bind = channel.queue_bind(
-            name.clone(),
-            short(&queues.control()),
-            ShortString::default(),
-            QueueBindOptions::default(),
-            FieldTable::default(),
-        );
-        within(ANSWER, &format!("binding {}", queues.control()), bind).await?;
+        bind(&channel, &name, queues).await.map_err(|error| {
+            SessionLost(format!("binding {name} to {}: {error}", queues.control()))
+        })?;
         let consumer = consume_own(&channel, &name).await?;
-        Ok((Self { consumer, replies, _channel: channel }, kept))
+        Ok((Self { consumer, replies, _channel: channel, queue: name }, kept))
     }
 
     /// The next order; `None`: the queue is gone. Cancel safe.
@@ -89,6 +117,22 @@ impl Control {
     }
 }
 
+/// Binds an active worker's own queue to the control exchange; nothing happens where it is bound. A missing exchange
+/// costs `channel` its life.
+pub(super) async fn bind(
+    channel: &Channel,
+    queue: &ShortString,
+    queues: &Queues,
+) -> lapin::Result<()> {
+    let (exchange, key) = (short(&queues.control()), ShortString::default());
+    let (options, arguments) = (QueueBindOptions::default(), FieldTable::default());
+    let bound = channel.queue_bind(queue.clone(), exchange, key, options, arguments);
+    match tokio::time::timeout(ANSWER, bound).await {
+        Ok(bound) => bound,
+        Err(_) => Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()),
+    }
+}
+
 /// Not mandatory: whoever asked may have gone, and that must not cost the session.
 async fn reply(
     channel: Channel,
@@ -108,21 +152,25 @@ async fn reply(
     }
 }
 
-/// What operators have set last. Only the active worker reads and writes it, so taking it out and giving it back
-/// meets nobody.
-async fn latest(channel: &Channel, queues: &Queues) -> Result<Option<Steering>, SessionLost> {
+/// What operators have set last. Only the active worker reads and writes it, so taking it out meets nobody.
+async fn latest(channel: &Channel, queues: &Queues) -> Result<Option<Kept>, SessionLost> {
     let name = queues.gate();
     let get = channel.basic_get(short(&name), BasicGetOptions::default());
     let Some(got) = within(ANSWER, &format!("reading {name}"), get).await? else { return Ok(None) };
-    let options = BasicNackOptions { requeue: true, ..BasicNackOptions::default() };
-    let back = channel.basic_nack(got.delivery.delivery_tag, options);
-    within(ANSWER, &format!("giving back to {name}"), back).await?;
-    let read = serde_json::from_slice(&got.delivery.data);
-    Ok(read
+    let delivery = got.delivery;
+    let read = serde_json::from_slice(&delivery.data);
+    let steering = read
         .inspect_err(|error| {
             tracing::error!(%error, queue = name, "what operators have set cannot be read; it is as configured");
         })
-        .ok())
+        .ok();
+    let message = Outgoing {
+        exchange: ShortString::default(),
+        key: short(&name),
+        body: delivery.data.into(),
+        properties: delivery.properties,
+    };
+    Ok(Some(Kept { steering, message, channel: channel.clone(), tag: delivery.delivery_tag }))
 }
 
 /// The messages that keep a change.
@@ -171,6 +219,12 @@ pub enum NotAsked {
     )]
     Nobody { prefix: String },
     #[error(
+        "a worker consumes {prefix}.requests, but no order reaches it: was the exchange {prefix}.control deleted? \
+         Nothing was changed. A worker that may declare restores it within seconds; if not, run `sluice topology apply` and \
+         try again"
+    )]
+    Deaf { prefix: String },
+    #[error(
         "no answer within {VOID:?}: the order may have been obeyed or not; ask with `sluice gate status`"
     )]
     NoAnswer,
@@ -182,9 +236,32 @@ pub enum NotAsked {
 /// The broker is out of reach, no worker is active, or none answers.
 pub async fn ask(settings: &Settings, queues: &Queues, order: &Order) -> Result<Answer, NotAsked> {
     let connection = planner::connection(settings, "sluice gate").await?;
-    let asked = tokio::time::timeout(VOID, exchange(&connection, queues, order)).await;
+    let asked = tokio::time::timeout(VOID, exchange_if_heard(&connection, queues, order)).await;
     let _ = within(Duration::from_secs(2), "closing", connection.close(200, "done".into())).await;
     asked.unwrap_or(Err(NotAsked::NoAnswer))
+}
+
+/// Where nobody hears the order it is asked whether a worker is there all the same: the exchange may have been deleted,
+/// and is bound again in a moment. What was not routed was not heard by anybody, so it may be sent again.
+async fn exchange_if_heard(
+    connection: &Connection,
+    queues: &Queues,
+    order: &Order,
+) -> Result<Answer, NotAsked> {
+    const PATIENCE: Duration = Duration::from_secs(8);
+    let start = tokio::time::Instant::now();
+    loop {
+        match exchange(connection, queues, order).await {
+            Err(NotAsked::Nobody { prefix }) => {
+                match planner::consumers(connection, &queues.requests()).await {
+                    Ok(0) | Err(_) => return Err(NotAsked::Nobody { prefix }),
+                    Ok(_) if start.elapsed() > PATIENCE => return Err(NotAsked::Deaf { prefix }),
+                    Ok(_) => tokio::time::sleep(AGAIN).await,
+                }
+            }
+            asked => return asked,
+        }
+    }
 }
 
 async fn exchange(

@@ -4,20 +4,17 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use lapin::Channel;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::Instrument as _;
 
 use super::common::Common;
 use super::connect;
 use super::delivery::Held;
-use super::link::Consuming;
 use super::publisher::Publisher;
-use super::session::{self, Connections, Said, Session};
-use super::settings::Queues;
+use super::session::{Connections, Said, Session};
 use super::source::{Options, Order};
 use super::spill::Spill;
-use super::status::{State, Status};
+use super::status::{Others, State, Status};
 use super::taker::Taker;
 use super::topology::{self, Object, TopologyError};
 use super::transport::gathered;
@@ -29,9 +26,6 @@ use crate::source::Event;
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LAST_WAIT: Duration = Duration::from_secs(5);
 const STEADY: Duration = Duration::from_secs(5);
-
-/// How often the lengths of the queues are looked at.
-const LOOK: Duration = Duration::from_secs(5);
 
 /// Opens sessions, one after another, and carries what they say to the worker.
 pub(super) struct Supervisor {
@@ -144,7 +138,9 @@ impl Supervisor {
                 changed
             });
         };
-        let active = connections.activate(&options.queues, window, standby, is_known, &spill);
+        let alarm = |now| status.send_modify(|status| status.blocked = now);
+        let active =
+            connections.activate(&options.queues, window, standby, alarm, is_known, &spill);
         active.await.map_err(|lost| lost.0)
     }
 
@@ -171,13 +167,8 @@ impl Supervisor {
         // Only now, so that the worker knows of the session, and of the alarm, before anything that it delivers.
         session.take(self.taker(&session));
         tracing::info!(session = number, server = %session.on.version, waiting = session.waiting, "active");
-        let looking = watch_queues(
-            session.questions(),
-            self.options.queues.clone(),
-            self.status.clone(),
-            Arc::clone(&session.on),
-        );
-        let watcher = tokio::spawn(looking.in_current_span());
+        let lookout = session.lookout(&self.options.queues, self.status.clone());
+        let watcher = tokio::spawn(lookout.run().in_current_span());
         let mut late: Vec<u64> = Vec::new();
         let ended = loop {
             tokio::select! {
@@ -266,6 +257,7 @@ impl Supervisor {
         self.status.send_modify(|status| {
             status.state = State::Lost { why };
             status.blocked = false;
+            status.others = Others::default();
         });
     }
 
@@ -301,7 +293,7 @@ fn check_hold(
             Err(why)
         }
         (Err(why), None) => {
-            tracing::warn!(%why, "is the broker's consumer_timeout raised?");
+            tracing::warn!(%why, "where the broker's consumer_timeout is not raised, lower window.max_hold");
             Ok(())
         }
     }
@@ -317,28 +309,6 @@ fn held_on(order: Order, session: u32, tags: &mut Vec<u64>) -> oneshot::Sender<(
             done
         }
         Order::Stop(done) => done,
-    }
-}
-
-/// Looks at the lengths of the queues until the session ends; a queue that cannot be looked at ends the looking.
-async fn watch_queues(
-    channel: Channel,
-    queues: Queues,
-    status: watch::Sender<Status>,
-    on: Arc<Consuming>,
-) {
-    while !on.link.is_lost() {
-        let Ok(requests) = session::depth(&channel, &queues.requests()).await else { return };
-        let Ok(dead_letters) = session::depth(&channel, &queues.dead_letters()).await else {
-            return;
-        };
-        status.send_if_modified(|status| {
-            let seen = (Some(requests), Some(dead_letters));
-            let changed = (status.requests, status.dead_letters) != seen;
-            (status.requests, status.dead_letters) = seen;
-            changed
-        });
-        tokio::time::sleep(LOOK).await;
     }
 }
 

@@ -6,6 +6,7 @@ use std::future::Future;
 use std::io;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use bytes::Bytes;
@@ -71,6 +72,7 @@ impl Taker {
         let Some((worker, on)) = self.worker.upgrade().zip(self.on.upgrade()) else {
             return Ok(());
         };
+        on.received.store(true, Ordering::Relaxed);
         let received = self.clock.now().at;
         let original = on.wire.take(on.channel.id(), delivery.delivery_tag);
         let read = Unread::of(delivery, original).map_err(NotTaken::NoPlace)?;

@@ -12,7 +12,7 @@ use lapin::{BasicProperties, Channel, Connection};
 use super::audit;
 use super::connect::{self, Opened};
 use super::convert::short;
-use super::link::{Link, SessionLost};
+use super::link::{self, Link, SessionLost};
 use super::publisher::{Outgoing, Publisher};
 use super::settings::{Broker as Settings, Queues};
 use super::topology::TopologyError;
@@ -65,7 +65,7 @@ impl Tool {
         let Opened { connection, wire, version } =
             connect::open(address, &format!("sluice {name}"), GATHERED).await?;
         let link = Link::new();
-        tokio::spawn(listen(connection.events_listener().boxed(), Arc::clone(&link)));
+        tokio::spawn(link::listen(connection.events_listener().boxed(), Arc::clone(&link)));
         let publishing = within(ANSWER, "opening a channel", connection.create_channel()).await?;
         let confirms = publishing.confirm_select(ConfirmSelectOptions::default());
         within(ANSWER, "asking for confirms", confirms).await?;
@@ -112,25 +112,5 @@ impl Tool {
         self.link.lose("closed");
         let _ = within(CLOSE, "closing", self.publishing.close(200, "done".into())).await;
         let _ = within(CLOSE, "closing", self.connection.close(200, "done".into())).await;
-    }
-}
-
-async fn listen(
-    mut events: futures_util::stream::BoxStream<'static, lapin::Event>,
-    link: Arc<Link>,
-) {
-    let lost = link.lost();
-    tokio::pin!(lost);
-    loop {
-        tokio::select! {
-            _ = &mut lost => return,
-            event = events.next() => match event {
-                Some(lapin::Event::ConnectionBlocked(_)) => link.set_blocked(true),
-                Some(lapin::Event::ConnectionUnblocked) => link.set_blocked(false),
-                // Errors of single channels come here too; whoever uses the channel is told of them.
-                Some(_) => {}
-                None => return,
-            }
-        }
     }
 }

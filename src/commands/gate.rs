@@ -146,7 +146,9 @@ fn failure(error: NotAsked) -> Failure {
     match error {
         NotAsked::Broker(PlannerError::Settings(_)) => Failure::usage(error),
         NotAsked::Broker(_) | NotAsked::NoAnswer => Failure::out_of_reach(error),
-        NotAsked::Nobody { .. } => Failure { exit: Exit::NotAllWell, message: error.to_string() },
+        NotAsked::Nobody { .. } | NotAsked::Deaf { .. } => {
+            Failure { exit: Exit::NotAllWell, message: error.to_string() }
+        }
     }
 }
 

@@ -1,5 +1,19 @@
 //! Which commands are there? One small file each: wiring only.
 
+/// As std's, which panics where stderr cannot be written. There is nobody to tell that, and no reason to end for it.
+macro_rules! eprintln {
+    ($($text:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr(), $($text)*);
+    }};
+}
+macro_rules! eprint {
+    ($($text:tt)*) => {{
+        use std::io::Write as _;
+        let _ = write!(std::io::stderr(), $($text)*);
+    }};
+}
+
 mod check;
 mod completions;
 mod config;
@@ -10,6 +24,7 @@ mod gate;
 mod lane;
 mod lanes;
 mod online;
+mod output;
 mod plan;
 mod plan_file;
 mod run;
@@ -21,18 +36,19 @@ mod topology;
 mod watch;
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
 
 use clap::{Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 
 pub use exit::{Exit, Failure};
+use output::print;
 
 /// Submits migration tasks to the Server Migration Service: most urgent first, never over the quota.
 #[derive(Debug, Parser)]
 #[command(name = "sluice", version, max_term_width = 100, arg_required_else_help = true)]
 #[command(after_help = "\
-Exit codes: 0 done; 1 ran, but some requests did not end well; 2 usage or configuration;
+Exit codes: 0 done; 1 ran, but some requests did not end well; 2 usage or configuration,
+            or what it printed could not be written;
             3 the plan is invalid, nothing was sent; 4 broker or API out of reach.
 Example: sluice config check -c lane.toml && sluice run -c lane.toml")]
 pub struct Cli {
@@ -83,6 +99,12 @@ impl Cli {
     /// # Errors
     /// What stopped it, and the exit code that says so.
     pub fn run(self, world: &World) -> Result<Exit, Failure> {
+        let ended = self.start(world);
+        // An error of the command itself says more.
+        ended.and_then(|exit| output::written().map(|()| exit))
+    }
+
+    fn start(self, world: &World) -> Result<Exit, Failure> {
         match self.command {
             Command::Run(args) => run::run(&args, world),
             Command::Enqueue(args) => enqueue::run(&args, world),
@@ -125,10 +147,4 @@ fn host(world: &World) -> String {
     let host = host.or_else(|| world.env.get("HOSTNAME").cloned()).unwrap_or_default();
     let host = host.trim();
     if host.is_empty() { "sluice".to_owned() } else { host.to_owned() }
-}
-
-/// Prints to stdout; a reader that has gone away (`| head`) is no error.
-fn print(text: &str) {
-    let mut out = std::io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 
-use super::{Exit, Failure};
+use super::{Exit, Failure, output};
 use crate::plan::{self, Format};
 
 #[derive(Debug, clap::Args)]
@@ -40,9 +40,7 @@ pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
     };
     let bytes = plan::template(format).map_err(Failure::usage)?;
     let Some(path) = &template.output else {
-        let mut out = std::io::stdout().lock();
-        // a reader that has gone away (`| head`) is no error
-        let _ = out.write_all(&bytes).and_then(|()| out.flush());
+        output::write(&bytes);
         return Ok(Exit::Done);
     };
     let written = std::fs::File::create_new(path).and_then(|mut file| file.write_all(&bytes));

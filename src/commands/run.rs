@@ -90,6 +90,7 @@ async fn serve(
     world: &World,
 ) -> Result<Exit, Failure> {
     let mut signals = Signals::listen().map_err(Failure::usage)?;
+    tokio::spawn(logging::tell_of_dropped_lines());
     let reload = Reload::listen(level).map_err(Failure::usage)?;
     let worker = worker_name(world);
     let several = loaded.len() > 1;
@@ -178,6 +179,10 @@ async fn listen(
     });
     let console =
         console::router(console.collect(), operator.clone(), address).map_err(Failure::usage)?;
+    let (places, warning) = places(lanes);
+    if let Some(warning) = warning {
+        tracing::warn!("{warning}");
+    }
     let listener = http::bind(address).await.map_err(Failure::usage)?;
     let told = lanes.iter().map(|lane| http::Lane {
         metrics: Arc::clone(&lane.metrics),
@@ -188,7 +193,14 @@ async fn listen(
     // Port 0 is a free one, so say which.
     let address = listener.local_addr().unwrap_or(address);
     tracing::info!(%address, "listening");
-    Ok(Some(tokio::spawn(http::serve(listener, router, told_to_stop(stopping)))))
+    Ok(Some(tokio::spawn(http::serve(listener, router, places, told_to_stop(stopping)))))
+}
+
+/// How many connections HTTP may have, so that the lanes always have files for theirs.
+fn places(lanes: &[Lane]) -> (usize, Option<String>) {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let in_flight = lanes.iter().map(|lane| lane.config.core().gate.max_in_flight);
+    http::places(limit, in_flight)
 }
 
 /// What the console reviews dead letters with.
@@ -271,6 +283,10 @@ fn around(source: &Broker, client: Client) -> impl Fn() -> Around + Send + use<>
                 requests: requests.into(),
                 dead_letters: dead_letters.into(),
             }),
+            others: (now.others.consumers > 0).then_some(status::Others {
+                consumers: now.others.consumers,
+                receives: now.others.receives,
+            }),
             window_bytes: in_memory + in_file,
             spill_failures: spill.trouble().1,
             token_expiry: client.token_expiry(),
@@ -281,6 +297,9 @@ fn around(source: &Broker, client: Client) -> impl Fn() -> Around + Send + use<>
 fn session(broker: &broker::Status, since: Timestamp) -> status::Session {
     let detached = |why: &str| status::Session::Detached { why: why.to_owned(), since };
     match &broker.state {
+        broker::State::Connecting | broker::State::Lost { .. } if broker.blocked => detached(
+            "the broker is in an alarm (memory or disk) and takes no message, so it cannot be asked which worker is the active one; it goes on when the alarm ends",
+        ),
         broker::State::Connecting => detached("connecting"),
         broker::State::Standby => status::Session::Standby { since },
         broker::State::Active { .. } => {

@@ -8,7 +8,7 @@ use std::{fs, io};
 use serde::de::DeserializeOwned;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Exit, Failure, print};
+use super::{Exit, Failure, output, print};
 use crate::config::values::{parse_duration, show_duration};
 use crate::core::Rate;
 use crate::sandbox::{Latency, Options, Sandbox, Stats, TOKEN, USER};
@@ -72,6 +72,7 @@ async fn serve(options: Options) -> io::Result<()> {
     let mut interrupted = signal(SignalKind::interrupt())?;
     let sandbox = Sandbox::start(options).await?;
     print(&format!("{}\n", sandbox.base_url));
+    output::written().map_err(|failure| io::Error::other(failure.message))?;
     eprintln!("{}", greeting(&sandbox.base_url));
     tokio::select! {
         _ = terminated.recv() => {}

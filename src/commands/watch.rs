@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::json;
 
-use super::{Exit, Failure, World, lane, print, progress_bar};
+use super::{Exit, Failure, World, lane, output, print, progress_bar};
 use crate::broker::{From, PlannerError};
 use crate::config::Config;
 use crate::config::values::{parse_duration, show_duration};
@@ -95,6 +95,8 @@ pub(super) async fn follow(
         let caught_up = event.is_none();
         if let Some(event) = event {
             screen.show(progress.take(&event), &event);
+            // Nobody can be told any more.
+            output::written()?;
         }
         if caught_up {
             if !progress.is_known() {

@@ -22,8 +22,8 @@ use uuid::Uuid;
 
 use super::fields::Fields;
 use super::page::{self, notice};
-use super::{Console, FORM_LIMIT, Shared};
-use crate::http::{Operator, Right};
+use super::{Console, EDIT, EDIT_LIMIT, FORM_LIMIT, Shared};
+use crate::http::{Operator, Right, is_longer};
 
 const COOKIE: &str = "sluice-session";
 pub(super) const LOG_OUT: &str = "/log-out";
@@ -177,8 +177,9 @@ pub(super) async fn may_change(
         return refused(StatusCode::FORBIDDEN, why);
     }
     let (mut parts, body) = request.into_parts();
-    let Ok(body) = to_bytes(body, FORM_LIMIT).await else {
-        return refused(StatusCode::PAYLOAD_TOO_LARGE, "The form is longer than 4 MiB.");
+    let body = match form_of(&console, parts.uri.path(), body).await {
+        Ok(body) => body,
+        Err((code, why)) => return refused(code, &why),
     };
     let given = Fields::of_form(&body).get("csrf").map(digest);
     if given != Some(digest(&session.csrf)) {
@@ -187,6 +188,27 @@ pub(super) async fn may_change(
     }
     parts.extensions.insert::<Session>(session);
     next.run(Request::from_parts(parts, Body::from(body))).await
+}
+
+/// The form that was sent, if it is there in time and no longer than it may be. Nothing was read of it before.
+async fn form_of(console: &Console, path: &str, body: Body) -> Result<Bytes, (StatusCode, String)> {
+    let is_edit = path == EDIT;
+    let limit = if is_edit { EDIT_LIMIT } else { FORM_LIMIT };
+    let too_long = || {
+        let why =
+            format!("The form is longer than {} KiB, or was not there in time.", limit / 1024);
+        (StatusCode::PAYLOAD_TOO_LARGE, why)
+    };
+    if is_longer(&body, limit) {
+        return Err(too_long());
+    }
+    let busy = || {
+        let why = "Other edits are being read just now; send it again in a moment.".to_owned();
+        (StatusCode::SERVICE_UNAVAILABLE, why)
+    };
+    let _place =
+        if is_edit { Some(console.edits.try_acquire().map_err(|_| busy())?) } else { None };
+    to_bytes(body, limit).await.map_err(|_| too_long())
 }
 
 pub(super) async fn ask(State(console): State<Shared>) -> Response {

@@ -1,7 +1,8 @@
 //! Who did what, when and why, and can it be undone? What one order did to many letters stands in one row.
 
 use std::collections::{BTreeSet, HashSet};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use axum::Extension;
 use axum::body::Bytes;
@@ -35,7 +36,7 @@ const CONDITIONS: [(&str, &str); 4] =
     [("who", "Who"), ("action", "What"), ("letter", "Letter"), ("text", "Text in why or cause")];
 
 /// An act without its messages: there may be very many.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Entry {
     act: Act,
     can_be_undone: bool,
@@ -61,10 +62,10 @@ impl Deed {
 }
 
 /// Newest first.
-fn deeds(entries: Vec<Entry>) -> Vec<Deed> {
+fn deeds(entries: &[Entry]) -> Vec<Deed> {
     let undone: HashSet<Uuid> = entries.iter().filter_map(|entry| entry.act.undoes).collect();
     let mut deeds: Vec<Deed> = Vec::new();
-    for Entry { act, can_be_undone } in entries {
+    for Entry { act, can_be_undone } in entries.iter().cloned() {
         let undoable = usize::from(can_be_undone && !undone.contains(&act.id));
         match deeds.last_mut() {
             Some(deed) if deed.belongs(&act) => {
@@ -78,7 +79,36 @@ fn deeds(entries: Vec<Entry>) -> Vec<Deed> {
     deeds
 }
 
-async fn entries(place: &Place) -> Result<Vec<Entry>, ReviewError> {
+/// The acts of the last pass over the stream, and when that began.
+#[derive(Debug, Default)]
+pub(super) struct Scan(Option<(Instant, Arc<Vec<Entry>>)>);
+
+/// What was read is kept for so long for those who come at the same time, and no longer: it may be much.
+const KEPT: Duration = Duration::from_secs(30);
+
+/// All acts, of a pass that began after this was asked: whoever asks while one is under way shares the next one, so
+/// however many ask, one reads the stream.
+async fn entries(place: &Arc<Place>) -> Result<Arc<Vec<Entry>>, ReviewError> {
+    let asked = Instant::now();
+    let mut scan = place.scan.lock().await;
+    if let Some((_, entries)) = scan.0.as_ref().filter(|(began, _)| *began >= asked) {
+        return Ok(Arc::clone(entries));
+    }
+    let began = Instant::now();
+    let entries = Arc::new(read(place).await?);
+    scan.0 = Some((began, Arc::clone(&entries)));
+    let forgetting = Arc::downgrade(place);
+    tokio::spawn(async move {
+        tokio::time::sleep(KEPT).await;
+        if let Some(place) = forgetting.upgrade() {
+            let mut scan = place.scan.lock().await;
+            scan.0.take_if(|(latest, _)| *latest == began);
+        }
+    });
+    Ok(entries)
+}
+
+async fn read(place: &Place) -> Result<Vec<Entry>, ReviewError> {
     let entries = Mutex::new(Vec::new());
     let take = |act: &Act| {
         let can_be_undone = act.can_be_undone();
@@ -126,7 +156,7 @@ pub(super) async fn show(
         Ok(entries) => html! {
             @if let Some(count) = fields.get("undone") { (notice(false, &format!("Undone: {count} letters are back among the dead letters, as they were."))) }
             @if entries.is_empty() { (notice(false, "Nobody has done anything yet: replays, edits, discards and notes will stand here, and every pause of the gate.")) }
-            @else { (table(place, &viewer, &fields, entries)) }
+            @else { (table(place, &viewer, &fields, &entries)) }
         },
         Err(error) => html! {
             (notice(true, &format!("The audit cannot be read now: {error}.")))
@@ -136,7 +166,7 @@ pub(super) async fn show(
     page::framed(&console, place, &viewer, "Audit", &content).into_response()
 }
 
-fn table(place: &Place, viewer: &Viewer, fields: &Fields, entries: Vec<Entry>) -> Markup {
+fn table(place: &Place, viewer: &Viewer, fields: &Fields, entries: &[Entry]) -> Markup {
     // Found out before the conditions hide what was undone.
     let mut deeds = deeds(entries);
     for deed in &mut deeds {
@@ -237,7 +267,11 @@ pub(super) async fn one(
     let (Some(place), Some(id)) = (console.place(&fields), id) else {
         return trouble(&console, &viewer, StatusCode::NOT_FOUND, NO_LANE);
     };
-    let act = match place.lane.review.acts(|act| act.id == id).await {
+    // One pass at a time, whoever asks.
+    let scan = place.scan.lock().await;
+    let read = place.lane.review.acts(|act| act.id == id).await;
+    drop(scan);
+    let act = match read {
         Ok(acts) => acts.into_iter().next(),
         Err(error) => {
             let why = format!("The audit cannot be read now: {error}.");
@@ -296,7 +330,7 @@ pub(super) async fn undo(
         return trouble(&console, &viewer, StatusCode::BAD_REQUEST, why);
     };
     let all = match entries(place).await {
-        Ok(entries) => deeds(entries),
+        Ok(entries) => deeds(&entries),
         Err(error) => {
             let why = format!("It was not undone, for the audit cannot be read now: {error}.");
             return trouble(&console, &viewer, StatusCode::SERVICE_UNAVAILABLE, &why);
@@ -348,8 +382,8 @@ mod tests {
             restored,
         ];
         let can_be_undone = |act: &Act| act.action == Action::Discard;
-        let entries = acts.map(|act| Entry { can_be_undone: can_be_undone(&act), act });
-        let deeds = deeds(entries.into());
+        let entries = &acts.map(|act| Entry { can_be_undone: can_be_undone(&act), act });
+        let deeds = deeds(entries);
         let told: Vec<_> = deeds.iter().map(|deed| (deed.acts.len(), deed.undoable)).collect();
         assert_eq!(told, [(1, 0), (1, 0), (1, 0), (1, 0), (1, 0), (1, 1), (2, 1)]);
     }

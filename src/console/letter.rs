@@ -183,7 +183,7 @@ fn actions(place: &Place, viewer: &Viewer, letter: &Letter, body: &[u8]) -> Mark
             details { summary { "Edit single fields and replay" }
                 form method="post" action="/dead-letters/prepare" {
                     (this)
-                    label for="changes" { "One change a line: " code { "target_server.name=web-1" } " sets a field, " code { "tags!" } " removes one" }
+                    label for="changes" { "One change a line: " code { "target_server.name=web-1" } " sets a field, " code { "tags!" } " removes one, " code { "header x-sluice-priority=3" } " sets a header" }
                     textarea #changes name="changes" spellcheck="false" {}
                     button type="submit" name="do" value="edit" { "Preview the edit…" }
                 }

@@ -283,7 +283,7 @@ fn what_to_do(count: usize) -> Markup {
         }
         details {
             summary { "Edit and replay" }
-            label for="changes" { "One change a line: " code { "target_server.name=web-1" } " sets a field, " code { "tags!" } " removes one" }
+            label for="changes" { "One change a line: " code { "target_server.name=web-1" } " sets a field, " code { "tags!" } " removes one, " code { "header x-sluice-priority=3" } " sets a header" }
             textarea #changes name="changes" spellcheck="false" {}
             button type="submit" name="do" value="edit" { "Preview the edit…" }
         }

@@ -21,6 +21,7 @@ mod steer;
 pub(crate) mod text;
 mod waiting;
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -30,18 +31,27 @@ use axum::http::{HeaderValue, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::broker::dead_letters::Review;
-use crate::http::{Operator, Orders};
+use crate::http::{self, Operator, Orders};
 use crate::status::Status;
 use access::Access;
 use fields::Fields;
 
 pub use hour::{Hour, Sample};
 
-/// Bodies may have 1 MiB, and a form writes three characters for many a byte.
-const FORM_LIMIT: usize = 4 * 1024 * 1024;
+/// Nobody has more to say: the ids of all letters of a page, or the reason of a pause.
+const FORM_LIMIT: usize = 64 * 1024;
+/// An edit brings a whole body, which may have 1 MiB, and a form writes three characters for many a byte.
+const EDIT_LIMIT: usize = 4 * 1024 * 1024;
+const EDIT: &str = "/dead-letters/prepare";
+/// So many edits are read at once.
+const EDITS: usize = 4;
+/// Anybody may send this: a name and a token.
+const LOG_IN_LIMIT: usize = 4 * 1024;
+/// More pages are not kept up to date at once.
+const STREAMS: usize = 32;
 
 type Routes = Vec<(&'static str, MethodRouter<Shared>)>;
 
@@ -53,7 +63,7 @@ fn changes() -> Routes {
         ("/gate/resume", post(steer::resume)),
         ("/gate/rate", post(steer::rate)),
         ("/window/priority", post(waiting::reprioritise)),
-        ("/dead-letters/prepare", post(orders::prepare)),
+        (EDIT, post(orders::prepare)),
         ("/dead-letters/act", post(orders::act)),
         ("/dead-letters/note", post(letter::note)),
         ("/audit/undo", post(audit::undo)),
@@ -82,13 +92,20 @@ fn readings() -> Routes {
 /// What everybody can see.
 fn open() -> Routes {
     vec![
-        (LOG_IN, get(access::ask).post(access::log_in)),
+        (LOG_IN, log_in()),
         ("/assets/htmx.min.js", get(|| async { script(include_str!("assets/htmx.min.js")) })),
         ("/assets/htmx-sse.js", get(|| async { script(include_str!("assets/htmx-sse.js")) })),
         ("/assets/live.js", get(|| async { script(include_str!("assets/live.js")) })),
         ("/assets/console.css", get(|| async { style(include_str!("assets/console.css")) })),
         ("/assets/icon.svg", get(|| async { image(include_str!("assets/icon.svg")) })),
     ]
+}
+
+fn log_in() -> MethodRouter<Shared> {
+    get(access::ask)
+        .post(access::log_in)
+        .layer::<_, Infallible>(middleware::from_fn_with_state(LOG_IN_LIMIT, http::no_longer_than))
+        .layer::<_, Infallible>(DefaultBodyLimit::max(LOG_IN_LIMIT))
 }
 
 /// The one route that takes a post of anybody.
@@ -123,6 +140,7 @@ struct Place {
     /// What comes next, as the loop said last.
     waiting: tokio::sync::Mutex<waiting::Latest>,
     follower: follow::Follower,
+    scan: tokio::sync::Mutex<audit::Scan>,
 }
 
 #[derive(Debug)]
@@ -131,6 +149,9 @@ struct Console {
     access: Access,
     orders: orders::Orders,
     jobs: jobs::Jobs,
+    /// A permit for each of [`EDITS`] and of [`STREAMS`].
+    edits: Semaphore,
+    streams: Arc<Semaphore>,
 }
 
 type Shared = Arc<Console>;
@@ -159,6 +180,7 @@ pub fn router(lanes: Vec<Lane>, operator: Operator, listen: SocketAddr) -> Resul
             acting: tokio::sync::Mutex::default(),
             waiting: tokio::sync::Mutex::default(),
             follower: follow::Follower::default(),
+            scan: tokio::sync::Mutex::default(),
         })
     });
     let console: Shared = Arc::new(Console {
@@ -166,6 +188,8 @@ pub fn router(lanes: Vec<Lane>, operator: Operator, listen: SocketAddr) -> Resul
         access: Access::new(operator, listen)?,
         orders: orders::Orders::default(),
         jobs: jobs::Jobs::default(),
+        edits: Semaphore::new(EDITS),
+        streams: Arc::new(Semaphore::new(STREAMS)),
     });
     let may_change = middleware::from_fn_with_state(Arc::clone(&console), access::may_change);
     let may_read = middleware::from_fn_with_state(Arc::clone(&console), access::may_read);
@@ -174,7 +198,8 @@ pub fn router(lanes: Vec<Lane>, operator: Operator, listen: SocketAddr) -> Resul
         .merge(together(readings()).layer(may_read))
         .merge(together(open()))
         .layer(middleware::from_fn(secured))
-        .layer(DefaultBodyLimit::max(FORM_LIMIT))
+        // What changes something was read and measured before.
+        .layer(DefaultBodyLimit::max(EDIT_LIMIT))
         .with_state(console))
 }
 

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use axum::Extension;
 use axum::extract::{RawQuery, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
-use futures_util::stream::{self, Stream};
+use futures_util::stream;
 use maud::{Markup, html};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::access::Viewer;
 use super::fields::Fields;
@@ -82,6 +83,8 @@ struct Live {
     lane: Option<String>,
     told: Vec<String>,
     due: VecDeque<Event>,
+    /// Its place among those that are kept up to date.
+    _place: OwnedSemaphorePermit,
 }
 
 impl Live {
@@ -121,15 +124,21 @@ pub(super) async fn events(
     State(console): State<Shared>,
     headers: HeaderMap,
     RawQuery(raw): RawQuery,
-) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
+) -> Response {
+    let Ok(place) = Arc::clone(&console.streams).try_acquire_owned() else {
+        let why = "too many pages are kept up to date by this worker: close some\n";
+        return (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "10")], why)
+            .into_response();
+    };
     let fields = Fields::of_query(raw);
     let one = fields.get("lane").or_else(|| {
         let [only] = &console.places[..] else { return None };
         Some(&*only.name)
     });
     let lane = one.map(str::to_owned);
-    let live = Live { console, headers, lane, told: Vec::new(), due: VecDeque::new() };
-    Sse::new(stream::unfold(live, Live::next)).keep_alive(KeepAlive::default())
+    let (told, due) = (Vec::new(), VecDeque::new());
+    let live = Live { console, headers, lane, told, due, _place: place };
+    Sse::new(stream::unfold(live, Live::next)).keep_alive(KeepAlive::default()).into_response()
 }
 
 async fn parts(place: &Place) -> [Markup; PARTS.len()] {

@@ -142,10 +142,12 @@ fn order(fields: &Fields) -> Result<Order, String> {
             (Some(body), _) => Ok(Order::Edit(Edit::Body(body.replace("\r\n", "\n").into()))),
             (None, Some(changes)) => {
                 let lines = changes.lines().map(str::trim).filter(|line| !line.is_empty());
-                let changes: Result<Vec<_>, _> = lines.map(Change::parse).collect();
+                let changes: Result<Vec<_>, _> = lines.map(Change::parse_line).collect();
                 changes.map(|all| Order::Edit(Edit::Fields(all))).map_err(|e| e.to_string())
             }
-            (None, None) => Err("The edit changes nothing: write field=value.".into()),
+            (None, None) => {
+                Err("The edit changes nothing: write field=value, or header name=value.".into())
+            }
         },
         _ => Err("Replay, edit or discard?".into()),
     }

@@ -7,8 +7,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Path, Query, State};
+use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
@@ -16,7 +17,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use tokio::sync::watch;
 
-use super::{Lane, Operator, Orders, Right};
+use super::{BODY_LIMIT, Lane, Operator, Orders, Right, no_longer_than};
 use crate::control::{Answer, Heard, Order, RECORD};
 use crate::status::{Session, Status};
 
@@ -28,7 +29,43 @@ struct Shared {
 
 pub(super) fn routes(lanes: Arc<[Lane]>, operator: Operator) -> Router {
     let shared = Arc::new(Shared { lanes, operator });
-    Router::new().route("/control/{what}", post(control)).with_state(shared)
+    Router::new()
+        .route("/control/{what}", post(control))
+        .route_layer(middleware::from_fn_with_state(BODY_LIMIT, no_longer_than))
+        .route_layer(DefaultBodyLimit::max(BODY_LIMIT))
+        // The last one that is put around is the first one that is asked.
+        .route_layer(middleware::from_fn_with_state(Arc::clone(&shared), judged))
+        .with_state(shared)
+}
+
+/// Nobody's body is read before their token was.
+async fn judged(
+    State(shared): State<Arc<Shared>>,
+    headers: HeaderMap,
+    request: Request,
+    next: Next,
+) -> Response {
+    match may(&shared.operator, &headers) {
+        Ok(()) => next.run(request).await,
+        Err((code, why)) => (code, Json(Answer::refused(why))).into_response(),
+    }
+}
+
+fn may(operator: &Operator, headers: &HeaderMap) -> Result<(), Refused> {
+    if !operator.is_set() {
+        let why = "this worker has no operator token: set http.operator_token_file and restart it";
+        return Err((StatusCode::FORBIDDEN, why.to_owned()));
+    }
+    if operator.bearer(headers) == Some(Right::Read) {
+        let why = "this is the reader's token, which changes nothing: send the operator's";
+        return Err((StatusCode::FORBIDDEN, why.to_owned()));
+    }
+    if !operator.allows(headers) {
+        let why =
+            "the operator's token is missing or wrong: send it as `Authorization: Bearer TOKEN`";
+        return Err((StatusCode::UNAUTHORIZED, why.to_owned()));
+    }
+    Ok(())
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -40,10 +77,9 @@ async fn control(
     State(shared): State<Arc<Shared>>,
     Path(what): Path<String>,
     Query(which): Query<Which>,
-    headers: HeaderMap,
     body: axum::body::Bytes,
 ) -> Response {
-    let (code, answer) = match order(&shared, &what, &which, &headers, &body) {
+    let (code, answer) = match order(&shared, &what, &which, &body) {
         Ok((lane, order)) => give(&lane.status, &lane.orders, order).await,
         Err((code, why)) => (code, Answer::refused(why)),
     };
@@ -60,22 +96,8 @@ fn order<'a>(
     shared: &'a Shared,
     what: &str,
     which: &Which,
-    headers: &HeaderMap,
     body: &[u8],
 ) -> Result<(&'a Lane, Order), Refused> {
-    if !shared.operator.is_set() {
-        let why = "this worker has no operator token: set http.operator_token_file and restart it";
-        return Err((StatusCode::FORBIDDEN, why.to_owned()));
-    }
-    if shared.operator.bearer(headers) == Some(Right::Read) {
-        let why = "this is the reader's token, which changes nothing: send the operator's";
-        return Err((StatusCode::FORBIDDEN, why.to_owned()));
-    }
-    if !shared.operator.allows(headers) {
-        let why =
-            "the operator's token is missing or wrong: send it as `Authorization: Bearer TOKEN`";
-        return Err((StatusCode::UNAUTHORIZED, why.to_owned()));
-    }
     if !CHANGES.iter().any(|path| path.strip_prefix("/control/") == Some(what)) {
         let why = format!("there is no /control/{what}: pause, resume, rate or priority");
         return Err((StatusCode::NOT_FOUND, why));

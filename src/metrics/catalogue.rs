@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 
 use prometheus::core::Collector;
 use prometheus::{
-    Counter, CounterVec, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
-    IntGauge, IntGaugeVec, Opts, Registry,
+    Counter, CounterVec, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter,
+    IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
 
 /// One metric, for the documentation.
@@ -37,6 +37,11 @@ impl Catalogue {
         self.registry.register(Box::new(collector.clone()))?;
         self.entries.push(entry);
         Ok(collector)
+    }
+
+    /// A counter that is not of this registry.
+    pub(super) fn document_counter(&mut self, name: &'static str, help: &'static str) {
+        self.entries.push(Entry::new(name, "counter", help));
     }
 
     pub(super) fn int_counter(
@@ -88,6 +93,17 @@ impl Catalogue {
         (label, values): (&'static str, [&'static str; N]),
     ) -> Registered<[IntGauge; N]> {
         let vec = IntGaugeVec::new(Opts::new(name, help), &[label])?;
+        let vec = self.add(vec, Entry::new(name, "gauge", help).labelled(label, &values))?;
+        Ok(values.map(|value| vec.with_label_values(&[value])))
+    }
+
+    pub(super) fn gauges<const N: usize>(
+        &mut self,
+        name: &'static str,
+        help: &'static str,
+        (label, values): (&'static str, [&'static str; N]),
+    ) -> Registered<[Gauge; N]> {
+        let vec = GaugeVec::new(Opts::new(name, help), &[label])?;
         let vec = self.add(vec, Entry::new(name, "gauge", help).labelled(label, &values))?;
         Ok(values.map(|value| vec.with_label_values(&[value])))
     }

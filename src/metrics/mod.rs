@@ -6,7 +6,8 @@
 mod catalogue;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use prometheus::proto::MetricFamily;
 use prometheus::{
@@ -74,6 +75,9 @@ pub struct Totals {
 pub struct Metrics {
     catalogue: Catalogue,
     series: Series,
+    /// When the worker's loop turned last, in milliseconds since `made`.
+    turned: AtomicU64,
+    made: Instant,
 }
 
 #[derive(Debug)]
@@ -86,7 +90,7 @@ struct Series {
     window_bytes: IntGauge,
     spill_failures: IntCounter,
     oldest_held: Gauge,
-    queues: [IntGauge; QUEUES.len()],
+    queues: [Gauge; QUEUES.len()],
     gate_open: IntGauge,
     gate_shut: [Counter; Reason::ALL.len()],
     gate_rate: Gauge,
@@ -95,10 +99,36 @@ struct Series {
     look_ups: [IntCounter; FOUND.len()],
     redeliveries: IntCounter,
     confirm_seconds: Histogram,
-    connected: IntGauge,
-    active: IntGauge,
+    session: SessionSeries,
     token_expiry: Gauge,
     batches: IntGaugeVec,
+    loop_age: Gauge,
+}
+
+#[derive(Debug)]
+struct SessionSeries {
+    connected: IntGauge,
+    active: IntGauge,
+    others: IntGauge,
+}
+
+impl SessionSeries {
+    fn register(c: &mut Catalogue) -> Result<Self, prometheus::Error> {
+        Ok(Self {
+            connected: c.int_gauge(
+                "sluice_broker_connected",
+                "1 while there is a session with the broker.",
+            )?,
+            active: c.int_gauge(
+                "sluice_consumer_active",
+                "1 while this worker is the active one, 0 as a standby.",
+            )?,
+            others: c.int_gauge(
+                "sluice_other_consumers",
+                "Consumers of the request queue that are none of Sluicegate's active worker: they take its requests, or are going to.",
+            )?,
+        })
+    }
 }
 
 impl Series {
@@ -143,9 +173,9 @@ impl Series {
                 "sluice_oldest_held_seconds",
                 "How long the oldest delivery has been held; window.max_hold is its bound.",
             )?,
-            queues: c.int_gauges(
+            queues: c.gauges(
                 "sluice_queue_messages",
-                "Messages ready in a queue.",
+                "Messages ready in a queue, looked at every 5 s by the active worker; NaN while that cannot be known.",
                 ("queue", QUEUES),
             )?,
             gate_open: c.int_gauge(
@@ -183,14 +213,7 @@ impl Series {
                 "From a result's publish to the broker's confirm.",
                 &CONFIRM_SECONDS,
             )?,
-            connected: c.int_gauge(
-                "sluice_broker_connected",
-                "1 while there is a session with the broker.",
-            )?,
-            active: c.int_gauge(
-                "sluice_consumer_active",
-                "1 while this worker is the active one, 0 as a standby.",
-            )?,
+            session: SessionSeries::register(c)?,
             token_expiry: c.gauge(
                 "sluice_token_expiry_timestamp_seconds",
                 "When the API token ends; 0 if it has no known end.",
@@ -200,6 +223,10 @@ impl Series {
                 "Requests of the open batches (the latest 20), by state.",
                 &["batch", "state"],
                 ("batch`, `state", &BATCH_STATES),
+            )?,
+            loop_age: c.gauge(
+                "sluice_loop_age_seconds",
+                "How long ago the worker's loop turned last. It turns at least every 5 s, whatever it waits for.",
             )?,
         })
     }
@@ -221,7 +248,26 @@ impl Metrics {
             ("version", &[]),
         )?;
         info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        Ok(Self { catalogue: c, series })
+        c.document_counter(DROPPED_LINES.0, DROPPED_LINES.1);
+        Ok(Self { catalogue: c, series, turned: AtomicU64::new(0), made: Instant::now() })
+    }
+
+    /// The worker's loop has come by.
+    pub fn turned(&self) {
+        let millis = u64::try_from(self.made.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.turned.store(millis, Ordering::Relaxed);
+    }
+
+    /// How long ago the worker's loop has come by the last time; before its first time, how old this is.
+    pub fn loop_age(&self) -> Duration {
+        let turned = Duration::from_millis(self.turned.load(Ordering::Relaxed));
+        self.made.elapsed().saturating_sub(turned)
+    }
+
+    /// As if it had been made then, for those who want to see what becomes of a loop that does not turn.
+    #[must_use]
+    pub fn made_at(self, made: Instant) -> Self {
+        Self { made, ..self }
     }
 
     pub fn totals(&self) -> Totals {
@@ -284,10 +330,11 @@ impl Metrics {
         failures.inc_by(so_far.saturating_sub(failures.get()));
     }
 
-    /// Messages ready in the request queue and in the dead-letter queue.
-    pub fn set_queues(&self, requests: u64, dead_letters: u64) {
+    /// Messages ready in the request queue and in the dead-letter queue; `None`: not known.
+    pub fn set_queues(&self, requests: Option<u64>, dead_letters: Option<u64>) {
         for (gauge, value) in self.series.queues.iter().zip([requests, dead_letters]) {
-            gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+            #[allow(clippy::cast_precision_loss)] // no queue holds 2^53 messages
+            gauge.set(value.map_or(f64::NAN, |value| value as f64));
         }
     }
 
@@ -311,9 +358,11 @@ impl Metrics {
         self.series.running.set(migrations.into());
     }
 
-    pub fn set_session(&self, connected: bool, active: bool) {
-        self.series.connected.set(connected.into());
-        self.series.active.set(active.into());
+    /// `others`: consumers of the request queue beside this worker.
+    pub fn set_session(&self, connected: bool, active: bool, others: u32) {
+        self.series.session.connected.set(connected.into());
+        self.series.session.active.set(active.into());
+        self.series.session.others.set(others.into());
     }
 
     /// `None`: the token has no known end.
@@ -344,10 +393,31 @@ fn place(words: &[&str], word: &str) -> Option<usize> {
     found
 }
 
+/// The log is the process's, so it is counted there, and asked for when somebody looks.
+const DROPPED_LINES: (&str, &str) = (
+    "sluice_log_lines_dropped_total",
+    "Lines of the log that nobody will read: its reader does not keep up, or stderr cannot be written. Of the process, whatever its lanes.",
+);
+
+fn dropped_lines() -> Vec<MetricFamily> {
+    let counter = IntCounter::new(DROPPED_LINES.0, DROPPED_LINES.1);
+    counter.map_or_else(
+        |_| Vec::new(),
+        |counter| {
+            counter.inc_by(crate::logging::dropped());
+            prometheus::core::Collector::collect(&counter)
+        },
+    )
+}
+
 /// The text of `GET /metrics`: all lanes, and the process's own.
 pub fn render<'a>(lanes: impl IntoIterator<Item = &'a Metrics>) -> String {
     let mut families: BTreeMap<String, MetricFamily> = BTreeMap::new();
-    for family in lanes.into_iter().flat_map(|lane| lane.catalogue.registry.gather()) {
+    let gathered = lanes.into_iter().flat_map(|lane| {
+        lane.series.loop_age.set(lane.loop_age().as_secs_f64());
+        lane.catalogue.registry.gather()
+    });
+    for family in gathered {
         match families.get_mut(family.name()) {
             Some(known) => known.mut_metric().extend_from_slice(family.get_metric()),
             None => drop(families.insert(family.name().to_owned(), family)),
@@ -355,7 +425,8 @@ pub fn render<'a>(lanes: impl IntoIterator<Item = &'a Metrics>) -> String {
     }
     // Not in a registry with labels: the process is one, whatever its lanes.
     let process = prometheus::core::Collector::collect(&ProcessCollector::for_self());
-    families.extend(process.into_iter().map(|family| (family.name().to_owned(), family)));
+    let process = process.into_iter().chain(dropped_lines());
+    families.extend(process.map(|family| (family.name().to_owned(), family)));
     let families: Vec<_> = families.into_values().collect();
     TextEncoder::new().encode_to_string(&families).unwrap_or_else(|e| format!("# {e}\n"))
 }

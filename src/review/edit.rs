@@ -1,4 +1,7 @@
-//! How is a body mended without touching the rest of it? Only the bytes of what changes are replaced.
+//! How is a request fixed without touching the rest of it? Of its body only the bytes of what changes are replaced, and
+//! of its headers only those that say what is asked for.
+
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -6,22 +9,43 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-/// How bodies are to be changed.
+use crate::contract;
+use crate::intake::header;
+
+/// How requests are to be changed.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Edit {
     /// The whole body, of one letter.
     Body(Bytes),
-    /// Fields, of every letter that is selected.
+    /// Fields and headers, of every letter that is selected.
     Fields(Vec<Change>),
 }
 
-/// One field to set or to remove.
+/// One thing to set or to remove.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Change {
-    /// `target_server`, `disks`, `0`, `name`
-    pub path: Vec<String>,
-    pub to: To,
+pub enum Change {
+    /// Of the body: `target_server`, `disks`, `0`, `name`.
+    Field { path: Vec<String>, to: To },
+    /// A header of the message, one of [`HEADERS`].
+    Header { name: String, to: To },
 }
+
+/// The headers that a reviewer may set: those that say what is asked for. What the worker writes down itself, such as the
+/// number of replays, is none of them.
+pub const HEADERS: [&str; 9] = [
+    header::BATCH,
+    header::ENQUEUED_AT,
+    header::ROW,
+    header::NOT_BEFORE,
+    header::DEADLINE,
+    header::PRIORITY,
+    header::AGAIN,
+    header::TRACEPARENT,
+    header::TRACESTATE,
+];
+
+/// What stands before a header where fields are meant otherwise, as in the violations.
+const OF_A_HEADER: &str = "header ";
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum To {
@@ -41,6 +65,23 @@ pub enum EditError {
         "{0:?} is no change: write field=value, such as target_server.name=web-1, or field! to remove it"
     )]
     NoChange(String),
+    #[error("{name:?} is no header of a request that can be set: {}{}", HEADERS.join(", "), hint(*.nearest))]
+    NoHeader { name: String, nearest: Option<&'static str> },
+    #[error("the value of the header {0} has a control character in it")]
+    NoText(String),
+    #[error(
+        "{name} is a header of the message and no field of its body: give --header {name}=VALUE in place of --set (in the console: header {name}=VALUE)"
+    )]
+    IsHeader { name: String },
+    #[error(
+        "{name} is no field of the body{}; what the API does not know can be changed where it is, and not added here",
+        hint(.nearest.as_ref())
+    )]
+    NoField { name: String, nearest: Option<String> },
+}
+
+fn hint(nearest: Option<impl std::fmt::Display>) -> String {
+    nearest.map(|name| format!("; is {name} meant?")).unwrap_or_default()
 }
 
 /// One difference between two bodies.
@@ -58,17 +99,76 @@ impl Change {
     /// # Errors
     /// It is neither.
     pub fn parse(text: &str) -> Result<Self, EditError> {
-        let (field, to) = match (text.split_once('='), text.strip_suffix('!')) {
-            (Some((field, value)), _) => (field, To::Typed(value.to_owned())),
-            (None, Some(field)) => (field, To::Removed),
-            (None, None) => return Err(EditError::NoChange(text.to_owned())),
-        };
-        let path: Vec<String> = field.trim().split('.').map(str::to_owned).collect();
+        let (field, to) = Self::parts(text)?;
+        if header_named(field).is_some() {
+            return Err(EditError::IsHeader { name: field.to_owned() });
+        }
+        let path: Vec<String> = field.split('.').map(str::to_owned).collect();
         if path.iter().any(String::is_empty) {
             return Err(EditError::NoChange(text.to_owned()));
         }
-        Ok(Self { path, to })
+        Ok(Self::Field { path, to })
     }
+
+    /// Reads `name=value` and `name!`, where a header is meant.
+    ///
+    /// # Errors
+    /// It is neither, or no header that can be set.
+    pub fn parse_header(text: &str) -> Result<Self, EditError> {
+        let (name, to) = Self::parts(text)?;
+        let Some(known) = header_named(name) else {
+            let nearest = contract::nearest(name, HEADERS);
+            return Err(EditError::NoHeader { name: name.to_owned(), nearest });
+        };
+        if matches!(&to, To::Typed(value) if value.chars().any(char::is_control)) {
+            return Err(EditError::NoText(known.to_owned()));
+        }
+        Ok(Self::Header { name: known.to_owned(), to })
+    }
+
+    /// Reads a line of a form: `field=value`, `field!`, or one of these with `header ` before it.
+    ///
+    /// # Errors
+    /// It is neither.
+    pub fn parse_line(text: &str) -> Result<Self, EditError> {
+        text.strip_prefix(OF_A_HEADER).map_or_else(|| Self::parse(text), Self::parse_header)
+    }
+
+    fn parts(text: &str) -> Result<(&str, To), EditError> {
+        match (text.split_once('='), text.strip_suffix('!')) {
+            (Some((name, value)), _) => Ok((name.trim(), To::Typed(value.to_owned()))),
+            (None, Some(name)) => Ok((name.trim(), To::Removed)),
+            (None, None) => Err(EditError::NoChange(text.to_owned())),
+        }
+    }
+
+    /// Whether there is such a field: the page has it, or this body.
+    fn exists_in(&self, body: &Bytes) -> Result<(), EditError> {
+        let Self::Field { path, .. } = self else { return Ok(()) };
+        let name = path.join(".");
+        let there = || {
+            let body: Value = serde_json::from_slice(body).ok()?;
+            path.iter().try_fold(body, |value, step| match value {
+                Value::Object(mut fields) => fields.remove(step),
+                Value::Array(mut items) => {
+                    let at = step.parse().ok().filter(|at| *at < items.len())?;
+                    Some(items.swap_remove(at))
+                }
+                _ => None,
+            })
+        };
+        if contract::find(&name).is_some() || there().is_some() {
+            return Ok(());
+        }
+        let fields = contract::fields();
+        let names = fields.iter().map(|field| field.path.as_str());
+        let nearest = contract::nearest(&name, names).map(str::to_owned);
+        Err(EditError::NoField { name, nearest })
+    }
+}
+
+fn header_named(name: &str) -> Option<&'static str> {
+    HEADERS.into_iter().find(|known| known.eq_ignore_ascii_case(name))
 }
 
 impl Edit {
@@ -82,12 +182,47 @@ impl Edit {
             Self::Fields(changes) => {
                 let mut text = String::from_utf8(body.to_vec()).map_err(|_| EditError::NotJson)?;
                 for change in changes {
-                    text = change_at(&text, &change.path, &change.to)
-                        .map_err(|error| error.named(&change.path.join(".")))?;
+                    if let Change::Field { path, to } = change {
+                        text = change_at(&text, path, to)
+                            .map_err(|error| error.named(&path.join(".")))?;
+                    }
                 }
                 Ok(text.into())
             }
         }
+    }
+
+    /// Whether all that it changes of this body is a field of it.
+    ///
+    /// # Errors
+    /// Names the first that is none, and what was probably meant.
+    pub fn fits(&self, body: &Bytes) -> Result<(), EditError> {
+        match self {
+            Self::Body(_) => Ok(()),
+            Self::Fields(changes) => changes.iter().try_for_each(|change| change.exists_in(body)),
+        }
+    }
+
+    /// Changes the headers of a message.
+    pub fn apply_to_headers(&self, headers: &mut BTreeMap<String, Value>) {
+        for (name, to) in self.headers() {
+            match to {
+                To::Typed(value) => headers.insert(name.to_owned(), value.trim().into()),
+                To::Removed => headers.remove(name),
+            };
+        }
+    }
+
+    /// What it does to headers.
+    pub fn headers(&self) -> impl Iterator<Item = (&str, &To)> {
+        let changes = match self {
+            Self::Body(_) => &[][..],
+            Self::Fields(changes) => changes,
+        };
+        changes.iter().filter_map(|change| match change {
+            Change::Header { name, to } => Some((name.as_str(), to)),
+            Change::Field { .. } => None,
+        })
     }
 }
 
@@ -315,6 +450,56 @@ mod tests {
         for text in ["name", "=1", ".a=1", ""] {
             assert_eq!(edited("{}", &[text]), Err(EditError::NoChange(text.into())));
         }
+    }
+
+    #[test]
+    fn headers_that_say_what_is_asked_for_can_be_set_and_no_others() {
+        let edit = |text: &str| Change::parse_header(text).map(|change| Edit::Fields(vec![change]));
+        let mut headers = BTreeMap::from([
+            ("x-sluice-priority".to_owned(), Value::from("high")),
+            ("x-sluice-deadline".to_owned(), Value::from("tomorrow")),
+            ("theirs".to_owned(), Value::from(1)),
+        ]);
+        edit("X-Sluice-Priority= 3 ").unwrap().apply_to_headers(&mut headers);
+        edit("x-sluice-deadline!").unwrap().apply_to_headers(&mut headers);
+        assert_eq!(headers["x-sluice-priority"], "3");
+        assert_eq!(headers.len(), 2, "{headers:?}");
+        for (text, says) in [
+            ("x-sluice-priorty=3", "is x-sluice-priority meant?"),
+            ("x-sluice-replay=0", "no header of a request that can be set"),
+            ("x-sluice-outcome!", "no header of a request that can be set"),
+            ("x-sluice-batch=a\nb", "control character"),
+            ("x-sluice-batch", "is no change"),
+        ] {
+            let error = edit(text).unwrap_err().to_string();
+            assert!(error.contains(says), "{text:?}: {error}");
+        }
+        assert_eq!(
+            Change::parse_line("header x-sluice-row=3"),
+            Change::parse_header("x-sluice-row=3")
+        );
+        assert_eq!(Change::parse_line("name=3"), Change::parse("name=3"));
+    }
+
+    #[test]
+    fn what_is_no_field_of_the_body_is_refused_with_what_was_meant() {
+        let fits = |body: &'static str, text: &str| {
+            let change = Change::parse(text)?;
+            Edit::Fields(vec![change]).fits(&Bytes::from_static(body.as_bytes()))
+        };
+        for (text, says) in [
+            ("x-sluice-priority=3", "--header x-sluice-priority=VALUE"),
+            ("target_server.nmae=a", "is target_server.name meant?"),
+            ("nonsense.that.nobody.knows=1", "is no field of the body;"),
+        ] {
+            let error = fits("{}", text).unwrap_err().to_string();
+            assert!(error.contains(says), "{text:?}: {error}");
+        }
+        for text in ["name=a", "target_server.disks.0.size=1", "target_server.disks=[]"] {
+            assert_eq!(fits("{}", text), Ok(()), "{text}");
+        }
+        // What is there can be changed, whether the API knows it or not.
+        assert_eq!(fits(r#"{"theirs":[{"a":1}]}"#, "theirs.0.a=2"), Ok(()));
     }
 
     #[test]

@@ -186,7 +186,8 @@ fn named(id: Uuid, run: Run) -> Uuid {
     if id == run.0 { id } else { Uuid::new_v5(&id, run.0.as_bytes()) }
 }
 
-fn read_request(parcel: &Parcel, rules: &Rules, unread: Unread) -> intake::Intake {
+/// Reads the request of a message, as the worker would.
+pub(crate) fn read_request(parcel: &Parcel, rules: &Rules, unread: Unread) -> intake::Intake {
     let message = intake::Message {
         message_id: parcel.header(REQUEST_ID).or_else(|| parcel.message_id.clone()).map(Into::into),
         timestamp: parcel

@@ -14,7 +14,7 @@ pub mod schema;
 
 pub use cause::{Cause, Group, groups};
 pub use filter::Filter;
-pub(crate) use letter::Unread;
 pub use letter::{Death, Letter, PAST, Past, REQUEST_ID};
+pub(crate) use letter::{Unread, read_request};
 pub use parcel::Parcel;
 pub(crate) use parcel::to_hex;

@@ -21,11 +21,21 @@ impl Status {
                 "another worker is the active one; this one takes over when that one goes"
                     .to_owned()
             }
+            Session::Active { .. } if self.is_robbed() => self.robbed(),
             Session::Active { .. } => match self.gate.reason {
                 Some(reason) => self.shut(reason),
                 None => self.open(),
             },
         }
+    }
+
+    fn robbed(&self) -> String {
+        let others = self.others.map_or(0, |others| others.consumers);
+        let waiting = self.queues.map(|queues| format!(", and {} wait in it", queues.requests));
+        format!(
+            "{others} other consumers were on the queue of requests before this worker, which is given nothing{}; requests go to it when they are gone (`rabbitmqctl list_consumers` names them)",
+            waiting.unwrap_or_default()
+        )
     }
 
     fn open(&self) -> String {
@@ -190,6 +200,23 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn others_that_take_the_requests_are_said_and_those_that_only_wait_are_not() {
+        let mut status = active(None);
+        status.queues = Some(super::super::Queues { requests: 15, dead_letters: 0 });
+        let others = |receives| Some(super::super::Others { consumers: 1, receives });
+        status.others = others(false);
+        assert!(!status.is_ready());
+        let why = status.why();
+        assert!(
+            why.starts_with("1 other consumers were") && why.contains("15 wait in it"),
+            "{why}"
+        );
+        status.others = others(true);
+        assert!(status.is_ready());
+        assert!(status.why().starts_with("nothing waits"), "{}", status.why());
     }
 
     #[test]

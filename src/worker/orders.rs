@@ -1,6 +1,8 @@
 //! What does the worker do when an operator orders something? It is done at once; whoever ordered it hears of it when it
 //! is written down.
 
+use futures_util::FutureExt as _;
+
 use super::{Done, Submit, Watch, Worker};
 use crate::control::{self, Answer, Change, Command, Heard, Steering};
 use crate::core::{Hot, Job, Now};
@@ -45,16 +47,34 @@ where
         how: &Settled,
         heard: Heard,
     ) {
+        if let Settled::Refused(why) = how {
+            tracing::warn!(
+                request.id = &*job.request.id.get(),
+                why,
+                "an order was not obeyed, for the queue takes no copy of the request"
+            );
+            let why =
+                format!("nothing was changed, for the queue takes no copy of the request: {why}");
+            let _ = heard.reply.send(Answer::refused(why));
+            return self.give_back_unmoved(job);
+        }
         if let Settled::Done = how {
             self.watch.left(&job);
         }
         self.core.republished(job);
         match how {
             Settled::Done => self.answer(heard, now, None),
-            Settled::SessionLost => {
+            Settled::SessionLost | Settled::Refused(_) => {
                 let _ = heard.reply.send(Answer::refused(LOST));
             }
         }
+    }
+
+    /// A request that was to be published anew, and was not: it comes again as it is.
+    pub(super) fn give_back_unmoved(&mut self, job: Job<S::Delivery>) {
+        self.core.move_ended();
+        self.watch.left(&job);
+        self.begin(self.source.give_back(job).map(|()| Done::Released));
     }
 
     /// Does what an operator wants at once; that it is written down is waited for before the operator hears of it.

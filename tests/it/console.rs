@@ -31,7 +31,7 @@ async fn start() -> String {
     let listener = http::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let address = listener.local_addr().unwrap();
     let router = console::router(vec![lane()], operator(), address).unwrap();
-    tokio::spawn(http::serve(listener, router, std::future::pending()));
+    tokio::spawn(http::serve(listener, router, 64, std::future::pending()));
     format!("http://{address}")
 }
 
@@ -166,7 +166,7 @@ async fn start_open() -> String {
     let listener = http::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let address = listener.local_addr().unwrap();
     let router = console::router(vec![lane()], operator(), "0.0.0.0:1".parse().unwrap()).unwrap();
-    tokio::spawn(http::serve(listener, router, std::future::pending()));
+    tokio::spawn(http::serve(listener, router, 64, std::future::pending()));
     format!("http://{address}")
 }
 

@@ -35,7 +35,7 @@ impl Played {
         let listener = http::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let address = listener.local_addr().unwrap();
         let router = console::router(vec![lane.clone()], operator(), address).unwrap();
-        tokio::spawn(http::serve(listener, router, std::future::pending()));
+        tokio::spawn(http::serve(listener, router, 64, std::future::pending()));
         Self { base: format!("http://{address}"), status, orders, _way: way, lane }
     }
 

@@ -1,6 +1,7 @@
 //! What the worker answers over HTTP, on a real socket.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use sluicegate::config::values::Secret;
 use sluicegate::control::{Answer, Command, Heard};
@@ -10,8 +11,8 @@ use sluicegate::metrics::Metrics;
 use sluicegate::status::{Session, Status};
 use tokio::sync::{mpsc, oneshot, watch};
 
-struct Server {
-    base: String,
+pub(crate) struct Server {
+    pub(crate) base: String,
     status: watch::Sender<Status>,
     /// Where the worker's loop would hear orders.
     heard: mpsc::Receiver<Heard>,
@@ -25,20 +26,29 @@ async fn start() -> Server {
 
 /// On loopback, with the rights of another address.
 async fn start_as_if_at(listen: &str) -> Server {
-    let now = "2026-01-02T03:04:05Z".parse().unwrap();
-    let (status, receiver) = watch::channel(Status::starting("lane", "worker-1", now));
-    let (orders, heard) = mpsc::channel(1);
-    let (_, orders) = watch::channel(Some(orders));
-    let lane = Lane { metrics: Arc::new(Metrics::new(None).unwrap()), status: receiver, orders };
+    start_with(listen, Metrics::new(None).unwrap(), Vec::new()).await
+}
+
+pub(crate) async fn start_with(listen: &str, metrics: Metrics, others: Vec<Lane>) -> Server {
+    let (lane, status, heard) = lane("lane", metrics);
+    let lanes = std::iter::once(lane).chain(others).collect();
     let operator =
         Operator::new(Some(&Secret::new("s3cret"))).with_reader(Some(&Secret::new("read")));
     let listener = http::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let base = format!("http://{}", listener.local_addr().unwrap());
     let (stop, stopping) = oneshot::channel();
     let stopping = async { drop(stopping.await) };
-    let router = http::router(vec![lane], operator, listen.parse().unwrap());
-    let task = tokio::spawn(http::serve(listener, router, stopping));
+    let router = http::router(lanes, operator, listen.parse().unwrap());
+    let task = tokio::spawn(http::serve(listener, router, 16, stopping));
     Server { base, status, heard, stop, task }
+}
+
+fn lane(name: &str, metrics: Metrics) -> (Lane, watch::Sender<Status>, mpsc::Receiver<Heard>) {
+    let now = "2026-01-02T03:04:05Z".parse().unwrap();
+    let (status, receiver) = watch::channel(Status::starting(name, "worker-1", now));
+    let (orders, heard) = mpsc::channel(1);
+    let (_, orders) = watch::channel(Some(orders));
+    (Lane { metrics: Arc::new(metrics), status: receiver, orders }, status, heard)
 }
 
 impl Server {
@@ -75,6 +85,34 @@ async fn a_worker_is_healthy_before_it_is_ready_and_says_why_it_is_not() {
     );
     server.status.send_modify(|status| status.stopping = true);
     assert_eq!(server.get("/readyz").await.0, 503);
+}
+
+#[tokio::test]
+async fn health_is_that_of_the_loops_and_not_of_the_server_that_answers() {
+    // Both have come by when they were made, and never since.
+    let stuck = || {
+        let long_ago = Instant::now().checked_sub(Duration::from_secs(31)).unwrap();
+        Metrics::new(None).unwrap().made_at(long_ago)
+    };
+    let server = start_with("127.0.0.1:0", stuck(), Vec::new()).await;
+    let (code, why) = server.get("/healthz").await;
+    assert!(code == 503 && why.contains("no loop of this worker has turned for 3"), "{why}");
+    let (code, body) = server.get("/readyz").await;
+    assert!(code == 503 && body.contains("the lane's loop has not turned for 3"), "{body}");
+    let (_, body) = server.get("/metrics").await;
+    assert!(body.contains("sluice_loop_age_seconds 3"), "{body}");
+
+    // Where one of several turns, the process is better than none.
+    let (other, other_status, _heard) = lane("other", Metrics::new(None).unwrap());
+    let server = start_with("127.0.0.1:0", stuck(), vec![other]).await;
+    assert_eq!(server.get("/healthz").await, (200, "ok\n".to_owned()));
+    let since = "2026-01-02T03:04:06Z".parse().unwrap();
+    for status in [&server.status, &other_status] {
+        status.send_modify(|status| status.session = Session::Standby { since });
+    }
+    let (code, body) = server.get("/readyz").await;
+    assert!(code == 503 && body.contains("the lane's loop has not turned for 3"), "{body}");
+    assert!(body.contains("\"ready\":true"), "the other lane is: {body}");
 }
 
 #[tokio::test]

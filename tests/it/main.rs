@@ -27,6 +27,7 @@ mod plan;
 mod poison;
 mod progress;
 mod rabbit;
+mod rude;
 mod sandbox;
 mod simulation;
 mod start;

@@ -51,9 +51,9 @@ fn what_happened_is_counted_where_it_belongs() {
         4096,
         Some(Duration::from_secs(7)),
     );
-    metrics.set_queues(12, 3);
+    metrics.set_queues(Some(12), Some(3));
     metrics.set_rate(1.5, None);
-    metrics.set_session(true, false);
+    metrics.set_session(true, false, 0);
     let text = metrics::render([&metrics]);
     for (series, expected) in [
         ("sluice_requests_total{outcome=\"rejected\"}", 1.0),

@@ -104,9 +104,8 @@ impl Review {
         let mut invalid = Vec::new();
         if let Order::Edit(edit) = order {
             for entry in &selected {
-                if let (None, told) =
-                    preview(&entry.letter, &entry.body.bytes()?, edit, &self.rules)
-                {
+                let before = whole(&entry.letter, entry.parcel.clone(), entry.body.bytes()?);
+                if let (false, told) = preview(&entry.letter, &before, edit, &self.rules) {
                     invalid.push(told);
                 }
             }
@@ -145,7 +144,9 @@ impl Review {
             Order::Edit(edit) => {
                 let new =
                     edit.apply(&body).map_err(|error| ReviewError::Nothing(error.to_string()))?;
-                (Action::Edit, Some(again(&letter, &before, new, now)))
+                let mut after = again(&letter, &before, new, now);
+                edit.apply_to_headers(&mut after.headers);
+                (Action::Edit, Some(after))
             }
         };
         let act = Act {
@@ -283,7 +284,12 @@ async fn move_one(tool: &Tool, pass: &Pass<'_>, one: Move) -> Result<usize, Sess
 }
 
 /// The request as it is sent again: the reason it died left behind in its past, one replay more, retries afresh.
-fn again(letter: &Letter, before: &Parcel, body: bytes::Bytes, now: Timestamp) -> Parcel {
+pub(super) fn again(
+    letter: &Letter,
+    before: &Parcel,
+    body: bytes::Bytes,
+    now: Timestamp,
+) -> Parcel {
     let mut headers = before.headers.clone();
     let mut past = letter.past.clone();
     past.push(Past::of(letter));

@@ -7,12 +7,13 @@ use jiff::Timestamp;
 use serde::Serialize;
 use uuid::Uuid;
 
+use super::moves::again;
 use crate::broker::pass::{Entry, restored};
 use crate::broker::spill::Body;
-use crate::contract::{self, Rules, Violation};
+use crate::contract::{Rules, Violation};
 use crate::results::header;
 use crate::review::edit::{Difference, Edit, differences};
-use crate::review::{Filter, Group, Letter, Parcel, groups};
+use crate::review::{Filter, Group, Letter, Parcel, Unread, groups, read_request};
 
 /// What one pass saw.
 #[derive(Debug)]
@@ -101,18 +102,19 @@ impl Snapshot {
         rules: &Rules,
     ) -> std::io::Result<Vec<Preview>> {
         self.select(filter)
-            .map(|found| Ok(preview(&found.letter, &found.body()?, edit, rules).1))
+            .map(|found| Ok(preview(&found.letter, &found.parcel()?, edit, rules).1))
             .collect()
     }
 }
 
-/// The changed body, where it may be sent, and what to tell about it.
+/// Whether the changed request may be sent, and what to tell about it. It is read as the worker will read it, headers and
+/// all. `before` is the whole message.
 pub(super) fn preview(
     letter: &Letter,
-    body: &Bytes,
+    before: &Parcel,
     edit: &Edit,
     rules: &Rules,
-) -> (Option<Bytes>, Preview) {
+) -> (bool, Preview) {
     let mut told = Preview {
         id: letter.id,
         name: letter.name.clone(),
@@ -120,17 +122,21 @@ pub(super) fn preview(
         violations: Vec::new(),
         error: None,
     };
-    let new = match edit.apply(body) {
+    let new = match edit.fits(&before.body).and_then(|()| edit.apply(&before.body)) {
         Ok(new) => new,
         Err(error) => {
             told.error = Some(error.to_string());
-            return (None, told);
+            return (false, told);
         }
     };
-    told.differences = differences(body, &new);
-    if let Err(invalid) = contract::read(&new, rules) {
-        told.violations = invalid.violations;
-        return (None, told);
-    }
-    (Some(new), told)
+    told.differences = differences(&before.body, &new);
+    let mut after = again(letter, before, new, Timestamp::now());
+    edit.apply_to_headers(&mut after.headers);
+    told.differences.extend(edit.headers().filter_map(|(name, _)| {
+        let (before, after) = (before.header(name), after.header(name));
+        let pointer = format!("header {name}");
+        (before != after).then_some(Difference { pointer, before, after })
+    }));
+    told.violations = read_request(&after, rules, Unread::default()).violations;
+    (told.violations.is_empty(), told)
 }

@@ -18,10 +18,11 @@ const SHOWN: usize = 50;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Without --set one letter opens in $VISUAL or $EDITOR, what is wrong with it in comments on top. You
+Without --set and --header one letter opens in $VISUAL or $EDITOR, what is wrong with it in comments on top. You
 see every difference before anything moves, and nothing moves unless all are valid then (else: 3).
 Undone, a letter is back as it was; what was sent stays sent.
 Example: sluice dead-letters edit --cause SMS.1204 --set target_server.disks.0.size=53687091200
+         sluice dead-letters edit --batch wave-7 --header x-sluice-priority=3
          sluice dead-letters edit 0d6c3a5e")]
 pub(super) struct Args {
     #[command(flatten)]
@@ -29,6 +30,9 @@ pub(super) struct Args {
     /// Set a field of all: target_server.name=web-1; remove one: tags!
     #[arg(long, value_name = "FIELD=VALUE")]
     set: Vec<String>,
+    /// Set a header of all: x-sluice-priority=3; remove one: x-sluice-deadline!
+    #[arg(long, value_name = "NAME=VALUE")]
+    header: Vec<String>,
     /// Only show what would change; as JSON with --json
     #[arg(long)]
     dry_run: bool,
@@ -39,7 +43,9 @@ pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
         args.common.yes.can_be_asked(world)?;
     }
     let filter = args.common.which.filter()?;
-    let changes: Result<Vec<Change>, _> = args.set.iter().map(|text| Change::parse(text)).collect();
+    let fields = args.set.iter().map(|text| Change::parse(text));
+    let headers = args.header.iter().map(|text| Change::parse_header(text));
+    let changes: Result<Vec<Change>, _> = fields.chain(headers).collect();
     let changes = changes.map_err(Failure::usage)?;
     let desk = Desk::open(&args.common.place, world)?;
     let snapshot = desk.look()?;

@@ -1,11 +1,10 @@
 //! `sluice dead-letters show`: one letter, with all that is known about it.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 
 use serde_json::json;
 
-use super::super::{Exit, Failure, World, print};
+use super::super::{Exit, Failure, World, output, print};
 use super::{Desk, Place, json, local, selection};
 use crate::console::text::{indented, one_line, visible};
 use crate::contract::Violation;
@@ -39,8 +38,7 @@ pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
         let message = found.parcel().map_err(unreadable)?;
         print(&json(&json!({ "letter": found.letter, "message": message })));
     } else if args.body && !world.stdout_is_terminal {
-        // A reader that has gone away is no error.
-        let _ = std::io::stdout().write_all(&body);
+        output::write(&body);
     } else if args.body {
         print(&format!("{}\n", visible(&String::from_utf8_lossy(&body))));
     } else {

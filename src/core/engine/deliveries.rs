@@ -84,7 +84,13 @@ impl<D> Core<D> {
     pub fn invalid(&mut self, now: Now, job: Job<D>, violations: Vec<Violation>) {
         let reason = match violations.first() {
             Some(first) => {
-                format!("{} at {:?}: mend the body and send it again", first.allowed, first.pointer)
+                let cure = match first.pointer.strip_prefix("header ") {
+                    Some(name) => {
+                        format!("fix the header (edit --header {name}=VALUE) and send it again")
+                    }
+                    None => "fix the body and send it again".to_owned(),
+                };
+                format!("{} at {:?}: {cure}", first.allowed, first.pointer)
             }
             None => "the body breaks the API's contract".to_owned(),
         };

@@ -114,7 +114,7 @@ async fn more_than_one_pass_can_hold_is_said_and_comes_to_light_in_parts() {
     let listener = http::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let address = listener.local_addr().unwrap();
     let router = console::router(vec![lane], crate::console::operator(), address).unwrap();
-    tokio::spawn(http::serve(listener, router, std::future::pending()));
+    tokio::spawn(http::serve(listener, router, 64, std::future::pending()));
     let browser = Browser::open(DESK).await;
     browser.go(&format!("http://{address}/dead-letters")).await;
     browser.until_text("More than one pass can hold: 2 further letters were not looked at").await;

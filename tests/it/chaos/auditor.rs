@@ -10,6 +10,7 @@ use lapin::{Connection, ConnectionProperties};
 use sluicegate::core::Outcome;
 use sluicegate::sandbox::Sandbox;
 
+use super::poison::is_poison;
 use crate::support::rabbit::{Lane, Plain, SOON, results_in};
 use crate::support::wait;
 
@@ -21,6 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 pub(crate) struct Found {
     pub(crate) name: String,
     pub(crate) requests: usize,
+    /// Messages that must end as `invalid`, each by itself.
+    pub(crate) poison: usize,
     pub(crate) kills: usize,
     pub(crate) broker: u32,
     /// What else was broken, by name.
@@ -106,7 +109,8 @@ pub(super) async fn audit(lane: &Lane, sandbox: &Sandbox, seen: usize, mut found
         results.iter().map(|r| (&r.data.request_id, &r.data.task_id)).collect();
     found.created = usize::try_from(stats.tasks.created).unwrap();
     found.twice = stats.created_twice.sources;
-    found.lost = found.requests.saturating_sub(runs.len());
+    let all = found.requests + found.poison;
+    found.lost = all.saturating_sub(runs.len());
     found.repeats = results.len() - runs.len();
     found.looks = stats.calls(sluicegate::sandbox::Kind::List);
     let mut broken = Vec::new();
@@ -117,18 +121,29 @@ pub(super) async fn audit(lane: &Lane, sandbox: &Sandbox, seen: usize, mut found
     };
     must(found.twice == 0, format!("created twice: {:?}", stats.created_twice));
     must(found.created == found.requests, format!("{} tasks created", found.created));
-    must(runs.len() == found.requests, format!("{} runs have results", runs.len()));
-    must(with_task.len() == found.requests, "results of one run name several tasks".into());
+    must(runs.len() == all, format!("{} runs have results", runs.len()));
+    must(with_task.len() == all, "results of one run name several tasks".into());
     let others: Vec<_> = results
         .iter()
-        .filter(|result| result.data.outcome != Outcome::Created)
+        .filter(|result| {
+            let as_it_should = if is_poison(&result.data.request_id) {
+                Outcome::Invalid
+            } else {
+                Outcome::Created
+            };
+            result.data.outcome != as_it_should
+        })
         .map(|result| format!("{} is {:?}", result.data.request_id, result.data.outcome))
         .collect();
     must(others.is_empty(), others.join(", "));
     let client = lane.client().await;
-    for (what, queue) in
-        [("requests", lane.queues.requests()), ("dead letters", lane.queues.dead_letters())]
-    {
+    // A letter whose settlement was cut off lies there once more.
+    let mut letters = BTreeSet::new();
+    while let Some(letter) = client.take(&lane.queues.dead_letters()).await {
+        letters.insert(letter.id().to_owned());
+    }
+    must(letters.len() == found.poison, format!("{} dead letters", letters.len()));
+    for (what, queue) in [("requests", lane.queues.requests())] {
         // What the last worker settled is settled when it is gone.
         wait::until(SOON, async || match client.consumers(&queue).await {
             0 => Ok(()),

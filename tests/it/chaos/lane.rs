@@ -11,10 +11,12 @@ use rand::{RngExt as _, SeedableRng as _};
 use serde_json::json;
 use sluicegate::broker::settings::QueueType;
 use sluicegate::sandbox::{Options as SandboxOptions, Sandbox, USER};
+use tokio::net::TcpStream;
 
 use super::Steady;
 use super::auditor::{self, Found};
 use super::breaker::{self, millis};
+use super::poison;
 use crate::support::process::{Process, Spec};
 use crate::support::proxy::{Carry, Door, How, Proxy};
 use crate::support::rabbit::Lane;
@@ -74,8 +76,15 @@ impl Round {
         for (number, place) in places.iter_mut().enumerate() {
             place.process = Some(self.start(place, number));
         }
+        let mut rude: Vec<TcpStream> = Vec::new();
         for kill in 0..self.kills {
             found.requests += self.enqueue(kill).await;
+            found.poison += self.poison(kill).await;
+            // Those of the last time are gone.
+            rude = besiege(&places).await;
+            if !rude.is_empty() {
+                *found.broke.entry("rude HTTP peers").or_default() += 1;
+            }
             let broke = match random.random_range(0..4) {
                 0 => Some(breaker::account(&sandbox, &mut random).await),
                 1 | 2 => {
@@ -99,6 +108,7 @@ impl Round {
             }
             place.process = Some(self.start(place, number));
         }
+        drop(rude);
         Shaken { round: self, sandbox, places, found }
     }
 
@@ -124,6 +134,19 @@ impl Round {
 
     fn start(&self, place: &Place, number: usize) -> Process {
         Process::start(&place.spec, &self.dir, &format!("worker-{number}"))
+    }
+
+    /// What ends badly, and hurts nobody else; how many.
+    async fn poison(&self, part: u32) -> usize {
+        let _steady = self.steady.read().await;
+        auditor::reachable(&self.lane).await;
+        let client = self.lane.client().await;
+        let messages = poison::messages(part);
+        let count = messages.len();
+        for (body, properties) in messages {
+            client.publish(&self.lane.queues.requests(), &body, properties).await;
+        }
+        count
     }
 
     /// A part of the requests, confirmed; how many.
@@ -152,7 +175,7 @@ impl Shaken {
             place.proxy.door(Door::Open).await;
             place.proxy.cut(How::Reset);
         }
-        let seen = auditor::settled(&round.lane, found.requests).await;
+        let seen = auditor::settled(&round.lane, found.requests + found.poison).await;
         for place in places {
             let code = place.process.expect("it was started").stop().await;
             if code != Some(0) {
@@ -161,6 +184,18 @@ impl Shaken {
         }
         auditor::audit(&round.lane, &sandbox, seen, found).await
     }
+}
+
+/// Peers of every running worker's HTTP port that finish nothing.
+async fn besiege(places: &[Place]) -> Vec<TcpStream> {
+    let mut rude = Vec::new();
+    for process in places.iter().filter_map(|place| place.process.as_ref()) {
+        // One that has just begun says its port in a moment.
+        if let Some(address) = process.address() {
+            rude.extend(crate::rude::besiege(&address).await);
+        }
+    }
+    rude
 }
 
 fn request(number: u32) -> (Bytes, BasicProperties) {

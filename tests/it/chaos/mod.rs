@@ -10,6 +10,7 @@ mod breaker;
 mod flat;
 mod lane;
 mod partition;
+mod poison;
 pub(crate) mod soak;
 
 use std::fmt::Write as _;
@@ -124,8 +125,9 @@ pub(crate) fn report(found: &[Found]) -> (String, bool) {
     let broker: u32 = found.chunks(LANES.len()).map(|round| round[0].broker).sum();
     let _ = writeln!(
         text,
-        "sum: {} requests, {} worker kills, {broker} broker kills, {} created, {} twice, {} lost, {} results repeated, {} broken promises",
+        "sum: {} requests, {} poison messages, {} worker kills, {broker} broker kills, {} created, {} twice, {} lost, {} results repeated, {} broken promises",
         sum(|found| found.requests),
+        sum(|found| found.poison),
         sum(|found| found.kills),
         sum(|found| found.created),
         sum(|found| found.twice),

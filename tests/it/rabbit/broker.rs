@@ -34,7 +34,7 @@ async fn a_request_is_taken_published_confirmed_and_only_then_acknowledged() {
 
         let (job, ..) = match broker.settle(job, ending(Outcome::Created)).await {
             (job, ending, Settled::Done) => (job, ending),
-            (_, _, Settled::SessionLost) => panic!("the session was lost"),
+            (_, _, other) => panic!("not settled: {other:?}"),
         };
         let results = lane.results(1).await;
         assert_eq!(results.len(), 1);

@@ -21,14 +21,12 @@ pub(super) struct Process(Child);
 
 impl Process {
     pub(super) fn start(command: &mut Command) -> Self {
-        Self(
-            command
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .spawn()
-                .unwrap(),
-        )
+        Self::start_telling(command, Stdio::null())
+    }
+
+    fn start_telling(command: &mut Command, stderr: Stdio) -> Self {
+        let command = command.stdin(Stdio::null()).stdout(Stdio::null());
+        Self(command.stderr(stderr).spawn().unwrap())
     }
 }
 
@@ -62,10 +60,12 @@ pub(super) fn worker(
     sandbox: &Sandbox,
     listen: &str,
     keys: &[&str],
+    stderr: Stdio,
 ) -> Process {
     let (domain, user, password) = USER;
     let keys = keys.iter().flat_map(|key| ["-o", key]);
-    Process::start(Command::new(env!("CARGO_BIN_EXE_sluice")).arg("run").args(keys).envs([
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sluice"));
+    command.arg("run").args(keys).envs([
         ("SLUICE_BROKER__URL", &*node.url),
         ("SLUICE_QUEUES__PREFIX", &lane.queues.prefix),
         ("SLUICE_API__ENDPOINT", &sandbox.base_url),
@@ -76,7 +76,8 @@ pub(super) fn worker(
         ("SLUICE_API__AUTH__PASSWORD", password),
         ("SLUICE_LIMITS__RATES", "20/s"),
         ("SLUICE_HTTP__LISTEN", listen),
-    ]))
+    ]);
+    Process::start_telling(&mut command, stderr)
 }
 
 pub(super) fn prometheus(dir: &Path, rules: &Path, target: &str, listen: &str) -> Process {
@@ -153,7 +154,8 @@ async fn every_query_of_the_dashboard_returns_data_while_a_plan_runs() {
     let latency = Latency { fixed: Duration::from_millis(20), ..Latency::default() };
     let sandbox = Sandbox::start(Options { latency, ..Options::default() }).await.unwrap();
     let (listen, web) = (free_address(), free_address());
-    let _worker = worker(&lane, &node, &sandbox, &listen, &["limits.max_running=1000"]);
+    let _worker =
+        worker(&lane, &node, &sandbox, &listen, &["limits.max_running=1000"], Stdio::null());
     answer(&format!("http://{listen}/readyz")).await;
     let dir = tempfile::tempdir().unwrap();
     let rules = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/prometheus/*.rules.yml");
@@ -191,7 +193,7 @@ async fn a_scrape_under_load_passes_promtool_and_stays_under_200_series() {
     let lane = Lane::new(&node, QueueType::Quorum);
     let sandbox = Sandbox::start(Options::default()).await.unwrap();
     let listen = free_address();
-    let _worker = worker(&lane, &node, &sandbox, &listen, &[]);
+    let _worker = worker(&lane, &node, &sandbox, &listen, &[], Stdio::null());
     answer(&format!("http://{listen}/readyz")).await;
     enqueue(&lane, &node, 0, 50).await;
     let scrape = wait::until(SOON, async || {

@@ -29,7 +29,7 @@ impl Desk {
         Self::on(lane)
     }
 
-    fn on(lane: Lane) -> Self {
+    pub(super) fn on(lane: Lane) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let url = lane.settings.url.as_ref().unwrap().iter().next().unwrap().expose().to_owned();
         let config = dir.path().join("lane.toml");

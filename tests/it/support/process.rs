@@ -31,6 +31,8 @@ pub(crate) struct Spec {
     pub(crate) more: String,
     /// Where its temporary files go, if not where they usually do.
     pub(crate) temporary: Option<PathBuf>,
+    /// How many files it may have open, if not as many as the test.
+    pub(crate) files: Option<u32>,
 }
 
 impl Spec {
@@ -46,6 +48,7 @@ impl Spec {
             operator_token: "operator".to_owned(),
             more: String::new(),
             temporary: None,
+            files: None,
         }
     }
 
@@ -84,23 +87,38 @@ pub(crate) fn sluice() -> Command {
     command
 }
 
+/// The program, with so many files that it may open.
+fn limited(files: Option<u32>) -> Command {
+    let program = sluice();
+    let Some(files) = files else { return program };
+    let mut command = Command::new("/bin/sh");
+    command.env_clear().arg("-c").arg(format!("ulimit -n {files}; exec \"$0\" \"$@\""));
+    command.arg(program.get_program());
+    command
+}
+
 impl Process {
     /// Its configuration and its log lie in `dir`, under `name`; a log that is there already is continued.
     pub(crate) fn start(spec: &Spec, dir: &Path, name: &str) -> Self {
-        let config = dir.join(format!("{name}.toml"));
-        std::fs::write(&config, spec.toml()).unwrap();
         let log = dir.join(format!("{name}.log"));
         let told = File::options().create(true).append(true).open(&log).unwrap();
-        let child = sluice()
+        Self::start_with(spec, dir, name, told.try_clone().unwrap().into(), told.into())
+    }
+
+    /// Stdout and stderr go elsewhere; what is known of its log has to be written there by the test.
+    pub(crate) fn start_with(spec: &Spec, dir: &Path, name: &str, out: Stdio, err: Stdio) -> Self {
+        let config = dir.join(format!("{name}.toml"));
+        std::fs::write(&config, spec.toml()).unwrap();
+        let child = limited(spec.files)
             .envs(spec.temporary.iter().map(|dir| ("TMPDIR", dir)))
             .args(["run", "-c"])
             .arg(&config)
             .stdin(Stdio::null())
-            .stdout(told.try_clone().unwrap())
-            .stderr(told)
+            .stdout(out)
+            .stderr(err)
             .spawn()
             .unwrap();
-        Self { child, log }
+        Self { child, log: dir.join(format!("{name}.log")) }
     }
 
     pub(crate) fn id(&self) -> u32 {

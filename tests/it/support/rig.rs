@@ -152,6 +152,7 @@ impl Rig {
                 other => Session::Detached { why: format!("{other:?}"), since: started },
             },
             queues: None,
+            others: None,
             window_bytes: spill.held().0 + spill.held().1,
             spill_failures: spill.trouble().1,
             token_expiry: None,

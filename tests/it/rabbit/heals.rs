@@ -1,0 +1,296 @@
+//! What is done around a session that the broker tells nobody of? It heals, or it is said as it is: queues and exchanges
+//! that are deleted, others that consume the requests, alarms at the start, and orders that a full queue refuses.
+
+use std::time::{Duration, Instant};
+
+use lapin::options::{
+    BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ExchangeDeclareOptions,
+    ExchangeDeleteOptions, QueueDeleteOptions,
+};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{BasicProperties, Confirmation, ExchangeKind};
+use sluicegate::broker::settings::QueueType;
+use sluicegate::broker::{ask, topology};
+use sluicegate::control::Command;
+use sluicegate::core::gate::Reason;
+use sluicegate::review::audit::{Act, Action};
+use sluicegate::sandbox::Options;
+use sluicegate::status::Session;
+
+use super::peers::metric;
+use super::planner::{Desk, text};
+use crate::support::process::{Process, Spec};
+use crate::support::rabbit::{Client, Lane, Node, OwnNode, SOON};
+use crate::support::rig::{Rig, Setup, body, order, properties, publish};
+use crate::support::wait;
+
+async fn eventually(what: &str, mut is: impl AsyncFnMut() -> bool) {
+    let look = async || if is().await { Ok(()) } else { Err(format!("not {what}")) };
+    wait::until(SOON, look).await;
+}
+
+async fn worker(rig: &Rig, node: &Node) -> (Process, tempfile::TempDir) {
+    let spec = Spec::new(&node.url, &rig.lane.queues, &rig.sandbox.base_url, "100/s");
+    let dir = tempfile::tempdir().unwrap();
+    let process = Process::start(&spec, dir.path(), "worker");
+    process.active().await;
+    (process, dir)
+}
+
+pub(crate) async fn consume(client: &Client, queue: &str) {
+    client.channel.basic_qos(2, BasicQosOptions::default()).await.unwrap();
+    let options = BasicConsumeOptions::default();
+    let consume =
+        client.channel.basic_consume(queue.into(), "".into(), options, FieldTable::default());
+    // Held by the client library for as long as the connection.
+    std::mem::forget(consume.await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_consumer_that_was_there_before_is_seen_and_said() {
+    for kind in [QueueType::Quorum, QueueType::Classic] {
+        seen_and_said(kind).await;
+    }
+}
+
+async fn seen_and_said(kind: QueueType) {
+    let node = Node::shared();
+    let rig = Rig::new(Lane::new(&node, kind)).await;
+    topology::apply(&rig.lane.settings, &rig.lane.queues).await.unwrap();
+    let requests = rig.lane.queues.requests();
+    let other = rig.lane.client().await;
+    consume(&other, &requests).await;
+    let client = rig.lane.client().await;
+    publish(&client, &requests, (0..15).map(|n| body(&format!("s{n}"), 1))).await;
+    let (process, _dir) = worker(&rig, &node).await;
+    process
+        .until("robbed", SOON, |status| {
+            status.others.is_some_and(|others| others.consumers == 1 && !others.receives)
+        })
+        .await;
+    let (code, ready) = process.get("/readyz").await.unwrap();
+    assert!(code == 503 && ready.contains("1 other consumers were on the queue"), "{ready}");
+    assert!(ready.contains("13 wait in it"), "{ready}");
+    assert_eq!(metric(&process, "sluice_other_consumers").await, Some(1.0));
+    assert!(process.logged().contains("others consume the requests beside this worker"));
+    assert_eq!(rig.sandbox.stats(&[]).tasks.created, 0);
+    // When it is gone everything is as it should be.
+    other.connection.close(200, "done".into()).await.unwrap();
+    rig.created(15).await;
+    process.until("alone", SOON, |status| status.others.is_none()).await;
+    assert_eq!(process.get("/readyz").await.unwrap().0, 200);
+    // One that comes later is said too where the queue counts those that wait, and takes nothing while this worker is there.
+    if kind == QueueType::Quorum {
+        return;
+    }
+    let later = rig.lane.client().await;
+    consume(&later, &requests).await;
+    process
+        .until("beside another", SOON, |status| {
+            status.others.is_some_and(|others| others.consumers == 1 && others.receives)
+        })
+        .await;
+    assert_eq!(process.get("/readyz").await.unwrap().0, 200);
+    publish(&client, &requests, [body("s15", 1)]).await;
+    rig.created(16).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_queue_that_was_deleted_is_declared_anew_and_its_length_is_known_again() {
+    let node = Node::shared();
+    let rig = Rig::new(Lane::new(&node, QueueType::Quorum)).await;
+    let (process, _dir) = worker(&rig, &node).await;
+    let client = rig.lane.client().await;
+    let queue = rig.lane.queues.dead_letters();
+    client
+        .channel
+        .queue_delete(queue.as_str().into(), QueueDeleteOptions::default())
+        .await
+        .unwrap();
+    eventually("told", async || process.logged().contains("it is declared anew")).await;
+    for _ in 0..7 {
+        client.publish(&queue, b"{}", BasicProperties::default()).await;
+    }
+    let name = "sluice_queue_messages{queue=\"dead-letters\"}";
+    eventually("known again", async || metric(&process, name).await == Some(7.0)).await;
+    // The session has lived all the while, and dead letters find their way.
+    publish(&client, &rig.lane.queues.requests(), [b"{}".as_slice().into()]).await;
+    client.wait_for_depth(&queue, 8).await;
+    assert!(!process.logged().contains("the session with the broker was lost"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn orders_reach_the_worker_though_the_control_exchange_was_deleted() {
+    let node = Node::shared();
+    let rig = Rig::new(Lane::new(&node, QueueType::Quorum)).await;
+    let (process, _dir) = worker(&rig, &node).await;
+    let client = rig.lane.client().await;
+    let control = rig.lane.queues.control();
+    let delete = async || {
+        let options = ExchangeDeleteOptions::default();
+        client.channel.exchange_delete(control.as_str().into(), options).await.unwrap();
+    };
+    delete().await;
+    let paused = ask(&rig.lane.settings, &rig.lane.queues, &order(Command::Pause)).await.unwrap();
+    assert!(paused.done, "{paused:?}");
+    // Deleted, and declared by somebody else: without the binding of the worker.
+    delete().await;
+    let options = ExchangeDeclareOptions { durable: true, ..Default::default() };
+    let (name, kind) = (control.as_str().into(), ExchangeKind::Fanout);
+    client.channel.exchange_declare(name, kind, options, FieldTable::default()).await.unwrap();
+    let resumed = ask(&rig.lane.settings, &rig.lane.queues, &order(Command::Resume)).await.unwrap();
+    assert!(resumed.done, "{resumed:?}");
+    assert!(!process.logged().contains("the session with the broker was lost"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_an_alarm_a_start_and_an_enqueue_say_so() {
+    let own = OwnNode::start();
+    let node = &own.node;
+    let lane = Lane::new(node, QueueType::Quorum);
+    topology::apply(&lane.settings, &lane.queues).await.unwrap();
+    let rig = Rig::new(lane.clone()).await;
+    node.script("ctl", &["set_vm_memory_high_watermark", "0.000001"]).await;
+    let spec = Spec::new(&node.url, &rig.lane.queues, &rig.sandbox.base_url, "100/s");
+    let dir = tempfile::tempdir().unwrap();
+    let process = Process::start(&spec, dir.path(), "worker");
+    let says = |status: &sluicegate::status::Status| matches!(&status.session, Session::Detached { why, .. } if why.contains("the broker is in an alarm"));
+    process.until("told of the alarm", SOON, says).await;
+    // It stays so: the silence of an alarm is no other worker.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let (code, ready) = process.get("/readyz").await.unwrap();
+    assert!(code == 503 && ready.contains("the broker is in an alarm"), "{ready}");
+    let desk = Desk::on(lane);
+    let plan = desk.plan(1);
+    let enqueued = desk.sluice(&["enqueue", plan.to_str().unwrap()]);
+    let said = text(&enqueued.stderr);
+    assert_eq!(enqueued.status.code(), Some(4), "{said}");
+    assert!(said.contains("the broker is in an alarm"), "{said}");
+    node.script("ctl", &["set_vm_memory_high_watermark", "0.6"]).await;
+    process.active().await;
+    let enqueued = desk.sluice(&["enqueue", plan.to_str().unwrap()]);
+    assert_eq!(enqueued.status.code(), Some(0), "{}", text(&enqueued.stderr));
+    rig.created(1).await;
+    // What was published in the alarm may have come twice, and is one run.
+    rig.nothing_left_and_nothing_twice().await;
+}
+
+async fn policy(node: &Node, rig: &Rig, queue: &str, definition: &str) {
+    let (name, pattern) = (queue.to_owned(), format!("^{}$", queue.replace('.', "\\.")));
+    assert!(queue.starts_with(&rig.lane.queues.prefix));
+    node.script("ctl", &["set_policy", "--apply-to", "queues", &name, &pattern, definition]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pause_outlives_more_sessions_than_its_queue_has_deliveries() {
+    let node = Node::shared();
+    let rig = Rig::new(Lane::new(&node, QueueType::Quorum)).await;
+    topology::apply(&rig.lane.settings, &rig.lane.queues).await.unwrap();
+    policy(&node, &rig, &rig.lane.queues.gate(), r#"{"delivery-limit":2}"#).await;
+    let setup = Setup::quick(&[]);
+    let mut worker = rig.start(&setup);
+    worker.active().await;
+    assert!(worker.order(Command::Pause).await.done);
+    worker.stop().await;
+    for session in 0..8 {
+        let mut worker = rig.start(&setup);
+        worker.active().await;
+        let paused = worker.status.wait_for(|status| status.gate.reason == Some(Reason::Paused));
+        let is_paused = tokio::time::timeout(SOON, paused).await.is_ok();
+        assert!(is_paused, "the pause is lost after {session} sessions");
+        worker.stop().await;
+        rig.lane.client().await.wait_for_depth(&rig.lane.queues.gate(), 1).await;
+    }
+    node.script("ctl", &["clear_policy", &rig.lane.queues.gate()]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_order_whose_copy_the_queue_refuses_is_refused_and_the_session_lives() {
+    let node = Node::shared();
+    for kind in [QueueType::Quorum, QueueType::Classic] {
+        let rig = Rig::new(Lane::new(&node, kind)).await;
+        let requests = rig.lane.queues.requests();
+        // Three are held, the others wait in the queue.
+        let setup = Setup { window: 3, ..Setup::quick(&[]) };
+        let mut worker = rig.start(&setup);
+        worker.active().await;
+        let filled = worker.status.wait_for(|status| status.gate.reason.is_none());
+        tokio::time::timeout(SOON, filled).await.expect("filled soon").expect("it runs");
+        assert!(worker.order(Command::Pause).await.done);
+        let client = rig.lane.client().await;
+        publish(&client, &requests, (0..10).map(|n| body(&format!("s{n}"), 10))).await;
+        let held = worker.status.wait_for(|status| status.window.ready == 3);
+        tokio::time::timeout(SOON, held).await.expect("held soon").expect("it runs");
+        // One after the other, or the queue may drop what is too much before it knows that it is to refuse.
+        policy(&node, &rig, &requests, r#"{"max-length":1000,"overflow":"reject-publish"}"#).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        policy(&node, &rig, &requests, r#"{"max-length":1,"overflow":"reject-publish"}"#).await;
+        let mut count: u64 = 10;
+        // A policy takes a moment.
+        loop {
+            let options = BasicPublishOptions::default();
+            let (body, properties) =
+                (body(&format!("s{count}"), 10), properties(&count.to_string()));
+            let (queue, channel) = (requests.as_str().into(), &client.channel);
+            let publish = channel.basic_publish("".into(), queue, options, &body, properties);
+            match publish.await.unwrap().await.unwrap() {
+                Confirmation::Ack(_) => count += 1,
+                _ => break,
+            }
+        }
+        let session = worker.status.borrow().session.clone();
+        let refused = worker.order(Command::Priority { id: "1".into(), priority: 60_000 }).await;
+        assert!(!refused.done && refused.said.contains("takes no copy"), "{refused:?}");
+        assert_eq!(worker.status.borrow().session, session, "it lives");
+        assert!(worker.order(Command::Resume).await.done);
+        rig.created(count).await;
+        assert_eq!(worker.status.borrow().session, session, "it lives");
+        rig.nothing_left_and_nothing_twice().await;
+        let acts = client.stream(&rig.lane.queues.audit(), 2).await;
+        let acts = acts.iter().map(|act| serde_json::from_slice::<Act>(&act.body).unwrap().action);
+        assert_eq!(acts.collect::<Vec<_>>(), [Action::Pause, Action::Resume], "nothing has moved");
+        worker.stop().await;
+        node.script("ctl", &["clear_policy", &requests]).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_letter_with_a_bad_header_is_fixed_by_its_header_and_by_nothing_else() {
+    let desk = Desk::new().await;
+    // A replay is looked up twice before it is sent.
+    let mut config = std::fs::read_to_string(&desk.config).unwrap();
+    config.push_str("[api]\ntimeout = \"1s\"\nconnect_timeout = \"500ms\"\nlook_again = \"2s\"\n");
+    std::fs::write(&desk.config, config).unwrap();
+    let worker = desk.worker(Options::default()).await;
+    let client = desk.lane.client().await;
+    let mut headers = FieldTable::default();
+    headers.insert("x-sluice-priority".into(), AMQPValue::LongString("high".into()));
+    let bad = properties("a").with_headers(headers);
+    client.publish(&desk.lane.queues.requests(), &body("s1", 1), bad).await;
+    client.wait_for_depth(&desk.lane.queues.dead_letters(), 1).await;
+    let listed = desk.sluice(&["dead-letters", "list", "--letters"]);
+    let said = text(&listed.stdout);
+    assert!(said.contains("header x-sluice-priority"), "{said}");
+    let edit = |change: &[&str]| {
+        let output = desk.sluice(&[&["dead-letters", "edit", "--all", "--yes"], change].concat());
+        (output.status.code().unwrap(), text(&output.stderr) + &text(&output.stdout))
+    };
+    let (code, said) = edit(&["--set", "x-sluice-priority=3"]);
+    assert!(code == 2 && said.contains("--header x-sluice-priority=VALUE"), "{code} {said}");
+    let (code, said) = edit(&["--set", "target_server.nmae=x"]);
+    assert!(code == 3 && said.contains("is target_server.name meant?"), "{code} {said}");
+    // Of the body nothing is wrong, so no edit of it helps.
+    let (code, said) = edit(&["--set", "name=b"]);
+    assert!(code == 3 && said.contains("header x-sluice-priority"), "{code} {said}");
+    let (code, said) = edit(&["--header", "x-sluice-priority=higher"]);
+    assert!(code == 3 && said.contains("a whole number from 0 to 65535"), "{code} {said}");
+    let (code, said) = edit(&["--header", "x-sluice-replay=0"]);
+    assert!(code == 2 && said.contains("no header of a request that can be set"), "{code} {said}");
+    assert_eq!(client.depth(&desk.lane.queues.dead_letters()).await, 1, "nothing has moved");
+    let (code, said) = edit(&["--header", "x-sluice-priority=3"]);
+    assert!(code == 0 && said.contains("header x-sluice-priority"), "{code} {said}");
+    eventually("created", async || worker.sandbox.stats(&[]).tasks.created == 1).await;
+    let result = desk.lane.results(2).await.pop().unwrap();
+    assert_eq!(result.data.priority, 3);
+    client.wait_for_depth(&desk.lane.queues.dead_letters(), 0).await;
+}
