@@ -18,8 +18,9 @@ const SHOWN: usize = 50;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Without --set and --header one letter opens in $VISUAL or $EDITOR, what is wrong with it in comments on top. You
-see every difference before anything moves, and nothing moves unless all are valid then (else: 3).
+Without --set and --header one letter opens in $VISUAL or $EDITOR, what is wrong with it in
+comments on top. You see every difference before anything moves, and nothing moves unless all are
+valid then (else: 3).
 Undone, a letter is back as it was; what was sent stays sent.
 Example: sluice dead-letters edit --cause SMS.1204 --set target_server.disks.0.size=53687091200
          sluice dead-letters edit --batch wave-7 --header x-sluice-priority=3

@@ -77,9 +77,9 @@ async fn every_command_whose_output_cannot_be_written_ends_with_an_error() {
     // In this order, each twice: a full disk, and no reader.
     let commands: Vec<(&str, Vec<&str>)> = vec![
         ("config show", vec![]),
-        ("schema request", vec![]),
-        ("schema result", vec![]),
-        ("schema asyncapi", vec![]),
+        ("schema", vec!["request"]),
+        ("schema", vec!["result"]),
+        ("schema", vec!["asyncapi"]),
         ("plan template", vec!["--format", "csv"]),
         ("check", vec![plan]),
         ("topology show", vec![]),
