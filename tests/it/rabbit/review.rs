@@ -503,7 +503,8 @@ async fn violations_make_the_cause_of_invalid_letters() {
 // Publishing and reading so many takes a thread of its own for the heartbeats.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn twenty_thousand_letters_are_listed_by_cause_with_few_of_their_bodies_in_memory() {
-    let lane = Lane::new(&Node::shared(), QueueType::Quorum);
+    // On a busy machine a heartbeat may be late; that is other tests' business.
+    let lane = Lane::at(&format!("{}?heartbeat=60", Node::shared().url), QueueType::Quorum);
     let client = die(&lane, 12, 12).await;
     let mut letters = Vec::new();
     for _ in 0..12 {
