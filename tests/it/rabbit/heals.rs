@@ -1,7 +1,7 @@
 //! What is done around a session that the broker tells nobody of? It heals, or it is said as it is: queues and exchanges
 //! that are deleted, others that consume the requests, alarms at the start, and orders that a full queue refuses.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use lapin::options::{
     BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ExchangeDeclareOptions,
