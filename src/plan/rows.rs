@@ -1,36 +1,47 @@
 //! What does each row of a plan ask for? Joins cells or JSON with what all rows share, and has the contract judge it.
 
-use std::fs::File;
-use std::io::BufReader;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::cell::{Cell, Refused};
+use super::cell::{Cell, Refused, Typed, Wants};
+use super::check::hidden;
+use super::clean::error_of;
 use super::columns::{Column, Columns, Target};
 use super::finding::Finding;
-use super::json::{Elements, Line, Lines};
+use super::json::{self, Elements, Lines};
 use super::settings::Settings;
 use super::shared::{Shared, put_setting};
+use super::template::LABELS;
 use super::tree::{Clash, Node};
-use super::{Broken, Options, PlanError, Row, csv, xlsx};
+use super::{Broken, Ending, Hidden, Options, PlanError, Row, Tally, book, csv, doubts, text};
 use crate::contract::page::TASK;
 use crate::contract::{self, Kind, Need, Part, Rule, parts};
 use crate::intake::header;
 
 /// Where rows come from.
 pub(super) enum Source {
-    Csv(csv::Csv<BufReader<File>>),
-    Xlsx(xlsx::Sheet),
-    Lines(Lines<BufReader<File>>),
-    Elements(Elements<BufReader<File>>),
+    Csv(csv::Csv<text::Input>),
+    Book(book::Sheet),
+    Lines(Lines<text::Input>),
+    Elements(Elements<text::Input>),
+}
+
+/// A row of a table.
+#[derive(Debug)]
+pub(super) struct Line {
+    /// As a spreadsheet shows it.
+    pub number: u64,
+    pub cells: Vec<Cell>,
+    /// Nobody sees it in the workbook.
+    pub hidden: bool,
 }
 
 /// What a file gives for one row.
 enum Record {
-    Cells(Vec<Cell>),
-    Json(Line),
+    Cells(Line),
+    Json(u64, json::Line),
 }
 
 /// The rows of a plan, one at a time.
@@ -43,8 +54,11 @@ pub struct Plan {
     options: Options,
     /// 1,5 is a number.
     comma: bool,
+    /// The last row that the file gave.
+    last: u64,
     given: u64,
     ended: bool,
+    end: Ending,
 }
 
 /// A row under way.
@@ -52,6 +66,7 @@ struct Draft {
     number: u64,
     settings: Settings,
     findings: Vec<Finding>,
+    warnings: Vec<Finding>,
 }
 
 impl Plan {
@@ -60,12 +75,31 @@ impl Plan {
         source: Source,
         shared: Shared,
         options: &Options,
+        guess: Option<Refused>,
     ) -> Result<Self, PlanError> {
         let comma = matches!(&source, Source::Csv(csv) if csv.comma());
-        let options = options.clone();
-        let mut plan =
-            Self { file, source, columns: None, shared, options, comma, given: 0, ended: false };
-        if matches!(plan.source, Source::Csv(_) | Source::Xlsx(_)) {
+        let mut end = Ending::default();
+        if let Source::Book(sheet) = &source {
+            end.sheet = Some(Arc::clone(&sheet.name));
+            for [found, allowed, advice] in sheet.notes.clone() {
+                let note = Refused { found, allowed, advice: advice.into() };
+                end.warnings.push(Finding::new(0, "", note));
+            }
+        }
+        end.warnings.extend(guess.map(|guess| Finding::new(0, "", guess)));
+        let mut plan = Self {
+            file,
+            source,
+            columns: None,
+            shared,
+            options: options.clone(),
+            comma,
+            last: 0,
+            given: 0,
+            ended: false,
+            end,
+        };
+        if matches!(plan.source, Source::Csv(_) | Source::Book(_)) {
             plan.read_header()?;
         }
         Ok(plan)
@@ -76,58 +110,155 @@ impl Plan {
         &self.file
     }
 
+    /// What there is to say of the file as a whole, once its last row has been given.
+    pub fn ending(self) -> Ending {
+        self.end
+    }
+
     /// The header is the first row that has cells and is no comment.
     fn read_header(&mut self) -> Result<(), PlanError> {
-        while let Some((row, record)) =
-            self.next_record().map_err(|broken| broken.in_file(&self.file))?
-        {
-            let Record::Cells(cells) = record else { continue };
-            // a first column of notes is named "#": a header that begins so is not yet a comment
-            if cells.iter().all(Cell::is_empty)
-                || (is_comment(&cells) && cells.iter().skip(1).all(Cell::is_empty))
-            {
+        while let Some(record) = self.next_record().map_err(|broken| broken.in_file(&self.file))? {
+            let Some(Record::Cells(Line { number, cells, .. })) = self.counted(record) else {
                 continue;
-            }
-            let columns = Columns::read(row, &cells);
-            let columns = columns
+            };
+            let columns = Columns::read(number, &cells, self.end.sheet.clone());
+            let mut columns = columns
                 .map_err(|problems| PlanError::Headers { file: self.file.clone(), problems })?;
+            self.end.tally.header = 1;
+            self.say_hidden(&mut columns);
             self.columns = Some(Arc::new(columns));
             return Ok(());
         }
-        Err(PlanError::Empty { file: self.file.clone() })
+        Err(self.nothing())
     }
 
-    fn next_record(&mut self) -> Result<Option<(u64, Record)>, Broken> {
+    fn nothing(&self) -> PlanError {
+        let Tally { comments, hidden, .. } = &self.end.tally;
+        let mut words = Vec::new();
+        if comments.count > 0 {
+            words.push(format!("rows {comments} are comments"));
+        }
+        if hidden.count > 0 {
+            words.push(format!("rows {hidden} are hidden and left out"));
+        }
+        let others =
+            if words.is_empty() { String::new() } else { format!(" ({})", words.join("; ")) };
+        PlanError::Empty { file: self.file.clone(), others }
+    }
+
+    /// Columns with a meaning that nobody sees.
+    fn say_hidden(&mut self, columns: &mut Columns) {
+        let Source::Book(sheet) = &self.source else { return };
+        let is_hidden = |column: &Column| {
+            u32::try_from(column.at).is_ok_and(|at| sheet.hidden_columns.contains(at))
+        };
+        let unseen: Vec<String> = columns
+            .meant
+            .iter()
+            .filter(|column| is_hidden(column))
+            .map(|column| format!("{} ({})", super::column_name(column.at), column.name))
+            .collect();
+        if unseen.is_empty() {
+            return;
+        }
+        let found = format!(
+            "{} hidden column{}: {}",
+            unseen.len(),
+            if unseen.len() == 1 { "" } else { "s" },
+            unseen.join(", ")
+        );
+        let told = |advice: &'static str| {
+            let told = hidden(found.clone());
+            Finding {
+                sheet: self.end.sheet.clone(),
+                ..Finding::new(0, "", Refused { advice: advice.into(), ..told })
+            }
+        };
+        match self.options.hidden {
+            None => {
+                let finding = Finding::new(0, "", hidden(found));
+                self.end.findings.push(Finding { sheet: self.end.sheet.clone(), ..finding });
+            }
+            Some(Hidden::Skip) => {
+                let finding = told("they are left out, as --hidden skip says");
+                self.end.warnings.push(finding);
+                columns.meant.retain(|column| !is_hidden(column));
+            }
+            Some(Hidden::Include | Hidden::SkipRows) => {
+                let finding = told("what stands in them is sent");
+                self.end.warnings.push(finding);
+            }
+        }
+    }
+
+    fn next_record(&mut self) -> Result<Option<Record>, Broken> {
         Ok(match &mut self.source {
-            Source::Csv(csv) => csv.next()?.map(|(row, cells)| (row, Record::Cells(cells))),
-            Source::Xlsx(sheet) => sheet.next()?.map(|(row, cells)| (row, Record::Cells(cells))),
-            Source::Lines(lines) => lines.next()?.map(|(row, line)| (row, Record::Json(line))),
+            Source::Csv(csv) => csv.next()?.map(Record::Cells),
+            Source::Book(sheet) => sheet.next()?.map(Record::Cells),
+            Source::Lines(lines) => lines.next()?.map(|(row, line)| Record::Json(row, line)),
             Source::Elements(elements) => {
-                elements.next()?.map(|(row, line)| (row, Record::Json(line)))
+                elements.next()?.map(|(row, line)| Record::Json(row, line))
             }
         })
     }
 
-    /// The row of a record; `None` for a comment or a blank row.
-    fn row(&self, number: u64, record: Record) -> Option<Row> {
-        let mut draft =
-            Draft { number, settings: self.shared.default_settings, findings: Vec::new() };
-        let body = match record {
-            Record::Cells(cells) if cells.iter().all(Cell::is_empty) || is_comment(&cells) => {
-                return None;
+    /// Counts what is no request; else gives it back.
+    fn counted(&mut self, record: Record) -> Option<Record> {
+        let number = match &record {
+            Record::Cells(line) => line.number,
+            Record::Json(number, _) => *number,
+        };
+        let tally = &mut self.end.tally;
+        // a workbook has no rows where nothing stands
+        tally.empty += number.saturating_sub(self.last + 1);
+        self.last = number;
+        let headed = self.columns.is_some();
+        match &record {
+            Record::Json(_, json::Line::Empty) => tally.empty += 1,
+            Record::Json(_, json::Line::Comment) => tally.comments.add(number),
+            Record::Cells(line) if line.cells.iter().all(Cell::is_empty) => tally.empty += 1,
+            Record::Cells(line) if is_comment(&line.cells) => tally.comments.add(number),
+            Record::Cells(line)
+                if headed && line.hidden && self.options.hidden.is_some_and(Hidden::skips_rows) =>
+            {
+                tally.hidden.add(number);
             }
-            Record::Cells(cells) => self.body_of_cells(&cells, &mut draft),
-            Record::Json(Line::Json(json)) => self.body_of_json(json, &mut draft),
-            Record::Json(Line::TooLong) => {
+            _ => return Some(record),
+        }
+        None
+    }
+
+    fn row(&self, record: Record) -> Row {
+        let number = self.last;
+        let mut draft = Draft {
+            number,
+            settings: self.shared.default_settings,
+            findings: Vec::new(),
+            warnings: Vec::new(),
+        };
+        let (mut cells, mut unseen) = (Vec::new(), false);
+        let body = match record {
+            Record::Cells(line) => {
+                (cells, unseen) = (line.cells, line.hidden);
+                Some(self.body_of_cells(&cells, &mut draft))
+            }
+            Record::Json(_, json::Line::Json(json)) => self.body_of_json(json, &mut draft),
+            Record::Json(..) => {
                 let allowed =
                     format!("at most {} bytes (contract.max_body)", self.options.rules.max_body);
-                draft.refuse(
-                    String::new(),
-                    Refused { found: "a row that is too long".to_owned(), allowed, advice: "" },
-                );
-                return Some(self.finish(draft, None));
+                let found = "a row that is too long".to_owned();
+                draft.refuse(String::new(), Refused { found, allowed, advice: "".into() });
+                None
             }
         };
+        if body.is_some() {
+            self.set_settings(&mut draft);
+        }
+        let row = self.finish(draft, body, &cells);
+        Row { hidden: unseen, undecided: unseen && self.options.hidden.is_none(), ..row }
+    }
+
+    fn set_settings(&self, draft: &mut Draft) {
         for (name, cell) in &self.shared.set_settings {
             if let Err(refused) = draft.settings.put(name, cell, &self.options.zone) {
                 draft.refuse(name.clone(), refused);
@@ -136,23 +267,36 @@ impl Plan {
         if let Err(refused) = draft.settings.check() {
             draft.refuse(header::DEADLINE.to_owned(), refused);
         }
-        Some(self.finish(draft, Some(body)))
+        for (name, past) in draft.settings.past(self.options.now) {
+            draft.warnings.push(Finding::new(draft.number, name, past));
+        }
     }
 
     /// Has the contract judge the body, and tells for each finding where the planner sees it.
-    fn finish(&self, draft: Draft, body: Option<Vec<u8>>) -> Row {
-        let Draft { number, settings, mut findings } = draft;
+    fn finish(&self, draft: Draft, body: Option<Vec<u8>>, cells: &[Cell]) -> Row {
+        let Draft { number, settings, mut findings, mut warnings } = draft;
         let body = Bytes::from(body.unwrap_or_default());
-        let (mut warnings, mut view, mut source_server_id) = (Vec::new(), None, None);
+        let (mut view, mut source_server_id) = (None, None);
         // a body that has been read over was refused already
         if !body.is_empty() || findings.is_empty() {
             match contract::read(&body, &self.options.rules) {
                 Ok(reading) => {
-                    warnings = reading
-                        .warnings
-                        .into_iter()
-                        .map(|warning| Finding::of(number, warning))
-                        .collect();
+                    let new = reading.warnings.into_iter();
+                    warnings.extend(new.map(|warning| Finding::of(number, warning)));
+                    let doubts = doubts::of(&body);
+                    let finding = |(pointer, refused)| Finding::new(number, pointer, refused);
+                    let told = |finding: &Finding| {
+                        !findings.iter().any(|other| other.pointer == finding.pointer)
+                    };
+                    let new: Vec<Finding> =
+                        doubts.refused.into_iter().map(finding).filter(told).collect();
+                    findings.extend(new);
+                    let told = |finding: &Finding| {
+                        !warnings.iter().any(|other| other.pointer == finding.pointer)
+                    };
+                    let new: Vec<Finding> =
+                        doubts.doubted.into_iter().map(finding).filter(told).collect();
+                    warnings.extend(new);
                     source_server_id = Some(reading.view.source_server_id.clone());
                     view = Some(reading.view);
                 }
@@ -170,7 +314,7 @@ impl Plan {
             }
         }
         for finding in findings.iter_mut().chain(&mut warnings) {
-            self.place(finding);
+            self.place(finding, cells);
         }
         let read = view.filter(|_| findings.is_empty()).ok_or(findings);
         Row {
@@ -180,15 +324,28 @@ impl Plan {
             source_server_id,
             read,
             warnings,
+            hidden: false,
+            undecided: false,
             columns: self.columns.clone(),
         }
     }
 
-    /// Names the column, and what to do.
-    fn place(&self, finding: &mut Finding) {
+    /// Names the sheet and the column, what stands in the cell, and what to do.
+    fn place(&self, finding: &mut Finding, cells: &[Cell]) {
+        finding.sheet.clone_from(&self.end.sheet);
         let columns = self.columns.as_deref();
+        let column = columns.and_then(|columns| columns.of(&finding.pointer));
         if finding.column.is_none() {
-            finding.column = columns.and_then(|columns| columns.letters(&finding.pointer));
+            finding.column = column.map(|column| super::column_name(column.at));
+        }
+        if let Some(Cell::Shown { value, shown }) = column.and_then(|column| cells.get(column.at))
+            && finding.found == super::shown::digits(*value)
+        {
+            finding.found = format!("{shown} (stored as {value})");
+            if let Some(number) = shown.strip_suffix('%') {
+                let advice = format!("format the column as Number, and write {number}");
+                finding.advice = Some(advice);
+            }
         }
         let field = finding.pointer.strip_prefix('/').unwrap_or_default().replace('/', ".");
         let rule = contract::find(&field);
@@ -216,11 +373,23 @@ impl Plan {
                         draft.refuse(column.name.clone(), refused);
                     }
                 }
-                Target::Field { rule, pointer } => match cell.to_json(rule.kind, self.comma) {
-                    Ok(None) => {}
-                    Ok(Some(value)) => draft.put_cell(&mut body, column, pointer, value),
-                    Err(refused) => draft.refuse(pointer.clone(), refused),
-                },
+                Target::Field { rule, pointer } => {
+                    match cell.to_json(Wants::of(rule, self.comma)) {
+                        Ok(Typed { node, doubt }) => {
+                            if let Some(doubt) = doubt {
+                                draft.warnings.push(Finding::new(
+                                    draft.number,
+                                    pointer.as_str(),
+                                    doubt,
+                                ));
+                            }
+                            if let Some(value) = node {
+                                draft.put_cell(&mut body, column, pointer, value);
+                            }
+                        }
+                        Err(refused) => draft.refuse(pointer.clone(), refused),
+                    }
+                }
             }
         }
         for (at, cell) in cells
@@ -229,7 +398,8 @@ impl Plan {
             .filter(|(at, cell)| !cell.is_empty() && columns.is_nameless(*at))
         {
             let allowed = "a header above it, or an empty cell".to_owned();
-            draft.refuse(String::new(), Refused { found: cell.shown(), allowed, advice: "" });
+            draft
+                .refuse(String::new(), Refused { found: cell.shown(), allowed, advice: "".into() });
             if let Some(finding) = draft.findings.last_mut() {
                 finding.column = Some(super::column_name(at));
             }
@@ -240,8 +410,21 @@ impl Plan {
         body.to_bytes()
     }
 
-    /// The bytes of the row, unless something has to be put in or taken out.
-    fn body_of_json(&self, json: Vec<u8>, draft: &mut Draft) -> Vec<u8> {
+    /// The bytes of the row, unless something has to be put in or taken out; none where they are no request at all.
+    fn body_of_json(&self, json: Vec<u8>, draft: &mut Draft) -> Option<Vec<u8>> {
+        if doubts::is_wrapped(&json) {
+            let refused = Refused {
+                found: "the request inside \"body\", as for KooCLI's --cli-jsonInput".to_owned(),
+                allowed: "the request itself".to_owned(),
+                advice: "take what is inside \"body\"".into(),
+            };
+            draft.refuse("/body".to_owned(), refused);
+            return None;
+        }
+        Some(self.changed(json, draft))
+    }
+
+    fn changed(&self, json: Vec<u8>, draft: &mut Draft) -> Vec<u8> {
         let has_settings =
             || json.windows(header::PREFIX.len()).any(|window| window == header::PREFIX.as_bytes());
         if self.shared.is_empty() && !has_settings() {
@@ -288,16 +471,7 @@ impl Plan {
 
 impl Draft {
     fn refuse(&mut self, pointer: String, refused: Refused) {
-        let Refused { found, allowed, advice } = refused;
-        let advice = (!advice.is_empty()).then(|| advice.to_owned());
-        self.findings.push(Finding {
-            row: self.number,
-            column: None,
-            pointer,
-            found,
-            allowed,
-            advice,
-        });
+        self.findings.push(Finding::new(self.number, pointer, refused));
     }
 
     fn put_cell(&mut self, body: &mut Node, column: &Column, pointer: &str, value: Node) {
@@ -321,7 +495,7 @@ impl Clash {
                 ("a part of something that has no such parts", "an object or an array around it")
             }
         };
-        Refused { found: found.to_owned(), allowed: allowed.to_owned(), advice }
+        Refused { found: found.to_owned(), allowed: allowed.to_owned(), advice: advice.into() }
     }
 }
 
@@ -332,9 +506,13 @@ fn needed_objects() -> Node {
     Node::Object(objects.map(|rule| (rule.name.into(), Node::object())).collect())
 }
 
-/// Rows whose first cell begins with `#` are for people.
-fn is_comment(cells: &[Cell]) -> bool {
-    matches!(cells.first(), Some(Cell::Text(text)) if text.starts_with('#'))
+/// A row is for people if it says `#...` and nothing else, or explains a template. A ticket's number or an error in the
+/// first cell of a request is no comment.
+pub(super) fn is_comment(cells: &[Cell]) -> bool {
+    let mut cells = cells.iter().filter(|cell| !cell.is_empty());
+    let Some(Cell::Text(text)) = cells.next() else { return false };
+    let rest = cells.next().is_some();
+    text.starts_with('#') && error_of(text).is_none() && (!rest || LABELS.contains(&text.as_str()))
 }
 
 impl Iterator for Plan {
@@ -343,16 +521,16 @@ impl Iterator for Plan {
     fn next(&mut self) -> Option<Self::Item> {
         while !self.ended {
             match self.next_record() {
-                Ok(Some((number, record))) => {
-                    if let Some(row) = self.row(number, record) {
+                Ok(Some(record)) => {
+                    if let Some(record) = self.counted(record) {
                         self.given += 1;
-                        return Some(Ok(row));
+                        return Some(Ok(self.row(record)));
                     }
                 }
                 Ok(None) => {
                     self.ended = true;
                     if self.given == 0 {
-                        return Some(Err(PlanError::Empty { file: self.file.clone() }));
+                        return Some(Err(self.nothing()));
                     }
                 }
                 Err(broken) => {

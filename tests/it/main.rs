@@ -27,6 +27,7 @@ mod plan;
 mod progress;
 mod rabbit;
 mod sandbox;
+mod sheet;
 mod simulation;
 mod start;
 mod submit;

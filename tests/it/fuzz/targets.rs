@@ -59,11 +59,13 @@ const BODY: &[u8] = include_bytes!("../../data/create-task-example.json");
 /// A plan: the first byte says in which format. A row that is valid is a body that the contract takes.
 pub(crate) fn plan(data: &[u8]) {
     let Some((kind, data)) = data.split_first() else { return };
-    let format = match kind % 4 {
+    let format = match kind % 6 {
         0 => plan::Format::Csv,
         1 => plan::Format::Jsonl,
         2 => plan::Format::Json,
-        _ => plan::Format::Xlsx,
+        3 => plan::Format::Xlsx,
+        4 => plan::Format::Xls,
+        _ => plan::Format::Ods,
     };
     let file = tempfile::NamedTempFile::new().expect("a temporary file");
     std::fs::write(file.path(), data).expect("it can be written");
