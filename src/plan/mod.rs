@@ -16,6 +16,7 @@ mod clean;
 mod columns;
 pub(crate) mod csv;
 mod doubts;
+mod draft;
 mod explain;
 mod finding;
 mod forecast;

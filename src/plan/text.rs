@@ -43,7 +43,8 @@ pub(crate) fn open(
     file.rewind().map_err(failed)?;
     let mut decoder = DecodeReaderBytesBuilder::new();
     // what is no UTF-8 in spite of all is for the reader of rows to name
-    decoder.encoding(Some(encoding)).bom_override(true).utf8_passthru(true);
+    let other = Some(encoding).filter(|encoding| *encoding != UTF_8);
+    decoder.encoding(other).bom_override(true).utf8_passthru(true);
     let mut decoder = decoder.build(file);
     // a decoder gives little at first
     let mut head = Vec::with_capacity(BUFFER);

@@ -94,6 +94,11 @@ fn no_plan_breaks_the_reader() {
 }
 
 #[test]
+fn no_sheet_breaks_the_reader_or_the_marking() {
+    run("sheet", targets::sheet, 1500);
+}
+
+#[test]
 fn no_answer_breaks_the_client_or_creates_what_is_not() {
     run("answer", targets::answer, 5000);
 }

@@ -231,6 +231,8 @@ fn same(put: &Put, sent: &Value) -> bool {
         (Put::Number(put), Value::Number(sent)) => Some(*put) == sent.as_f64(),
         (Put::Number(put), Value::String(sent)) => Some(*put) == sent.parse().ok(),
         (Put::Number(put), Value::Bool(sent)) => *put == f64::from(u8::from(*sent)),
+        // in a file of texts a time is one
+        (Put::Time(put), Value::String(sent)) => *sent == iso(*put).replace('T', " "),
         (Put::Truth(put), Value::Bool(sent)) => put == sent,
         (Put::Truth(put), Value::String(sent)) => sent.to_lowercase() == put.to_string(),
         _ => false,
