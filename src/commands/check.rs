@@ -19,10 +19,9 @@ use crate::status::Status;
 Findings go to stderr: the cell, what was found, what is allowed. Exit code 3 if there are any.
 Example: sluice check plan.xlsx --set region_id=ap-southeast-3 --waiting 200
          sluice check plan.xlsx --marked marked.xlsx
-         cat plan.csv | sluice check - --format csv
          sluice check --explain target_server.disks[].size")]
 pub(super) struct Args {
-    /// The plan: .csv, .xlsx, .xls, .ods, .jsonl, .json; or - with --format, from a pipe
+    /// The plan: .csv, .xlsx, .xls, .ods, .jsonl, .json; or - (a pipe) with --format
     #[arg(required_unless_present = "explain")]
     plan: Option<PathBuf>,
     #[command(flatten)]
@@ -32,7 +31,7 @@ pub(super) struct Args {
     /// What the API's page does not allow is wrong, even if it works
     #[arg(long)]
     strict: bool,
-    /// Write the plan to FILE, an .xlsx workbook, with what was found as comments and colours
+    /// Write the plan as a workbook with comments and colours on its mistakes
     #[arg(long, value_name = "FILE")]
     marked: Option<PathBuf>,
     /// Ask the API about each source server: connected, free, no task yet
@@ -72,7 +71,7 @@ pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
     rules.strict |= args.strict;
     let pace = args.pace(&config);
     let file = args.reading.take(file)?;
-    let rows = args.reading.open(&file, rules)?;
+    let rows = args.reading.open_or_mark(&file, rules, args.marked.as_deref())?;
     let survey = plan::survey(rows, None).map_err(unreadable)?;
     let report = &survey.report;
     if let Some(marked) = &args.marked {

@@ -25,7 +25,7 @@ it: after a crash or Ctrl-C run the same command again, it goes on and doubles n
 Examples: sluice enqueue plan.xlsx -c lane.toml --watch
           sluice enqueue plan.csv --not-before '2026-11-28 22:00' --skip-invalid bad-rows.jsonl")]
 pub(super) struct Args {
-    /// The plan: .csv, .xlsx, .xls, .ods, .jsonl, .json; or - with --format, from a pipe
+    /// The plan: .csv, .xlsx, .xls, .ods, .jsonl, .json; or - (a pipe) with --format
     plan: PathBuf,
     #[command(flatten)]
     reading: plan_file::Args,

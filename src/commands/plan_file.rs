@@ -10,16 +10,16 @@ use crate::plan::{self, Format, Hidden, Options, Plan, PlanError, Spooled};
 #[derive(Debug, clap::Args)]
 #[group(skip)]
 pub(super) struct Source {
-    /// The sheet of a workbook (default: the visible one with the headers)
+    /// The sheet of a workbook (default: the visible one with headers)
     #[arg(long, value_name = "NAME")]
     sheet: Option<String>,
-    /// What a workbook hides: skip, include, or skip-rows (hidden columns are sent); no default where it hides anything
+    /// What a workbook hides: skip, include, or skip-rows (no columns)
     #[arg(long, value_enum, hide_possible_values = true)]
     hidden: Option<Hidden>,
     /// csv, xlsx, xls, ods, jsonl or json (default: by its ending)
     #[arg(long, value_enum, hide_possible_values = true)]
     format: Option<Format>,
-    /// What a CSV file is written in, such as windows-1252 or gbk (default: found out)
+    /// What a CSV file is written in, such as gbk (default: found out)
     #[arg(long, value_name = "NAME", value_parser = encoding)]
     encoding: Option<&'static encoding_rs::Encoding>,
 }
@@ -59,8 +59,7 @@ impl Source {
     /// # Errors
     /// Why it cannot be read, or not be told what it is.
     pub(super) fn take(&self, plan: &Path) -> Result<PlanFile, Failure> {
-        let nameless =
-            plan == Path::new("-") || plan.starts_with("/dev") || plan.starts_with("/proc");
+        let nameless = plan == Path::new("-") || plan::is_numbered(plan);
         if nameless && self.format.is_none() {
             let shown = plan.display();
             let cure = "what comes through a pipe has no ending that says what it is: add --format csv, xlsx, xls, ods, jsonl or json";
@@ -101,6 +100,25 @@ impl Args {
     /// Why the plan cannot be read; wrong options are usage.
     pub(super) fn open(&self, plan: &PlanFile, rules: Rules) -> Result<Plan, Failure> {
         self.open_with(plan, rules, &[])
+    }
+
+    /// Like [`Args::open`]; headers that cannot be used are marked too, in a workbook at `marked`.
+    pub(super) fn open_or_mark(
+        &self,
+        plan: &PlanFile,
+        rules: Rules,
+        marked: Option<&Path>,
+    ) -> Result<Plan, Failure> {
+        let options = self.options(plan, rules, &[]);
+        plan::open(&plan.path, &options).map_err(|error| {
+            if let (PlanError::Headers { problems, .. }, Some(to)) = (&error, marked) {
+                let report = plan::Report::of_headers(problems);
+                if let Err(error) = plan::mark(&plan.path, &options, &report, to) {
+                    return Failure::usage(error);
+                }
+            }
+            failure(error)
+        })
     }
 
     /// Like [`Args::open`]; what is in `set` is put into every row as well.

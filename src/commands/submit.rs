@@ -35,7 +35,7 @@ Examples: sluice submit plan.xlsx -c lane.toml --dry-run
           sluice submit plan.csv -c lane.toml -o limits.rates=2/s
           sluice submit plan.csv -c lane.toml --failed")]
 pub(super) struct Args {
-    /// The plan: .csv, .xlsx, .xls, .ods, .jsonl, .json; or - with --format, from a pipe
+    /// The plan: .csv, .xlsx, .xls, .ods, .jsonl, .json; or - (a pipe) with --format
     plan: PathBuf,
     #[command(flatten)]
     reading: plan_file::Args,

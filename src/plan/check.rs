@@ -51,6 +51,12 @@ impl Report {
         self.findings.is_empty() && self.rows > 0
     }
 
+    /// The report of a plan that is not read beyond its headers.
+    pub fn of_headers(problems: &[Finding]) -> Self {
+        let sheet = problems.first().and_then(|problem| problem.sheet.clone());
+        Self { findings: problems.to_vec(), sheet, ..Self::default() }
+    }
+
     /// The valid rows as a forecast needs them.
     pub fn loads(&self) -> &[Load] {
         &self.loads

@@ -17,6 +17,11 @@ pub struct Spooled {
     pub name: PathBuf,
 }
 
+/// Whether a path names an open file of a process: `/dev/fd/63`, as a shell writes `<(...)`.
+pub fn is_numbered(plan: &Path) -> bool {
+    plan == Path::new("/dev/stdin") || plan.starts_with("/dev/fd") || plan.starts_with("/proc")
+}
+
 /// A plan larger than this is a mistake, or should be a file.
 const MOST: u64 = 4 << 30;
 
@@ -25,11 +30,14 @@ const MOST: u64 = 4 << 30;
 /// # Errors
 /// It cannot be read, or there is no room for the copy.
 pub fn spooled(plan: &Path, format: Option<Format>) -> io::Result<Option<Spooled>> {
-    let input: Box<dyn Read> = if plan == Path::new("-") {
+    let input: Box<dyn Read> = if plan == Path::new("-") || plan == Path::new("/dev/stdin") {
         Box::new(io::stdin().lock())
     } else {
         match plan.metadata() {
-            Ok(found) if !found.is_file() && !found.is_dir() => Box::new(File::open(plan)?),
+            // what has only a number has no place for the files beside it either
+            Ok(found) if !found.is_dir() && (!found.is_file() || is_numbered(plan)) => {
+                Box::new(File::open(plan)?)
+            }
             _ => return Ok(None),
         }
     };

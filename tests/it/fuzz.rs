@@ -95,7 +95,7 @@ fn no_plan_breaks_the_reader() {
 
 #[test]
 fn no_sheet_breaks_the_reader_or_the_marking() {
-    run("sheet", targets::sheet, 1500);
+    run("sheet", targets::sheet, 400);
 }
 
 #[test]

@@ -14,7 +14,7 @@ The whole file is read first: if a row of it is wrong, nothing is put into the q
 is in the queue already is there twice then, but shown and moved as one.
 Example: sluice dead-letters import letters.jsonl --why 'from the other cluster'")]
 pub(super) struct Args {
-    /// What `sluice dead-letters export` wrote, .jsonl or .csv; or a workbook that it was saved as; or - with --format
+    /// What export wrote, .jsonl or .csv, or a workbook made of it; or - with --format
     file: PathBuf,
     #[command(flatten)]
     source: Source,

@@ -163,16 +163,23 @@ pub(in super::super) fn read(package: &mut Package, path: &str) -> Result<Facts,
     let mut xml = Reader::from_reader(BufReader::with_capacity(64 << 10, tame));
     xml.config_mut().expand_empty_elements = true;
     let mut scan = Scan { uncalculated, ..Scan::default() };
-    let mut buffer = Vec::new();
+    let (mut open, mut buffer) = (0_u64, Vec::new());
     loop {
         match xml.read_event_into(&mut buffer).map_err(|error| damaged(&error))? {
-            Event::Start(element) => scan.opens(&element),
+            Event::Start(element) => {
+                open += 1;
+                scan.opens(&element);
+            }
             Event::Text(text) if scan.in_value => {
                 scan.zero &= text.trim().parse::<f64>() == Ok(0.0);
                 scan.answered |= !text.trim().is_empty();
             }
-            Event::End(element) => scan.closes(element.local_name().as_ref())?,
-            Event::Eof => break,
+            Event::End(element) => {
+                open = open.saturating_sub(1);
+                scan.closes(element.local_name().as_ref())?;
+            }
+            Event::Eof if open == 0 => break,
+            Event::Eof => return Err(damaged(&"its end is missing")),
             _ => {}
         }
         buffer.clear();

@@ -11,7 +11,7 @@ use zip::ZipArchive;
 use super::super::Broken;
 use super::facts::{Facts, Shown, Special};
 use super::opened;
-use super::package::attribute;
+use super::package::{attribute, whole};
 use super::tame::Tame;
 use super::whole::{MOST_CELLS, too_large};
 
@@ -29,24 +29,31 @@ pub(super) fn facts(file: &Path) -> Result<Vec<Facts>, Broken> {
         ZipArchive::new(BufReader::new(opened(file)?)).map_err(|error| damaged(&error))?;
     for part in ["META-INF/manifest.xml", "meta.xml"] {
         if let Ok(part) = zip.by_name(part) {
-            std::io::copy(&mut Tame::new(part, MOST), &mut std::io::sink())
-                .map_err(|e| damaged(&e))?;
+            whole(part, MOST).map_err(|error| damaged(&error))?;
         }
     }
     let content = zip.by_name("content.xml").map_err(|error| damaged(&error))?;
     let mut xml = Reader::from_reader(BufReader::with_capacity(64 << 10, Tame::new(content, MOST)));
     xml.config_mut().expand_empty_elements = true;
-    let (mut scan, mut buffer) = (Scan::default(), Vec::new());
+    let (mut scan, mut open, mut buffer) = (Scan::default(), 0_u64, Vec::new());
     loop {
         match xml.read_event_into(&mut buffer).map_err(|error| damaged(&error))? {
-            Event::Start(element) => scan.opens(&element)?,
+            Event::Start(element) => {
+                open += 1;
+                scan.opens(&element)?;
+            }
             Event::Text(text) if scan.texts > 0 && scan.notes == 0 => {
                 if scan.seen.len() < LONGEST {
                     scan.seen.push_str(&text.xml10_content());
                 }
             }
-            Event::End(element) => scan.closes(element.local_name().as_ref())?,
-            Event::Eof => break,
+            Event::End(element) => {
+                open = open.saturating_sub(1);
+                scan.closes(element.local_name().as_ref())?;
+            }
+            Event::Eof if open == 0 => break,
+            // its reader would never find the end
+            Event::Eof => return Err(damaged(&"its end is missing")),
             _ => {}
         }
         buffer.clear();

@@ -98,9 +98,7 @@ impl Package {
             }
             let name = name.into_owned();
             let part = self.zip.by_index(index).map_err(|error| unreadable(&name, &error))?;
-            let mut tame = Tame::new(part, left);
-            std::io::copy(&mut tame, &mut std::io::sink()).map_err(|e| unreadable(&name, &e))?;
-            left = tame.left();
+            left = whole(part, left).map_err(|error| unreadable(&name, &error))?;
         }
         Ok(())
     }
@@ -112,6 +110,25 @@ impl Package {
             Tame::new(part, MOST).read_to_string(&mut text).map_err(|e| unreadable(path, &e))?;
         }
         Ok(text)
+    }
+}
+
+/// Reads XML to its end: some readers of workbooks never find the end of what has been cut. Says what is left of the bound.
+pub(in super::super) fn whole(
+    part: impl std::io::Read,
+    most: u64,
+) -> Result<u64, quick_xml::Error> {
+    let mut xml = Reader::from_reader(BufReader::with_capacity(64 << 10, Tame::new(part, most)));
+    let (mut open, mut buffer) = (0_u64, Vec::new());
+    loop {
+        match xml.read_event_into(&mut buffer)? {
+            Event::Start(_) => open += 1,
+            Event::End(_) => open = open.saturating_sub(1),
+            Event::Eof if open == 0 => return Ok(xml.get_ref().get_ref().left()),
+            Event::Eof => return Err(std::io::Error::other("its end is missing").into()),
+            _ => {}
+        }
+        buffer.clear();
     }
 }
 

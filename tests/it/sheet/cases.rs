@@ -232,6 +232,23 @@ fn a_plan_comes_through_a_pipe_if_it_says_what_it_is() {
 }
 
 #[test]
+fn what_a_shell_hands_over_by_number_leaves_nothing_in_dev() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("lane.toml");
+    std::fs::write(&config, "[api]\nendpoint = \"http://127.0.0.1:1\"\n").unwrap();
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_sluice"));
+    let plan = std::fs::File::open(data("24-plan-from-a-pipe/plan.csv")).unwrap();
+    command.env_clear().current_dir(dir.path()).stdin(plan);
+    let told = command
+        .args(["submit", "/dev/stdin", "--format", "csv", "-c"])
+        .arg(&config)
+        .output()
+        .unwrap();
+    assert_ne!(told.status.code(), Some(0), "{told:?}");
+    assert!(!std::path::Path::new("/dev/stdin.results.jsonl").exists());
+}
+
+#[test]
 fn a_percentage_is_said_as_it_is_seen_and_stored() {
     let report = check(&data("25-percent-cell/plan.xlsx"), &options());
     let told = findings(&report);

@@ -229,7 +229,7 @@ fn same(put: &Put, sent: &Value) -> bool {
             if *sent { yes.contains(&text.as_str()) } else { no.contains(&text.as_str()) }
         }
         (Put::Number(put), Value::Number(sent)) => Some(*put) == sent.as_f64(),
-        (Put::Number(put), Value::String(sent)) => Some(*put) == sent.parse().ok(),
+        (Put::Number(put), Value::String(sent)) => Some(*put) == number(sent),
         (Put::Number(put), Value::Bool(sent)) => *put == f64::from(u8::from(*sent)),
         // in a file of texts a time is one
         (Put::Time(put), Value::String(sent)) => *sent == iso(*put).replace('T', " "),

@@ -89,10 +89,23 @@ fn a_marked_table_of_any_other_kind_is_a_workbook_of_its_cells() {
         None,
     );
     assert_eq!(told.status.code(), Some(2), "{told:?}");
-    let told = sluice(&["check", data(name_of_csv()).to_str().unwrap(), "--marked", "x.csv"], None);
+    let told = sluice(
+        &["check", data("04-deadline-long-past/plan.csv").to_str().unwrap(), "--marked", "x.csv"],
+        None,
+    );
     assert!(String::from_utf8_lossy(&told.stderr).contains("ends in .xlsx"), "{told:?}");
 }
 
-fn name_of_csv() -> &'static str {
-    "04-deadline-long-past/plan.csv"
+#[test]
+fn headers_that_cannot_be_used_are_marked_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let (plan, marked) = (dir.path().join("plan.xlsx"), dir.path().join("marked.xlsx"));
+    let mut book = Workbook::new();
+    book.add_worksheet().write_row(0, 0, ["name", "nmae"]).unwrap();
+    book.save(&plan).unwrap();
+    let args = ["check", plan.to_str().unwrap(), "--marked", marked.to_str().unwrap()];
+    assert_eq!(sluice(&args, None).status.code(), Some(3));
+    assert!(part(&marked, "xl/commentsSluice.xml").contains("did you mean name?"));
+    assert!(part(&marked, "xl/worksheets/sheet1.xml").contains("sqref=\"B1\""));
+    assert!(part(&marked, "[Content_Types].xml").contains("/xl/commentsSluice.xml"));
 }

@@ -452,3 +452,33 @@ fn what_an_ods_hides_is_seen() {
     assert_eq!(told.len(), 4, "{told:#?}");
     assert_eq!((report.rows, report.valid), (3, 1));
 }
+
+#[test]
+fn a_workbook_that_was_cut_is_refused_and_hangs_nobody() {
+    let desk = Desk::new();
+    let book = desk.sheet(|_| {});
+    for part in ["xl/worksheets/sheet1.xml", "xl/sharedStrings.xml", "xl/styles.xml"] {
+        let cut = desk.edited(&book, part, |text| text[..text.len() * 2 / 3].to_owned());
+        let told = refusal(&cut, &options());
+        assert!(told.contains("no readable"), "{part}: {told}");
+    }
+    let mut from =
+        zip::ZipArchive::new(fs::File::open(data("19-other-files-named-xlsx/ods.xlsx")).unwrap())
+            .unwrap();
+    let path = desk.0.path().join("cut.ods");
+    let mut to = ZipWriter::new(fs::File::create(&path).unwrap());
+    for index in 0..from.len() {
+        let mut entry = from.by_index(index).unwrap();
+        let name = entry.name().unwrap().into_owned();
+        let mut bytes = Vec::new();
+        std::io::Read::read_to_end(&mut entry, &mut bytes).unwrap();
+        if name == "content.xml" {
+            bytes.truncate(bytes.len() * 2 / 3);
+        }
+        to.start_file(&name, SimpleFileOptions::default()).unwrap();
+        to.write_all(&bytes).unwrap();
+    }
+    to.finish().unwrap();
+    let told = refusal(&path, &options());
+    assert!(told.contains("no readable workbook"), "{told}");
+}
