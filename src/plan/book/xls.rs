@@ -85,12 +85,18 @@ struct Globals {
     styles: Vec<u16>,
     /// Of the kind since Excel 97.
     modern: bool,
+    /// By a program that says to be the first Excel 97, as writers that do not calculate do.
+    uncalculated: bool,
 }
 
 impl Globals {
     fn take(&mut self, kind: u16, data: &[u8]) {
         match kind {
-            0x0809 => self.modern = number(data, 0) == Some(0x0600),
+            0x0809 => {
+                self.modern = number(data, 0) == Some(0x0600);
+                let (build, year) = (number(data, 4), number(data, 6));
+                self.uncalculated = build == Some(0x0dbb) && year == Some(1996);
+            }
             0x0085 => {
                 let start = data.first_chunk::<4>().map(|start| u32::from_le_bytes(*start));
                 self.sheets.extend(start);
@@ -141,13 +147,21 @@ struct Sheet {
     merged: Vec<(u32, u32, u32, u32)>,
     height: u64,
     width: u64,
+    uncalculated: bool,
 }
 
 impl Sheet {
     fn of(globals: &Globals) -> Self {
         let styles = u16::try_from(globals.styles.len()).unwrap_or(u16::MAX);
         let codes = (0..styles).map(|style| globals.code(style)).collect();
-        Self { codes, facts: Facts::default(), merged: Vec::new(), height: 0, width: 0 }
+        Self {
+            codes,
+            facts: Facts::default(),
+            merged: Vec::new(),
+            height: 0,
+            width: 0,
+            uncalculated: globals.uncalculated,
+        }
     }
 
     fn take(&mut self, kind: u16, data: &[u8]) -> Result<(), Broken> {
@@ -177,12 +191,15 @@ impl Sheet {
             }
             0x0006 => {
                 self.cell(data);
+                // a result of 0 that nobody asked for, or an empty text by a writer that puts it everywhere
                 let unasked = number(data, 14).is_some_and(|flags| flags & 3 != 0);
-                if data.get(6..14) == Some(&[0; 8])
-                    && unasked
-                    && let (Some(row), Some(column)) = (number(data, 0), number(data, 2))
-                {
-                    self.facts.set_special(row.into(), column.into(), Special::Uncalculated)?;
+                let special = match data.get(6..14) {
+                    Some([0, 0, 0, 0, 0, 0, 0, 0]) if unasked => Special::Uncalculated,
+                    Some([3, .., 0xff, 0xff]) if self.uncalculated => Special::NoResult,
+                    _ => return Ok(()),
+                };
+                if let (Some(row), Some(column)) = (number(data, 0), number(data, 2)) {
+                    self.facts.set_special(row.into(), column.into(), special)?;
                 }
             }
             0x0203 | 0x027e | 0x0204 | 0x0205 | 0x00fd | 0x00d6 => self.cell(data),

@@ -391,7 +391,7 @@ fn an_old_workbook_hides_nothing_either() {
     let report = check(&file, &options());
     let told = findings(&report);
     says(&told, &["Plan!C2, /source_server/id: found 000012 (stored as the number 12)"]);
-    says(&told, &["Plan!D2, /priority: found a formula with the result 0"]);
+    says(&told, &["Plan!D2, /priority: found a formula without a result"]);
     says(&told, &["Plan!F5, /region_id: found a part of the merged cell F4:F5"]);
     says(&told, &["Plan!3:3: found a hidden row (3)"]);
     says(&told, &["1 hidden column: E (region_name)"]);
