@@ -41,7 +41,7 @@ pub(super) struct Args {
     /// At the end write a report, a row a server: .csv, .xlsx or .html
     #[arg(long, value_name = "FILE", requires = "batch")]
     export: Option<Target>,
-    /// Times of a .csv report: excel (times to a spreadsheet) or iso
+    /// Times of a .csv report: excel or iso
     #[arg(
         long,
         value_enum,

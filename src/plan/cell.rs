@@ -117,7 +117,7 @@ impl Cell {
             Self::Text(text) if wants.text() => return text_of(text, wants),
             Self::Text(text) => return typed_text(text, wants),
             Self::Number(value) if wants.text() => return number_as_text(*value, wants),
-            Self::Number(value) => typed_number(*value, wants.kind),
+            Self::Number(value) => return Ok(number_as_number(*value, wants)),
             Self::Shown { value, shown } if wants.text() => {
                 return shown_as_text(*value, shown, wants);
             }
@@ -267,6 +267,15 @@ fn number_as_text(value: f64, wants: Wants) -> Result<Typed, Refused> {
     let advice = format!("{digits} is sent; {AS_TEXT} if that is not it");
     let doubt = Some(wants.refuse(found, advice));
     Ok(Typed { node: Some(Node::text(&digits)), doubt })
+}
+
+/// A number where one is wanted; spreadsheets put zeros in the place of what does not fit.
+fn number_as_number(value: f64, wants: Wants) -> Typed {
+    let doubt = (value.abs() >= EXACT).then(|| {
+        let found = format!("{}, of which a spreadsheet keeps 15 digits", digits(value));
+        wants.refuse(found, "give it in a CSV or JSON plan if its last digits matter")
+    });
+    Typed { node: Some(typed_number(value, wants.kind)), doubt }
 }
 
 /// A number with a format of its own where a text is wanted.
