@@ -16,11 +16,12 @@ use crate::status::Status;
 #[derive(Debug, clap::Args)]
 #[expect(clippy::struct_excessive_bools, reason = "they are flags")]
 #[command(after_help = "\
-Findings go to stderr: row, column, what was found, what is allowed. Exit code 3 if there are any.
+Findings go to stderr: the cell, what was found, what is allowed. Exit code 3 if there are any.
 Example: sluice check plan.xlsx --set region_id=ap-southeast-3 --waiting 200
+         sluice check plan.xlsx --marked marked.xlsx
          sluice check --explain target_server.disks[].size")]
 pub(super) struct Args {
-    /// The plan: .csv, .xlsx, .jsonl or .json
+    /// The plan: .csv, .xlsx, .xls, .ods, .jsonl, .json; or - (a pipe) with --format
     #[arg(required_unless_present = "explain")]
     plan: Option<PathBuf>,
     #[command(flatten)]
@@ -30,6 +31,9 @@ pub(super) struct Args {
     /// What the API's page does not allow is wrong, even if it works
     #[arg(long)]
     strict: bool,
+    /// Write the plan as a workbook with comments and colours on its mistakes
+    #[arg(long, value_name = "FILE")]
+    marked: Option<PathBuf>,
     /// Ask the API about each source server: connected, free, no task yet
     #[arg(long)]
     online: bool,
@@ -66,19 +70,23 @@ pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
     let mut rules = config.contract.rules();
     rules.strict |= args.strict;
     let pace = args.pace(&config);
-    let rows = args.reading.open(file, rules)?;
+    let file = args.reading.take(file)?;
+    let rows = args.reading.open_or_mark(&file, rules, args.marked.as_deref())?;
     let survey = plan::survey(rows, None).map_err(unreadable)?;
     let report = &survey.report;
+    if let Some(marked) = &args.marked {
+        args.reading.mark(&file, rules, report, marked)?;
+    }
     let waiting = args.waiting(&config)?;
     let forecast = plan::forecast(&pace, waiting, report.loads(), Timestamp::now());
     let online = args.ask(&config, &survey.sources, world)?.filter(|_| report.is_valid());
     if args.json {
         let servers = online.as_ref().map(|found| &found.servers);
-        let json = serde_json::json!({ "plan": file, "report": report, "forecast": forecast, "online": servers });
+        let json = serde_json::json!({ "plan": file.name, "report": report, "forecast": forecast, "online": servers });
         print(&format!("{json:#}\n"));
     } else {
         eprint!("{}", findings(report));
-        print(&summary(&file.display().to_string(), report, forecast.as_ref(), &pace));
+        print(&summary(&file.name.display().to_string(), report, forecast.as_ref(), &pace));
         print(&online.as_ref().map(online::Found::table).unwrap_or_default());
     }
     Ok(match online {
@@ -156,6 +164,32 @@ pub(super) fn findings(report: &Report) -> String {
     text
 }
 
+/// All rows of the file, and what each is.
+pub(super) fn rows_in_words(report: &Report) -> String {
+    let (other, undecided) = (&report.other, &report.undecided);
+    let invalid = report.rows - report.valid - undecided.count;
+    let all = report.rows + other.rows();
+    let sheet =
+        report.sheet.as_ref().map(|sheet| format!(" in sheet {}", crate::contract::shown(sheet)));
+    let mut text = format!("{all} rows{}: ", sheet.unwrap_or_default());
+    if other.header > 0 {
+        text.push_str("1 header, ");
+    }
+    let _ = write!(text, "{} valid, {invalid} invalid", report.valid);
+    let (hidden, comments) = (&other.hidden, &other.comments);
+    for (rows, what) in
+        [(undecided, "hidden, not decided"), (hidden, "hidden, left out"), (comments, "comments")]
+    {
+        if rows.count > 0 {
+            let _ = write!(text, ", {} {what} ({rows})", rows.count);
+        } else if what != "hidden, not decided" {
+            let _ = write!(text, ", 0 {}", what.split(',').next().unwrap_or_default());
+        }
+    }
+    let _ = write!(text, ", {} empty", other.empty);
+    text
+}
+
 fn summary(file: &str, report: &Report, forecast: Option<&Forecast>, pace: &Pace) -> String {
     let Report { rows, valid, .. } = report;
     let mut text = format!("{file}: {rows} requests, {valid} valid");
@@ -167,6 +201,7 @@ fn summary(file: &str, report: &Report, forecast: Option<&Forecast>, pace: &Pace
         }
     }
     text.push('\n');
+    let _ = writeln!(text, "  {}", rows_in_words(report));
     let counts = [
         ("region", listed(&report.by_region)),
         ("type", listed(&report.by_type)),

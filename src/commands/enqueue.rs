@@ -8,7 +8,8 @@ use jiff::Timestamp;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::{Exit, Failure, World, check, lane, plan_file, print, progress_bar, watch};
+use super::plan_file::{self, PlanFile};
+use super::{Exit, Failure, World, check, lane, print, progress_bar, watch};
 use crate::broker::{Planner, PlannerError};
 use crate::config::Config;
 use crate::enqueue::{self, EnqueueError};
@@ -24,7 +25,7 @@ it: after a crash or Ctrl-C run the same command again, it goes on and doubles n
 Examples: sluice enqueue plan.xlsx -c lane.toml --watch
           sluice enqueue plan.csv --not-before '2026-11-28 22:00' --skip-invalid bad-rows.jsonl")]
 pub(super) struct Args {
-    /// The plan: .csv, .xlsx, .jsonl or .json
+    /// The plan: .csv, .xlsx, .xls, .ods, .jsonl, .json; or - (a pipe) with --format
     plan: PathBuf,
     #[command(flatten)]
     reading: plan_file::Args,
@@ -67,13 +68,14 @@ fn batch_id(text: &str) -> Result<String, String> {
 
 pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
     let config = args.lane.load(world, false)?.config;
+    let plan = args.reading.take(&args.plan)?;
     // A batch that was begun goes on with the flags that it was begun with.
-    if args.again || !Batch::path_of(&args.plan).exists() {
+    if args.again || !Batch::path_of(&plan.name).exists() {
         not_too_late(args)?;
     }
-    let survey = survey(args, &config)?;
+    let survey = survey(args, &plan, &config)?;
     let runtime = super::runtime()?;
-    let head = runtime.block_on(enqueue(args, &config, &survey, world))?;
+    let head = runtime.block_on(enqueue(args, &plan, &config, &survey, world))?;
     if args.watch {
         let follow =
             watch::Follow { batch: head.batch, until_done: true, json: args.json, export: None };
@@ -106,8 +108,8 @@ fn not_too_late(args: &Args) -> Result<(), Failure> {
     })
 }
 
-fn open(args: &Args, config: &Config) -> Result<Plan, Failure> {
-    args.reading.open_with(&args.plan, config.contract.rules(), &settings(args))
+fn open(args: &Args, plan: &PlanFile, config: &Config) -> Result<Plan, Failure> {
+    args.reading.open_with(plan, config.contract.rules(), &settings(args))
 }
 
 /// How many rows are wrong, and in how many ways.
@@ -122,7 +124,7 @@ pub(super) fn verdict(report: &Report) -> String {
 }
 
 /// Reads the whole plan; what is wrong with it ends the command here, before anything is sent.
-fn survey(args: &Args, config: &Config) -> Result<Survey, Failure> {
+fn survey(args: &Args, plan: &PlanFile, config: &Config) -> Result<Survey, Failure> {
     let unwritable = |e: std::io::Error| {
         let file = args.skip_invalid.as_deref().unwrap_or_else(|| "-".as_ref());
         Failure::usage(format!("cannot write {}: {e}", file.display()))
@@ -132,7 +134,7 @@ fn survey(args: &Args, config: &Config) -> Result<Survey, Failure> {
         None => None,
     };
     let writer = aside.as_mut().map(|file| file as &mut dyn Write);
-    let survey = plan::survey(open(args, config)?, writer).map_err(|error| match error {
+    let survey = plan::survey(open(args, plan, config)?, writer).map_err(|error| match error {
         SurveyError::Plan(error) => plan_file::failure(error),
         SurveyError::SetAside(error) => unwritable(error),
     })?;
@@ -140,11 +142,15 @@ fn survey(args: &Args, config: &Config) -> Result<Survey, Failure> {
         aside.flush().map_err(unwritable)?;
     }
     eprint!("{}", check::findings(&survey.report));
+    eprintln!("{}: {}", plan.name.display(), check::rows_in_words(&survey.report));
     let verdict = verdict(&survey.report);
-    let plan = args.plan.display();
+    let plan = plan.name.display();
     let advice = "mend them, or set them aside with --skip-invalid FILE; nothing was sent";
     match (&args.skip_invalid, survey.report.valid) {
         (_, 0) => Err(Failure::invalid_plan(format!("{plan}: {verdict}; nothing was sent"))),
+        (Some(_), _) if !survey.report.decided => Err(Failure::invalid_plan(format!(
+            "{plan}: say what becomes of what it hides: --hidden; nothing was sent"
+        ))),
         (None, _) if !survey.report.is_valid() => {
             Err(Failure::invalid_plan(format!("{plan}: {verdict}; {advice}")))
         }
@@ -158,19 +164,20 @@ fn survey(args: &Args, config: &Config) -> Result<Survey, Failure> {
 
 async fn enqueue(
     args: &Args,
+    file: &PlanFile,
     config: &Config,
     survey: &Survey,
     world: &World,
 ) -> Result<Head, Failure> {
     // First the broker: without it no journal is begun.
     let planner = Planner::open(&config.broker, &config.queues).await.map_err(refused)?;
-    let (mut journal, state) = Batch::open(&args.plan).map_err(unusable)?;
-    let (head, confirmed) = begin(args, config, survey, &mut journal, state)?;
+    let (mut journal, state) = Batch::open(&file.name).map_err(unusable)?;
+    let (head, confirmed) = begin(args, file, config, survey, &mut journal, state)?;
     let opened = Opened {
         batch: head.batch.clone(),
         total: head.total,
-        plan: args
-            .plan
+        plan: file
+            .name
             .file_name()
             .map(|name| name.to_string_lossy().into_owned())
             .unwrap_or_default(),
@@ -179,7 +186,7 @@ async fn enqueue(
     planner.announce_opened(opened, Timestamp::now()).await.map_err(refused)?;
     let bar = progress_bar(world, head.total, "enqueued");
     bar.set_position(confirmed);
-    let plan = open(args, config)?;
+    let plan = open(args, file, config)?;
     let told = |rows| bar.set_position(rows);
     enqueue::publish(&planner, plan, &head, confirmed, &mut journal, told).await.map_err(
         |error| {
@@ -199,12 +206,13 @@ async fn enqueue(
 /// A new batch on disk, or the one that was begun before.
 fn begin(
     args: &Args,
+    file: &PlanFile,
     config: &Config,
     survey: &Survey,
     journal: &mut Batch,
     state: State,
 ) -> Result<(Head, u64), Failure> {
-    let file = Batch::path_of(&args.plan);
+    let file = Batch::path_of(&file.name);
     let file = file.display();
     let queue = config.queues.requests();
     match state {

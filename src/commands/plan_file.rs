@@ -4,7 +4,25 @@ use std::path::{Path, PathBuf};
 
 use super::Failure;
 use crate::contract::Rules;
-use crate::plan::{self, Format, Options, Plan, PlanError};
+use crate::plan::{self, Format, Hidden, Options, Plan, PlanError, Spooled};
+
+/// Where a table comes from, and how it is read.
+#[derive(Debug, clap::Args)]
+#[group(skip)]
+pub(super) struct Source {
+    /// The sheet of a workbook (default: the visible one with headers)
+    #[arg(long, value_name = "NAME")]
+    sheet: Option<String>,
+    /// What a workbook hides: skip, include, or skip-rows (no columns)
+    #[arg(long, value_enum, hide_possible_values = true)]
+    hidden: Option<Hidden>,
+    /// csv, xlsx, xls, ods, jsonl or json (default: by its ending)
+    #[arg(long, value_enum, hide_possible_values = true)]
+    format: Option<Format>,
+    /// What a CSV file is written in, such as gbk (default: found out)
+    #[arg(long, value_name = "NAME", value_parser = encoding)]
+    encoding: Option<&'static encoding_rs::Encoding>,
+}
 
 #[derive(Debug, clap::Args)]
 #[group(skip)]
@@ -15,37 +33,122 @@ pub(super) struct Args {
     /// Put into every row, above what it says
     #[arg(long, value_name = "FIELD=VALUE")]
     set: Vec<String>,
-    /// The sheet of a workbook (default: the first)
-    #[arg(long, value_name = "NAME")]
-    sheet: Option<String>,
-    /// csv, xlsx, jsonl or json (default: by its ending)
-    #[arg(long, value_enum, hide_possible_values = true)]
-    format: Option<Format>,
+    #[command(flatten)]
+    source: Source,
+}
+
+fn encoding(name: &str) -> Result<&'static encoding_rs::Encoding, String> {
+    encoding_rs::Encoding::for_label(name.as_bytes()).ok_or_else(|| {
+        format!("`{name}` is no encoding that is known; name one such as utf-8, utf-16le, windows-1252, gbk, shift_jis")
+    })
+}
+
+/// A plan that can be read as often as a command needs to.
+pub(super) struct PlanFile {
+    /// What is read.
+    pub(super) path: PathBuf,
+    /// What it is called, and what the files beside it are named after.
+    pub(super) name: PathBuf,
+    /// What came through a pipe, for as long as it is needed.
+    _spooled: Option<Spooled>,
+}
+
+impl Source {
+    /// Takes what came through a pipe; anything else is read where it is.
+    ///
+    /// # Errors
+    /// Why it cannot be read, or not be told what it is.
+    pub(super) fn take(&self, plan: &Path) -> Result<PlanFile, Failure> {
+        let nameless = plan == Path::new("-") || plan::is_numbered(plan);
+        if nameless && self.format.is_none() {
+            let shown = plan.display();
+            let cure = "what comes through a pipe has no ending that says what it is: add --format csv, xlsx, xls, ods, jsonl or json";
+            return Err(Failure::usage(format!("{shown}: {cure}")));
+        }
+        let spooled = plan::spooled(plan, self.format)
+            .map_err(|source| Failure::usage(PlanError::Open { file: plan.to_owned(), source }))?;
+        Ok(match spooled {
+            None => PlanFile { path: plan.to_owned(), name: plan.to_owned(), _spooled: None },
+            Some(spooled) => PlanFile {
+                path: spooled.file.path().to_owned(),
+                name: spooled.name.clone(),
+                _spooled: Some(spooled),
+            },
+        })
+    }
+
+    /// How such a file is read.
+    pub(super) fn options(&self, file: &PlanFile) -> Options {
+        Options {
+            format: self.format,
+            sheet: self.sheet.clone(),
+            hidden: self.hidden,
+            encoding: self.encoding,
+            name: Some(file.name.clone()),
+            ..Options::default()
+        }
+    }
 }
 
 impl Args {
+    /// See [`Source::take`].
+    pub(super) fn take(&self, plan: &Path) -> Result<PlanFile, Failure> {
+        self.source.take(plan)
+    }
+
     /// # Errors
     /// Why the plan cannot be read; wrong options are usage.
-    pub(super) fn open(&self, file: &Path, rules: Rules) -> Result<Plan, Failure> {
-        self.open_with(file, rules, &[])
+    pub(super) fn open(&self, plan: &PlanFile, rules: Rules) -> Result<Plan, Failure> {
+        self.open_with(plan, rules, &[])
+    }
+
+    /// Like [`Args::open`]; headers that cannot be used are marked too, in a workbook at `marked`.
+    pub(super) fn open_or_mark(
+        &self,
+        plan: &PlanFile,
+        rules: Rules,
+        marked: Option<&Path>,
+    ) -> Result<Plan, Failure> {
+        let options = self.options(plan, rules, &[]);
+        plan::open(&plan.path, &options).map_err(|error| {
+            if let (PlanError::Headers { problems, .. }, Some(to)) = (&error, marked) {
+                let report = plan::Report::of_headers(problems);
+                if let Err(error) = plan::mark(&plan.path, &options, &report, to) {
+                    return Failure::usage(error);
+                }
+            }
+            failure(error)
+        })
     }
 
     /// Like [`Args::open`]; what is in `set` is put into every row as well.
     pub(super) fn open_with(
         &self,
-        file: &Path,
+        plan: &PlanFile,
         rules: Rules,
         set: &[String],
     ) -> Result<Plan, Failure> {
-        let options = Options {
+        plan::open(&plan.path, &self.options(plan, rules, set)).map_err(failure)
+    }
+
+    /// Writes the plan down again, marked with what was found.
+    pub(super) fn mark(
+        &self,
+        plan: &PlanFile,
+        rules: Rules,
+        report: &plan::Report,
+        to: &Path,
+    ) -> Result<(), Failure> {
+        plan::mark(&plan.path, &self.options(plan, rules, &[]), report, to).map_err(Failure::usage)
+    }
+
+    fn options(&self, plan: &PlanFile, rules: Rules, set: &[String]) -> Options {
+        Options {
             rules,
-            format: self.format,
-            sheet: self.sheet.clone(),
             defaults: self.defaults.clone(),
             set: self.set.iter().chain(set).cloned().collect(),
-            ..Options::default()
-        };
-        plan::open(file, &options).map_err(failure)
+            ..self.source.options(plan)
+        }
     }
 }
 

@@ -11,8 +11,9 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
+use super::plan_file::{self, PlanFile};
 use super::signals::Signals;
-use super::{Exit, Failure, World, check, enqueue, lane, plan_file, print, progress_bar, run};
+use super::{Exit, Failure, World, check, enqueue, lane, print, progress_bar, run};
 use crate::api::Client;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -34,7 +35,7 @@ Examples: sluice submit plan.xlsx -c lane.toml --dry-run
           sluice submit plan.csv -c lane.toml -o limits.rates=2/s
           sluice submit plan.csv -c lane.toml --failed")]
 pub(super) struct Args {
-    /// The plan: .csv, .xlsx, .jsonl or .json
+    /// The plan: .csv, .xlsx, .xls, .ods, .jsonl, .json; or - (a pipe) with --format
     plan: PathBuf,
     #[command(flatten)]
     reading: plan_file::Args,
@@ -58,22 +59,28 @@ const SYNC: Duration = Duration::from_millis(40);
 
 pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
     let config = args.lane.load(world, !args.dry_run)?.config;
-    let survey = survey(args, &config)?;
+    let plan = args.reading.take(&args.plan)?;
+    let survey = survey(args, &plan, &config)?;
     if args.dry_run {
-        let mut past = Journal::peek(&args.plan).map_err(Failure::usage)?;
-        check_head(args, &config, &survey, &past)?;
+        let mut past = Journal::peek(&plan.name).map_err(Failure::usage)?;
+        check_head(&plan, &config, &survey, &past)?;
         again(args, &mut past);
-        return Ok(tell_dry_run(args, &config, &survey, &past));
+        return Ok(tell_dry_run(args, &plan, &config, &survey, &past));
     }
     let _log = crate::logging::start(&config.log).map_err(Failure::usage)?;
-    let (journal, mut past) = Journal::open(&args.plan).map_err(Failure::usage)?;
-    check_head(args, &config, &survey, &past)?;
+    let (journal, mut past) = Journal::open(&plan.name).map_err(Failure::usage)?;
+    check_head(&plan, &config, &survey, &past)?;
     again(args, &mut past);
     let tally = Tally::of(&survey, &past);
     if tally.left() == 0 {
-        return Ok(tell(args, &past.head.map_or_else(String::new, |head| head.batch), &tally));
+        return Ok(tell(
+            args,
+            &plan,
+            &past.head.map_or_else(String::new, |head| head.batch),
+            &tally,
+        ));
     }
-    super::runtime()?.block_on(submit(args, config, &survey, journal, past, world))
+    super::runtime()?.block_on(submit(args, &plan, config, &survey, journal, past, world))
 }
 
 /// What `--failed` asks for.
@@ -87,25 +94,31 @@ fn again(args: &Args, past: &mut Past) {
 }
 
 /// Reads the whole plan; what is wrong with it ends the command here, before anything is sent.
-fn survey(args: &Args, config: &Config) -> Result<Survey, Failure> {
-    let plan = args.reading.open(&args.plan, config.contract.rules())?;
-    let survey = plan::survey(plan, None).map_err(|error| match error {
+fn survey(args: &Args, plan: &PlanFile, config: &Config) -> Result<Survey, Failure> {
+    let rows = args.reading.open(plan, config.contract.rules())?;
+    let survey = plan::survey(rows, None).map_err(|error| match error {
         SurveyError::Plan(error) => plan_file::failure(error),
         SurveyError::SetAside(error) => Failure::usage(error),
     })?;
     eprint!("{}", check::findings(&survey.report));
+    eprintln!("{}: {}", plan.name.display(), check::rows_in_words(&survey.report));
     if survey.report.is_valid() {
         return Ok(survey);
     }
     let verdict = enqueue::verdict(&survey.report);
-    let message = format!("{}: {verdict}; mend them; nothing was sent", args.plan.display());
+    let message = format!("{}: {verdict}; mend them; nothing was sent", plan.name.display());
     Err(Failure::invalid_plan(message))
 }
 
 /// Going on is only for the same plan and the same API.
-fn check_head(args: &Args, config: &Config, survey: &Survey, past: &Past) -> Result<(), Failure> {
+fn check_head(
+    plan: &PlanFile,
+    config: &Config,
+    survey: &Survey,
+    past: &Past,
+) -> Result<(), Failure> {
     let Some(head) = &past.head else { return Ok(()) };
-    let file = Journal::path_of(&args.plan);
+    let file = Journal::path_of(&plan.name);
     let (file, ended, total) = (file.display(), past.ended.len(), head.total);
     if head.digest != survey.digest {
         return Err(Failure::usage(format!(
@@ -125,6 +138,7 @@ fn check_head(args: &Args, config: &Config, survey: &Survey, past: &Past) -> Res
 
 async fn submit(
     args: &Args,
+    file: &PlanFile,
     config: Config,
     survey: &Survey,
     mut journal: Journal,
@@ -162,7 +176,7 @@ async fn submit(
         worker,
         clock,
     };
-    let plan = args.reading.open(&args.plan, config.contract.rules())?;
+    let plan = args.reading.open(file, config.contract.rules())?;
     let source = Rows::start(plan, journal, past, source).map_err(Failure::usage)?;
     let trouble = source.trouble();
     let refresher = client.clone();
@@ -173,7 +187,7 @@ async fn submit(
     bar.finish_and_clear();
     let tally = tally.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let why = trouble.borrow().clone();
-    let exit = tell(args, &head.batch, &tally);
+    let exit = tell(args, file, &head.batch, &tally);
     match why {
         Some(why) => Err(Failure {
             exit: Exit::NotAllWell,
@@ -284,7 +298,13 @@ impl Tally {
     }
 }
 
-fn tell_dry_run(args: &Args, config: &Config, survey: &Survey, past: &Past) -> Exit {
+fn tell_dry_run(
+    args: &Args,
+    plan: &PlanFile,
+    config: &Config,
+    survey: &Survey,
+    past: &Past,
+) -> Exit {
     let tally = Tally::of(survey, past);
     let pace = Pace { starts_now: true, ..Pace::new(settings(config)) };
     let loads = survey.report.loads();
@@ -301,7 +321,7 @@ fn tell_dry_run(args: &Args, config: &Config, survey: &Survey, past: &Past) -> E
     }
     print(&format!(
         "{}: {} rows, {} have ended, {in_doubt} are in doubt and would be looked up first, {left} would be submitted to {}\n",
-        args.plan.display(),
+        plan.name.display(),
         tally.total,
         tally.ended(),
         config.api.endpoint
@@ -312,8 +332,8 @@ fn tell_dry_run(args: &Args, config: &Config, survey: &Survey, past: &Past) -> E
     Exit::Done
 }
 
-fn tell(args: &Args, batch: &str, tally: &Tally) -> Exit {
-    let file = Journal::path_of(&args.plan);
+fn tell(args: &Args, plan: &PlanFile, batch: &str, tally: &Tally) -> Exit {
+    let file = Journal::path_of(&plan.name);
     let Tally { total, counts } = tally;
     let (ended, left, failed) = (tally.ended(), tally.left(), tally.failed());
     if args.json {

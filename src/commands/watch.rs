@@ -13,7 +13,7 @@ use crate::broker::{From, PlannerError};
 use crate::config::Config;
 use crate::config::values::{parse_duration, show_duration};
 use crate::core::Outcome;
-use crate::export::Target;
+use crate::export::{Target, Times};
 use crate::progress::{Batches, Change, Progress, Summary, failure_line};
 use crate::results::Event;
 use crate::watch::{Results, beginning};
@@ -41,6 +41,15 @@ pub(super) struct Args {
     /// At the end write a report, a row a server: .csv, .xlsx or .html
     #[arg(long, value_name = "FILE", requires = "batch")]
     export: Option<Target>,
+    /// Times of a .csv report: excel or iso
+    #[arg(
+        long,
+        value_enum,
+        hide_possible_values = true,
+        default_value = "excel",
+        requires = "export"
+    )]
+    times: Times,
     /// Replace the file of --export
     #[arg(long, requires = "export")]
     overwrite: bool,
@@ -52,8 +61,8 @@ pub(super) struct Follow {
     pub(super) batch: String,
     pub(super) until_done: bool,
     pub(super) json: bool,
-    /// Where the report goes, and whether it may replace one.
-    pub(super) export: Option<(Target, bool)>,
+    /// Where the report goes, how it writes times, and whether it may replace one.
+    pub(super) export: Option<(Target, Times, bool)>,
 }
 
 pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
@@ -68,7 +77,7 @@ pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
                 batch: batch.clone(),
                 until_done: args.until_done,
                 json: args.json,
-                export: args.export.clone().map(|target| (target, args.overwrite)),
+                export: args.export.clone().map(|target| (target, args.times, args.overwrite)),
             };
             runtime.block_on(self::follow(&config, &follow, world))
         }
@@ -111,16 +120,21 @@ pub(super) async fn follow(
     }
     screen.close(&progress);
     results.close().await;
-    if let Some((target, overwrite)) = &follow.export {
-        export(target, *overwrite, &progress)?;
+    if let Some((target, times, overwrite)) = &follow.export {
+        export(target, *times, *overwrite, &progress)?;
     }
     let failed = progress.failed() > 0 && (follow.until_done || progress.is_done());
     Ok(if failed { Exit::NotAllWell } else { Exit::Done })
 }
 
-fn export(target: &Target, overwrite: bool, progress: &Progress) -> Result<(), Failure> {
+fn export(
+    target: &Target,
+    times: Times,
+    overwrite: bool,
+    progress: &Progress,
+) -> Result<(), Failure> {
     let zone = TimeZone::system();
-    target.write(progress, Timestamp::now(), &zone, overwrite).map_err(Failure::usage)?;
+    target.write(progress, Timestamp::now(), &zone, times, overwrite).map_err(Failure::usage)?;
     let (file, rows) = (target.file.display(), progress.settled());
     eprintln!("{file}: {rows} requests, one a row");
     let left = progress.total().map_or(0, |total| total.saturating_sub(rows));

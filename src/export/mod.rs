@@ -28,6 +28,16 @@ pub enum Format {
     Html,
 }
 
+/// How a CSV report writes times.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Times {
+    /// As spreadsheets take them for times, in whole seconds; the header names the zone.
+    #[default]
+    Excel,
+    /// RFC 3339 with milliseconds, for programs.
+    Iso,
+}
+
 /// Where to, and as what.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
@@ -74,7 +84,7 @@ impl Target {
         self.temporary().map(drop)
     }
 
-    /// Writes the report of a batch. `zone`: of the times on the page; the others have UTC.
+    /// Writes the report of a batch. `zone`: of the times on the page; the others have UTC; `times`: of CSV.
     ///
     /// # Errors
     /// The file was not written, and what was there before is as it was.
@@ -83,11 +93,12 @@ impl Target {
         progress: &Progress,
         now: Timestamp,
         zone: &TimeZone,
+        times: Times,
         overwrite: bool,
     ) -> Result<(), ExportError> {
         let results = progress.results();
         let bytes = match self.format {
-            Format::Csv => csv::report(&results).into_bytes(),
+            Format::Csv => csv::report(&results, times).into_bytes(),
             Format::Xlsx => xlsx::report(progress, &results, now)
                 .map_err(|source| ExportError::Workbook { file: self.file.clone(), source })?,
             Format::Html => html::report(progress, &results, now, zone).into_bytes(),
@@ -225,8 +236,9 @@ mod tests {
         let target: Target = dir.path().join("r.csv").to_str().unwrap().parse().unwrap();
         std::fs::write(&target.file, "mine").unwrap();
         let progress = Progress::new("b");
-        let write =
-            |overwrite| target.write(&progress, Timestamp::UNIX_EPOCH, &TimeZone::UTC, overwrite);
+        let write = |overwrite| {
+            target.write(&progress, Timestamp::UNIX_EPOCH, &TimeZone::UTC, Times::Iso, overwrite)
+        };
         assert!(matches!(target.check(false), Err(ExportError::Exists(_))));
         assert!(matches!(write(false), Err(ExportError::Exists(_))));
         assert_eq!(std::fs::read_to_string(&target.file).unwrap(), "mine");

@@ -3,9 +3,14 @@
 //! A cell that does not fit its type is passed on as the text it is, so that the contract, which knows what is allowed,
 //! says what is wrong.
 
-use crate::contract::{Kind, shown};
+use std::borrow::Cow;
 
+use jiff::civil::DateTime;
+
+use super::clean::{self, Unclear, trim};
+use super::shown::{digits, general, says};
 use super::tree::Node;
+use crate::contract::{Kind, Rule, shown};
 
 /// What stands in a cell.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -15,122 +20,276 @@ pub(super) enum Cell {
     /// An empty text that was meant: `""`.
     Blank,
     Text(String),
-    /// Excel keeps every number as a float.
+    /// Spreadsheets keep every number as a float.
     Number(f64),
+    /// A number that its format shows as something else.
+    Shown {
+        value: f64,
+        shown: Box<str>,
+    },
     Boolean(bool),
-    /// An Excel date: (year, month, day, hour, minute, second).
-    Date(u16, u8, u8, u8, u8, u8),
-    /// An Excel error such as `#N/A`.
-    Error(String),
+    /// A day and a time; and the number that is stored, where it is one.
+    Date {
+        at: DateTime,
+        stored: Option<f64>,
+    },
+    /// What has no value: an error, a formula without a result, a part of a merged cell.
+    Bad {
+        found: Box<str>,
+        advice: Cow<'static, str>,
+    },
 }
 
-/// What is wrong with a cell as such: what was found, what is allowed, what to do.
+/// What is wrong with a cell as such, or questionable: what was found, what is allowed, what to do.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Refused {
+pub(crate) struct Refused {
     pub found: String,
     pub allowed: String,
-    pub advice: &'static str,
+    pub advice: Cow<'static, str>,
 }
 
-/// Excel keeps 15 digits of a number; what has more has lost some.
+/// What a field takes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wants {
+    pub kind: Kind,
+    /// Something is told from others by it.
+    pub id: bool,
+    /// 1,5 is a number.
+    pub comma: bool,
+}
+
+impl Wants {
+    pub(super) fn of(rule: &Rule, comma: bool) -> Self {
+        Self { kind: rule.kind, id: rule.name == "id" || rule.name.ends_with("_id"), comma }
+    }
+
+    fn text(self) -> bool {
+        matches!(self.kind, Kind::Text { .. } | Kind::Choice { .. })
+    }
+
+    fn refuse(self, found: String, advice: impl Into<Cow<'static, str>>) -> Refused {
+        Refused { found, allowed: self.kind.in_words(), advice: advice.into() }
+    }
+}
+
+/// A cell as JSON: `None` where the field is absent; and what is questionable about it.
+#[derive(Debug, Default)]
+pub(super) struct Typed {
+    pub node: Option<Node>,
+    pub doubt: Option<Refused>,
+}
+
+impl From<Node> for Typed {
+    fn from(node: Node) -> Self {
+        Self { node: Some(node), doubt: None }
+    }
+}
+
+/// Spreadsheets keep 15 digits of a number; what has more has lost some.
 const EXACT: f64 = 1e15;
+const AS_TEXT: &str = "format the column as Text, then type the value again";
 
 impl Cell {
-    /// A text as a person typed it: without spaces around it, `""` as the empty text.
+    /// A text as a person typed it: without blanks around it, `""` as the empty text.
     pub(super) fn typed(text: &str) -> Self {
-        match text.trim() {
+        match trim(text) {
             "" => Self::Empty,
             "\"\"" => Self::Blank,
             text => Self::Text(text.to_owned()),
         }
     }
 
+    pub(super) fn bad(found: impl Into<Box<str>>, advice: impl Into<Cow<'static, str>>) -> Self {
+        Self::Bad { found: found.into(), advice: advice.into() }
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         *self == Self::Empty
     }
 
-    /// The cell as JSON for a field of this kind; `None` where the field is absent. `comma`: 1,5 is a number.
-    pub(super) fn to_json(&self, kind: Kind, comma: bool) -> Result<Option<Node>, Refused> {
-        let wants_text = matches!(kind, Kind::Text { .. } | Kind::Choice { .. });
+    /// The cell as JSON for a field that wants this.
+    pub(super) fn to_json(&self, wants: Wants) -> Result<Typed, Refused> {
         let node = match self {
-            Self::Empty => return Ok(None),
+            Self::Empty => return Ok(Typed::default()),
             // no other type can be empty, and files that quote everything quote their empty cells too
-            Self::Blank if !wants_text => return Ok(None),
+            Self::Blank if !wants.text() => return Ok(Typed::default()),
             Self::Blank => Node::text(""),
-            Self::Text(text) if wants_text => Node::text(text),
-            Self::Text(text) => typed_text(text, kind, comma)?,
-            Self::Number(number) => typed_number(*number, kind)?,
-            Self::Boolean(value) if wants_text => Node::text(if *value { "true" } else { "false" }),
-            Self::Boolean(value) => raw(value),
-            Self::Date(year, month, day, ..) => {
-                return Err(Refused {
-                    found: format!("the date {year}-{month:02}-{day:02}"),
-                    allowed: kind.in_words(),
-                    advice: "format the column as Text, then type the value again",
-                });
+            Self::Text(text) if wants.text() => return text_of(text, wants),
+            Self::Text(text) => return typed_text(text, wants),
+            Self::Number(value) if wants.text() => return number_as_text(*value, wants),
+            Self::Number(value) => return Ok(number_as_number(*value, wants)),
+            Self::Shown { value, shown } if wants.text() => {
+                return shown_as_text(*value, shown, wants);
             }
-            Self::Error(error) => {
-                return Err(Refused {
-                    found: format!("the error {error}"),
-                    allowed: kind.in_words(),
-                    advice: "mend the formula, or put the value in its place",
+            Self::Shown { value, shown } => {
+                let doubt = (!says(shown, *value)).then(|| {
+                    wants.refuse(
+                        format!("{shown} (stored, and sent, as {})", digits(*value)),
+                        "format the column as General to see what is sent",
+                    )
                 });
+                return Ok(Typed { node: Some(typed_number(*value, wants.kind)), doubt });
+            }
+            Self::Boolean(value) if wants.text() => {
+                Node::text(if *value { "true" } else { "false" })
+            }
+            Self::Boolean(value) => raw(value),
+            Self::Date { .. } => {
+                return Err(wants.refuse(format!("the date {}", self.shown()), AS_TEXT));
+            }
+            Self::Bad { found, advice } => {
+                return Err(wants.refuse(found.to_string(), advice.clone()));
             }
         };
-        Ok(Some(node))
+        Ok(node.into())
     }
 
-    /// The cell as it is shown in a message.
+    /// The cell as it is shown in a message, and what is stored where that is something else.
     pub(super) fn shown(&self) -> String {
         match self {
             Self::Empty => "an empty cell".to_owned(),
             Self::Blank => "\"\"".to_owned(),
-            Self::Text(text) | Self::Error(text) => shown(text),
-            Self::Number(number) => number.to_string(),
+            Self::Text(text) => shown(text),
+            Self::Number(value) => digits(*value),
+            Self::Shown { value, shown } => format!("{shown} (stored as {})", digits(*value)),
             Self::Boolean(value) => value.to_string(),
-            Self::Date(year, month, day, hour, minute, second) => {
-                format!("{year}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}")
+            Self::Date { at, stored } => {
+                let day = at.time() == jiff::civil::Time::midnight();
+                let format = if day { "%F" } else { "%F %H:%M:%S" };
+                let stored = stored.map(|stored| format!(" (stored as {stored})"));
+                format!("{}{}", at.strftime(format), stored.unwrap_or_default())
             }
+            Self::Bad { found, .. } => found.to_string(),
         }
+    }
+
+    /// What stands in the cell as a spreadsheet shows it, to be written down again.
+    pub(super) fn as_seen(&self) -> Option<String> {
+        Some(match self {
+            Self::Empty => return None,
+            Self::Text(text) => text.clone(),
+            Self::Shown { shown, .. } => shown.to_string(),
+            Self::Date { at, .. } => at.strftime("%F %H:%M:%S").to_string(),
+            other => other.shown(),
+        })
     }
 }
 
+/// A text where one is wanted.
+fn text_of(text: &str, wants: Wants) -> Result<Typed, Refused> {
+    let clean = clean::clean(text, wants.id).map_err(|Unclear { found, advice }| {
+        wants.refuse(format!("{} ({found})", shown(text)), advice)
+    })?;
+    let doubt = clean.taken.map(|taken| {
+        let found = format!("{} ({taken})", shown(text));
+        wants.refuse(found, format!("{} is sent", shown(&clean.text)))
+    });
+    Ok(Typed { node: Some(Node::text(&clean.text)), doubt })
+}
+
 /// A text where something else is wanted.
-fn typed_text(text: &str, kind: Kind, comma: bool) -> Result<Node, Refused> {
-    let typed = match kind {
+fn typed_text(text: &str, wants: Wants) -> Result<Typed, Refused> {
+    let typed = match wants.kind {
         Kind::Boolean => boolean(text).map(raw),
-        Kind::Integer { .. } => whole(text),
-        Kind::Number { .. } => number(text, comma),
+        Kind::Integer { .. } | Kind::Number { .. } => {
+            if let Some(advice) = ambiguous(text, wants) {
+                return Err(wants.refuse(shown(text), advice));
+            }
+            if matches!(wants.kind, Kind::Integer { .. }) {
+                whole(text)
+            } else {
+                number(text, wants.comma)
+            }
+        }
         Kind::Object(_) | Kind::List { .. } => {
             let broken = |error: serde_json::Error| Refused {
                 found: format!("{} ({error})", shown(text)),
-                allowed: format!("{}, as JSON", kind.in_words()),
-                advice: "put valid JSON there, or use a column for each field",
+                allowed: format!("{}, as JSON", wants.kind.in_words()),
+                advice: "put valid JSON there, or use a column for each field".into(),
             };
             Some(Node::parse(text).map_err(broken)?)
         }
         Kind::Text { .. } | Kind::Choice { .. } => None,
     };
-    Ok(typed.unwrap_or_else(|| Node::text(text)))
+    Ok(typed.unwrap_or_else(|| Node::text(text)).into())
 }
 
-/// A number of Excel.
-fn typed_number(number: f64, kind: Kind) -> Result<Node, Refused> {
-    let whole = number.fract() == 0.0;
-    let digits =
-        if whole && number.abs() < 1e20 { format!("{number:.0}") } else { number.to_string() };
-    match kind {
-        Kind::Text { .. } | Kind::Choice { .. } if whole && number.abs() >= EXACT => Err(Refused {
-            found: format!("the number {digits}, of which Excel has kept 15 digits only"),
-            allowed: kind.in_words(),
-            advice: "format the column as Text, then type the value again",
-        }),
-        Kind::Text { .. } | Kind::Choice { .. } => Ok(Node::text(&digits)),
-        Kind::Boolean if whole && (number == 0.0 || number.to_bits() == 1.0_f64.to_bits()) => {
-            Ok(raw(number != 0.0))
-        }
-        _ => Ok(raw(digits)),
+/// What to do about a number that one reader takes for a thousand times another's.
+fn ambiguous(text: &str, wants: Wants) -> Option<Cow<'static, str>> {
+    if clean::is_rounded(text) {
+        return Some(
+            "a spreadsheet has cut it short: format the column as Number without decimals, save it again".into(),
+        );
     }
+    if let Some(number) = text.strip_suffix('%') {
+        return Some(format!("write {} if that many percent are meant", trim(number)).into());
+    }
+    if let Some(error) = clean::error_of(text).or_else(|| clean::office_error_of(text)) {
+        return Some(format!("{error} is an error: {}", clean::MEND).into());
+    }
+    let bare = text.strip_prefix(['-', '+']).unwrap_or(text);
+    let mark = bare.chars().find(|char| !char.is_ascii_digit())?;
+    let mut groups = bare.split(mark);
+    let figures = |group: &str, most: usize| {
+        !group.is_empty() && group.len() <= most && group.bytes().all(|byte| byte.is_ascii_digit())
+    };
+    let first = groups.next().is_some_and(|group| figures(group, 3) && group != "0");
+    let rest: Vec<&str> = groups.collect();
+    let thousands = first && rest.iter().all(|group| group.len() == 3 && figures(group, 3));
+    let decimal = matches!(wants.kind, Kind::Number { .. })
+        && rest.len() == 1
+        && mark == if wants.comma { ',' } else { '.' };
+    let separates = matches!(mark, '.' | ',' | '\'' | ' ' | '_') || mark.is_whitespace();
+    (thousands && separates && !decimal).then(|| {
+        format!(
+            "it may mean {}{} or less: write it without separators",
+            &bare[..bare.find(mark).unwrap_or(0)],
+            rest.concat()
+        )
+        .into()
+    })
+}
+
+/// A number where a text is wanted: its digits, if that is what one sees.
+fn number_as_text(value: f64, wants: Wants) -> Result<Typed, Refused> {
+    let (digits, seen) = (digits(value), general(value));
+    if value.fract() == 0.0 && value.abs() >= EXACT {
+        let found = format!("{seen} (the number {digits}, of which 15 digits are kept)");
+        return Err(wants.refuse(found, AS_TEXT));
+    }
+    if seen == digits {
+        return Ok(Node::text(&digits).into());
+    }
+    let found = format!("{seen} (stored as the number {digits})");
+    if value.fract() != 0.0 {
+        return Err(wants.refuse(found, AS_TEXT));
+    }
+    let advice = format!("{digits} is sent; {AS_TEXT} if that is not it");
+    let doubt = Some(wants.refuse(found, advice));
+    Ok(Typed { node: Some(Node::text(&digits)), doubt })
+}
+
+/// A number where one is wanted; spreadsheets put zeros in the place of what does not fit.
+fn number_as_number(value: f64, wants: Wants) -> Typed {
+    let doubt = (value.abs() >= EXACT).then(|| {
+        let found = format!("{}, of which a spreadsheet keeps 15 digits", digits(value));
+        wants.refuse(found, "give it in a CSV or JSON plan if its last digits matter")
+    });
+    Typed { node: Some(typed_number(value, wants.kind)), doubt }
+}
+
+/// A number with a format of its own where a text is wanted.
+fn shown_as_text(value: f64, shown: &str, wants: Wants) -> Result<Typed, Refused> {
+    let found = format!("{shown} (stored as the number {})", digits(value));
+    Err(wants.refuse(found, AS_TEXT))
+}
+
+/// A number where something else than a text is wanted.
+fn typed_number(number: f64, kind: Kind) -> Node {
+    if kind == Kind::Boolean && (number == 0.0 || number.to_bits() == 1.0_f64.to_bits()) {
+        return raw(number != 0.0);
+    }
+    raw(digits(number))
 }
 
 pub(super) fn boolean(text: &str) -> Option<bool> {
@@ -176,9 +335,12 @@ mod tests {
     use crate::contract::find;
 
     fn json(cell: &Cell, path: &str) -> String {
-        match cell.to_json(find(path).unwrap().kind, true) {
-            Ok(None) => "absent".to_owned(),
-            Ok(Some(node)) => String::from_utf8(node.to_bytes()).unwrap(),
+        match cell.to_json(Wants::of(find(path).unwrap(), true)) {
+            Ok(Typed { node: None, .. }) => "absent".to_owned(),
+            Ok(Typed { node: Some(node), doubt }) => {
+                let doubt = if doubt.is_some() { " in doubt" } else { "" };
+                String::from_utf8(node.to_bytes()).unwrap() + doubt
+            }
             Err(refused) => format!("refused: {}", refused.found),
         }
     }
@@ -200,7 +362,14 @@ mod tests {
             (text("100.0"), "priority", "100"),
             (text("-5"), "priority", "-5"),
             (text("1.5"), "priority", "\"1.5\""),
-            (text("4.29E+10"), "target_server.disks.0.size", "\"4.29E+10\""),
+            (text("4.29E+10"), "target_server.disks.0.size", "refused: \"4.29E+10\""),
+            (text("1.000"), "priority", "refused: \"1.000\""),
+            (text("42.949.672.960"), "target_server.disks.0.size", "refused: \"42.949.672.960\""),
+            (text("12,500"), "over_speed_threshold", "12.5"),
+            (text("12.500"), "over_speed_threshold", "refused: \"12.500\""),
+            (text("50%"), "over_speed_threshold", "refused: \"50%\""),
+            (text("='0012'"), "source_server.id", "refused: \"='0012'\" (a formula as text)"),
+            (text("'0012"), "source_server.id", "\"0012\" in doubt"),
             (text("10,5"), "over_speed_threshold", "10.5"),
             (text("inf"), "over_speed_threshold", "\"inf\""),
             (text("[{}]"), "target_server.disks", "[{}]"),
@@ -218,12 +387,27 @@ mod tests {
             (Cell::Number(0.1 + 0.2), "over_speed_threshold", "0.30000000000000004"),
             (Cell::Boolean(true), "target_server.btrfs_list.0.subvolumn.0.is_snapshot", "\"true\""),
             (Cell::Boolean(false), "syncing", "false"),
-            (Cell::Date(2026, 11, 3, 0, 0, 0), "name", "refused: the date 2026-11-03"),
-            (Cell::Error("#N/A".into()), "name", "refused: the error #N/A"),
+            (
+                Cell::Date {
+                    at: jiff::civil::datetime(2026, 11, 3, 0, 0, 0, 0),
+                    stored: Some(46329.0),
+                },
+                "name",
+                "refused: the date 2026-11-03 (stored as 46329)",
+            ),
+            (Cell::bad("the error #N/A", ""), "name", "refused: the error #N/A"),
+            (
+                Cell::Shown { value: 12.0, shown: "000012".into() },
+                "source_server.id",
+                "refused: 000012 (stored as the number 12)",
+            ),
+            (Cell::Shown { value: 12.0, shown: "12.00".into() }, "priority", "12"),
+            (Cell::Shown { value: 50.0, shown: "5000%".into() }, "priority", "50 in doubt"),
+            (Cell::Number(582_520_512_002.0), "project_id", "\"582520512002\" in doubt"),
         ] {
             assert_eq!(json(&cell, path), expected, "{cell:?} {path}");
         }
         let long = json(&Cell::Number(1_234_567_890_123_456.0), "project_id");
-        assert!(long.starts_with("refused: the number 1234567890123456"), "{long}");
+        assert!(long.starts_with("refused: 1.23457E+15 (the number 1234567890123456"), "{long}");
     }
 }

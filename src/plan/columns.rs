@@ -1,8 +1,10 @@
 //! What does each column of a CSV or Excel plan fill? Reads the header row: dotted field names, settings, notes.
 
 use std::cmp::Ordering;
+use std::sync::Arc;
 
 use super::cell::Cell;
+use super::clean::{error_of, trim};
 use super::finding::Finding;
 use super::settings::{SETTINGS, Settings};
 use crate::contract::page::TASK;
@@ -31,49 +33,63 @@ pub(super) struct Columns {
     pub meant: Vec<Column>,
     /// Whether each column of the file has a header at all: notes (`#...`) do.
     named: Vec<bool>,
+    /// The sheet of a workbook.
+    pub sheet: Option<Arc<str>>,
+}
+
+/// Whether a cell of a first row is one that only a plan has there.
+pub(super) fn is_header(cell: &Cell) -> bool {
+    let Cell::Text(name) = cell else { return false };
+    Settings::is_known(name) || find(name).is_some()
 }
 
 impl Columns {
     /// Reads the header row; all that is wrong with it at once.
-    pub(super) fn read(row: u64, cells: &[Cell]) -> Result<Self, Vec<Finding>> {
-        let mut columns = Self { meant: Vec::new(), named: Vec::new() };
+    pub(super) fn read(
+        row: u64,
+        cells: &[Cell],
+        sheet: Option<Arc<str>>,
+    ) -> Result<Self, Vec<Finding>> {
+        let mut columns = Self { meant: Vec::new(), named: Vec::new(), sheet: sheet.clone() };
         let mut problems = Vec::new();
+        let finding = |found: String, allowed: String, advice: Option<String>| Finding {
+            row,
+            sheet: sheet.clone(),
+            column: None,
+            pointer: String::new(),
+            found,
+            allowed,
+            advice,
+        };
         for (at, cell) in cells.iter().enumerate() {
             columns.named.push(!matches!(cell, Cell::Empty | Cell::Blank));
             let name = match cell {
                 Cell::Empty | Cell::Blank => continue,
-                Cell::Text(name) => name.trim(),
+                Cell::Text(name) => trim(name),
                 _ => "",
             };
-            if name.starts_with('#') {
+            if name.starts_with('#') && error_of(name).is_none() {
                 continue;
             }
             match meaning(name) {
                 Ok(target) => columns.meant.push(Column { at, name: name.to_owned(), target }),
-                Err((allowed, advice)) => problems.push(Finding {
-                    row,
-                    column: Some(super::column_name(at)),
-                    pointer: String::new(),
-                    found: format!(
-                        "the header {}",
-                        if name.is_empty() { cell.shown() } else { shown(name) }
-                    ),
-                    allowed,
-                    advice,
-                }),
+                Err((allowed, advice)) => {
+                    let header = if name.is_empty() { cell.shown() } else { shown(name) };
+                    problems.push(Finding {
+                        column: Some(super::column_name(at)),
+                        ..finding(format!("the header {header}"), allowed, advice)
+                    });
+                }
             }
         }
         columns.meant.sort_by(|a, b| by_page(&a.name, &b.name));
         columns.check_together(row, &mut problems);
         if columns.meant.is_empty() && problems.is_empty() {
-            problems.push(Finding {
-                row,
-                column: None,
-                pointer: String::new(),
-                found: "no header".to_owned(),
-                allowed: "the names of fields, such as name, type, source_server.id".to_owned(),
-                advice: Some("see: sluice plan template".to_owned()),
-            });
+            problems.push(finding(
+                "no header".to_owned(),
+                "the names of fields, such as name, type, source_server.id".to_owned(),
+                Some("see: sluice plan template".to_owned()),
+            ));
         }
         if problems.is_empty() { Ok(columns) } else { Err(problems) }
     }
@@ -85,6 +101,7 @@ impl Columns {
         let mut refuse = |column: &Column, allowed: String| {
             problems.push(Finding {
                 row,
+                sheet: self.sheet.clone(),
                 column: Some(super::column_name(column.at)),
                 pointer: String::new(),
                 found: format!("the header {}", shown(&column.name)),
@@ -124,15 +141,20 @@ impl Columns {
         }
     }
 
-    /// The letters of the column that fills this place of the body, or holds it as JSON, or is this setting.
-    pub(super) fn letters(&self, wanted: &str) -> Option<String> {
+    /// The column that fills this place of the body, or holds it as JSON, or is this setting.
+    pub(super) fn of(&self, wanted: &str) -> Option<&Column> {
         let fills = |column: &&Column| match &column.target {
             Target::Field { pointer, .. } => wanted
                 .strip_prefix(pointer.as_str())
                 .is_some_and(|rest| rest.is_empty() || rest.starts_with('/')),
             Target::Setting => column.name == wanted,
         };
-        self.meant.iter().find(fills).map(|column| super::column_name(column.at))
+        self.meant.iter().find(fills)
+    }
+
+    /// Its letters.
+    pub(super) fn letters(&self, wanted: &str) -> Option<String> {
+        self.of(wanted).map(|column| super::column_name(column.at))
     }
 
     /// Whether the column may have no value: it has no header.
@@ -173,7 +195,7 @@ fn hint(name: &str) -> String {
     let tail = tails.next().filter(|_| tails.next().is_none()).map(String::as_str);
     match whole.or(tail) {
         Some(meant) => format!("did you mean {}?", meant.replace("[]", ".0")),
-        None => format!("rename it to \"#{name}\" if it is a note"),
+        None => format!("rename it to {} if it is a note", shown(&format!("#{name}"))),
     }
 }
 
@@ -231,7 +253,7 @@ mod tests {
 
     fn read(names: &[&str]) -> Result<Columns, Vec<Finding>> {
         let cells: Vec<Cell> = names.iter().map(|name| Cell::typed(name)).collect();
-        Columns::read(1, &cells)
+        Columns::read(1, &cells, None)
     }
 
     #[test]

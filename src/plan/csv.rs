@@ -6,6 +6,7 @@ use std::io::{self, BufRead};
 
 use super::Broken;
 use super::cell::Cell;
+use super::rows::Line;
 
 /// The longest record: a quote that is never closed must not swallow memory.
 const MAX_RECORD: usize = 32 << 20;
@@ -29,16 +30,6 @@ impl<R: BufRead> Csv<R> {
     /// Finds the separator in the first line.
     pub(crate) fn open(mut input: R) -> Result<Self, Broken> {
         let start = input.fill_buf().map_err(|error| Broken::io(1, &error))?;
-        if start.starts_with(&[0xff, 0xfe]) || start.starts_with(&[0xfe, 0xff]) {
-            return Err(Broken::new(1, "UTF-16 text", "save it as \"CSV UTF-8\" and try again"));
-        }
-        if start.starts_with(b"PK\x03\x04") {
-            return Err(Broken::new(
-                1,
-                "an Excel workbook with the ending .csv",
-                "name it .xlsx and try again",
-            ));
-        }
         let mark = if start.starts_with("\u{feff}".as_bytes()) { 3 } else { 0 };
         let named = separator_line(&start[mark..]);
         let separator =
@@ -52,20 +43,20 @@ impl<R: BufRead> Csv<R> {
         self.separator == b';'
     }
 
-    /// The next row: its number from 1 and its cells.
-    pub(super) fn next(&mut self) -> Result<Option<(u64, Vec<Cell>)>, Broken> {
+    /// The next row, blank ones too.
+    pub(super) fn next(&mut self) -> Result<Option<Line>, Broken> {
         let Some(pieces) = self.record()? else { return Ok(None) };
         if self.quotes_all.is_none() {
             self.quotes_all = Some(pieces.iter().all(|piece| piece.quoted));
         }
-        let row = self.row;
+        let number = self.row;
         let cells: Result<Vec<Cell>, Broken> =
             pieces.into_iter().enumerate().map(|(at, piece)| self.cell(at, piece)).collect();
-        Ok(Some((row, cells?)))
+        Ok(Some(Line { number, cells: cells?, hidden: false }))
     }
 
     /// The next row's texts, whatever they look like.
-    pub(crate) fn texts(&mut self) -> Result<Option<(u64, Vec<String>)>, Broken> {
+    pub(super) fn texts(&mut self) -> Result<Option<(u64, Vec<String>)>, Broken> {
         let Some(pieces) = self.record()? else { return Ok(None) };
         let texts = pieces.into_iter().enumerate().map(|(at, piece)| self.text(at, piece.text));
         Ok(Some((self.row, texts.collect::<Result<_, _>>()?)))
@@ -80,11 +71,8 @@ impl<R: BufRead> Csv<R> {
 
     fn cell(&self, at: usize, piece: Piece) -> Result<Cell, Broken> {
         let text = self.text(at, piece.text)?;
-        Ok(match (piece.quoted, text.is_empty()) {
-            (true, true) if self.quotes_all == Some(false) => Cell::Blank,
-            (true, false) if text != "\"\"" => Cell::Text(text),
-            _ => Cell::typed(&text),
-        })
+        let meant = piece.quoted && self.quotes_all == Some(false);
+        Ok(if meant && text.is_empty() { Cell::Blank } else { Cell::typed(&text) })
     }
 
     /// Reads up to the end of a line that is not in quotes.
@@ -234,7 +222,7 @@ pub(crate) fn csv_cell(text: &str) -> Cow<'_, str> {
 mod tests {
     use super::*;
 
-    fn rows(text: &str) -> Result<Vec<(u64, Vec<Cell>)>, Broken> {
+    fn rows(text: &str) -> Result<Vec<Line>, Broken> {
         // a small buffer, so that everything is split once
         let mut csv = Csv::open(io::BufReader::with_capacity(64, text.as_bytes()))?;
         let mut rows = vec![];
@@ -245,7 +233,7 @@ mod tests {
     }
 
     fn texts(text: &str) -> Vec<String> {
-        let show = |(row, cells): (u64, Vec<Cell>)| {
+        let show = |Line { number: row, cells, .. }: Line| {
             let cells: Vec<String> = cells
                 .iter()
                 .map(|cell| if cell.is_empty() { "-".into() } else { cell.shown() })
@@ -293,7 +281,6 @@ mod tests {
             (3, "the quote that opens column B is never closed")
         );
         assert_eq!(rows("a\n\"b\"c").unwrap_err().row, 2);
-        assert!(Csv::open(&b"\xff\xfea\0"[..]).err().unwrap().cure.contains("UTF-8"));
         let mut csv = Csv::open(&b"a\nM\xfcller\n"[..]).unwrap();
         csv.next().unwrap();
         assert!(csv.next().unwrap_err().what.contains("not UTF-8 in column A"));

@@ -1,10 +1,12 @@
 //! What is wrong with a plan, and where does the planner find it?
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::contract::Violation;
+use super::cell::Refused;
+use crate::contract::{Violation, shown};
 
 /// One thing that is wrong, or questionable, in one row of a plan.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -12,6 +14,9 @@ pub struct Finding {
     /// The row as a spreadsheet shows it (the header is row 1), the line of a `.jsonl` file, or the element of a
     /// `.json` array, from 1. 0: the file as a whole.
     pub row: u64,
+    /// The sheet of a workbook.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sheet: Option<Arc<str>>,
     /// The column of a CSV or Excel plan: `C`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub column: Option<String>,
@@ -27,17 +32,46 @@ pub struct Finding {
 impl Finding {
     pub(super) fn of(row: u64, violation: Violation) -> Self {
         let Violation { pointer, found, allowed } = violation;
-        Self { row, column: None, pointer, found, allowed, advice: None }
+        Self { row, sheet: None, column: None, pointer, found, allowed, advice: None }
+    }
+
+    /// What is wrong with a row, a place of it (a JSON pointer or a setting) or the file as a whole (row 0).
+    pub(super) fn new(row: u64, pointer: impl Into<String>, refused: Refused) -> Self {
+        let Refused { found, allowed, advice } = refused;
+        let advice = (!advice.is_empty()).then(|| advice.into_owned());
+        Self { row, sheet: None, column: None, pointer: pointer.into(), found, allowed, advice }
+    }
+
+    /// Where it stands, as the spreadsheet calls it: `Sheet1!J7`, `row 7, column J` of a CSV file, `row 7`.
+    pub fn place(&self) -> String {
+        let Self { row, sheet, column, .. } = self;
+        match (sheet, column, row) {
+            (Some(sheet), Some(column), 0) => format!("{}!{column}:{column}", quoted(sheet)),
+            (Some(sheet), Some(column), row) => format!("{}!{column}{row}", quoted(sheet)),
+            (Some(sheet), None, 0) => format!("sheet {}", quoted(sheet)),
+            (Some(sheet), None, row) => format!("{}!{row}:{row}", quoted(sheet)),
+            (None, Some(column), row) => format!("row {row}, column {column}"),
+            (None, None, 0) => "the file".to_owned(),
+            (None, None, row) => format!("row {row}"),
+        }
     }
 }
 
-/// `row 17, column C, /source_server/id: found null; allowed: text of ...; add it`
+/// A sheet's name as formulas have it: in apostrophes, where it is not of letters and digits.
+fn quoted(sheet: &str) -> String {
+    let plain = |char: char| char.is_alphanumeric() || char == '_';
+    if sheet.chars().all(plain) && !sheet.starts_with(|char: char| char.is_numeric()) {
+        return sheet.to_owned();
+    }
+    // what could move a cursor is escaped, as everywhere
+    let shown = shown(sheet);
+    format!("'{}'", shown.trim_matches('"').replace('\'', "''"))
+}
+
+/// `Sheet1!C17, /source_server/id: found null; allowed: text of ...; add it`
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "row {}", self.row)?;
-        if let Some(column) = &self.column {
-            write!(f, ", column {column}")?;
-        }
+        f.write_str(&self.place())?;
         if !self.pointer.is_empty() {
             write!(f, ", {}", self.pointer)?;
         }
@@ -46,5 +80,27 @@ impl fmt::Display for Finding {
             write!(f, "; {advice}")?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_named_as_the_spreadsheet_does() {
+        let place = |sheet: Option<&str>, column: Option<&str>, row| {
+            let refused =
+                Refused { found: String::new(), allowed: String::new(), advice: "".into() };
+            let finding = Finding::new(row, "", refused);
+            Finding { sheet: sheet.map(Arc::from), column: column.map(str::to_owned), ..finding }
+                .place()
+        };
+        assert_eq!(place(Some("Sheet1"), Some("J"), 7), "Sheet1!J7");
+        assert_eq!(place(Some("Wave 1's"), Some("J"), 7), "'Wave 1''s'!J7");
+        assert_eq!(place(Some("\u{1b}[2J"), Some("J"), 0), "'\\u{1b}[2J'!J:J");
+        assert_eq!(place(Some("a"), None, 7), "a!7:7");
+        assert_eq!(place(None, Some("J"), 7), "row 7, column J");
+        assert_eq!(place(None, None, 7), "row 7");
     }
 }

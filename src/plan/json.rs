@@ -12,9 +12,12 @@ pub(super) enum Line {
     Json(Vec<u8>),
     /// Longer than any body may be: read over.
     TooLong,
+    /// A line that begins with `#`.
+    Comment,
+    Empty,
 }
 
-/// The lines of a `.jsonl` plan; blank ones and those that begin with `#` are left out.
+/// The lines of a `.jsonl` plan.
 pub(super) struct Lines<R> {
     input: R,
     row: u64,
@@ -28,37 +31,31 @@ impl<R: BufRead> Lines<R> {
 
     /// The next line and its number from 1.
     pub(super) fn next(&mut self) -> Result<Option<(u64, Line)>, Broken> {
-        loop {
-            let row = self.row + 1;
-            let mut line = Vec::new();
-            let limit = u64::try_from(self.longest).unwrap_or(u64::MAX).saturating_add(1);
-            let failed = |error: io::Error| Broken::io(row, &error);
-            if self.input.by_ref().take(limit).read_until(b'\n', &mut line).map_err(failed)? == 0 {
-                return Ok(None);
-            }
-            self.row = row;
-            if line.len() > self.longest && !line.ends_with(b"\n") {
-                self.input.skip_until(b'\n').map_err(failed)?;
-                return Ok(Some((row, Line::TooLong)));
-            }
-            let mut text = line.as_slice();
-            if row == 1 {
-                check_encoding(text)?;
-                text = text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(text);
-            }
-            let text = text.trim_ascii();
-            if !text.is_empty() && !text.starts_with(b"#") {
-                return Ok(Some((row, Line::Json(text.to_vec()))));
-            }
+        let row = self.row + 1;
+        let mut line = Vec::new();
+        let limit = u64::try_from(self.longest).unwrap_or(u64::MAX).saturating_add(1);
+        let failed = |error: io::Error| Broken::io(row, &error);
+        if self.input.by_ref().take(limit).read_until(b'\n', &mut line).map_err(failed)? == 0 {
+            return Ok(None);
         }
+        self.row = row;
+        if line.len() > self.longest && !line.ends_with(b"\n") {
+            self.input.skip_until(b'\n').map_err(failed)?;
+            return Ok(Some((row, Line::TooLong)));
+        }
+        let mut text = line.as_slice();
+        if row == 1 {
+            text = text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(text);
+        }
+        Ok(Some((
+            row,
+            match text.trim_ascii() {
+                [] => Line::Empty,
+                [b'#', ..] => Line::Comment,
+                text => Line::Json(text.to_vec()),
+            },
+        )))
     }
-}
-
-fn check_encoding(start: &[u8]) -> Result<(), Broken> {
-    if start.starts_with(&[0xff, 0xfe]) || start.starts_with(&[0xfe, 0xff]) {
-        return Err(Broken::new(1, "UTF-16 text", "save it as UTF-8 and try again"));
-    }
-    Ok(())
 }
 
 /// The elements of a `.json` plan: one array.
@@ -75,7 +72,6 @@ impl<R: BufRead> Elements<R> {
     /// Reads up to the first element.
     pub(super) fn open(mut input: R, max_body: usize) -> Result<Self, Broken> {
         let start = input.fill_buf().map_err(|error| Broken::io(1, &error))?;
-        check_encoding(start)?;
         let mark = if start.starts_with("\u{feff}".as_bytes()) { 3 } else { 0 };
         input.consume(mark);
         let longest = max_body.saturating_add(SLACK);
@@ -83,12 +79,38 @@ impl<R: BufRead> Elements<R> {
         match elements.next_solid()? {
             Some(b'[') => {}
             None => elements.ended = true,
+            Some(b'{') => {
+                let wrapped = elements.is_wrapped()?;
+                let (what, cure) = if wrapped {
+                    (
+                        "one object with the request inside \"body\", as for KooCLI's --cli-jsonInput",
+                        "take what is inside \"body\", and put it in [ ]",
+                    )
+                } else {
+                    (
+                        "something else than an array: one object",
+                        "put the requests in [ ], or one on each line of a .jsonl file",
+                    )
+                };
+                return Err(elements.broken(what, cure));
+            }
             Some(_) => {
                 let cure = "put the requests in [ ], or one on each line of a .jsonl file";
                 return Err(elements.broken("something else than an array", cure));
             }
         }
         Ok(elements)
+    }
+
+    /// Whether the object that has been opened begins with `"body"`.
+    fn is_wrapped(&mut self) -> Result<bool, Broken> {
+        for wanted in b"\"body\"" {
+            let byte = if *wanted == b'"' { self.next_solid()? } else { self.byte()? };
+            if byte != Some(*wanted) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// The next element and its number from 1.
@@ -200,7 +222,12 @@ mod tests {
     #[test]
     fn broken_arrays_say_where() {
         for (text, what) in [
-            ("{}", "something else than an array (line 1)"),
+            ("{}", "something else than an array: one object (line 1)"),
+            ("1", "something else than an array (line 1)"),
+            (
+                "{\n \"body\" : {}}",
+                "one object with the request inside \"body\", as for KooCLI's --cli-jsonInput (line 2)",
+            ),
             ("[\n{},\n]", "a comma too many (line 3)"),
             ("[{}", "the end of the file within the array (line 1)"),
             ("[{}]\n{}", "something after the array (line 2)"),
@@ -210,9 +237,11 @@ mod tests {
     }
 
     #[test]
-    fn lines_leave_out_blanks_and_comments_and_skip_what_is_too_long() {
+    fn lines_tell_blanks_and_comments_and_skip_what_is_too_long() {
         let text = format!("\u{feff}# a plan\r\n\r\n {{}}\r\n{}\n[]", "x".repeat(SLACK + 200));
         let mut lines = Lines::new(io::BufReader::with_capacity(8, text.as_bytes()), 100);
+        assert!(matches!(lines.next(), Ok(Some((1, Line::Comment)))));
+        assert!(matches!(lines.next(), Ok(Some((2, Line::Empty)))));
         assert!(matches!(lines.next(), Ok(Some((3, Line::Json(json)))) if json == b"{}"));
         assert!(matches!(lines.next(), Ok(Some((4, Line::TooLong)))));
         assert!(matches!(lines.next(), Ok(Some((5, Line::Json(json)))) if json == b"[]"));

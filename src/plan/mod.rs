@@ -1,36 +1,49 @@
-//! What does a plan ask for? Reads `.jsonl`, `.json`, `.csv` and `.xlsx` files row by row into requests, each with what
+//! What does a plan ask for? Reads `.jsonl`, `.json`, `.csv`, `.xlsx`, `.xls` and `.ods` files row by row into requests, each with what
 //! is wrong with it.
 //!
 //! [`open`] gives an iterator that holds one row at a time. CSV and Excel headers are dotted field names with indices
 //! (`target_server.disks.0.name`); cells take the type that the contract wants; an empty cell is an absent field, `""`
-//! the empty text; columns and rows that begin with `#` are notes. A JSON row that needs no change is the body, byte
+//! the empty text; columns whose header begins with `#` are notes, rows with nothing but `#...` comments. What would be
+//! sent as something else than one sees is a finding, or at least a warning. A JSON row that needs no change is the body, byte
 //! for byte. What rows share comes from a defaults file (rows win over it) and from `--set` (which wins over rows).
 //! Columns or fields `x-sluice-*` ([`SETTINGS`]) say what the worker, not the API, is to know.
 
 pub mod batch;
+mod book;
 mod cell;
 mod check;
+mod clean;
 mod columns;
 pub(crate) mod csv;
+mod doubts;
+mod draft;
 mod explain;
 mod finding;
 mod forecast;
 mod json;
+mod kind;
+mod marked;
 mod rows;
 mod settings;
 mod shared;
+mod shown;
+mod spool;
 mod survey;
+pub(crate) mod table;
+mod tally;
 mod template;
+pub(crate) mod text;
 mod tree;
-mod xlsx;
 
 use std::fmt::Write as _;
 use std::fs::File;
-use std::io::{self, BufReader};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use encoding_rs::Encoding;
+use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 pub use check::{Check, Report, check};
@@ -38,9 +51,12 @@ pub(crate) use csv::csv_cell;
 pub use explain::{UnknownField, explain};
 pub use finding::Finding;
 pub use forecast::{Forecast, Hold, Load, Pace, forecast};
+pub use marked::{MarkError, mark};
 pub use rows::Plan;
 pub use settings::{SETTINGS, Setting, Settings, moment};
+pub use spool::{Spooled, is_numbered, spooled};
 pub use survey::{Fingerprint, Survey, SurveyError, Valid, survey, valid};
+pub use tally::{Rows, Tally};
 pub use template::template;
 
 use crate::contract::{Rules, View};
@@ -49,9 +65,36 @@ use crate::contract::{Rules, View};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
     Csv,
+    /// Any workbook: what it is, is told by what it holds.
     Xlsx,
+    Xls,
+    Ods,
     Jsonl,
     Json,
+}
+
+impl Format {
+    /// The same reader takes all kinds of workbooks.
+    pub fn is_book(self) -> bool {
+        matches!(self, Self::Xlsx | Self::Xls | Self::Ods)
+    }
+}
+
+/// What to do with what a workbook hides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Hidden {
+    /// Hidden rows and columns are left out
+    Skip,
+    /// Hidden rows and columns are sent as if they were seen
+    Include,
+    /// Hidden rows are left out, hidden columns are sent
+    SkipRows,
+}
+
+impl Hidden {
+    fn skips_rows(self) -> bool {
+        self != Self::Include
+    }
 }
 
 /// How to read a plan.
@@ -60,14 +103,22 @@ pub struct Options {
     pub rules: Rules,
     /// Else by the ending of the file's name.
     pub format: Option<Format>,
-    /// The sheet of a workbook; the first one if absent.
+    /// The sheet of a workbook; if absent, the visible one with the headers of a plan.
     pub sheet: Option<String>,
+    /// What becomes of hidden rows and columns; if absent they make the plan invalid.
+    pub hidden: Option<Hidden>,
+    /// What a CSV file is written in; if absent it is found out.
+    pub encoding: Option<&'static Encoding>,
     /// A `.json` or `.toml` file of one request: fills what rows leave out.
     pub defaults: Option<PathBuf>,
     /// `field=value`, typed by the contract: put into every row.
     pub set: Vec<String>,
     /// What times without an offset mean.
     pub zone: TimeZone,
+    /// When it is read: times before are past.
+    pub now: Timestamp,
+    /// The file's name in messages, where it is read from elsewhere.
+    pub name: Option<PathBuf>,
 }
 
 impl Default for Options {
@@ -76,9 +127,13 @@ impl Default for Options {
             rules: Rules::default(),
             format: None,
             sheet: None,
+            hidden: None,
+            encoding: None,
             defaults: None,
             set: Vec::new(),
             zone: TimeZone::system(),
+            now: Timestamp::now(),
+            name: None,
         }
     }
 }
@@ -96,11 +151,29 @@ pub struct Row {
     /// What the body says, or all that is wrong with the row.
     pub read: Result<View, Vec<Finding>>,
     pub warnings: Vec<Finding>,
+    /// Hidden in the workbook.
+    pub hidden: bool,
+    /// Hidden, and nobody has said whether such rows are meant: not to be sent.
+    pub undecided: bool,
     /// Where what is found later stands in the file.
     columns: Option<Arc<columns::Columns>>,
 }
 
+/// What there is to say of a plan as a whole.
+#[derive(Clone, Debug, Default)]
+pub struct Ending {
+    pub tally: Tally,
+    pub findings: Vec<Finding>,
+    pub warnings: Vec<Finding>,
+    /// The sheet that was read.
+    pub sheet: Option<Arc<str>>,
+}
+
 impl Row {
+    fn sheet(&self) -> Option<Arc<str>> {
+        self.columns.as_deref().and_then(|columns| columns.sheet.clone())
+    }
+
     /// Orders the request: `x-sluice-priority`, else the body's.
     pub fn priority(&self) -> Option<u16> {
         self.settings.priority.or(self.read.as_ref().ok().map(|view| view.priority))
@@ -139,8 +212,12 @@ pub enum PlanError {
     Broken { file: PathBuf, row: u64, what: String, cure: String },
     #[error("{}: {} of its headers cannot be used:\n{}", file.display(), problems.len(), listed(problems))]
     Headers { file: PathBuf, problems: Vec<Finding> },
-    #[error("{}: has no requests; write one row for each server (sluice plan template shows how)", file.display())]
-    Empty { file: PathBuf },
+    #[error("{}: has no requests{others}; write one row for each server (sluice plan template shows how)", file.display())]
+    Empty {
+        file: PathBuf,
+        /// What its rows are instead.
+        others: String,
+    },
     /// A defaults file or a `--set` cannot be used: all of them at once.
     #[error("{}", .0.join("\n"))]
     Shared(Vec<String>),
@@ -165,32 +242,59 @@ fn cure(error: &io::Error) -> &'static str {
 
 /// Opens a plan and reads its header. The rows come from the iterator; after an error there are no more.
 pub fn open(file: &Path, options: &Options) -> Result<Plan, PlanError> {
-    let format = options.format.map_or_else(|| format_of(file), Ok)?;
+    let name = options.name.as_deref().unwrap_or(file);
+    let format = options.format.map_or_else(|| format_of(name), Ok)?;
     let shared = shared::Shared::read(options)?;
-    let failed = |source| PlanError::Open { file: file.to_owned(), source };
-    let input = File::open(file).map_err(failed)?;
-    if input.metadata().map_err(failed)?.is_dir() {
+    let failed = |source| PlanError::Open { file: name.to_owned(), source };
+    if File::open(file).and_then(|file| file.metadata()).map_err(failed)?.is_dir() {
         return Err(failed(io::ErrorKind::IsADirectory.into()));
     }
-    let broken = |broken: Broken| broken.in_file(file);
-    let source = match format {
-        Format::Csv => rows::Source::Csv(csv::Csv::open(buffered(input)).map_err(broken)?),
-        Format::Xlsx => {
-            rows::Source::Xlsx(xlsx::Sheet::open(input, options.sheet.as_deref()).map_err(broken)?)
-        }
-        Format::Jsonl => {
-            rows::Source::Lines(json::Lines::new(buffered(input), options.rules.max_body))
-        }
-        Format::Json => rows::Source::Elements(
-            json::Elements::open(buffered(input), options.rules.max_body).map_err(broken)?,
-        ),
-    };
-    Plan::new(file.to_owned(), source, shared, options)
+    let (source, guess) = source(file, format, options).map_err(|broken| broken.in_file(name))?;
+    Plan::new(name.to_owned(), source, shared, options, guess)
 }
 
-/// A header line is looked at whole to find its separator.
-fn buffered(input: File) -> BufReader<File> {
-    BufReader::with_capacity(64 << 10, input)
+/// Opens what a format says, if the file is that; the word is about a guess.
+fn source(
+    file: &Path,
+    format: Format,
+    options: &Options,
+) -> Result<(rows::Source, Option<cell::Refused>), Broken> {
+    if format.is_book() {
+        let sheet = book::Sheet::open(file, options.sheet.as_deref(), columns::is_header)?;
+        return Ok((rows::Source::Book(sheet), None));
+    }
+    let (input, guess) = text_of(file, format == Format::Csv, options.encoding)?;
+    let longest = options.rules.max_body;
+    let source = match format {
+        Format::Jsonl => rows::Source::Lines(json::Lines::new(input, longest)),
+        Format::Json => rows::Source::Elements(json::Elements::open(input, longest)?),
+        _ => rows::Source::Csv(csv::Csv::open(input)?),
+    };
+    Ok((source, guess))
+}
+
+/// Opens a file of text, whose name may say so wrongly.
+pub(crate) fn text_of(
+    file: &Path,
+    table: bool,
+    encoding: Option<&'static Encoding>,
+) -> Result<(text::Input, Option<cell::Refused>), Broken> {
+    let empty = std::fs::metadata(file).is_ok_and(|file| file.is_file() && file.len() == 0);
+    match kind::of(file).map_err(|error| Broken::io(0, &error))? {
+        kind::Kind::Text => {}
+        kind::Kind::Other { .. } if empty => {}
+        kind::Kind::Other { what, cure } => return Err(Broken::new(0, what, cure)),
+        kind => {
+            let ending = format!("{kind:?}").to_lowercase();
+            let what = format!("a workbook (.{ending}), not text");
+            return Err(Broken::new(
+                0,
+                what,
+                &format!("name it .{ending}, or say --format {ending}"),
+            ));
+        }
+    }
+    text::open(file, encoding, table)
 }
 
 /// By the ending of the name.
@@ -205,14 +309,15 @@ pub fn format_of(file: &Path) -> Result<Format, PlanError> {
         .to_ascii_lowercase();
     match ending.as_str() {
         "csv" | "tsv" | "txt" => Ok(Format::Csv),
-        "xlsx" | "xlsm" => Ok(Format::Xlsx),
+        "xlsx" | "xlsm" | "xltx" => Ok(Format::Xlsx),
+        "xls" | "xlt" => Ok(Format::Xls),
+        "ods" | "ots" => Ok(Format::Ods),
         "jsonl" | "ndjson" => Ok(Format::Jsonl),
         "json" => Ok(Format::Json),
         _ => Err(PlanError::Unknown {
             file: file.to_owned(),
             what: "a file of an unknown kind".to_owned(),
-            cure: "a plan ends in .csv, .xlsx, .jsonl or .json (older Excel files: save as .xlsx)"
-                .to_owned(),
+            cure: "a plan ends in .csv, .xlsx, .xls, .ods, .jsonl or .json; or say what it is with --format".to_owned(),
         }),
     }
 }

@@ -6,6 +6,8 @@ use jiff::{Timestamp, ZonedDateTime};
 use serde::Serialize;
 
 use super::cell::{Cell, Refused, boolean};
+use super::clean;
+use super::shown::says;
 use crate::intake::header;
 
 /// What a planner can say of one request that the API is not told.
@@ -68,18 +70,48 @@ impl Settings {
         let fits = match name {
             header::NOT_BEFORE => time(cell, zone).map(|at| self.not_before = Some(at)),
             header::DEADLINE => time(cell, zone).map(|at| self.deadline = Some(at)),
-            header::PRIORITY => priority(cell).map(|priority| self.priority = Some(priority)),
-            header::AGAIN => again(cell).map(|again| self.again = Some(again)),
-            _ => None,
+            header::PRIORITY => {
+                priority(cell).map(|priority| self.priority = Some(priority)).ok_or("")
+            }
+            header::AGAIN => again(cell).map(|again| self.again = Some(again)).ok_or(""),
+            _ => Err(""),
         };
-        fits.ok_or_else(|| {
+        fits.map_err(|advice| {
             let setting = SETTINGS.iter().find(|setting| setting.name == name);
             let allowed = setting.map_or_else(
                 || format!("one of {}", SETTINGS.map(|setting| setting.name).join(", ")),
                 |setting| setting.allowed.to_owned(),
             );
-            Refused { found: cell.shown(), allowed, advice: "" }
+            let advice = match cell {
+                Cell::Bad { advice, .. } => advice.clone(),
+                _ => advice.into(),
+            };
+            Refused { found: cell.shown(), allowed, advice }
         })
+    }
+
+    /// Times that are past: the setting, what is there, what it leads to. A warning and no more: whoever goes on with a
+    /// plan after its times finds it as it was.
+    pub(super) fn past(&self, now: Timestamp) -> Vec<(&'static str, Refused)> {
+        let times = [
+            (
+                header::NOT_BEFORE,
+                self.not_before,
+                "it holds nothing back: remove it, or give a later time",
+            ),
+            (
+                header::DEADLINE,
+                self.deadline,
+                "the request would end as expired: give a later time",
+            ),
+        ];
+        let past = |(name, at, advice): (_, Option<Timestamp>, &'static str)| {
+            let at = at.filter(|at| *at <= now)?;
+            let (found, allowed) =
+                (format!("{at:.0}, which is past"), format!("a time after {now:.0}"));
+            Some((name, Refused { found, allowed, advice: advice.into() }))
+        };
+        times.into_iter().filter_map(past).collect()
     }
 
     /// A deadline that comes before the first moment can never be met.
@@ -88,7 +120,7 @@ impl Settings {
             (Some(not_before), Some(deadline)) if deadline <= not_before => Err(Refused {
                 found: deadline.to_string(),
                 allowed: format!("a time after {} ({not_before})", header::NOT_BEFORE),
-                advice: "",
+                advice: "".into(),
             }),
             _ => Ok(()),
         }
@@ -104,35 +136,56 @@ impl Settings {
 /// # Errors
 /// What was found, and what is allowed.
 pub fn moment(text: &str) -> Result<Timestamp, String> {
-    let read = time(&Cell::typed(text.trim()), &TimeZone::system());
-    read.ok_or_else(|| format!("`{text}` is not {TIME}"))
+    let read = time(&Cell::typed(text), &TimeZone::system());
+    read.map_err(|advice| match advice {
+        "" => format!("`{text}` is not {TIME}"),
+        advice => format!("`{text}` is not {TIME}; {advice}"),
+    })
 }
 
-fn time(cell: &Cell, zone: &TimeZone) -> Option<Timestamp> {
-    let local = |at: DateTime| zone.to_timestamp(at).ok();
-    match cell {
+/// The first year that a plan can mean: an earlier one is a mistake of the sheet.
+const FIRST_YEAR: i16 = 2000;
+
+/// The instant that a cell means, else what to do (which may be plain from what is allowed).
+fn time(cell: &Cell, zone: &TimeZone) -> Result<Timestamp, &'static str> {
+    let at = match cell {
         Cell::Text(text) => {
-            let instant = text.parse::<Timestamp>().ok();
-            let instant = instant
-                .or_else(|| text.parse::<ZonedDateTime>().ok().map(|zoned| zoned.timestamp()));
-            let instant = instant.or_else(|| local(text.parse().ok()?));
-            instant.or_else(|| {
-                local(text.parse::<Date>().ok()?.to_datetime(jiff::civil::Time::midnight()))
-            })
+            let clean = clean::clean(text, false).map_err(|_| "")?;
+            let instant = clean.text.parse::<Timestamp>().ok();
+            let zoned = || clean.text.parse::<ZonedDateTime>().ok();
+            match instant.or_else(|| zoned().map(|zoned| zoned.timestamp())) {
+                Some(instant) => instant,
+                None => local(civil(&clean.text).ok_or("")?, zone)?,
+            }
         }
-        &Cell::Date(year, month, day, hour, minute, second) => {
-            let small = |number: u8| i8::try_from(number).ok();
-            let year = i16::try_from(year).ok()?;
-            let (month, day, hour) = (small(month)?, small(day)?, small(hour)?);
-            local(DateTime::new(year, month, day, hour, small(minute)?, small(second)?, 0).ok()?)
-        }
-        _ => None,
+        Cell::Date { at, .. } => local(*at, zone)?,
+        _ => return Err(""),
+    };
+    if zone.to_datetime(at).year() < FIRST_YEAR {
+        return Err(
+            "a day before 2000 is what a spreadsheet makes of a time without a day, or of 0: write the day too",
+        );
     }
+    Ok(at)
+}
+
+fn civil(text: &str) -> Option<DateTime> {
+    let midnight = jiff::civil::Time::midnight();
+    text.parse().ok().or_else(|| Some(text.parse::<Date>().ok()?.to_datetime(midnight)))
+}
+
+/// A time without an offset, where it is one instant.
+fn local(at: DateTime, zone: &TimeZone) -> Result<Timestamp, &'static str> {
+    let instant = zone.to_ambiguous_timestamp(at);
+    instant.unambiguous().map_err(|_| {
+        "the clocks change then, so it is no time or two: write the offset, as in 2026-10-25T02:30:00+02:00"
+    })
 }
 
 fn priority(cell: &Cell) -> Option<u16> {
     match cell {
         Cell::Text(text) => text.parse().ok(),
+        Cell::Shown { value, shown } if says(shown, *value) => priority(&Cell::Number(*value)),
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // checked before
         Cell::Number(number) if number.fract() == 0.0 && (0.0..=65_535.0).contains(number) => {
             Some(*number as u16)
@@ -146,6 +199,7 @@ fn again(cell: &Cell) -> Option<bool> {
         Cell::Boolean(again) => Some(*again),
         Cell::Text(text) => boolean(text),
         Cell::Number(number) => boolean(&number.to_string()),
+        Cell::Shown { value, shown } if says(shown, *value) => boolean(&value.to_string()),
         _ => None,
     }
 }
@@ -157,7 +211,7 @@ mod tests {
     #[test]
     fn times_are_read_in_every_way_that_people_write_them() {
         let zone = TimeZone::fixed(jiff::tz::offset(8));
-        let at = |text: &str| time(&Cell::typed(text), &zone).map(|at| at.to_string());
+        let at = |text: &str| time(&Cell::typed(text), &zone).ok().map(|at| at.to_string());
         for text in [
             "2026-11-28T14:00:00Z",
             "2026-11-28T22:00:00+08:00",
@@ -169,12 +223,26 @@ mod tests {
         }
         assert_eq!(at("2026-11-28").as_deref(), Some("2026-11-27T16:00:00Z"));
         assert_eq!(
-            time(&Cell::Date(2026, 11, 28, 22, 0, 0), &zone).unwrap().to_string(),
+            time(
+                &Cell::Date { at: jiff::civil::datetime(2026, 11, 28, 22, 0, 0, 0), stored: None },
+                &zone
+            )
+            .unwrap()
+            .to_string(),
             "2026-11-28T14:00:00Z"
         );
-        for text in ["", "tomorrow", "22:00", "28.11.2026", "2026-13-01"] {
+        for text in ["", "tomorrow", "22:00", "28.11.2026", "2026-13-01", "1899-12-31"] {
             assert_eq!(at(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn a_time_that_the_clocks_leave_out_or_pass_twice_is_refused() {
+        let berlin = TimeZone::get("Europe/Berlin").unwrap();
+        for text in ["2026-03-29 02:30", "2026-10-25 02:30"] {
+            assert!(time(&Cell::typed(text), &berlin).unwrap_err().contains("offset"), "{text}");
+        }
+        assert!(time(&Cell::typed("2026-10-25T02:30:00+02:00"), &berlin).is_ok());
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use jiff::tz::TimeZone;
 
-use super::cell::{Cell, Refused};
+use super::cell::{Cell, Refused, Typed, Wants};
 use super::settings::Settings;
 use super::tree::Node;
 use super::{Options, PlanError};
@@ -85,9 +85,9 @@ impl Shared {
             return Ok(());
         }
         let rule = known(name)?;
-        let Some(node) =
-            cell.to_json(rule.kind, false).map_err(|refused| in_words(name, &refused))?
-        else {
+        let typed =
+            cell.to_json(Wants::of(rule, false)).map_err(|refused| in_words(name, &refused))?;
+        let Typed { node: Some(node), .. } = typed else {
             return Err(format!("needs a value: {}", rule.allowed()));
         };
         self.set.push((name.to_owned(), node));
@@ -112,7 +112,11 @@ fn known(name: &str) -> Result<&'static Rule, String> {
 }
 
 fn in_words(name: &str, refused: &Refused) -> String {
-    format!("{name}: found {}; allowed: {}", refused.found, refused.allowed)
+    let advice = if refused.advice.is_empty() { "" } else { "; " };
+    format!(
+        "{name}: found {}; allowed: {}{advice}{}",
+        refused.found, refused.allowed, refused.advice
+    )
 }
 
 /// Puts a setting that stands in JSON.
@@ -129,7 +133,7 @@ pub(super) fn put_setting(
         Ok(serde_json::Value::Number(number)) => Cell::Number(number.as_f64().unwrap_or(f64::NAN)),
         Ok(serde_json::Value::String(text)) => Cell::typed(&text),
         // an object or an array is no setting: it is refused as the text it is
-        _ => Cell::Error(String::from_utf8_lossy(&json).into_owned()),
+        _ => Cell::bad(crate::contract::shown(&String::from_utf8_lossy(&json)), ""),
     };
     settings.put(name, &cell, zone)
 }

@@ -32,12 +32,12 @@ pub enum SurveyError {
 /// # Errors
 /// The plan cannot be read on. Bad rows are no error: they stand in the report.
 pub fn survey(
-    plan: Plan,
+    mut plan: Plan,
     mut set_aside: Option<&mut dyn io::Write>,
 ) -> Result<Survey, SurveyError> {
     let (mut check, mut digest) = (Check::new(), Fingerprint::default());
     let mut sources = Vec::new();
-    for row in plan {
+    for row in plan.by_ref() {
         let mut row = row?;
         check.add(&mut row);
         match (&row.read, &mut set_aside) {
@@ -45,11 +45,13 @@ pub fn survey(
                 digest.add(&row);
                 sources.push((row.number, view.source_server_id.clone()));
             }
-            (Err(_), Some(file)) => file.write_all(row.set_aside().as_bytes())?,
-            (Err(_), None) => {}
+            (Err(findings), Some(file)) if !findings.is_empty() => {
+                file.write_all(row.set_aside().as_bytes())?
+            }
+            (Err(_), _) => {}
         }
     }
-    Ok(Survey { report: check.finish(), digest: digest.finish(), sources })
+    Ok(Survey { report: check.finish(plan.ending()), digest: digest.finish(), sources })
 }
 
 /// The valid rows of a plan, as [`survey`] counts them.

@@ -6,9 +6,10 @@ use rust_xlsxwriter::{
     DataValidation, Format as Style, FormatAlign, Workbook, Worksheet, XlsxError,
 };
 
+use super::cell::{Cell, Typed, Wants};
 use super::settings::SETTINGS;
 use super::tree::Node;
-use super::{Format, cell::Cell, csv_cell};
+use super::{Format, csv_cell};
 use crate::contract::{Field, Kind, Need, fields, parts};
 
 /// What a column of the template is about.
@@ -45,14 +46,19 @@ const EXAMPLE: [(&str, &str); 20] = [
     ("use_public_ip", "true"),
 ];
 
-/// An empty plan. Its comment rows (they begin with `#`) say what may stand where; the last one is the example.
+/// What stands in the first cell of the rows that explain a template: by these words they are known as comments, though
+/// there is something in their other cells.
+pub(super) const LABELS: [&str; 4] =
+    ["# required?", "# allowed", "# meaning", "# example (empty this cell to use the row)"];
+
+/// An empty plan. Its comment rows ([`LABELS`]) say what may stand where; the last one is the example.
 ///
 /// # Errors
 /// Only if the workbook cannot be built.
 pub fn template(format: Format) -> Result<Vec<u8>, XlsxError> {
     Ok(match format {
         Format::Csv => csv().into_bytes(),
-        Format::Xlsx => xlsx()?,
+        Format::Xlsx | Format::Xls | Format::Ods => xlsx()?,
         Format::Jsonl => jsonl().into_bytes(),
         Format::Json => format!("[\n{}\n]\n", example()).into_bytes(),
     })
@@ -88,10 +94,10 @@ fn rows(columns: &[Column]) -> [(&'static str, Vec<&str>); 5] {
     let each = |text: fn(&Column) -> &str| columns.iter().map(text).collect();
     [
         ("#", each(|column| &column.name)),
-        ("# required?", each(|column| &column.required)),
-        ("# allowed", each(|column| &column.allowed)),
-        ("# meaning", each(|column| &column.about)),
-        ("# example (empty this cell to use the row)", each(|column| column.example)),
+        (LABELS[0], each(|column| &column.required)),
+        (LABELS[1], each(|column| &column.allowed)),
+        (LABELS[2], each(|column| &column.about)),
+        (LABELS[3], each(|column| column.example)),
     ]
 }
 
@@ -124,7 +130,8 @@ fn example() -> String {
         let Some((_, value)) = EXAMPLE.iter().find(|(name, _)| *name == path) else { continue };
         let path = path.replace("[]", ".0");
         let way: Vec<_> = parts(&path).collect();
-        if let Ok(Some(value)) = Cell::typed(value).to_json(rule.kind, false) {
+        let typed = Cell::typed(value).to_json(Wants::of(rule, false));
+        if let Ok(Typed { node: Some(value), .. }) = typed {
             // the paths are the contract's own, so they fit
             let _ = body.set(&way, value);
         }

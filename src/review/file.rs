@@ -3,14 +3,15 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, BufRead, Read as _, Write};
+use std::path::Path;
 
 use bytes::Bytes;
 use serde_json::Value;
 
 use super::letter::Letter;
 use super::parcel::{Parcel, from_hex, to_hex};
-use crate::plan::Broken;
-use crate::plan::csv::Csv;
+use crate::plan::table::{Table, Text};
+use crate::plan::{self, Broken};
 
 /// The longest line of JSON: no message comes near it.
 const LONGEST: u64 = 256 << 20;
@@ -26,6 +27,8 @@ pub enum Format {
 pub enum FileError {
     #[error("row {row}: {what}")]
     Row { row: u64, what: String },
+    #[error("{0}")]
+    File(String),
     #[error("it has no column `body`: is it an export of dead letters?")]
     NoBody,
 }
@@ -140,17 +143,17 @@ fn unguarded(text: &str) -> String {
     text.strip_prefix('\'').unwrap_or(text).to_owned()
 }
 
-/// Reads the letters of a file, one at a time.
+/// Reads the letters of a file, one at a time, as plans are read: any encoding, any workbook.
 ///
 /// # Errors
 /// It is no export; further on each row has its own.
 pub fn read(
-    input: impl BufRead + Send + 'static,
-    format: Format,
+    file: &Path,
+    options: &plan::Options,
 ) -> Result<Box<dyn Iterator<Item = Result<Parcel, FileError>> + Send>, FileError> {
-    match format {
-        Format::Jsonl => Ok(Box::new(Lines { input, row: 0 })),
-        Format::Csv => Ok(Box::new(Rows::open(input)?)),
+    match Table::open(file, options)? {
+        Some(table) => Ok(Box::new(Rows::open(table)?)),
+        None => Ok(Box::new(Lines { input: plan::text_of(file, false, None)?.0, row: 0 })),
     }
 }
 
@@ -185,25 +188,36 @@ impl<R: BufRead> Iterator for Lines<R> {
     }
 }
 
-struct Rows<R> {
-    csv: Csv<R>,
+struct Rows {
+    table: Table,
     /// Where each column of the message stands.
     places: HashMap<&'static str, usize>,
 }
 
-impl<R: BufRead> Rows<R> {
-    fn open(input: R) -> Result<Self, FileError> {
-        let mut csv = Csv::open(input)?;
-        let (_, head) = csv.texts()?.ok_or(FileError::NoBody)?;
+impl Rows {
+    fn open(mut table: Table) -> Result<Self, FileError> {
+        let (_, head) = table.next()?.ok_or(FileError::NoBody)?;
+        let is = |cell: &Text, name: &str| cell.as_ref().is_ok_and(|cell| cell.trim() == name);
         let place =
-            |name: &&'static str| Some((*name, head.iter().position(|cell| cell.trim() == *name)?));
+            |name: &&'static str| Some((*name, head.iter().position(|cell| is(cell, name))?));
         let places: HashMap<_, _> = KEPT.iter().filter_map(place).collect();
-        if places.contains_key("body") { Ok(Self { csv, places }) } else { Err(FileError::NoBody) }
+        if places.contains_key("body") {
+            Ok(Self { table, places })
+        } else {
+            Err(FileError::NoBody)
+        }
     }
 
-    fn parcel(&self, row: u64, cells: &[String]) -> Result<Parcel, FileError> {
+    fn parcel(&self, row: u64, cells: &[Text]) -> Result<Parcel, FileError> {
+        for (name, at) in &self.places {
+            if let Some(Err(found)) = cells.get(*at) {
+                let what = format!("{name}: found {found}; put the text of the export there");
+                return Err(FileError::Row { row, what });
+            }
+        }
         let cell = |name: &str| {
             let cell = self.places.get(name).and_then(|at| cells.get(*at));
+            let cell = cell.and_then(|cell| cell.as_ref().ok());
             cell.filter(|cell| !cell.is_empty()).map(|cell| unguarded(cell))
         };
         let wrong = |what: String| FileError::Row { row, what };
@@ -240,14 +254,15 @@ impl<R: BufRead> Rows<R> {
     }
 }
 
-impl<R: BufRead> Iterator for Rows<R> {
+impl Iterator for Rows {
     type Item = Result<Parcel, FileError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            match self.csv.texts() {
+            match self.table.next() {
                 Ok(None) => return None,
-                Ok(Some((_, cells))) if cells.iter().all(String::is_empty) => {}
+                Ok(Some((_, cells)))
+                    if cells.iter().all(|cell| cell.as_ref().is_ok_and(String::is_empty)) => {}
                 Ok(Some((row, cells))) => return Some(self.parcel(row, &cells)),
                 Err(broken) => return Some(Err(broken.into())),
             }
@@ -257,7 +272,11 @@ impl<R: BufRead> Iterator for Rows<R> {
 
 impl From<Broken> for FileError {
     fn from(broken: Broken) -> Self {
-        Self::Row { row: broken.row, what: format!("{}; {}", broken.what, broken.cure) }
+        let Broken { row, what, cure } = broken;
+        match row {
+            0 => Self::File(format!("{what}; {cure}")),
+            row => Self::Row { row, what: format!("{what}; {cure}") },
+        }
     }
 }
 
@@ -302,7 +321,14 @@ mod tests {
     }
 
     fn read_all(bytes: Vec<u8>, format: Format) -> Result<Vec<Parcel>, FileError> {
-        read(io::Cursor::new(bytes), format)?.collect()
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), bytes).unwrap();
+        let format = match format {
+            Format::Csv => plan::Format::Csv,
+            Format::Jsonl => plan::Format::Jsonl,
+        };
+        let options = plan::Options { format: Some(format), ..plan::Options::default() };
+        read(file.path(), &options)?.collect()
     }
 
     #[test]
@@ -325,6 +351,34 @@ mod tests {
         let text = "body;letter;batch\n\"{\"\"a\"\":1}\";x;y\n;;\n";
         let read = read_all(text.into(), Format::Csv).unwrap();
         assert_eq!(read, [Parcel { body: "{\"a\":1}".into(), ..Parcel::default() }]);
+    }
+
+    #[test]
+    fn a_workbook_or_another_encoding_is_read_and_what_a_spreadsheet_has_cut_is_told() {
+        let book = |body: &str| {
+            let mut book = rust_xlsxwriter::Workbook::new();
+            let sheet = book.add_worksheet();
+            sheet.write_row(0, 0, ["letter", "body", "timestamp"]).unwrap();
+            sheet.write(1, 1, body).unwrap();
+            sheet.write(1, 2, 1_764_000_000).unwrap();
+            book.save_to_buffer().unwrap()
+        };
+        let read_book = |bytes: Vec<u8>| {
+            let file = tempfile::Builder::new().suffix(".xlsx").tempfile().unwrap();
+            std::fs::write(file.path(), bytes).unwrap();
+            read(file.path(), &plan::Options::default())?.collect::<Result<Vec<_>, _>>()
+        };
+        let parcel = Parcel {
+            body: "{\"a\":1}".into(),
+            timestamp: Some(1_764_000_000),
+            ..Parcel::default()
+        };
+        assert_eq!(read_book(book("{\"a\":1}")).unwrap(), [parcel]);
+        let cut = read_book(book(&"x".repeat(32_767))).unwrap_err().to_string();
+        assert!(cut.starts_with("row 2: body: found a text of 32767 characters"), "{cut}");
+        let wide: Vec<u8> =
+            "body\n\"{\"\"a\"\":\"\"ü\"\"}\"\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        assert_eq!(read_all(wide, Format::Csv).unwrap()[0].body, "{\"a\":\"ü\"}".as_bytes());
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod targets;
 
 use std::fs;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -63,19 +64,27 @@ fn mutated(seeds: &[Vec<u8>], random: &mut SmallRng) -> Vec<u8> {
     data
 }
 
+/// With SLUICE_FUZZ_SECONDS it goes on for so long, by another seed each time, and says how far it came.
 fn run(name: &str, target: fn(&[u8]), times: usize) {
     let seeds = corpus(name);
-    let mut random = SmallRng::seed_from_u64(1);
+    let longer = std::env::var("SLUICE_FUZZ_SECONDS").ok().map(|text| text.parse().unwrap());
+    let until = longer.map(|seconds| Instant::now() + Duration::from_secs(seconds));
+    let first = if longer.is_some() { rand::random() } else { 1 };
+    let mut random = SmallRng::seed_from_u64(first);
     for seed in &seeds {
         target(seed);
     }
-    for number in 0..times {
+    let mut done = 0;
+    while until.map_or(done < times, |until| Instant::now() < until) {
+        let number = done;
+        done += 1;
         let data = mutated(&seeds, &mut random);
         if let Err(panic) = std::panic::catch_unwind(|| target(&data)) {
             eprintln!("{name}: input {number}, {:?}", String::from_utf8_lossy(&data));
             std::panic::resume_unwind(panic);
         }
     }
+    println!("{name}: {done} inputs beside {} of the corpus, seed {first}", seeds.len());
 }
 
 #[test]
@@ -91,6 +100,11 @@ fn no_header_breaks_the_reader() {
 #[test]
 fn no_plan_breaks_the_reader() {
     run("plan", targets::plan, 1500);
+}
+
+#[test]
+fn no_sheet_breaks_the_reader_or_the_marking() {
+    run("sheet", targets::sheet, 400);
 }
 
 #[test]

@@ -29,6 +29,7 @@ mod progress;
 mod rabbit;
 mod rude;
 mod sandbox;
+mod sheet;
 mod simulation;
 mod start;
 mod submit;

@@ -34,7 +34,8 @@ impl Desk {
 }
 
 fn options() -> Options {
-    Options { zone: TimeZone::UTC, ..Options::default() }
+    let now = "2026-11-01T00:00:00Z".parse().unwrap();
+    Options { zone: TimeZone::UTC, now, ..Options::default() }
 }
 
 fn rows(file: &Path, options: &Options) -> Vec<Row> {
@@ -173,13 +174,12 @@ fn the_same_plan_is_read_from_every_format() {
 #[test]
 fn a_json_row_that_needs_no_change_keeps_its_bytes() {
     let desk = Desk::new();
-    let odd = r#"{ "name":"a" ,"type" : "MIGRATE_FILE","source_server":{"id":"\u0073"},"target_server":{"name":"","vm_id":"v"},  "region_name":"","region_id":"","project_name":"","project_id":"","speed_limit":1e2, "new":1.50 }"#;
+    let odd = r#"{ "name":"a" ,"type" : "MIGRATE_FILE","source_server":{"id":"\u0073"},"target_server":{"name":"","vm_id":"v"},  "region_name":"","region_id":"","project_name":"","project_id":"p","os_type":"LINUX","speed_limit":1e2, "new":1.50 }"#;
     let row = &rows(&desk.file("a.jsonl", format!("  {odd} \r\n")), &options())[0];
     assert_eq!(row.body, odd.as_bytes());
-    assert_eq!(
-        (row.read.as_ref().unwrap().source_server_id.as_str(), row.warnings.len()),
-        ("s", 1)
-    );
+    assert_eq!(row.read.as_ref().unwrap().source_server_id, "s");
+    let warned: Vec<&str> = row.warnings.iter().map(|warning| warning.pointer.as_str()).collect();
+    assert_eq!(warned, ["/new", "/target_server/disks"]);
     assert_eq!(
         rows(&desk.file("a.json", format!("[\n{odd}\n]")), &options())[0].body,
         odd.as_bytes()
@@ -249,22 +249,19 @@ fn excel_numbers_dates_and_errors_are_understood() {
     assert_eq!(told.len(), 4, "{told:#?}");
     assert!(
         told[0].starts_with(
-            "row 3, column A, /name: found the date 2026-11-28; allowed: text of 1 to 64"
+            "Sheet1!A3, /name: found the date 2026-11-28 22:30:00 (stored as 46354.9375); allowed: text of 1 to 64"
         ),
         "{told:#?}"
     );
     assert!(told[0].ends_with("format the column as Text, then type the value again"));
     assert!(
         told[1].starts_with(
-            "row 4, column D, /source_server/id: found the number 1234567890123456, of which Excel"
+            "Sheet1!D4, /source_server/id: found 1.23457E+15 (the number 1234567890123456, of which 15"
         ),
         "{told:#?}"
     );
-    assert!(told[2].contains("column M, /priority"), "{told:#?}");
-    assert!(
-        told[3].starts_with("row 5, column U: found \"a value without a header\""),
-        "{told:#?}"
-    );
+    assert!(told[2].starts_with("Sheet1!M5, /priority: found the error #DIV/0!"), "{told:#?}");
+    assert!(told[3].starts_with("Sheet1!U5: found \"a value without a header\""), "{told:#?}");
 }
 
 /// Twenty-five different mistakes: (row of the sheet, column, what stands there).
@@ -540,16 +537,16 @@ fn files_that_cannot_be_read_say_what_to_do() {
         (missing, "(os error 2); check the path, or begin a plan with `sluice plan template"),
         (folder, "is a directory; name the file in it"),
         (desk.file("empty.xlsx", ""), "an empty file (0 bytes); save the workbook again"),
-        (desk.file("plan.xls", "x"), "older Excel files: save as .xlsx"),
+        (desk.file("plan.xls", "x"), "text, not a workbook; name it .csv"),
+        (desk.file("plan.doc", "x"), "a plan ends in .csv, .xlsx, .xls, .ods"),
         (desk.file("empty.csv", ""), "has no requests"),
         (desk.file("empty.jsonl", "\n# nothing\n"), "has no requests"),
         (desk.file("empty.json", "[]"), "has no requests"),
         (desk.file("header.csv", HEADER.join(",")), "has no requests"),
-        (desk.file("text.xlsx", "name,type\n"), "is it an .xlsx workbook"),
-        (desk.file("utf16.csv", b"\xff\xfen\0"), "CSV UTF-8"),
+        (desk.file("text.xlsx", "name,type\n"), "text, not a workbook; name it .csv"),
         (
-            desk.file("latin.csv", b"name\nM\xfcller\n"),
-            "row 2: bytes that are not UTF-8 in column A",
+            desk.file("damaged.csv", b"name\nM\xc3\xbcller M\xc3\xbcller\nM\xfcller\n"),
+            "row 3: bytes that are not UTF-8 in column A",
         ),
         (
             desk.file("quote.csv", "name\n\"a\n"),
@@ -572,7 +569,7 @@ fn files_that_cannot_be_read_say_what_to_do() {
         sheet.set_name("Servers").unwrap().write(0, 0, "name").unwrap();
     });
     let error = refusal(&book, &Options { sheet: Some("plan".into()), ..options() }).to_string();
-    assert!(error.contains("no sheet \"plan\"; its sheets are: Servers"), "{error}");
+    assert!(error.contains("no sheet \"plan\"; its sheets are: \"Servers\""), "{error}");
 }
 
 #[test]
@@ -649,7 +646,7 @@ fn rows_set_aside_can_be_mended_and_read_again() {
         assert!(row.read.is_err());
         aside.push_str(&row.set_aside());
     }
-    assert_eq!(check.finish().findings.len(), 2);
+    assert_eq!(check.finish(plan::Ending::default()).findings.len(), 2);
     assert!(aside.starts_with("# row 1, /type: found \"FILE\""), "{aside}");
     let rows =
         rows(&desk.file("b.jsonl", aside.replace("\"FILE\"", "\"MIGRATE_FILE\"")), &options());

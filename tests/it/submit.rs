@@ -426,3 +426,32 @@ fn a_journal_cut_at_any_byte_is_mended_and_what_is_none_is_left_alone() {
         assert_eq!(fs::read_to_string(Journal::path_of(&plan)).unwrap(), other);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_from_a_pipe_is_submitted_once_and_goes_on_under_a_name_of_its_own() {
+    let desk = Desk::new(3, json!({})).await;
+    let piped = || {
+        let plan = fs::File::open(desk.plan()).unwrap();
+        let mut cat = Command::new("cat").stdin(plan).stdout(Stdio::piped()).spawn().unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sluice"));
+        command.env_clear().args(["submit", "-", "--format", "jsonl", "-c", "lane.toml"]);
+        command.current_dir(desk.dir.path()).stdin(cat.stdout.take().unwrap());
+        let output = command.output().unwrap();
+        cat.wait().unwrap();
+        output
+    };
+    let first = tokio::task::block_in_place(piped);
+    assert_eq!(first.status.code(), Some(0), "{}", String::from_utf8_lossy(&first.stderr));
+    assert_eq!(desk.created(), 3);
+    let again = tokio::task::block_in_place(piped);
+    assert_eq!(again.status.code(), Some(0), "{}", String::from_utf8_lossy(&again.stderr));
+    assert_eq!(desk.created(), 3, "the same plan goes on, and all of it has ended");
+    let names = fs::read_dir(desk.dir.path()).unwrap();
+    let mut names: Vec<String> =
+        names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.retain(|name| name.starts_with("plan-"));
+    assert!(
+        matches!(&names[..], [name] if name.ends_with(".jsonl.results.jsonl")),
+        "beside nobody's pipe: {names:?}"
+    );
+}

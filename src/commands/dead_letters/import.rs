@@ -1,13 +1,12 @@
 //! `sluice dead-letters import`: the letters of a file into the queue.
 
-use std::fs::File;
-use std::io::BufReader;
 use std::path::PathBuf;
 
+use super::super::plan_file::{PlanFile, Source};
 use super::super::{Exit, Failure, World};
-use super::{Desk, Place, Who, bulk, export};
+use super::{Desk, Place, Who, bulk};
 use crate::review::Parcel;
-use crate::review::file::{self, FileError, Format};
+use crate::review::file::{self, FileError};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -15,11 +14,10 @@ The whole file is read first: if a row of it is wrong, nothing is put into the q
 is in the queue already is there twice then, but shown and moved as one.
 Example: sluice dead-letters import letters.jsonl --why 'from the other cluster'")]
 pub(super) struct Args {
-    /// What `sluice dead-letters export` wrote: .jsonl or .csv
+    /// What export wrote, .jsonl or .csv, or a workbook made of it; or - with --format
     file: PathBuf,
-    /// Default: by the file's ending
-    #[arg(long)]
-    format: Option<Format>,
+    #[command(flatten)]
+    source: Source,
     #[command(flatten)]
     place: Place,
     #[command(flatten)]
@@ -30,16 +28,16 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
-    let format = export::format(&args.file, args.format)?;
+    let letters = args.source.take(&args.file)?;
     let mut count = 0;
-    for parcel in read(args, format)? {
-        parcel.map_err(|error| wrong(args, &error))?;
+    for parcel in read(args, &letters)? {
+        parcel.map_err(|error| wrong(&letters, &error))?;
         count += 1;
     }
     let desk = Desk::open(&args.place, world)?;
     let by = args.who.by(world);
     // Read a second time: a file may be larger than the memory. If somebody changes it meanwhile it ends there.
-    let parcels = read(args, format)?.map_while(Result::ok);
+    let parcels = read(args, &letters)?.map_while(Result::ok);
     let progress = bulk::run(&desk, world, "importing", |attendant| {
         desk.review.import(parcels, count, &by, attendant)
     })?;
@@ -48,14 +46,15 @@ pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
 
 fn read(
     args: &Args,
-    format: Format,
+    letters: &PlanFile,
 ) -> Result<Box<dyn Iterator<Item = Result<Parcel, FileError>> + Send>, Failure> {
-    let file = File::open(&args.file)
-        .map_err(|e| Failure::usage(format!("cannot read {}: {e}", args.file.display())))?;
-    file::read(BufReader::new(file), format).map_err(|error| wrong(args, &error))
+    if let Err(e) = std::fs::File::open(&letters.path) {
+        return Err(Failure::usage(format!("cannot read {}: {e}", letters.name.display())));
+    }
+    file::read(&letters.path, &args.source.options(letters)).map_err(|error| wrong(letters, &error))
 }
 
-fn wrong(args: &Args, error: &FileError) -> Failure {
-    let file = args.file.display();
+fn wrong(letters: &PlanFile, error: &FileError) -> Failure {
+    let file = letters.name.display();
     Failure::invalid_plan(format!("{file}: {error}; nothing was put into the queue"))
 }

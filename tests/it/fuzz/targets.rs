@@ -61,11 +61,13 @@ const BODY: &[u8] = include_bytes!("../../data/create-task-example.json");
 /// A plan: the first byte says in which format. A row that is valid is a body that the contract takes.
 pub(crate) fn plan(data: &[u8]) {
     let Some((kind, data)) = data.split_first() else { return };
-    let format = match kind % 4 {
+    let format = match kind % 6 {
         0 => plan::Format::Csv,
         1 => plan::Format::Jsonl,
         2 => plan::Format::Json,
-        _ => plan::Format::Xlsx,
+        3 => plan::Format::Xlsx,
+        4 => plan::Format::Xls,
+        _ => plan::Format::Ods,
     };
     let file = tempfile::NamedTempFile::new().expect("a temporary file");
     std::fs::write(file.path(), data).expect("it can be written");
@@ -84,6 +86,95 @@ pub(crate) fn plan(data: &[u8]) {
             Err(error) => return assert!(!error.to_string().is_empty()),
         }
     }
+}
+
+/// A sheet: the first byte says of what. Packed formats get the bytes as a part, so that what is tried is the reading of
+/// sheets, not the unpacking. The rows add up, and marking the plan breaks nothing either.
+pub(crate) fn sheet(data: &[u8]) {
+    let Some((kind, data)) = data.split_first() else { return };
+    let (format, bytes) = match kind % 6 {
+        0 => (plan::Format::Csv, data.to_vec()),
+        1 => (plan::Format::Xlsx, xlsx("xl/worksheets/sheet1.xml", data)),
+        2 => (plan::Format::Xlsx, xlsx("xl/sharedStrings.xml", data)),
+        3 => (plan::Format::Xlsx, xlsx("xl/styles.xml", data)),
+        4 => (plan::Format::Xls, data.to_vec()),
+        _ => (plan::Format::Ods, ods(data)),
+    };
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (file, marked) = (dir.path().join("plan"), dir.path().join("marked.xlsx"));
+    std::fs::write(&file, bytes).expect("it can be written");
+    let options = plan::Options {
+        format: Some(format),
+        zone: TimeZone::UTC,
+        hidden: Some(plan::Hidden::SkipRows),
+        ..plan::Options::default()
+    };
+    let mut plan = match plan::open(&file, &options) {
+        Ok(plan) => plan,
+        Err(error) => return assert!(!error.to_string().is_empty()),
+    };
+    let (mut check, mut last) = (plan::Check::new(), 0);
+    for row in plan.by_ref() {
+        let mut row = match row {
+            Ok(row) => row,
+            Err(error) => return assert!(!error.to_string().is_empty()),
+        };
+        if row.read.is_ok() {
+            contract::read(&row.body, &Rules::default()).expect("what is sent is valid");
+        }
+        assert!(row.number > last, "rows come in their order");
+        last = row.number;
+        check.add(&mut row);
+    }
+    let report = check.finish(plan.ending());
+    assert!(report.rows + report.other.rows() >= last, "the rows add up");
+    for finding in report.findings.iter().chain(&report.warnings) {
+        assert!(!finding.to_string().contains('\u{1b}'), "{finding:?}");
+    }
+    if let Err(error) = plan::mark(&file, &options, &report, &marked) {
+        assert!(!error.to_string().is_empty());
+    }
+}
+
+const SHEET: &[u8] = include_bytes!("../../data/sheet/parts/sheet1.xml");
+const STRINGS: &[u8] = include_bytes!("../../data/sheet/parts/sharedStrings.xml");
+const STYLES: &[u8] = include_bytes!("../../data/sheet/parts/styles.xml");
+
+fn packed(parts: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    let plain =
+        zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+    for (name, bytes) in parts {
+        zip.start_file(*name, plain).expect("a part");
+        std::io::Write::write_all(&mut zip, bytes).expect("a part");
+    }
+    zip.finish().expect("an archive").into_inner()
+}
+
+/// A workbook with these bytes as one of its parts.
+fn xlsx(part: &str, data: &[u8]) -> Vec<u8> {
+    const TYPES: &[u8] = b"<Types xmlns=\"http://schemas.openxmlformats.org/package/2006/content-types\"><Default Extension=\"xml\" ContentType=\"application/xml\"/></Types>";
+    const ROOT: &[u8] = b"<Relationships><Relationship Id=\"r\" Type=\"http://schemas.openxmlformats.org/officeDocument/2006/relationships/officeDocument\" Target=\"xl/workbook.xml\"/></Relationships>";
+    const BOOK: &[u8] = b"<workbook xmlns:r=\"http://schemas.openxmlformats.org/officeDocument/2006/relationships\"><sheets><sheet name=\"Plan\" sheetId=\"1\" r:id=\"a\"/></sheets><calcPr fullCalcOnLoad=\"1\"/></workbook>";
+    const RELATIONS: &[u8] = b"<Relationships><Relationship Id=\"a\" Type=\"http://schemas.openxmlformats.org/officeDocument/2006/relationships/worksheet\" Target=\"worksheets/sheet1.xml\"/><Relationship Id=\"b\" Type=\"http://schemas.openxmlformats.org/officeDocument/2006/relationships/sharedStrings\" Target=\"sharedStrings.xml\"/><Relationship Id=\"c\" Type=\"http://schemas.openxmlformats.org/officeDocument/2006/relationships/styles\" Target=\"styles.xml\"/></Relationships>";
+    let parts = [
+        ("[Content_Types].xml", TYPES),
+        ("_rels/.rels", ROOT),
+        ("xl/workbook.xml", BOOK),
+        ("xl/_rels/workbook.xml.rels", RELATIONS),
+        ("xl/worksheets/sheet1.xml", SHEET),
+        ("xl/sharedStrings.xml", STRINGS),
+        ("xl/styles.xml", STYLES),
+    ];
+    packed(&parts.map(|(name, bytes)| (name, if name == part { data } else { bytes })))
+}
+
+fn ods(content: &[u8]) -> Vec<u8> {
+    packed(&[
+        ("mimetype", b"application/vnd.oasis.opendocument.spreadsheet"),
+        ("META-INF/manifest.xml", b"<manifest:manifest/>"),
+        ("content.xml", content),
+    ])
 }
 
 /// An answer of the API: two bytes of status, one line of `Retry-After`, the body. Only a success creates, no wait is

@@ -379,3 +379,31 @@ async fn what_is_missing_or_out_of_reach_is_told_with_what_to_do() {
     assert_eq!(unknown.status.code(), Some(2));
     assert!(text(&unknown.stderr).contains("knows no batch nobody"), "{}", text(&unknown.stderr));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_from_a_pipe_is_enqueued_once_under_a_name_of_its_own() {
+    let desk = Desk::new().await;
+    let plan = desk.plan(5);
+    let piped = |more: &[&str]| {
+        let mut cat = Command::new("cat").arg(&plan).stdout(Stdio::piped()).spawn().unwrap();
+        let mut command = desk.command(&[&["enqueue", "-", "--format", "jsonl"], more].concat());
+        command.current_dir(desk.dir.path()).stdin(cat.stdout.take().unwrap());
+        let output = command.stdout(Stdio::piped()).stderr(Stdio::piped()).output().unwrap();
+        cat.wait().unwrap();
+        output
+    };
+    let first = piped(&[]);
+    assert_eq!(first.status.code(), Some(0), "{}", text(&first.stderr));
+    let again = piped(&[]);
+    assert_eq!(again.status.code(), Some(2), "the same plan was enqueued: {again:?}");
+    assert!(text(&again.stderr).contains("--again enqueues it as a new batch"), "{again:?}");
+    let client = desk.lane.client().await;
+    assert_eq!(client.depth(&desk.lane.queues.requests()).await, 5);
+    let names = std::fs::read_dir(desk.dir.path()).unwrap();
+    let names: Vec<_> =
+        names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    assert!(
+        names.iter().any(|name| name.starts_with("plan-") && name.ends_with(".jsonl.batch")),
+        "{names:?}"
+    );
+}

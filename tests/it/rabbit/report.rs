@@ -43,9 +43,9 @@ async fn a_thousand_rows_from_twenty_five_mistakes_to_a_report_whose_every_cell_
     assert_eq!(refused.status.code(), Some(3), "{}", text(&refused.stderr));
     let said = text(&refused.stderr);
     for (row, column) in places() {
-        assert!(said.contains(&format!("row {row}, column {column}, /")), "{row} {column}: {said}");
+        assert!(said.contains(&format!("Sheet1!{column}{row}, /")), "{row} {column}: {said}");
     }
-    assert_eq!(said.lines().filter(|line| line.starts_with("row ")).count(), 25, "{said}");
+    assert_eq!(said.lines().filter(|line| line.starts_with("Sheet1!")).count(), 25, "{said}");
     assert!(said.contains("nothing was sent"), "{said}");
     let client = desk.lane.client().await;
     assert_eq!(client.depth(&desk.lane.queues.requests()).await, 0);
@@ -65,7 +65,8 @@ async fn a_thousand_rows_from_twenty_five_mistakes_to_a_report_whose_every_cell_
 
     let worker = desk.worker(refusing(&[18, 500, 1001])).await;
     let csv = desk.path("report.csv");
-    let args = ["watch", &batch, "--until-done", "--export", csv.to_str().unwrap()];
+    let args =
+        ["watch", &batch, "--until-done", "--times", "iso", "--export", csv.to_str().unwrap()];
     let watched = desk.sluice(&args);
     assert_eq!(watched.status.code(), Some(1), "{}", text(&watched.stderr));
     assert!(text(&watched.stderr).contains("report.csv: 1000 requests"), "{watched:?}");
@@ -86,7 +87,7 @@ async fn a_thousand_rows_from_twenty_five_mistakes_to_a_report_whose_every_cell_
 fn check_refusals(desk: &Desk, batch: &str, there: &Path) {
     let before = std::fs::read(there).unwrap();
     let export = |file: &str, more: &[&str]| {
-        desk.sluice(&[&["watch", batch, "--export", file][..], more].concat())
+        desk.sluice(&[&["watch", batch, "--times", "iso", "--export", file][..], more].concat())
     };
     let wrong = export("report.pdf", &[]);
     assert_eq!(wrong.status.code(), Some(2));

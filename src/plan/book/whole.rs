@@ -1,0 +1,144 @@
+//! What are the cells of an old `.xls` or an `.ods` workbook? Their reader takes them whole, so it is asked first how much
+//! there is; then rows are given one by one like those of any other.
+
+use std::io::BufReader;
+use std::path::Path;
+
+use calamine::{Data, Ods, Range, Reader, SheetType, SheetVisible, Xls};
+
+use super::super::Broken;
+use super::super::cell::Cell;
+use super::super::rows::Line;
+use super::super::shown::Formats;
+use super::facts::{Active, Facts, Shown};
+use super::{
+    Candidate, MAX_COLUMNS, Sheet, Told, Wanted, choose, has_headers, ods, opened, other_plans,
+    reading, values, xls,
+};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Which {
+    Xls,
+    Ods,
+}
+
+/// The largest file: these are held in memory, and an .xls file has 65,536 rows at most.
+const MOST_BYTES: u64 = 256 << 20;
+/// As many cells, from the first row and column on, all sheets together: twelve columns of a million rows.
+pub(super) const MOST_CELLS: u64 = 12 << 20;
+
+pub(super) fn too_large() -> Broken {
+    Broken::new(0, "more cells than are read from a file of this kind", "save it as .xlsx")
+}
+
+pub(super) fn open(file: &Path, wanted: Wanted<'_>, which: Which) -> Result<Sheet, Broken> {
+    let length = opened(file)?.metadata().map_or(0, |file| file.len());
+    if length > MOST_BYTES {
+        return Err(too_large());
+    }
+    match which {
+        Which::Xls => {
+            let facts = xls::facts(file)?;
+            let book: Xls<_> = book(file)?;
+            sheet(book, wanted, facts)
+        }
+        Which::Ods => {
+            let facts = ods::facts(file)?;
+            let book: Ods<_> = book(file)?;
+            sheet(book, wanted, facts)
+        }
+    }
+}
+
+fn broken(error: &dyn std::fmt::Display) -> Broken {
+    Broken::new(
+        0,
+        format!("no readable workbook: {error}"),
+        "save it as .xlsx, or export it as CSV UTF-8",
+    )
+}
+
+/// Opens a workbook. A reader that stumbles over a damaged file takes nothing else down.
+fn book<B>(file: &Path) -> Result<B, Broken>
+where
+    B: Reader<BufReader<std::fs::File>, Error: std::fmt::Display>,
+{
+    let input = BufReader::new(opened(file)?);
+    let opened = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| B::new(input)));
+    match opened {
+        Ok(Ok(book)) => Ok(book),
+        Ok(Err(error)) => Err(broken(&error)),
+        Err(_) => Err(broken(&"it is damaged")),
+    }
+}
+
+/// `facts`: of each sheet, in the workbook's order.
+fn sheet<B>(mut book: B, wanted: Wanted<'_>, mut facts: Vec<Facts>) -> Result<Sheet, Broken>
+where
+    B: Reader<BufReader<std::fs::File>, Error: std::fmt::Display>,
+{
+    let candidates: Vec<Candidate> = book
+        .sheets_metadata()
+        .iter()
+        .map(|sheet| Candidate {
+            name: sheet.name.clone(),
+            visible: sheet.visible == SheetVisible::Visible,
+            cells: sheet.typ == SheetType::WorkSheet,
+        })
+        .collect();
+    let mut range = |name: &str| book.worksheet_range(name).map_err(|error| broken(&error));
+    let (chosen, others) = choose(&candidates, wanted, |at| {
+        let range = range(&candidates[at].name)?;
+        let rows: Vec<Vec<Cell>> =
+            range.rows().take(20).map(|row| row.iter().map(values::whole).collect()).collect();
+        Ok(has_headers(&rows, wanted))
+    })?;
+    let name = candidates[chosen].name.clone();
+    let range = range(&name)?;
+    let facts = if chosen < facts.len() { facts.swap_remove(chosen) } else { Facts::default() };
+    let hidden_columns = facts.hidden_columns.clone();
+    Ok(Sheet {
+        rows: reading(move |rows| {
+            stream(&range, &facts, rows);
+            Ok(())
+        }),
+        ended: false,
+        notes: other_plans(&name, &others).into_iter().collect(),
+        name: name.into(),
+        hidden_columns,
+    })
+}
+
+/// Sends every row that has cells. Ends early when nobody listens.
+fn stream(range: &Range<Data>, facts: &Facts, rows: &std::sync::mpsc::SyncSender<Told>) {
+    let Some((top, left)) = range.start() else { return };
+    let (mut formats, mut active) = (Formats::default(), Active::default());
+    let width = (left as usize + range.width()).min(MAX_COLUMNS);
+    for (number, row) in (top..).zip(range.rows()) {
+        let mut cells = vec![Cell::Empty; left as usize];
+        cells.extend((left..).zip(row).map(|(column, value)| {
+            facts.special(number, column).unwrap_or_else(|| {
+                shown(values::whole(value), facts, &mut formats, (number, column))
+            })
+        }));
+        cells.truncate(MAX_COLUMNS);
+        if cells.iter().all(Cell::is_empty) {
+            continue;
+        }
+        facts.mark_merged(&mut active, number, &mut cells, width);
+        let hidden = facts.hidden_rows.contains(number);
+        if rows.send(Told::Row(Line { number: u64::from(number) + 1, cells, hidden })).is_err() {
+            return;
+        }
+    }
+}
+
+fn shown(cell: Cell, facts: &Facts, formats: &mut Formats, at: (u32, u32)) -> Cell {
+    let Cell::Number(value) = cell else { return cell };
+    let shown = match facts.shown.get(&at) {
+        None => None,
+        Some(Shown::As(shown)) => Some(shown.clone()),
+        Some(Shown::By(format)) => formats.show(value, format),
+    };
+    shown.map_or(cell, |shown| Cell::Shown { value, shown })
+}

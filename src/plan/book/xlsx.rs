@@ -1,0 +1,157 @@
+//! What are the cells of an `.xlsx` workbook? Streams a sheet row by row: values and formats from calamine, what it does
+//! not tell from [`facts`](super::facts).
+
+use std::fs::File;
+use std::io::BufReader;
+use std::path::Path;
+use std::sync::mpsc::SyncSender;
+
+use calamine::{Xlsx, XlsxError};
+
+use super::super::Broken;
+use super::super::cell::Cell;
+use super::super::rows::Line;
+use super::super::shown::Formats;
+use super::facts::{self, Active, Facts};
+use super::package::Package;
+use super::{
+    Candidate, MAX_COLUMNS, Sheet, Told, Wanted, choose, has_headers, opened, other_plans, reading,
+    values,
+};
+
+type Book = Xlsx<BufReader<File>>;
+
+/// Rows that are looked at for headers, at most.
+const LOOKED_AT: usize = 20;
+
+pub(super) fn open(file: &Path, wanted: Wanted<'_>) -> Result<Sheet, Broken> {
+    let mut package = Package::open(opened(file)?)?;
+    let candidates: Vec<Candidate> = package
+        .sheets
+        .iter()
+        .map(|part| Candidate { name: part.name.clone(), visible: part.visible, cells: part.cells })
+        .collect();
+    let mut book: Option<Book> = None;
+    let mut known: Vec<Option<Facts>> = candidates.iter().map(|_| None).collect();
+    let (chosen, others) = choose(&candidates, wanted, |at| {
+        // read to its end first: nothing of it is too large for the reader that follows
+        let path = package.sheets[at].path.clone();
+        known[at] = Some(facts::read(&mut package, &path)?);
+        let book = match &mut book {
+            Some(book) => book,
+            none => none.insert(calamine_of(opened(file)?)?),
+        };
+        first_rows(book, &candidates[at].name).map(|rows| has_headers(&rows, wanted))
+    })?;
+    let facts = match known.swap_remove(chosen) {
+        Some(facts) => facts,
+        None => {
+            let path = package.sheets[chosen].path.clone();
+            facts::read(&mut package, &path)?
+        }
+    };
+    drop(package);
+    let book = match book {
+        Some(book) => book,
+        None => calamine_of(opened(file)?)?,
+    };
+    let name = candidates[chosen].name.clone();
+    let sheet = name.clone();
+    let hidden_columns = facts.hidden_columns.clone();
+    Ok(Sheet {
+        rows: reading(move |rows| stream(book, &sheet, &facts, rows)),
+        ended: false,
+        notes: other_plans(&name, &others).into_iter().collect(),
+        name: name.into(),
+        hidden_columns,
+    })
+}
+
+fn calamine_of(file: File) -> Result<Book, Broken> {
+    use calamine::Reader as _;
+    Xlsx::new(BufReader::new(file)).map_err(|error| broken(0, &error))
+}
+
+fn broken(row: u64, error: &XlsxError) -> Broken {
+    Broken::new(
+        row,
+        format!("no readable workbook: {error}"),
+        "save the workbook again, or export it as CSV UTF-8",
+    )
+}
+
+/// The first rows of a sheet, without formats.
+fn first_rows(book: &mut Book, name: &str) -> Result<Vec<Vec<Cell>>, Broken> {
+    let mut cells = book.worksheet_cells_reader(name).map_err(|error| broken(0, &error))?;
+    let mut rows: Vec<Vec<Cell>> = Vec::new();
+    let mut number = None;
+    while let Some(cell) = cells.next_cell().map_err(|error| broken(0, &error))? {
+        let (at, column) = cell.get_position();
+        if number != Some(at) {
+            if rows.len() == LOOKED_AT {
+                break;
+            }
+            rows.push(Vec::new());
+            number = Some(at);
+        }
+        let column = (column as usize).min(MAX_COLUMNS);
+        if let Some(row) = rows.last_mut() {
+            row.resize(row.len().max(column + 1), Cell::Empty);
+            row[column] = values::cell(cell.get_value());
+        }
+    }
+    Ok(rows)
+}
+
+/// Sends every row. Ends early, without an error, when nobody listens.
+fn stream(
+    mut book: Book,
+    name: &str,
+    facts: &Facts,
+    rows: &SyncSender<Told>,
+) -> Result<(), Broken> {
+    let mut cells = book.worksheet_cells_reader(name).map_err(|error| broken(0, &error))?;
+    let (mut formats, mut active) = (Formats::default(), Active::default());
+    let (mut number, mut row, mut width) = (0_u32, Vec::new(), 0);
+    let mut send = |number: u32, mut row: Vec<Cell>| {
+        width = width.max(row.len());
+        facts.mark_merged(&mut active, number, &mut row, width);
+        let hidden = facts.hidden_rows.contains(number);
+        rows.send(Told::Row(Line { number: u64::from(number) + 1, cells: row, hidden })).is_ok()
+    };
+    loop {
+        let next = cells.next_cell_with_style_id();
+        let Some((cell, style)) = next.map_err(|error| broken(u64::from(number) + 1, &error))?
+        else {
+            break;
+        };
+        let (at, column) = cell.get_position();
+        if at < number {
+            let what = format!("row {} stands behind row {}", at + 1, number + 1);
+            return Err(Broken::new(u64::from(at) + 1, what, "save the workbook again"));
+        }
+        if at != number && !row.is_empty() && !send(number, std::mem::take(&mut row)) {
+            return Ok(());
+        }
+        number = at;
+        let mut value = facts.special(at, column).unwrap_or_else(|| values::cell(cell.get_value()));
+        if let Cell::Number(stored) = value
+            && let Some(format) =
+                cells.styles().get(style).and_then(|style| style.number_format.as_ref())
+            && let Some(shown) = formats.show(stored, &format.format_code)
+        {
+            value = Cell::Shown { value: stored, shown };
+        }
+        let column = column as usize;
+        if column < MAX_COLUMNS && !value.is_empty() {
+            if row.len() <= column {
+                row.resize(column + 1, Cell::Empty);
+            }
+            row[column] = value;
+        }
+    }
+    if !row.is_empty() {
+        send(number, row);
+    }
+    Ok(())
+}

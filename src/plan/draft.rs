@@ -1,0 +1,304 @@
+//! What does one row of a plan ask for? Joins cells or JSON with what all rows share, has the contract judge it, and says
+//! where in the sheet the planner sees what is wrong.
+
+use bytes::Bytes;
+
+use super::cell::{Cell, Refused, Typed, Wants};
+use super::columns::{Column, Target};
+use super::finding::Finding;
+use super::json;
+use super::rows::{Plan, Record};
+use super::settings::Settings;
+use super::shared::put_setting;
+use super::tree::{Clash, Node};
+use super::{Row, doubts};
+use crate::contract::page::TASK;
+use crate::contract::{self, Kind, Need, Part, Rule, parts};
+use crate::intake::header;
+
+/// A row under way.
+struct Draft {
+    number: u64,
+    settings: Settings,
+    findings: Vec<Finding>,
+    warnings: Vec<Finding>,
+}
+
+impl Plan {
+    pub(super) fn row(&self, record: Record) -> Row {
+        let number = self.last;
+        let mut draft = Draft {
+            number,
+            settings: self.shared.default_settings,
+            findings: Vec::new(),
+            warnings: Vec::new(),
+        };
+        let (mut cells, mut unseen) = (Vec::new(), false);
+        let body = match record {
+            Record::Cells(line) => {
+                (cells, unseen) = (line.cells, line.hidden);
+                Some(self.body_of_cells(&cells, &mut draft))
+            }
+            Record::Json(_, json::Line::Json(json)) => self.body_of_json(json, &mut draft),
+            Record::Json(..) => {
+                let allowed =
+                    format!("at most {} bytes (contract.max_body)", self.options.rules.max_body);
+                let found = "a row that is too long".to_owned();
+                draft.refuse(String::new(), Refused { found, allowed, advice: "".into() });
+                None
+            }
+        };
+        if body.is_some() {
+            self.set_settings(&mut draft);
+        }
+        let row = self.finish(draft, body, &cells);
+        Row { hidden: unseen, undecided: unseen && self.options.hidden.is_none(), ..row }
+    }
+
+    fn set_settings(&self, draft: &mut Draft) {
+        for (name, cell) in &self.shared.set_settings {
+            if let Err(refused) = draft.settings.put(name, cell, &self.options.zone) {
+                draft.refuse(name.clone(), refused);
+            }
+        }
+        if let Err(refused) = draft.settings.check() {
+            draft.refuse(header::DEADLINE.to_owned(), refused);
+        }
+        for (name, past) in draft.settings.past(self.options.now) {
+            draft.warnings.push(Finding::new(draft.number, name, past));
+        }
+    }
+
+    /// Has the contract judge the body, and tells for each finding where the planner sees it.
+    fn finish(&self, draft: Draft, body: Option<Vec<u8>>, cells: &[Cell]) -> Row {
+        let Draft { number, settings, mut findings, mut warnings } = draft;
+        let body = Bytes::from(body.unwrap_or_default());
+        let (mut view, mut source_server_id) = (None, None);
+        // a body that has been read over was refused already
+        if !body.is_empty() || findings.is_empty() {
+            match contract::read(&body, &self.options.rules) {
+                Ok(reading) => {
+                    let new = reading.warnings.into_iter();
+                    warnings.extend(new.map(|warning| Finding::of(number, warning)));
+                    let doubts = doubts::of(&body);
+                    let finding = |(pointer, refused)| Finding::new(number, pointer, refused);
+                    let told = |finding: &Finding| {
+                        !findings.iter().any(|other| other.pointer == finding.pointer)
+                    };
+                    let new: Vec<Finding> =
+                        doubts.refused.into_iter().map(finding).filter(told).collect();
+                    findings.extend(new);
+                    let told = |finding: &Finding| {
+                        !warnings.iter().any(|other| other.pointer == finding.pointer)
+                    };
+                    let new: Vec<Finding> =
+                        doubts.doubted.into_iter().map(finding).filter(told).collect();
+                    warnings.extend(new);
+                    source_server_id = Some(reading.view.source_server_id.clone());
+                    view = Some(reading.view);
+                }
+                Err(invalid) => {
+                    source_server_id = invalid.source_server_id;
+                    // a cell that was refused is absent from the body: that is told once
+                    let told: Vec<String> =
+                        findings.iter().map(|finding| finding.pointer.clone()).collect();
+                    let new = invalid
+                        .violations
+                        .into_iter()
+                        .filter(|violation| !told.contains(&violation.pointer));
+                    findings.extend(new.map(|violation| Finding::of(number, violation)));
+                }
+            }
+        }
+        for finding in findings.iter_mut().chain(&mut warnings) {
+            self.place(finding, cells);
+        }
+        let read = view.filter(|_| findings.is_empty()).ok_or(findings);
+        Row {
+            number,
+            body,
+            settings,
+            source_server_id,
+            read,
+            warnings,
+            hidden: false,
+            undecided: false,
+            columns: self.columns.clone(),
+        }
+    }
+
+    /// Names the sheet and the column, what stands in the cell, and what to do.
+    fn place(&self, finding: &mut Finding, cells: &[Cell]) {
+        finding.sheet.clone_from(&self.end.sheet);
+        let columns = self.columns.as_deref();
+        let column = columns.and_then(|columns| columns.of(&finding.pointer));
+        if finding.column.is_none() {
+            finding.column = column.map(|column| super::column_name(column.at));
+        }
+        if let Some(Cell::Shown { value, shown }) = column.and_then(|column| cells.get(column.at))
+            && finding.found == super::shown::digits(*value)
+        {
+            finding.found = format!("{shown} (stored as {value})");
+            if let Some(number) = shown.strip_suffix('%') {
+                let advice = format!("format the column as Number, and write {number}");
+                finding.advice = Some(advice);
+            }
+        }
+        let field = finding.pointer.strip_prefix('/').unwrap_or_default().replace('/', ".");
+        let rule = contract::find(&field);
+        let settable = matches!(rule, Some(Rule { kind, .. }) if !matches!(kind, Kind::Object(_)));
+        if finding.found == "absent" && settable {
+            let place = match (columns, &finding.column) {
+                (Some(_), Some(_)) => "fill the cell".to_owned(),
+                (Some(_), None) => format!("add a column {field}"),
+                (None, _) => "add it".to_owned(),
+            };
+            finding.advice =
+                Some(format!("{place}, or give it to all rows with --set {field}=..."));
+        }
+    }
+
+    fn body_of_cells(&self, cells: &[Cell], draft: &mut Draft) -> Vec<u8> {
+        let mut body = Node::object();
+        let Some(columns) = &self.columns else { return Vec::new() };
+        for column in &columns.meant {
+            let cell = cells.get(column.at).unwrap_or(&Cell::Empty);
+            match &column.target {
+                Target::Setting => {
+                    if let Err(refused) = draft.settings.put(&column.name, cell, &self.options.zone)
+                    {
+                        draft.refuse(column.name.clone(), refused);
+                    }
+                }
+                Target::Field { rule, pointer } => {
+                    match cell.to_json(Wants::of(rule, self.comma)) {
+                        Ok(Typed { node, doubt }) => {
+                            if let Some(doubt) = doubt {
+                                draft.warnings.push(Finding::new(
+                                    draft.number,
+                                    pointer.as_str(),
+                                    doubt,
+                                ));
+                            }
+                            if let Some(value) = node {
+                                draft.put_cell(&mut body, column, pointer, value);
+                            }
+                        }
+                        Err(refused) => draft.refuse(pointer.clone(), refused),
+                    }
+                }
+            }
+        }
+        for (at, cell) in cells
+            .iter()
+            .enumerate()
+            .filter(|(at, cell)| !cell.is_empty() && columns.is_nameless(*at))
+        {
+            let allowed = "a header above it, or an empty cell".to_owned();
+            draft
+                .refuse(String::new(), Refused { found: cell.shown(), allowed, advice: "".into() });
+            if let Some(finding) = draft.findings.last_mut() {
+                finding.column = Some(super::column_name(at));
+            }
+        }
+        self.share(&mut body, draft);
+        // a row of a table is told which cell is missing, not which object
+        body.fill(&needed_objects());
+        body.to_bytes()
+    }
+
+    /// The bytes of the row, unless something has to be put in or taken out; none where they are no request at all.
+    fn body_of_json(&self, json: Vec<u8>, draft: &mut Draft) -> Option<Vec<u8>> {
+        if doubts::is_wrapped(&json) {
+            let refused = Refused {
+                found: "the request inside \"body\", as for KooCLI's --cli-jsonInput".to_owned(),
+                allowed: "the request itself".to_owned(),
+                advice: "take what is inside \"body\"".into(),
+            };
+            draft.refuse("/body".to_owned(), refused);
+            return None;
+        }
+        Some(self.changed(json, draft))
+    }
+
+    fn changed(&self, json: Vec<u8>, draft: &mut Draft) -> Vec<u8> {
+        let has_settings =
+            || json.windows(header::PREFIX.len()).any(|window| window == header::PREFIX.as_bytes());
+        if self.shared.is_empty() && !has_settings() {
+            return json;
+        }
+        // what is no JSON object is for the contract to refuse
+        let Some(mut body) =
+            std::str::from_utf8(&json).ok().and_then(|json| Node::parse(json).ok())
+        else {
+            return json;
+        };
+        body.open();
+        if !matches!(body, Node::Object(_)) {
+            return json;
+        }
+        let settings = body.take(header::PREFIX);
+        if settings.is_empty() && self.shared.is_empty() {
+            return json;
+        }
+        for (name, value) in settings {
+            if let Err(refused) =
+                put_setting(&mut draft.settings, &name, &value, &self.options.zone)
+            {
+                draft.refuse(name.into(), refused);
+            }
+        }
+        self.share(&mut body, draft);
+        body.to_bytes()
+    }
+
+    /// Defaults below, `--set` above what the row says.
+    fn share(&self, body: &mut Node, draft: &mut Draft) {
+        if let Some(defaults) = &self.shared.defaults {
+            body.fill(defaults);
+        }
+        for (path, value) in &self.shared.set {
+            let way: Vec<Part<'_>> = parts(path).collect();
+            if let Err(clash) = body.set(&way, value.clone()) {
+                draft.refuse(super::columns::pointer(path), clash.in_words("--set needs it"));
+            }
+        }
+    }
+}
+
+impl Draft {
+    fn refuse(&mut self, pointer: String, refused: Refused) {
+        self.findings.push(Finding::new(self.number, pointer, refused));
+    }
+
+    fn put_cell(&mut self, body: &mut Node, column: &Column, pointer: &str, value: Node) {
+        let way: Vec<Part<'_>> = parts(&column.name).collect();
+        if let Err(clash) = body.set(&way, value) {
+            self.refuse(
+                pointer.to_owned(),
+                clash.in_words("fill the columns of the elements before it"),
+            );
+        }
+    }
+}
+
+impl Clash {
+    fn in_words(&self, advice: &'static str) -> Refused {
+        let (found, allowed) = match self {
+            Self::Gap => {
+                ("an element without the one before it", "elements from 0 on, without a gap")
+            }
+            Self::Kind => {
+                ("a part of something that has no such parts", "an object or an array around it")
+            }
+        };
+        Refused { found: found.to_owned(), allowed: allowed.to_owned(), advice: advice.into() }
+    }
+}
+
+/// The objects that every request has, empty.
+fn needed_objects() -> Node {
+    let needed = TASK.rules.iter().filter(|rule| rule.need == Need::Required);
+    let objects = needed.filter(|rule| matches!(rule.kind, Kind::Object(_)));
+    Node::Object(objects.map(|rule| (rule.name.into(), Node::object())).collect())
+}
