@@ -188,7 +188,7 @@ pub(super) fn error_of(text: &str) -> Option<&str> {
     (word && error).then_some(text)
 }
 
-/// `Err:502`: LibreOffice's.
+/// `Err:502`: `LibreOffice`'s.
 pub(super) fn office_error_of(text: &str) -> Option<&str> {
     let number = text.strip_prefix("Err:")?;
     (number.len() == 3 && number.bytes().all(|byte| byte.is_ascii_digit())).then_some(text)

@@ -45,6 +45,7 @@ pub(super) fn is_header(cell: &Cell) -> bool {
 
 impl Columns {
     /// Reads the header row; all that is wrong with it at once.
+    #[allow(clippy::needless_pass_by_value, reason = "it is kept with each finding")]
     pub(super) fn read(
         row: u64,
         cells: &[Cell],

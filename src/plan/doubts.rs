@@ -12,6 +12,7 @@ use crate::contract::shown;
 /// What is looked at, where it is there and of its type.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
+#[allow(clippy::struct_field_names, reason = "the names of the contract")]
 struct Task<'a> {
     #[serde(borrow, rename = "type")]
     task_type: Option<Cow<'a, str>>,

@@ -25,12 +25,11 @@ impl Formats {
         if self.known.len() > MOST {
             self.known.clear();
         }
-        let format = match self.known.get(code) {
-            Some(format) => format,
-            None => {
-                let read = catch_unwind(|| NumberFormat::parse(code).ok()).unwrap_or_default();
-                self.known.entry(code.into()).or_insert(read)
-            }
+        let format = if let Some(format) = self.known.get(code) {
+            format
+        } else {
+            let read = catch_unwind(|| NumberFormat::parse(code).ok()).unwrap_or_default();
+            self.known.entry(code.into()).or_insert(read)
         };
         let shown = rendered(value, format.as_ref()?)?;
         (shown != digits(value)).then(|| shown.into())

@@ -57,7 +57,9 @@ pub fn spooled(plan: &Path, format: Option<Format>) -> io::Result<Option<Spooled
             read => digest.update(&piece[..read]),
         }
     }
-    let id: String = digest.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+    let mut id = [0; 8];
+    id[2..].copy_from_slice(&digest.finalize()[..6]);
+    let id = format!("{:012x}", u64::from_be_bytes(id));
     let ending = format.map_or("plan", |format| match format {
         Format::Csv => "csv",
         Format::Xlsx => "xlsx",

@@ -46,7 +46,7 @@ pub fn survey(
                 sources.push((row.number, view.source_server_id.clone()));
             }
             (Err(findings), Some(file)) if !findings.is_empty() => {
-                file.write_all(row.set_aside().as_bytes())?
+                file.write_all(row.set_aside().as_bytes())?;
             }
             (Err(_), _) => {}
         }

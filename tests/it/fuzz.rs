@@ -64,7 +64,7 @@ fn mutated(seeds: &[Vec<u8>], random: &mut SmallRng) -> Vec<u8> {
     data
 }
 
-/// With SLUICE_FUZZ_SECONDS it goes on for so long, by another seed each time, and says how far it came.
+/// With `SLUICE_FUZZ_SECONDS` it goes on for so long, by another seed each time, and says how far it came.
 fn run(name: &str, target: fn(&[u8]), times: usize) {
     let seeds = corpus(name);
     let longer = std::env::var("SLUICE_FUZZ_SECONDS").ok().map(|text| text.parse().unwrap());

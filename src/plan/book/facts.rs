@@ -193,6 +193,7 @@ pub(in super::super) fn read(package: &mut Package, path: &str) -> Result<Facts,
 
 /// Where the reading of a sheet stands.
 #[derive(Default)]
+#[allow(clippy::struct_excessive_bools, reason = "each is an element that is open, or was seen")]
 struct Scan {
     facts: Facts,
     merged: Vec<Area>,
@@ -242,7 +243,7 @@ impl Scan {
                 self.answered |= self.text;
             }
             "mergeCell" => {
-                self.merged.extend(attribute(element, "ref").and_then(|area| area_of(&area)))
+                self.merged.extend(attribute(element, "ref").and_then(|area| area_of(&area)));
             }
             _ => {}
         }

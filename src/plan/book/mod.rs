@@ -158,18 +158,15 @@ fn choose(
             plans.push(at);
         }
     }
-    match plans.split_first() {
-        Some((first, others)) => {
-            Ok((*first, others.iter().map(|at| sheets[*at].name.clone()).collect()))
-        }
-        None => {
-            let what = "no visible sheet whose first row has the headers that are looked for";
-            let cure = format!(
-                "name the sheet with --sheet, or write them (sluice plan template shows those of a plan); its sheets are: {}",
-                names()
-            );
-            Err(Broken::new(0, what, &cure))
-        }
+    if let Some((first, others)) = plans.split_first() {
+        Ok((*first, others.iter().map(|at| sheets[*at].name.clone()).collect()))
+    } else {
+        let what = "no visible sheet whose first row has the headers that are looked for";
+        let cure = format!(
+            "name the sheet with --sheet, or write them (sluice plan template shows those of a plan); its sheets are: {}",
+            names()
+        );
+        Err(Broken::new(0, what, &cure))
     }
 }
 

@@ -40,12 +40,10 @@ pub(super) fn facts(file: &Path) -> Result<Vec<Facts>, Broken> {
         match xml.read_event_into(&mut buffer).map_err(|error| damaged(&error))? {
             Event::Start(element) => {
                 open += 1;
-                scan.opens(&element)?;
+                scan.opens(&element);
             }
-            Event::Text(text) if scan.texts > 0 && scan.notes == 0 => {
-                if scan.seen.len() < LONGEST {
-                    scan.seen.push_str(&text.xml10_content());
-                }
+            Event::Text(text) if scan.texts > 0 && scan.notes == 0 && scan.seen.len() < LONGEST => {
+                scan.seen.push_str(&text.xml10_content());
             }
             Event::End(element) => {
                 open = open.saturating_sub(1);
@@ -88,7 +86,7 @@ struct Scan {
 }
 
 impl Scan {
-    fn opens(&mut self, element: &BytesStart<'_>) -> Result<(), Broken> {
+    fn opens(&mut self, element: &BytesStart<'_>) {
         let count =
             |name| attribute(element, name).and_then(|text| text.parse::<u32>().ok()).unwrap_or(1);
         let hidden = || attribute(element, "visibility").is_some_and(|value| value != "visible");
@@ -139,7 +137,6 @@ impl Scan {
             "p" => self.texts += 1,
             _ => {}
         }
-        Ok(())
     }
 
     fn closes(&mut self, name: &str) -> Result<(), Broken> {

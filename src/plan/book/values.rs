@@ -42,7 +42,7 @@ pub(super) fn whole(value: &Data) -> Cell {
     }
 }
 
-/// Results of formulas, and the cells of LibreOffice, hold an error as its text.
+/// Results of formulas, and the cells of `LibreOffice`, hold an error as its text.
 fn text_or_error(text: &str) -> Cell {
     match clean::office_error_of(text.trim()) {
         Some(error) => Cell::bad(format!("the error {error}"), clean::MEND),

@@ -43,12 +43,11 @@ pub(super) fn open(file: &Path, wanted: Wanted<'_>) -> Result<Sheet, Broken> {
         };
         first_rows(book, &candidates[at].name).map(|rows| has_headers(&rows, wanted))
     })?;
-    let facts = match known.swap_remove(chosen) {
-        Some(facts) => facts,
-        None => {
-            let path = package.sheets[chosen].path.clone();
-            facts::read(&mut package, &path)?
-        }
+    let facts = if let Some(facts) = known.swap_remove(chosen) {
+        facts
+    } else {
+        let path = package.sheets[chosen].path.clone();
+        facts::read(&mut package, &path)?
     };
     drop(package);
     let book = match book {

@@ -32,7 +32,7 @@ pub(super) fn book(
     let (mut source, _) = source(plan, format, options).map_err(Failed::Read)?;
     let mut book = Workbook::new();
     let sheet = book.add_worksheet();
-    let plain = Style::new().set_num_format("@");
+    let unmarked = Style::new().set_num_format("@");
     let coloured = |mark: &Mark| {
         let colour = if mark.wrong { WRONG } else { QUESTIONABLE };
         Style::new().set_num_format("@").set_background_color(Color::RGB(colour))
@@ -49,7 +49,7 @@ pub(super) fn book(
         };
         for (column, cell) in (0_u16..).zip(&line.cells) {
             if let Some(text) = cell.as_seen() {
-                sheet.write_string_with_format(row, column, text, &plain)?;
+                sheet.write_string_with_format(row, column, text, &unmarked)?;
             }
         }
         if line.hidden {

@@ -115,7 +115,7 @@ fn beside(
     let path = relations_path(sheet);
     let mut text = package.text_of(&path)?;
     if text.is_empty() {
-        text = "<?xml version=\"1.0\" encoding=\"UTF-8\" standalone=\"yes\"?>\n<Relationships xmlns=\"http://schemas.openxmlformats.org/package/2006/relationships\"></Relationships>".to_owned();
+        text.push_str("<?xml version=\"1.0\" encoding=\"UTF-8\" standalone=\"yes\"?>\n<Relationships xmlns=\"http://schemas.openxmlformats.org/package/2006/relationships\"></Relationships>");
     }
     let mut added = |kind: &str, found: Option<(String, String)>, id: &str, target: &str| {
         found.unwrap_or_else(|| {
@@ -187,6 +187,7 @@ fn with_colours(styles: &str) -> (String, usize) {
     (format!("{}{list}{}", &styles[..open], &styles[end..]), count)
 }
 
+#[allow(clippy::case_sensitive_file_extension_comparisons, reason = "the name is ours")]
 fn with_types(types: &str, beside: &Beside) -> String {
     let mut new = String::new();
     let lower = types.to_ascii_lowercase();

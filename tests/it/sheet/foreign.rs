@@ -1,6 +1,13 @@
 //! Any table of texts, numbers, times and booleans, written by this project's writer and by foreign ones in every format
 //! and encoding: what is sent is what was written, or there is a finding; never another value. Needs Python and the
 //! packages that `scripts/test` installs.
+#![allow(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::float_cmp,
+    clippy::nonminimal_bool,
+    reason = "numbers are compared as the formats keep them"
+)]
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
@@ -269,7 +276,7 @@ fn judge(table: &[Vec<Put>], file: &Path, what: &str) -> Result<(), TestCaseErro
         for ((_, pointer), put) in FIELDS.iter().zip(written) {
             let told = said.iter().any(|said| said.starts_with(pointer)) || guessed;
             let right = if *pointer == "x-sluice-not-before" {
-                let sent = row.settings.not_before.map(|at| at.as_second());
+                let sent = row.settings.not_before.map(jiff::Timestamp::as_second);
                 match put {
                     Put::Time(at) => sent == Some(*at),
                     Put::Text(text) => {
@@ -313,7 +320,9 @@ fn what_anybody_writes_is_sent_as_it_was_written_or_there_is_a_finding() {
     let config = Config { cases: 48, failure_persistence: None, ..Config::default() };
     let run = TestRunner::new_with_rng(
         config,
-        proptest::test_runner::TestRng::deterministic_rng(Default::default()),
+        proptest::test_runner::TestRng::deterministic_rng(
+            proptest::test_runner::RngAlgorithm::default(),
+        ),
     )
     .run(&table(), |table| {
         let count = |what: String| *written.lock().unwrap().entry(what).or_default() += 1;

@@ -59,6 +59,7 @@ fn says(all: &[String], parts: &[&str]) {
     assert!(found, "{all:#?} should say {parts:?}");
 }
 
+#[allow(clippy::zombie_processes, reason = "it ends with its file, and the test's process with it")]
 fn sluice(args: &[&str], input: Option<&Path>) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sluice"));
     let input = input.map_or_else(Stdio::null, |file| {

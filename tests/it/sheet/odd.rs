@@ -1,5 +1,6 @@
 //! The kinds of which the cases are examples, made here: formulas, errors, times, encodings, hidden columns, bombs.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -403,14 +404,16 @@ fn what_an_ods_hides_is_seen() {
     let desk = Desk::new();
     let mut head = String::new();
     for name in HEADER.iter().chain(&["priority", "over_speed_threshold"]) {
-        head += &format!(
+        let _ = write!(
+            head,
             "<table:table-cell office:value-type=\"string\"><text:p>{name}</text:p></table:table-cell>"
         );
     }
     let row = |n: usize, attributes: &str, more: &str| {
         let mut row = format!("<table:table-row{attributes}>");
         for text in cells(n) {
-            row += &format!(
+            let _ = write!(
+                row,
                 "<table:table-cell office:value-type=\"string\"><text:p>{text}</text:p></table:table-cell>"
             );
         }
