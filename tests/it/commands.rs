@@ -235,10 +235,21 @@ fn schemas_completions_and_man_pages_are_written() {
 }
 
 #[test]
-fn a_reader_that_goes_away_is_no_panic() {
-    let script = format!("{} config show --default | true", env!("CARGO_BIN_EXE_sluice"));
-    let output = Command::new("sh").args(["-c", &script]).output().unwrap();
-    assert_eq!(stderr(&output), "");
+fn a_reader_that_goes_away_is_an_error_and_no_panic() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sluice"));
+    let output = command.args(["config", "show", "--default"]).stdout(writer);
+    let output = output.stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let output = output.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let said = stderr(&output);
+    assert!(said.starts_with("sluice: stdout cannot be written"), "{said}");
+    // Nor is a stderr that cannot be written: the exit code is all there is.
+    let full = || std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sluice"));
+    command.args(["config", "show", "--default"]).stdout(full()).stderr(full());
+    assert_eq!(command.status().unwrap().code(), Some(2));
 }
 
 #[test]

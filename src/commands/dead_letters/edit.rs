@@ -31,7 +31,7 @@ pub(super) struct Args {
     /// Set a field of all: target_server.name=web-1; remove one: tags!
     #[arg(long, value_name = "FIELD=VALUE")]
     set: Vec<String>,
-    /// Set a header of all: x-sluice-priority=3; remove one: x-sluice-deadline!
+    /// Set a header of all: x-sluice-priority=3; remove one: x-sluice-row!
     #[arg(long, value_name = "NAME=VALUE")]
     header: Vec<String>,
     /// Only show what would change; as JSON with --json
