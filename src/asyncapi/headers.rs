@@ -88,7 +88,9 @@ pub(super) fn dead_letter() -> Value {
         ),
         (
             letter::ORIGINAL,
-            text("The properties and headers as they came, in hexadecimal digits and cut, of a message that carried what cannot be read: it is `invalid`"),
+            text(
+                "The properties and headers as they came, in hexadecimal digits and cut, of a message that carried what cannot be read: it is `invalid`",
+            ),
         ),
         (letter::HISTORY, text("JSON: what each try showed, the latest last")),
         (letter::ERROR, text("JSON: the whole error, as `error` of a result")),
