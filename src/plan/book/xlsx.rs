@@ -1,5 +1,5 @@
 //! What are the cells of an `.xlsx` workbook? Streams a sheet row by row: values and formats from calamine, what it does
-//! not tell from [`facts`](super::facts).
+//! not tell from [`super::facts`].
 
 use std::fs::File;
 use std::io::BufReader;

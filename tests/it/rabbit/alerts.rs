@@ -8,6 +8,7 @@ use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable};
 use serde_json::Value;
 use sluicegate::broker::settings::QueueType;
+use sluicegate::broker::topology;
 use sluicegate::sandbox::{Account, Fault, NewTask, Options, Sandbox};
 
 use super::monitoring::{answer, enqueue, free_address, prometheus, query, source_server, worker};
@@ -97,6 +98,10 @@ async fn every_alert_fires_when_there_is_its_reason() {
         "api.connect_timeout=1s",
         "api.look_again=3s",
     ];
+    // Somebody was on the requests before the worker.
+    topology::apply(&lane.settings, &lane.queues).await.unwrap();
+    let other = Client::connect(&node.url).await;
+    super::heals::consume(&other, &lane.queues.requests()).await;
     // Its log cannot be written.
     let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
     let worker = worker(&lane, node, &sandbox, &listen, &keys, full.into());
@@ -107,13 +112,10 @@ async fn every_alert_fires_when_there_is_its_reason() {
     let _prometheus = prometheus(dir.path(), &path, &listen, &web);
     answer(&format!("http://{web}/-/ready")).await;
     let mut alerts = Alerts::of(&rules, &web);
+    alerts.fire(&["SluiceOtherConsumer", "SluiceLoopStuck", "SluiceLogDropped"]).await;
+    other.connection.close(200, "done".into()).await.unwrap();
     enqueue(&lane, node, 0, 1).await;
     alerts.fire(&["SluiceTokenExpires"]).await;
-
-    let other = Client::connect(&node.url).await;
-    super::heals::consume(&other, &lane.queues.requests()).await;
-    alerts.fire(&["SluiceLoopStuck", "SluiceOtherConsumer", "SluiceLogDropped"]).await;
-    other.connection.close(200, "done".into()).await.unwrap();
 
     let client = Client::connect(&node.url).await;
     client.publish(&lane.queues.requests(), b"{}", BasicProperties::default()).await;
