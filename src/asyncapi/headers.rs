@@ -86,14 +86,14 @@ pub(super) fn dead_letter() -> Value {
             letter::VIOLATIONS,
             text("JSON: what of the contract the body breaks, as `violations` of a result"),
         ),
+        (letter::HISTORY, text("JSON: what each try showed, the latest last")),
+        (letter::ERROR, text("JSON: the whole error, as `error` of a result")),
         (
             letter::ORIGINAL,
             text(
-                "The properties and headers as they came, in hexadecimal digits and cut, of a message that carried what cannot be read: it is `invalid`",
+                "Of a message that cannot be read: its properties as AMQP has them, the first 8 KiB, as hexadecimal digits",
             ),
         ),
-        (letter::HISTORY, text("JSON: what each try showed, the latest last")),
-        (letter::ERROR, text("JSON: the whole error, as `error` of a result")),
         (REQUEST_ID, text("The message id of the request; the dead letter's own is the run")),
     ];
     properties.extend(own.into_iter().map(|(name, schema)| (name.to_owned(), schema)));

@@ -32,6 +32,9 @@ use crate::review::{Letter, Parcel};
 /// How long a pass waits for letters that the queue said it had; another consumer may have taken them.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// How long for the first of them: a quorum queue reads hundreds of megabytes from its disk before it sends any.
+const FIRST: Duration = Duration::from_secs(30);
+
 /// How long after the last expected letter to wait for one more.
 const QUIET: Duration = Duration::from_millis(100);
 
@@ -160,7 +163,11 @@ impl<'a> Pass<'a> {
     async fn read(&mut self, expected: u32) -> Result<(), SessionLost> {
         let mut came = 0;
         while self.held < self.most {
-            let patience = if came < expected { PATIENCE } else { QUIET };
+            let patience = match came {
+                _ if came >= expected => QUIET,
+                0 => FIRST,
+                _ => PATIENCE,
+            };
             let Ok(next) = tokio::time::timeout(patience, self.letters.next()).await else {
                 if self.tool.wire.is_receiving() {
                     continue;
