@@ -6,6 +6,7 @@ A cell is null, {"text": ...}, {"number": ...}, {"truth": ...} or {"time": "2026
 import csv
 import datetime
 import json
+import re
 import sys
 
 import openpyxl
@@ -31,7 +32,8 @@ def xlsx(job):
                 place.value = time_of(cell)
                 place.number_format = "yyyy-mm-dd hh:mm:ss"
             elif "text" in cell:
-                place.value = cell["text"]
+                # The format keeps "_x0041_" for an A; the writer leaves such texts as they are.
+                place.value = re.sub("_(?=x[0-9A-Fa-f]{4}_)", "_x005F_", cell["text"])
                 place.data_type = "s"  # a text is a text, whatever it looks like
             else:
                 place.value = cell.get("number", cell.get("truth"))
