@@ -38,6 +38,8 @@ pub(super) const IN_FLIGHT: usize = 64;
 
 /// Letters without their bodies may take so many times as much memory as bodies: there are tens of thousands of them.
 const LETTERS: u64 = 4;
+/// But no less than as many take as a pass holds: else a small bound for bodies would hide letters.
+const LETTERS_LEAST: u64 = 256 << 20;
 
 /// The most letters that one pass holds: a few kilobytes each, without their bodies.
 pub const MOST: u32 = 30_000;
@@ -152,7 +154,7 @@ impl Review {
         let terms = Terms {
             rules: &self.rules,
             spill: &Spill::new(self.max_bytes),
-            room: LETTERS * self.max_bytes,
+            room: (LETTERS * self.max_bytes).max(LETTERS_LEAST),
             who: &self.who,
             most: self.most,
             patience: self.patience,
