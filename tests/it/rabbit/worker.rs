@@ -447,7 +447,7 @@ async fn what_is_held_too_long_is_given_back_and_comes_again_in_order() {
         let all_fresh = |status: &sluicegate::status::Status| {
             let held = status.window.ready + status.window.waiting;
             held == usize::from(count)
-                && status.oldest_held_seconds.is_some_and(|oldest| oldest < 1.0)
+                && status.oldest_held_seconds.is_some_and(|oldest| oldest < 1.5)
         };
         let back = worker.status.wait_for(all_fresh);
         let back = tokio::time::timeout(10 * SECOND, back).await.is_ok();

@@ -350,14 +350,20 @@ impl Client {
         mut enough: impl FnMut(&[Plain]) -> bool,
     ) -> Vec<Plain> {
         const MOMENT: Duration = Duration::from_millis(300);
-        let channel = self.connection.create_channel().await.unwrap();
-        channel.basic_qos(500, BasicQosOptions::default()).await.unwrap();
         let mut arguments = FieldTable::default();
         arguments
             .insert("x-stream-offset".into(), AMQPValue::LongString(LongString::from("first")));
-        let options = BasicConsumeOptions::default();
-        let mut consumer =
-            channel.basic_consume(stream.into(), "".into(), options, arguments).await.unwrap();
+        // A broker that has just come back needs a while until its streams are there again.
+        let open = async || {
+            let channel = self.connection.create_channel().await.unwrap();
+            channel.basic_qos(500, BasicQosOptions::default()).await.unwrap();
+            let options = BasicConsumeOptions::default();
+            let consume =
+                channel.basic_consume(stream.into(), "".into(), options, arguments.clone());
+            let consumer = consume.await.map_err(|error| error.to_string())?;
+            Ok((channel, consumer))
+        };
+        let (channel, mut consumer) = super::wait::until(SOON, open).await;
         let mut read = Vec::new();
         loop {
             let patience = if enough(&read) { MOMENT } else { patience };
