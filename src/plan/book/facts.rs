@@ -18,6 +18,7 @@ const MOST: usize = 1_000_000;
 const MOST_MERGED: usize = 65_536;
 /// Excel's own last row.
 const MOST_ROWS: u32 = 1 << 20;
+const MOST_COLUMNS: u32 = 1 << 14;
 const CALCULATE: &str = "open the workbook in a spreadsheet, let it calculate, and save it; or put the value in its place";
 
 /// Numbers from 0 that come in runs.
@@ -169,6 +170,9 @@ pub(in super::super) fn read(package: &mut Package, path: &str) -> Result<Facts,
             Event::Start(element) => {
                 open += 1;
                 scan.opens(&element);
+                if scan.misplaced {
+                    return Err(damaged(&format!("a cell behind row {} is nowhere", scan.row)));
+                }
             }
             Event::Text(text) if scan.in_value => {
                 scan.zero &= text.trim().parse::<f64>() == Ok(0.0);
@@ -207,6 +211,8 @@ struct Scan {
     answered: bool,
     zero: bool,
     in_value: bool,
+    /// A place that is none: its reader would take it for another one.
+    misplaced: bool,
 }
 
 impl Scan {
@@ -218,8 +224,11 @@ impl Scan {
             |name| attribute(element, name).and_then(|text| text.parse::<f64>().ok()) == Some(0.0);
         match element.local_name().as_ref() {
             "row" => {
-                if let Some(row) = number("r").and_then(|row| row.checked_sub(1)) {
-                    self.row = row;
+                if attribute(element, "r").is_some() {
+                    match number("r").and_then(|row| row.checked_sub(1)) {
+                        Some(row) => self.row = row,
+                        None => self.misplaced = true,
+                    }
                 }
                 if is("hidden") || flat("ht") {
                     self.facts.hidden_rows.add(self.row, self.row);
@@ -231,11 +240,18 @@ impl Scan {
                 }
             }
             "c" => {
-                if let Some((row, column)) = attribute(element, "r").and_then(|at| position(&at)) {
-                    (self.row, self.column) = (row, column);
+                if let Some(at) = attribute(element, "r") {
+                    match position(&at) {
+                        Some(at) => (self.row, self.column) = at,
+                        None => self.misplaced = true,
+                    }
                 }
                 self.text = attribute(element, "t").is_some_and(|kind| kind == "str");
                 (self.formula, self.answered, self.zero) = (false, false, true);
+            }
+            "dimension" => {
+                let all = attribute(element, "ref").unwrap_or_default();
+                self.misplaced |= all.split(':').any(|at| position(at).is_none());
             }
             "f" => self.formula = true,
             "v" => {
@@ -287,7 +303,8 @@ pub(in super::super) fn position(at: &str) -> Option<(u32, u32)> {
         let letter = letter.to_ascii_uppercase().checked_sub(b'A').filter(|letter| *letter < 26)?;
         column = column.checked_mul(26)?.checked_add(u32::from(letter) + 1)?;
     }
-    Some((at[digits..].parse::<u32>().ok()?.checked_sub(1)?, column.checked_sub(1)?))
+    let (row, column) = (at[digits..].parse::<u32>().ok()?.checked_sub(1)?, column.checked_sub(1)?);
+    (row < MOST_ROWS && column < MOST_COLUMNS).then_some((row, column))
 }
 
 fn area_of(area: &str) -> Option<Area> {

@@ -186,6 +186,15 @@ fn other_plans(name: &str, others: &[String]) -> Option<[String; 3]> {
     })
 }
 
+/// Runs a reader over anybody's file. One that stumbles takes nothing else down.
+fn caught<T>(read: impl FnOnce() -> Result<T, Broken>) -> Result<T, Broken> {
+    let read = std::panic::catch_unwind(std::panic::AssertUnwindSafe(read));
+    read.unwrap_or_else(|_| {
+        let what = "a workbook that the reader stumbled over";
+        Err(Broken::new(0, what, "save it again, or export it as CSV UTF-8"))
+    })
+}
+
 /// Readers do not share the place where they stand in a file: each opens its own.
 fn opened(file: &Path) -> Result<File, Broken> {
     File::open(file).map_err(|error| Broken::io(0, &error))

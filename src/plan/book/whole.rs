@@ -12,8 +12,8 @@ use super::super::rows::Line;
 use super::super::shown::Formats;
 use super::facts::{Active, Facts, Shown};
 use super::{
-    Candidate, MAX_COLUMNS, Sheet, Told, Wanted, choose, has_headers, ods, opened, other_plans,
-    reading, values, xls,
+    Candidate, MAX_COLUMNS, Sheet, Told, Wanted, caught, choose, has_headers, ods, opened,
+    other_plans, reading, values, xls,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,18 +58,13 @@ fn broken(error: &dyn std::fmt::Display) -> Broken {
     )
 }
 
-/// Opens a workbook. A reader that stumbles over a damaged file takes nothing else down.
+/// Opens a workbook.
 fn book<B>(file: &Path) -> Result<B, Broken>
 where
     B: Reader<BufReader<std::fs::File>, Error: std::fmt::Display>,
 {
     let input = BufReader::new(opened(file)?);
-    let opened = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| B::new(input)));
-    match opened {
-        Ok(Ok(book)) => Ok(book),
-        Ok(Err(error)) => Err(broken(&error)),
-        Err(_) => Err(broken(&"it is damaged")),
-    }
+    caught(|| B::new(input).map_err(|error| broken(&error)))
 }
 
 /// `facts`: of each sheet, in the workbook's order.

@@ -15,8 +15,8 @@ use super::super::shown::Formats;
 use super::facts::{self, Active, Facts};
 use super::package::Package;
 use super::{
-    Candidate, MAX_COLUMNS, Sheet, Told, Wanted, choose, has_headers, opened, other_plans, reading,
-    values,
+    Candidate, MAX_COLUMNS, Sheet, Told, Wanted, caught, choose, has_headers, opened, other_plans,
+    reading, values,
 };
 
 type Book = Xlsx<BufReader<File>>;
@@ -39,9 +39,9 @@ pub(super) fn open(file: &Path, wanted: Wanted<'_>) -> Result<Sheet, Broken> {
         known[at] = Some(facts::read(&mut package, &path)?);
         let book = match &mut book {
             Some(book) => book,
-            none => none.insert(calamine_of(opened(file)?)?),
+            none => none.insert(caught(|| calamine_of(opened(file)?))?),
         };
-        first_rows(book, &candidates[at].name).map(|rows| has_headers(&rows, wanted))
+        caught(|| first_rows(book, &candidates[at].name)).map(|rows| has_headers(&rows, wanted))
     })?;
     let facts = if let Some(facts) = known.swap_remove(chosen) {
         facts
@@ -52,7 +52,7 @@ pub(super) fn open(file: &Path, wanted: Wanted<'_>) -> Result<Sheet, Broken> {
     drop(package);
     let book = match book {
         Some(book) => book,
-        None => calamine_of(opened(file)?)?,
+        None => caught(|| calamine_of(opened(file)?))?,
     };
     let name = candidates[chosen].name.clone();
     let sheet = name.clone();

@@ -311,8 +311,9 @@ fn a_zip_bomb_and_a_sheet_without_end_are_refused_in_bounded_memory() {
         let name = entry.name().unwrap().into_owned();
         bomb.start_file(&name, SimpleFileOptions::default().compression_level(Some(1))).unwrap();
         if name == "xl/sharedStrings.xml" {
-            let piece = "<si><t>x</t></si>".repeat(64 << 10);
-            for _ in 0..250 {
+            // comments: much to unpack, little to read
+            let piece = format!("<!--{}-->", " ".repeat(1 << 20));
+            for _ in 0..260 {
                 bomb.write_all(piece.as_bytes()).unwrap();
             }
         } else {
@@ -344,6 +345,20 @@ fn rows_that_stand_in_disorder_are_a_damaged_sheet() {
     });
     let told = refusal(&edited, &options());
     assert!(told.contains("row 1 stands behind row 2"), "{told}");
+}
+
+#[test]
+fn a_cell_that_is_nowhere_is_no_other_cell() {
+    let desk = Desk::new();
+    let file = desk.sheet(|_| {});
+    // 2^32 + 3: a reader that counts in 32 bits would take it for row 3
+    for at in ["A4294967299", "A0", "AAAAAAAAAA3", "XFE3"] {
+        let edited = desk.edited(&file, "xl/worksheets/sheet1.xml", |text| {
+            text.replace("r=\"A3\"", &format!("r=\"{at}\""))
+        });
+        let told = refusal(&edited, &options());
+        assert!(told.contains("is nowhere"), "{at}: {told}");
+    }
 }
 
 #[test]
