@@ -1,18 +1,20 @@
 //! What does the results stream say, from some point on, whatever becomes of the connection? For `sluice watch`.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
 use crate::broker::settings::{Broker as Settings, Queues};
-use crate::broker::{From, PlannerError, Reader};
+use crate::broker::{From, PlannerError, Reader, SessionLost};
 use crate::results::Event;
 
 /// Between two tries to reach a broker that went away.
 const PAUSE: Duration = Duration::from_secs(1);
-/// No message for so long means that all there is has been read.
-const QUIET: Duration = Duration::from_millis(700);
+/// Whoever reads is asked at least so often whether it has something else to do: a picture to draw, say.
+const TURN: Duration = Duration::from_millis(250);
+/// What is known to be there does not come for so long: it is asked for again.
+const STALLED: Duration = Duration::from_secs(15);
 /// The clocks of planners and brokers may differ.
 const SLACK: SignedDuration = SignedDuration::from_mins(5);
 
@@ -23,6 +25,8 @@ pub struct Results {
     queues: Queues,
     from: From,
     reader: Option<Reader>,
+    /// When something came last.
+    heard: Instant,
 }
 
 impl Results {
@@ -34,36 +38,57 @@ impl Results {
         from: From,
     ) -> Result<Self, PlannerError> {
         let reader = Reader::open(settings, &queues.results_log(), from).await?;
-        Ok(Self { settings: settings.clone(), queues: queues.clone(), from, reader: Some(reader) })
+        Ok(Self {
+            settings: settings.clone(),
+            queues: queues.clone(),
+            from,
+            reader: Some(reader),
+            heard: Instant::now(),
+        })
     }
 
-    /// The next event; `None` when there is none just now. What is no event of ours is passed over.
+    /// Whether the connection stands, and all has been read that was in the stream when it was opened.
+    pub fn is_caught_up(&self) -> bool {
+        self.reader.as_ref().is_some_and(Reader::is_caught_up)
+    }
+
+    /// The next event; `None`, at least four times a second, while there is none. Cancel safe.
     pub async fn next(&mut self) -> Option<Event> {
-        loop {
-            let Some(reader) = &mut self.reader else {
-                self.open_again().await;
-                continue;
-            };
-            match reader.next(QUIET).await {
-                Ok(None) => return None,
-                Ok(Some((offset, body))) => {
-                    self.from = From::Offset(offset + 1);
-                    match Event::read(&body) {
-                        Ok(event) => return Some(event),
-                        Err(error) => tracing::debug!(offset, %error, "passed over"),
-                    }
-                }
-                Err(why) => {
-                    tracing::warn!(%why, "the results stream was lost; opening it again");
-                    self.reader = None;
-                }
+        let Some(reader) = &mut self.reader else {
+            self.open_again().await;
+            return None;
+        };
+        let why = match reader.next(TURN).await {
+            Ok(Some((offset, body))) => {
+                self.from = From::Offset(offset + 1);
+                self.heard = Instant::now();
+                // What is no event of ours is passed over.
+                return Event::read(&body)
+                    .inspect_err(|error| tracing::debug!(offset, %error, "passed over"))
+                    .ok();
             }
-        }
+            Ok(None) if reader.is_caught_up() || self.heard.elapsed() < STALLED => return None,
+            Ok(None) => {
+                // The stream holds a message of this time, and yet the broker found no chunk of it: by its clock, there
+                // is none.
+                if let From::Time(_) = self.from {
+                    self.from = From::First;
+                }
+                SessionLost(format!("it did not go on for {STALLED:?}"))
+            }
+            Err(why) => why,
+        };
+        tracing::warn!(%why, "the results stream was lost; opening it again");
+        self.reader = None;
+        None
     }
 
     async fn open_again(&mut self) {
         match Reader::open(&self.settings, &self.queues.results_log(), self.from).await {
-            Ok(reader) => self.reader = Some(reader),
+            Ok(reader) => {
+                self.reader = Some(reader);
+                self.heard = Instant::now();
+            }
             Err(why) => {
                 tracing::debug!(%why, "not yet");
                 tokio::time::sleep(PAUSE).await;

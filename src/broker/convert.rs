@@ -68,7 +68,7 @@ pub(crate) fn text_of(value: &AMQPValue) -> Option<Cow<'_, str>> {
 }
 
 /// Out of range (some clients send milliseconds) is as good as none: only ever a hint.
-fn timestamp(seconds: u64) -> Option<Timestamp> {
+pub(super) fn timestamp(seconds: u64) -> Option<Timestamp> {
     i64::try_from(seconds).ok().and_then(|seconds| Timestamp::from_second(seconds).ok())
 }
 

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
+use futures_util::{FutureExt as _, StreamExt as _};
 use jiff::Timestamp;
 use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, Connection, Consumer};
 
-use super::convert::{long, short};
+use super::convert::{long, short, timestamp};
 use super::link::SessionLost;
 use super::planner::{self, PlannerError};
 use super::settings::Broker as Settings;
@@ -17,6 +17,9 @@ use super::{ANSWER, within};
 
 /// Messages under way: a stream gives nothing without a prefetch.
 const PREFETCH: u16 = 500;
+/// How long to wait for the last chunk of a stream of which the broker says that nothing is in it. Its count may be some
+/// seconds old, and an empty stream says nothing at all.
+const EMPTY: Duration = Duration::from_secs(3);
 
 /// Where to begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,8 +41,13 @@ pub struct Reader {
     connection: Connection,
     channel: Channel,
     consumer: Consumer,
+    stream: String,
     /// What came and is not acknowledged yet: whoever gives up waiting gets it the next time.
     read: Option<Delivery>,
+    /// The offset after what was read last; `None`: nothing was.
+    place: Option<u64>,
+    /// The offset after what was written last when the reading began.
+    end: u64,
 }
 
 impl Reader {
@@ -47,27 +55,38 @@ impl Reader {
     /// The broker is out of reach, or has no such stream.
     pub async fn open(settings: &Settings, stream: &str, from: From) -> Result<Self, PlannerError> {
         let connection = planner::connection(settings, "sluice watch").await?;
-        planner::waiting(&connection, stream).await?;
+        let waiting = planner::waiting(&connection, stream).await?;
         let refused = PlannerError::Refused;
-        let channel = within(ANSWER, "opening a channel", connection.create_channel())
-            .await
-            .map_err(refused)?;
-        let qos = channel.basic_qos(PREFETCH, BasicQosOptions::default());
-        within(ANSWER, "setting the prefetch", qos).await.map_err(refused)?;
-        let mut arguments = FieldTable::default();
-        arguments.insert("x-stream-offset".into(), offset(from));
-        let options = BasicConsumeOptions::default();
-        let consume = channel.basic_consume(short(stream), "".into(), options, arguments);
-        let consumer =
-            within(ANSWER, &format!("reading {stream}"), consume).await.map_err(refused)?;
-        Ok(Self { connection, channel, consumer, read: None })
+        let newest = if from == From::Next {
+            Newest::default()
+        } else {
+            newest(&connection, stream, waiting > 0).await.map_err(refused)?
+        };
+        let from = match from {
+            // The broker would wait for the next chunk and say nothing of it.
+            From::Time(at) if newest.at.is_some_and(|newest| newest < at) => {
+                From::Offset(newest.end)
+            }
+            from => from,
+        };
+        let (channel, consumer) =
+            consume(&connection, stream, from, PREFETCH).await.map_err(refused)?;
+        let place =
+            matches!(from, From::Offset(offset) if offset >= newest.end).then_some(newest.end);
+        let stream = stream.to_owned();
+        Ok(Self { connection, channel, consumer, stream, read: None, place, end: newest.end })
     }
 
-    /// The next message's offset and body; `None` if none comes within `patience`: then the reader has seen all there
-    /// is. Cancel safe.
+    /// Whether all has been read that was there when the reading began.
+    pub fn is_caught_up(&self) -> bool {
+        self.place.unwrap_or_default() >= self.end
+    }
+
+    /// The next message's offset and body; `None` if none comes within `patience`. Cancel safe.
     ///
     /// # Errors
-    /// The connection was lost: open another reader at the offset after the latest.
+    /// The connection was lost, or what is known to be there does not come: open another reader at the offset after
+    /// the latest.
     pub async fn next(
         &mut self,
         patience: Duration,
@@ -85,13 +104,81 @@ impl Reader {
             let ack = delivery.acker.ack(BasicAckOptions::default());
             within(ANSWER, "asking for more", ack).await?;
         }
-        Ok(self.read.take().map(|delivery| (place(&delivery), delivery.data)))
+        let Some(delivery) = self.read.take() else { return Ok(None) };
+        let offset = place(&delivery);
+        self.place = Some(offset + 1);
+        Ok(Some((offset, delivery.data)))
+    }
+
+    /// The next message, up to the last one that was there when the reading began; then `None`.
+    ///
+    /// # Errors
+    /// The connection was lost, or what is known to be there does not come.
+    pub async fn next_to_the_end(&mut self) -> Result<Option<Vec<u8>>, SessionLost> {
+        if self.is_caught_up() {
+            return Ok(None);
+        }
+        let next = self.next(ANSWER).await?;
+        let (stream, end) = (&self.stream, self.end);
+        next.map(|(_, body)| Some(body)).ok_or_else(|| {
+            SessionLost(format!("{stream} did not go on to its offset {end} in {ANSWER:?}"))
+        })
     }
 
     pub async fn close(self) {
         let _ = within(ANSWER, "closing", self.channel.close(200, "done".into())).await;
         let _ = within(ANSWER, "closing", self.connection.close(200, "done".into())).await;
     }
+}
+
+/// What a stream ends with.
+#[derive(Debug, Default)]
+struct Newest {
+    /// The offset after its last message.
+    end: u64,
+    /// The latest time that a message of the last chunk has.
+    at: Option<Timestamp>,
+}
+
+/// Looks at the last chunk. The broker sends it whole before it answers anything else on the channel: what has come when
+/// the answer is there is all of it.
+async fn newest(
+    connection: &Connection,
+    stream: &str,
+    is_known_to_have_some: bool,
+) -> Result<Newest, SessionLost> {
+    let (channel, mut consumer) = consume(connection, stream, From::Last, u16::MAX).await?;
+    let patience = if is_known_to_have_some { ANSWER } else { EMPTY };
+    let mut next = tokio::time::timeout(patience, consumer.next()).await.unwrap_or_default();
+    let qos = channel.basic_qos(u16::MAX, BasicQosOptions::default());
+    within(ANSWER, "waiting for the last chunk", qos).await?;
+    let mut newest = Newest::default();
+    while let Some(delivery) = next {
+        let delivery = delivery.map_err(|error| SessionLost(error.to_string()))?;
+        newest.end = newest.end.max(place(&delivery) + 1);
+        newest.at = newest.at.max(delivery.properties.timestamp().and_then(timestamp));
+        next = consumer.next().now_or_never().flatten();
+    }
+    // Nothing hangs on this channel any more, and the connection ends soon.
+    let _ = within(ANSWER, "closing", channel.close(200, "done".into())).await;
+    Ok(newest)
+}
+
+async fn consume(
+    connection: &Connection,
+    stream: &str,
+    from: From,
+    prefetch: u16,
+) -> Result<(Channel, Consumer), SessionLost> {
+    let channel = within(ANSWER, "opening a channel", connection.create_channel()).await?;
+    let qos = channel.basic_qos(prefetch, BasicQosOptions::default());
+    within(ANSWER, "setting the prefetch", qos).await?;
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-stream-offset".into(), offset(from));
+    let options = BasicConsumeOptions::default();
+    let consume = channel.basic_consume(short(stream), "".into(), options, arguments);
+    let consumer = within(ANSWER, &format!("reading {stream}"), consume).await?;
+    Ok((channel, consumer))
 }
 
 fn offset(from: From) -> AMQPValue {

@@ -1,7 +1,7 @@
 //! `sluice watch`: what becomes of a batch, live or days later, from any machine.
 
 use std::fmt::Write as _;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
 use jiff::Timestamp;
@@ -17,6 +17,8 @@ use crate::export::{Target, Times};
 use crate::progress::{Batches, Change, Progress, Summary, failure_line};
 use crate::results::Event;
 use crate::watch::{Results, beginning};
+
+const DRAW: Duration = Duration::from_millis(250);
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -97,25 +99,24 @@ pub(super) async fn follow(
     let mut progress = Progress::new(&follow.batch);
     let mut interrupted = std::pin::pin!(tokio::signal::ctrl_c());
     loop {
+        if results.is_caught_up() {
+            if !progress.is_known() {
+                return Err(unknown(&follow.batch));
+            }
+            // A replay may still come after the end; what had ended by the time of the question counts.
+            if !live || progress.is_done() {
+                break;
+            }
+        }
+        screen.draw(&progress);
         let event = tokio::select! {
             event = results.next() => event,
             _ = &mut interrupted => break,
         };
-        let caught_up = event.is_none();
         if let Some(event) = event {
             screen.show(progress.take(&event), &event);
             // Nobody can be told any more.
             output::written()?;
-        }
-        if caught_up {
-            if !progress.is_known() {
-                return Err(unknown(&follow.batch));
-            }
-            screen.draw(&progress);
-        }
-        // A replay may still come after the end; what had ended by the time of the question counts.
-        if caught_up && (!live || progress.is_done()) {
-            break;
         }
     }
     screen.close(&progress);
@@ -164,11 +165,12 @@ fn unknown(batch: &str) -> Failure {
 struct Screen {
     bar: ProgressBar,
     json: bool,
+    drawn: Option<Instant>,
 }
 
 impl Screen {
     fn new(world: &World, json: bool) -> Self {
-        Self { bar: progress_bar(world, 0, ""), json }
+        Self { bar: progress_bar(world, 0, ""), json, drawn: None }
     }
 
     /// Failures are told as they come; as JSON every result is.
@@ -185,7 +187,12 @@ impl Screen {
         }
     }
 
+    /// Draws how far it has come, [`DRAW`] apart: working it out costs more than an event does.
     fn draw(&mut self, progress: &Progress) {
+        if self.bar.is_hidden() || self.drawn.is_some_and(|at| at.elapsed() < DRAW) {
+            return;
+        }
+        self.drawn = Some(Instant::now());
         self.bar.set_length(progress.total().unwrap_or_else(|| progress.settled()));
         self.bar.set_position(progress.settled());
         self.bar.set_message(line(progress, Timestamp::now()));
@@ -264,8 +271,10 @@ async fn list(config: &Config, since: Option<Duration>, json: bool) -> Result<Ex
     let from = since.and_then(|since| Timestamp::now().checked_sub(since).ok());
     let mut results = open(config, from.map_or(From::First, From::Time)).await?;
     let mut batches = Batches::default();
-    while let Some(event) = results.next().await {
-        batches.take(&event);
+    while !results.is_caught_up() {
+        if let Some(event) = results.next().await {
+            batches.take(&event);
+        }
     }
     results.close().await;
     let summaries = batches.summaries();

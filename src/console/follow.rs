@@ -142,9 +142,13 @@ async fn follow(state: Arc<State>, settings: Settings, queues: Queues) {
     state.seen().trouble = None;
     while !state.is_over() {
         // A lost connection is opened again in there; the page tells how old its figures are.
-        match results.next().await {
-            Some(event) => state.seen().take(&event),
-            None => state.seen().whole_at = Some(Timestamp::now()),
+        let event = results.next().await;
+        let mut seen = state.seen();
+        if let Some(event) = event {
+            seen.take(&event);
+        }
+        if results.is_caught_up() {
+            seen.whole_at = Some(Timestamp::now());
         }
     }
     results.close().await;

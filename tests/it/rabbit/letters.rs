@@ -7,6 +7,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
+use jiff::{SignedDuration, Timestamp};
 use lapin::BasicProperties;
 use lapin::message::Delivery;
 use lapin::options::{BasicConsumeOptions, BasicPublishOptions};
@@ -601,6 +602,50 @@ async fn a_reader_that_is_given_up_again_and_again_misses_nothing() {
     assert!(given_up > 0);
     assert_eq!(read, (0..300).collect::<Vec<_>>());
     reader.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_knows_the_end_that_its_stream_had_when_it_began() {
+    let desk = Desk::new(QueueType::Quorum).await;
+    let stream = desk.lane.queues.audit();
+    let open = async |from| Reader::open(&desk.lane.settings, &stream, from).await.unwrap();
+    assert!(open(From::First).await.is_caught_up(), "empty");
+    let now = Timestamp::now();
+    let seconds = u64::try_from(now.as_second()).unwrap();
+    // In one go, so that they stand in few chunks.
+    let publish = async |count: u64, properties: BasicProperties| {
+        let mut confirms = Vec::new();
+        for _ in 0..count {
+            let (to, options) = (stream.as_str().into(), BasicPublishOptions::default());
+            let properties = properties.clone();
+            confirms.push(
+                desk.client
+                    .channel
+                    .basic_publish("".into(), to, options, b"", properties)
+                    .await
+                    .unwrap(),
+            );
+        }
+        for confirm in confirms {
+            confirm.await.unwrap();
+        }
+    };
+    publish(5_000, BasicProperties::default().with_timestamp(seconds)).await;
+    let mut reader = open(From::First).await;
+    // What comes later does not belong to it.
+    publish(10, BasicProperties::default().with_timestamp(seconds)).await;
+    let mut count = 0;
+    while reader.next_to_the_end().await.unwrap().is_some() {
+        count += 1;
+    }
+    assert_eq!(count, 5_000);
+    let hour = SignedDuration::from_hours(1);
+    assert!(open(From::Time(now + hour)).await.is_caught_up(), "nothing is as late");
+    let mut reader = open(From::Time(now - hour)).await;
+    assert!(!reader.is_caught_up());
+    while reader.next_to_the_end().await.unwrap().is_some() {}
+    assert!(open(From::Offset(5_010)).await.is_caught_up());
+    assert!(!open(From::Offset(5_009)).await.is_caught_up());
 }
 
 /// `SLUICE_KILLS` makes it longer.

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use lapin::BasicProperties;
+use lapin::options::BasicPublishOptions;
 use serde_json::{Value, json};
 use sluicegate::broker::settings::QueueType;
 use sluicegate::broker::topology;
@@ -13,7 +15,8 @@ use sluicegate::sandbox::{Options, Sandbox, TOKEN};
 use tempfile::TempDir;
 
 use crate::support::form::number;
-use crate::support::rabbit::{Lane, Node};
+use crate::support::rabbit::{Client, Lane, Node};
+use crate::support::wait::until_so;
 
 /// A planner's desk: a directory, and a lane whose exchanges and queues are there.
 pub(super) struct Desk {
@@ -162,6 +165,69 @@ async fn a_plan_is_enqueued_worked_and_watched_to_its_end() {
     let listed = desk.sluice(&["watch"]);
     assert!(text(&listed.stdout).contains(&format!("{batch}  ")), "{}", text(&listed.stdout));
     assert!(text(&listed.stdout).contains("plan.jsonl by mei@"), "{}", text(&listed.stdout));
+}
+
+/// Results of another batch, a hundred a second, until it is aborted.
+async fn flow(client: Client, exchange: String) {
+    let mut due = tokio::time::interval(Duration::from_millis(10));
+    for number in 0_u32.. {
+        due.tick().await;
+        let event = json!({
+            "specversion": "1.0", "id": uuid::Uuid::from_u128(number.into()), "source": "s",
+            "type": "sluice.request.created", "time": jiff::Timestamp::now(),
+            "datacontenttype": "application/json",
+            "data": {
+                "request_id": number.to_string(), "run": uuid::Uuid::from_u128(number.into()),
+                "batch": "others", "name": "n", "source_server_id": "s", "project_id": "p",
+                "region_id": "r", "priority": 1, "outcome": "created", "attempts": 1, "looked_up": 0,
+                "settled_at": jiff::Timestamp::now(), "worker": "w",
+            },
+        });
+        let body = serde_json::to_vec(&event).unwrap();
+        let (options, properties) = (BasicPublishOptions::default(), BasicProperties::default());
+        let exchange = exchange.as_str().into();
+        let publish = client.channel.basic_publish(
+            exchange,
+            "created.others".into(),
+            options,
+            &body,
+            properties,
+        );
+        let _confirm = publish.await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn watch_answers_beside_a_flow_of_others_that_never_pauses() {
+    let desk = Desk::new().await;
+    let plan = desk.plan(20);
+    let worker = desk.worker(Options::default()).await;
+    let enqueued = desk.sluice(&["enqueue", plan.to_str().unwrap(), "--batch", "ended", "--watch"]);
+    assert_eq!(enqueued.status.code(), Some(0), "{}", text(&enqueued.stderr));
+    drop(worker);
+    let flow = tokio::spawn(flow(desk.lane.client().await, desk.lane.queues.results()));
+    let others =
+        || lines(&desk.sluice(&["watch", "--json"])).iter().any(|b| b["batch"] == "others");
+    until_so("the others flow", others).await;
+    let report = desk.path("report.csv");
+    let report = report.to_str().unwrap();
+    for args in [
+        &["watch", "ended"][..],
+        &["watch", "ended", "--until-done", "--json"],
+        &["watch", "ended", "--export", report],
+    ] {
+        let told = desk.sluice(args);
+        assert_eq!(told.status.code(), Some(0), "{args:?}: {}", text(&told.stderr));
+        let told = text(&told.stdout);
+        assert!(told.contains("20 of 20") || told.contains(r#""settled":20"#), "{args:?}: {told}");
+    }
+    let rows = std::fs::read_to_string(report).unwrap().lines().count();
+    assert_eq!(rows, 21);
+    let unknown = desk.sluice(&["watch", "nobodys"]);
+    assert_eq!(unknown.status.code(), Some(2), "{}", text(&unknown.stderr));
+    assert!(text(&desk.sluice(&["watch"]).stdout).contains("20 of 20"));
+    assert!(!flow.is_finished(), "it flowed all the time");
+    flow.abort();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -22,6 +22,8 @@ impl Raw {
         let address: SocketAddr = rest.split('/').next().unwrap().parse().unwrap();
         let mut raw = Self(TcpStream::connect(address).unwrap());
         raw.0.set_read_timeout(Some(2 * SOON)).unwrap();
+        // Each frame is a write of its own: without this the second waits for the acknowledgement of the first, 40 ms.
+        raw.0.set_nodelay(true).unwrap();
         raw.0.write_all(b"AMQP\x00\x00\x09\x01").unwrap();
         raw.answer(10, 10);
         let login = [&0_u32.to_be_bytes()[..], b"\x05PLAIN", b"\0\0\0\x0c\0guest\0guest\x05en_US"];
