@@ -43,6 +43,8 @@ pub struct Observer<F> {
     settled: u64,
     batches: Batches,
     shut: Option<(Reason, Timestamp)>,
+    /// The broker refuses what became of requests, and the log says so.
+    is_refused: bool,
     last_state: Moment,
     last_snapshot: Moment,
 }
@@ -60,6 +62,7 @@ impl<F: Fn() -> Around> Observer<F> {
             settled: 0,
             batches: Batches::default(),
             shut: None,
+            is_refused: false,
             last_state: Moment::START,
             last_snapshot: Moment::START,
         }
@@ -79,8 +82,10 @@ impl<F: Fn() -> Around> Observer<F> {
             waiting: counts.waiting,
             in_flight: counts.in_flight,
             settling: counts.settling,
+            unpublished: counts.unpublished,
         };
         let oldest = counts.oldest.map(|received| now.at - received);
+        self.is_refused &= counts.unpublished + counts.settling > 0;
         let limits = core.gate().limits();
         let (made, allowed) = (self.calls.per_second(now.at), limits.permitted_per_second());
         let gate = self.gate(core, now);
@@ -96,6 +101,7 @@ impl<F: Fn() -> Around> Observer<F> {
         let is_active = matches!(around.session, status::Session::Active { .. });
         let others = around.others.map_or(0, |others| others.consumers);
         self.metrics.set_session(connected, is_active, others);
+        self.metrics.set_short_sessions(core.short_sessions());
         // A standby does not look.
         if is_active {
             let queues = around.queues;
@@ -133,6 +139,7 @@ impl<F: Fn() -> Around> Observer<F> {
             });
             status.queues = around.queues;
             status.others = around.others;
+            status.short_sessions = core.short_sessions();
             status.settled = settled;
             status.stopping = matches!(self.shut, Some((Reason::Stopping, _)));
         });
@@ -173,7 +180,11 @@ impl<F: Fn() -> Around> Observer<F> {
         self.shut = reason.map(|reason| (reason, now.wall));
         match reason {
             Some(
-                reason @ (Reason::Halted | Reason::Breaker | Reason::Throttled | Reason::Blocked),
+                reason @ (Reason::Halted
+                | Reason::Breaker
+                | Reason::Throttled
+                | Reason::Blocked
+                | Reason::Unpublished),
             ) => {
                 tracing::warn!(reason = reason.as_str(), "the gate is shut");
             }
@@ -228,12 +239,28 @@ impl<D, F: Fn() -> Around + Send> Watch<D> for Observer<F> {
     }
 
     fn settled(&mut self, job: &Job<D>, ending: &Ending, how: &Settled, now: Now, _: Duration) {
-        if matches!(how, Settled::SessionLost) {
-            tracing::debug!(
-                request.id = &*job.request.id.get(),
-                "the session was lost under a settlement; it is made again"
-            );
-            return;
+        match how {
+            Settled::Done => {}
+            Settled::SessionLost => {
+                tracing::debug!(
+                    request.id = &*job.request.id.get(),
+                    "the session was lost under a settlement; it is made again"
+                );
+                return;
+            }
+            Settled::Refused(why) => {
+                if std::mem::replace(&mut self.is_refused, true) {
+                    tracing::debug!(request.id = &*job.request.id.get(), why, "refused again");
+                } else {
+                    tracing::warn!(
+                        request.id = &*job.request.id.get(),
+                        outcome = ending.outcome.as_str(),
+                        why,
+                        "the broker refuses what became of requests: they wait, and are offered again"
+                    );
+                }
+                return;
+            }
         }
         self.settled += 1;
         if let Some(traces) = &self.traces {

@@ -87,7 +87,7 @@ pub enum Settled {
     Done,
     /// The session was lost under it: the delivery comes again.
     SessionLost,
-    /// Only of what was to be published anew: it was refused, and why. The delivery is held as before.
+    /// The broker refuses a message of it, and says why. The delivery is held as before.
     Refused(String),
 }
 

@@ -46,6 +46,9 @@ pub struct Status {
     /// Others that consume the request queue beside the active worker; none where there are none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub others: Option<Others>,
+    /// Sessions in a row that have ended before requests in doubt could be looked up a second time.
+    #[serde(default)]
+    pub short_sessions: u32,
     pub batches: Vec<BatchCounts>,
     pub settled: u64,
     /// A signal came: nothing new is started.
@@ -167,6 +170,7 @@ impl Status {
             running: None,
             queues: None,
             others: None,
+            short_sessions: 0,
             batches: Vec::new(),
             settled: 0,
             stopping: false,

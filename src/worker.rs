@@ -20,8 +20,8 @@ use crate::clock::Clock;
 use crate::control::{Change, Heard, Steering};
 use crate::core::Trace;
 use crate::core::{
-    Core, Ending, Fault, Hot, Job, Listing, Moment, Now, Query, Rate, Run, Settings, Step, Verdict,
-    judge,
+    Core, Ending, Fault, Hot, Job, Listing, Moment, Now, Query, Rate, Run, Settings, Settlement,
+    Step, Verdict, judge,
 };
 use crate::review::audit::Act;
 use crate::source::{Delivery, Event, Settled, Source};
@@ -276,7 +276,7 @@ where
                 Step::Post(job) => self.post(job, now),
                 Step::Look(job) => self.look(job, now),
                 Step::List { offset } => self.list(offset, now),
-                Step::Count { state, offset } => self.count(state, offset, now),
+                Step::Count(query) => self.count(query, now),
                 Step::Ask => self.ask(now),
                 Step::Refresh { generation } => {
                     let api = Arc::clone(&self.api);
@@ -355,10 +355,10 @@ where
         });
     }
 
-    fn count(&mut self, state: &'static str, offset: u32, started: Now) {
+    fn count(&mut self, query: Query, started: Now) {
         let api = Arc::clone(&self.api);
         self.begin(async move {
-            let outcome = caught(api.list(&Query::State { state, offset }, None)).await;
+            let outcome = caught(api.list(&query, None)).await;
             let (result, generation) =
                 outcome.unwrap_or_else(|Bug(text)| (Err(bug_as_transient(&text)), 0));
             Done::Counted { started, result, generation }
@@ -434,8 +434,12 @@ where
             Done::Settled { job, ending, how, started } => {
                 self.watch.settled(&job, &ending, &how, now, now.at - started.at);
                 self.ready.remove(&job.request.run);
-                let done = matches!(how, Settled::Done);
-                self.core.settled(now, job, ending, done);
+                let how = match how {
+                    Settled::Done => Settlement::Done,
+                    Settled::SessionLost => Settlement::Void,
+                    Settled::Refused(_) => Settlement::Refused,
+                };
+                self.core.settled(now, job, ending, how);
             }
             Done::Republished { job, how, heard } => self.republished(now, job, &how, heard),
             Done::Released => {}

@@ -8,7 +8,7 @@ use std::time::Duration;
 use divan::{Bencher, black_box};
 use jiff::Timestamp;
 use sluicegate::core::{
-    Core, Ending, Job, Moment, Now, Request, Run, Settings, Step, Verdict, gate,
+    Core, Ending, Job, Moment, Now, Request, Run, Settings, Settlement, Step, Verdict, gate,
 };
 
 const HELD: [usize; 3] = [1_000, 100_000, 1_000_000];
@@ -76,7 +76,7 @@ impl Bench {
     }
 
     fn settle(&mut self, (job, ending): (Job<u64>, Box<Ending>)) {
-        self.core.settled(self.now, job, ending, true);
+        self.core.settled(self.now, job, ending, Settlement::Done);
     }
 }
 

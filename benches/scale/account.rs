@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use sluicegate::core::{
-    Core, Ending, Fault, Job, Listing, Moment, Now, Parts, Request, Run, Settings, Step, Task,
-    Verdict, gate,
+    Core, Ending, Fault, Job, Listing, Moment, Now, Parts, Request, Run, Settings, Settlement,
+    Step, Task, Verdict, gate,
 };
 
 pub(crate) const START: Moment = Moment::from_nanos(1_000_000_000);
@@ -252,7 +252,7 @@ impl Account {
             Out::Settled(job, ending) => {
                 assert!(ending.task_id.is_some(), "a request ended without its task: {ending:?}");
                 self.held -= 1;
-                self.core.settled(now, job, ending, true);
+                self.core.settled(now, job, ending, Settlement::Done);
             }
         }
     }

@@ -40,6 +40,13 @@ pub(super) fn tasks(body: &[u8], query: &Query) -> Result<Listing, String> {
     Ok(Listing { tasks, count, unread, date: None })
 }
 
+/// Reads the answer for one task.
+pub(super) fn task(body: &[u8]) -> Result<Listing, String> {
+    let row: Row = serde_json::from_slice(body).map_err(|error| format!("not a task: {error}"))?;
+    let task = row.into_task().ok_or("a task without an id, a source server, a state or a date")?;
+    Ok(Listing { tasks: vec![task], count: 1, ..Listing::default() })
+}
+
 /// What the API knows of one source server: enough to say whether a task can be created for it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SourceServer {

@@ -107,8 +107,11 @@ impl Client {
         Posted { verdict, generation, date, elapsed: started.elapsed() }
     }
 
-    /// One page of `GET /v3/tasks`.
+    /// One page of `GET /v3/tasks`, or the one task of `GET /v3/tasks/{id}`.
     pub async fn list(&self, query: &Query, trace: Option<&Trace>) -> Got<Listing> {
+        if let Query::Task(id) = query {
+            return self.task(id).await;
+        }
         let mut url = self.0.tasks.clone();
         url.set_query(Some(&list_query(query)));
         self.get(url, trace, LIST_ROOM, |answer, bytes| {
@@ -117,11 +120,29 @@ impl Client {
         .await
     }
 
+    async fn task(&self, id: &str) -> Got<Listing> {
+        let Some(url) = self.below("tasks", id) else {
+            return Got { result: Ok(Listing::default()), generation: 0, elapsed: Duration::ZERO };
+        };
+        let read = |answer: &Answer, bytes: &[u8]| {
+            listing::task(bytes).map(|listing| Listing { date: answer.date, ..listing })
+        };
+        let mut got = self.get(url, None, LIST_ROOM, read).await;
+        if got.result.as_ref().err().and_then(Verdict::fault).is_some_and(is_unknown_task) {
+            got.result = Ok(Listing::default());
+        }
+        got
+    }
+
+    /// None where an id of dots would be read as a path of its own.
+    fn below(&self, what: &str, id: &str) -> Option<Url> {
+        let url = Url::parse(&format!("{}/v3/{what}/{}", self.0.base, sign::encode(id))).ok()?;
+        (!id.bytes().all(|byte| byte == b'.')).then_some(url)
+    }
+
     /// `GET /v3/sources/{id}`: `None` is a source server that the API does not know.
     pub async fn source(&self, id: &str) -> Got<Option<SourceServer>> {
-        let url = Url::parse(&format!("{}/v3/sources/{}", self.0.base, sign::encode(id)));
-        // An id of dots would be read as a path of its own.
-        let (Ok(url), false) = (url, id.bytes().all(|byte| byte == b'.')) else {
+        let Some(url) = self.below("sources", id) else {
             return Got { result: Ok(None), generation: 0, elapsed: Duration::ZERO };
         };
         let mut got =
@@ -242,12 +263,16 @@ fn list_query(query: &Query) -> String {
         Query::Source(id) => {
             format!("limit={}&source_server_id={}", listing::PAGE, sign::encode(id))
         }
-        Query::Any => "limit=1".to_owned(),
+        Query::Any | Query::Task(_) => "limit=1".to_owned(),
         Query::All { offset } => format!("limit={}&offset={offset}", listing::PAGE),
         Query::State { state, offset } => {
             format!("limit={}&offset={offset}&state={}", listing::PAGE, sign::encode(state))
         }
     }
+}
+
+fn is_unknown_task(fault: &Fault) -> bool {
+    fault.error_code.as_deref() == Some("SMS.7703")
 }
 
 /// SMS says 400 with one of these, or 404 with a code of its own.

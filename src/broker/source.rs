@@ -188,7 +188,7 @@ impl Source for Broker {
                 None
             };
             let settled = match settle(&options, &job, &ending).await {
-                Ok(()) => Settled::Done,
+                Ok(settled) => settled,
                 Err(lost) => {
                     tracing::debug!(request.id = &*job.request.id.get(), why = %lost, "not settled: the session was lost");
                     Settled::SessionLost
@@ -311,28 +311,41 @@ async fn republish(
     Ok(Settled::Done)
 }
 
-/// Publishes what became of a request.
-async fn settle(options: &Options, job: &Job<Held>, ending: &Ending) -> Result<(), SessionLost> {
+/// Publishes what became of a request, where the broker takes it.
+async fn settle(
+    options: &Options,
+    job: &Job<Held>,
+    ending: &Ending,
+) -> Result<Settled, SessionLost> {
     let held = &job.delivery;
     // It may have waited for its turn; its body need not be read any more.
     held.alive()?;
-    let mut messages =
-        vec![convert::result(&job.request, ending, &options.queues, &options.worker)];
-    if held.body.too_long().is_some() && ending.outcome.is_dead_letter() {
-        // The broker has it, and nobody else: its own dead-lettering moves it as it is.
-        let took = held.on.publisher.publish(messages).await?;
-        (options.on_confirm)(took);
-        return held.reject().await;
-    }
-    if ending.outcome.is_dead_letter() {
-        messages.push(convert::dead_letter(
+    let is_too_long = held.body.too_long().is_some();
+    let dead_letter = (ending.outcome.is_dead_letter() && !is_too_long).then(|| {
+        let properties = properties(held, &job.request)?;
+        let room = held.on.publisher.room;
+        Ok(convert::dead_letter(
             &job.request,
             ending,
-            &properties(held, &job.request)?,
+            &properties,
             body(held)?,
             &options.queues,
-            held.on.publisher.room,
-        ));
+            room,
+        ))
+    });
+    let result = convert::result(&job.request, ending, &options.queues, &options.worker);
+    // The dead letter first: its queue may be full, and then no result says that it is there.
+    for message in dead_letter.transpose()?.into_iter().chain([result]) {
+        match held.on.publisher.offer(vec![message]).await? {
+            Offered::Refused(why) => return Ok(Settled::Refused(why)),
+            Offered::Taken(took) => (options.on_confirm)(took),
+        }
     }
-    publish_then_ack(options, held, messages).await
+    if is_too_long && ending.outcome.is_dead_letter() {
+        // The broker has it, and nobody else: its own dead-lettering moves it as it is.
+        held.reject().await?;
+    } else {
+        held.ack().await?;
+    }
+    Ok(Settled::Done)
 }

@@ -276,12 +276,16 @@ fn describe(status: &Status) -> String {
     let mut lines = vec![
         format!("{}: {}", status.lane, status.why()),
         format!(
-            "  worker {} · {} ready, {} waiting, {} in flight, {} settling · {} settled",
+            "  worker {} · {} ready, {} waiting, {} in flight, {} settling{} · {} settled",
             status.worker,
             window.ready,
             window.waiting,
             window.in_flight,
             window.settling,
+            match window.unpublished {
+                0 => String::new(),
+                refused => format!(", {refused} refused by the broker"),
+            },
             status.settled
         ),
     ];

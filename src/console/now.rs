@@ -233,6 +233,7 @@ fn counts(status: &Status) -> Markup {
         (figure("waiting for a time or a look", grouped(window.waiting)))
         (figure("in flight", in_flight))
         (figure("being settled", grouped(window.settling)))
+        @if window.unpublished > 0 { (figure("refused by the broker", grouped(window.unpublished))) }
         @if let Some(queues) = &status.queues { (figure("more in the queue", grouped(queues.requests))) (figure("dead letters", grouped(queues.dead_letters))) }
         @if let Some(running) = &status.running { (figure("migrations running", running.migrations.map_or_else(|| format!("not counted yet, of {}", running.most), |migrations| format!("{migrations} of {}", running.most)))) }
         (figure("settled since the start", grouped(status.settled)))

@@ -13,6 +13,7 @@ mod listing;
 mod place;
 mod reprioritise;
 mod trouble;
+mod unpublished;
 mod upcoming;
 
 use std::collections::VecDeque;
@@ -32,7 +33,9 @@ use super::schedule::{self, Schedule};
 use super::sweep::Sweep;
 use super::text::Text;
 use super::time::{Moment, Now};
+use super::verdict::Query;
 use super::window::{Place, Window};
+use unpublished::Unpublished;
 
 pub use reprioritise::{Kept, Reprioritised};
 pub use upcoming::{Upcoming, Waits};
@@ -129,8 +132,8 @@ pub enum Step<D> {
     List { offset: u32 },
     /// List one task, whichever: whether look-ups are answered at all; report with [`Core::asked`].
     Ask,
-    /// List the tasks in this state, for the running cap; report with [`Core::counted`].
-    Count { state: &'static str, offset: u32 },
+    /// List the tasks in a state, or read one of our own, for the running cap; report with [`Core::counted`].
+    Count(Query),
     /// Fetch a fresh token in place of this generation (`None`: of whatever is in use); report with [`Core::refreshed`].
     Refresh { generation: Option<u64> },
     /// Publish what became of it, then acknowledge; report with [`Core::settled`].
@@ -192,6 +195,8 @@ pub struct Counts {
     /// In a call.
     pub in_flight: usize,
     pub settling: usize,
+    /// Ended, and the broker refuses the result or the dead letter.
+    pub unpublished: usize,
     /// When the delivery held longest was received.
     pub oldest: Option<Moment>,
     /// How many the window holds at most.
@@ -208,6 +213,9 @@ pub struct Core<D> {
     window: Window<D>,
     steps: VecDeque<Step<D>>,
     session: Option<u32>,
+    /// When it began, and how many in a row have ended before a second look was due, with requests in doubt.
+    opened: Moment,
+    short_sessions: u32,
     stopping: bool,
     /// The source has no more requests.
     ended: bool,
@@ -218,6 +226,8 @@ pub struct Core<D> {
     seen: Moment,
     is_kept: bool,
     settling: usize,
+    /// What has ended and the broker refuses: results, and dead letters.
+    unpublished: [Unpublished<D>; 2],
     /// Of these, what is published anew with another priority.
     moving: usize,
     calling: usize,
@@ -264,6 +274,8 @@ impl<D> Core<D> {
             window: Window::new(settings.aging),
             steps: VecDeque::new(),
             session: None,
+            opened: Moment::START,
+            short_sessions: 0,
             stopping: false,
             ended: false,
             linger: Linger::Idle,
@@ -272,6 +284,7 @@ impl<D> Core<D> {
             seen: now.at,
             is_kept: false,
             settling: 0,
+            unpublished: Default::default(),
             moving: 0,
             calling: 0,
             away: Away::default(),
@@ -344,7 +357,7 @@ impl<D> Core<D> {
 
     /// Whether the source has ended and nothing of it is held any more.
     pub fn is_done(&self) -> bool {
-        self.ended && self.window.is_empty()
+        self.ended && self.window.is_empty() && self.unpublished.iter().all(|kind| kind.len() == 0)
     }
 
     /// Whether nothing is in flight any more.
@@ -354,7 +367,9 @@ impl<D> Core<D> {
 
     /// What is held, to be given back.
     pub fn drain(&mut self) -> Vec<Job<D>> {
-        self.window.drain()
+        let unpublished = std::mem::take(&mut self.unpublished);
+        let unpublished = unpublished.into_iter().flat_map(Unpublished::into_jobs);
+        self.window.drain().into_iter().chain(unpublished).collect()
     }
 
     // What people and tests ask.
@@ -366,10 +381,22 @@ impl<D> Core<D> {
             waiting,
             in_flight: self.calling,
             settling: self.settling,
+            unpublished: self.unpublished.iter().map(Unpublished::len).sum(),
             oldest: self.window.oldest_held().map(|(at, _)| at),
             size: self.settings.window,
             next_wait: self.window.next_wait(),
         }
+    }
+
+    /// How many sessions in a row have ended before a second look was due, with requests in doubt: those can never go so.
+    /// 0 as soon as one has lasted.
+    pub fn short_sessions(&self) -> u32 {
+        let lasts = self.session.is_some() && self.is_long_enough();
+        if lasts { 0 } else { self.short_sessions }
+    }
+
+    fn is_long_enough(&self) -> bool {
+        self.seen - self.opened > self.settings.look_again
     }
 
     /// Why the next request is not going just now, as of the latest [`Core::next`]; `None`: the gate is open.
@@ -387,6 +414,11 @@ impl<D> Core<D> {
 
     pub fn held(&self) -> impl Iterator<Item = (&Job<D>, Place)> {
         self.window.iter()
+    }
+
+    /// What has ended, and the broker refuses its result or its dead letter.
+    pub fn unpublished_jobs(&self) -> impl Iterator<Item = &Job<D>> {
+        self.unpublished.iter().flat_map(Unpublished::jobs)
     }
 
     /// How much is remembered: runs and source servers.
@@ -420,6 +452,7 @@ impl<D> Core<D> {
         self.count_kept(now.at);
         self.watch_the_clocks(now);
         self.on_time(now);
+        self.offer_unpublished(now);
         self.close_ranks(now);
         if let Some(step) = self.steps.pop_front() {
             return step;

@@ -24,7 +24,7 @@ pub mod window;
 
 pub use engine::{Core, Hot, Settings, Step};
 pub use limits::Limits;
-pub use outcome::{Ending, Outcome, Try};
+pub use outcome::{Ending, Outcome, Settlement, Try};
 pub use rate::{Rate, RateError};
 pub use request::{Doubt, Job, Parts, Progress, Rare, Request, Row, Run, Shared, Stamp};
 pub use sparse::Sparse;

@@ -86,6 +86,17 @@ pub struct Try {
     pub error_code: Option<String>,
 }
 
+/// How a settlement has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settlement {
+    /// Published, confirmed, and the delivery acknowledged.
+    Done,
+    /// Its session was lost under it: the delivery is void, and comes again.
+    Void,
+    /// The broker refuses what was to be published. The delivery is held as before.
+    Refused,
+}
+
 /// How a request ended, and what is known about it.
 #[derive(Clone, Debug)]
 pub struct Ending {

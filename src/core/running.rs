@@ -1,6 +1,9 @@
 //! Has the account room for another migration? SMS runs at most so many at once; the worker counts them and keeps its
 //! own submissions in mind until a count shows them.
 //!
+//! A migration may end before any count has shown it: in a full account our own tasks that no count shows are read one by
+//! one. So are those that it has shown, while counts fail.
+//!
 //! The rows of a count carry ids, so that what is ours and listed is counted once.
 //!
 //! Whoever becomes the active worker knows nothing of what its predecessor sent last: until the API must show it, as many
@@ -17,9 +20,10 @@ pub use count::COUNTED;
 
 use count::Count;
 
+use super::judge;
 use super::text::Text;
 use super::time::{Moment, Now};
-use super::verdict::Listing;
+use super::verdict::{Listing, Query, Task};
 
 /// A READY task that this worker did not start takes a place for so long: after that nobody is about to run it.
 const FOREIGN_READY: SignedDuration = SignedDuration::from_mins(10);
@@ -33,6 +37,8 @@ const STALE: Duration = Duration::from_secs(120);
 const CALLS_BETWEEN: u32 = 12;
 /// A count is stale when so many calls' time has passed: two intervals with the counts in them.
 const CALLS_STALE: u32 = 36;
+/// So many tasks of our own are read after a count.
+const READS: usize = 8;
 
 /// A submission of this worker.
 #[derive(Clone, Debug)]
@@ -43,6 +49,17 @@ struct Own {
     starts: bool,
     /// A count has shown it.
     seen: bool,
+    /// Its task, where that is known, and when it was read last.
+    task: Option<Box<str>>,
+    read: Moment,
+}
+
+/// What is being asked for.
+#[derive(Debug)]
+enum Out {
+    Page,
+    /// The task of this source server.
+    Task(Box<str>),
 }
 
 /// How many migrations run, and whether another one may.
@@ -66,7 +83,9 @@ pub struct Running {
     /// When the latest complete count was begun.
     counted: Option<Moment>,
     count: Option<Count>,
-    out: bool,
+    out: Option<Out>,
+    /// Source servers whose task is to be read.
+    reads: VecDeque<Box<str>>,
     next: Moment,
     interval: Duration,
 }
@@ -85,7 +104,8 @@ impl Running {
             unlisted: 0,
             counted: None,
             count: None,
-            out: false,
+            out: None,
+            reads: VecDeque::new(),
             next: Moment::START,
             interval: OFTEN,
         }
@@ -102,6 +122,7 @@ impl Running {
             self.own.clear();
             self.listed.clear();
             self.still.clear();
+            self.reads.clear();
             (self.unseen, self.unlisted, self.counted, self.count) = (0, 0, None, None);
         } else if self.most == 0 {
             self.next = now + self.look_again;
@@ -150,27 +171,37 @@ impl Running {
         if fresh && self.taken() + self.reserved() < self.most {
             Ok(())
         } else {
-            Err((!self.out).then_some(self.next))
+            Err(self.out.is_none().then_some(self.next))
         }
     }
 
-    /// The state to ask for now, and from which row on, if a count is due: requests wait for the answer.
-    pub fn wants(&self, now: Moment) -> Option<(&'static str, u32)> {
-        if self.most == 0 || self.out || self.next > now {
-            return None;
-        }
-        Some(self.count.as_ref().map_or((COUNTED[0], 0), Count::page))
+    /// Whether something is to be asked now: requests wait for the answer.
+    pub fn wants(&self, now: Moment) -> bool {
+        self.most > 0 && self.out.is_none() && (!self.reads.is_empty() || self.next <= now)
     }
 
-    /// The page that [`Running::wants`] named is being asked for.
-    pub fn asked(&mut self, now: Moment) {
-        self.out = true;
-        self.count.get_or_insert_with(|| Count::begin(now));
+    /// What is to be asked, which is out from now on: a task of our own, else a page of the count.
+    pub fn ask(&mut self, now: Moment) -> Query {
+        while let Some(source) = self.reads.pop_front() {
+            if let Some(own) = self.own.get_mut(&source)
+                && let Some(task) = &own.task
+            {
+                own.read = now;
+                let query = Query::Task(task.to_string());
+                self.out = Some(Out::Task(source));
+                return query;
+            }
+        }
+        self.out = Some(Out::Page);
+        let (state, offset) = self.count.get_or_insert_with(|| Count::begin(now)).page();
+        Query::State { state, offset }
     }
 
     /// An answer; `skew`: the API's clock minus ours.
     pub fn answered(&mut self, now: Now, listing: &Listing, skew: SignedDuration) {
-        self.out = false;
+        if let Some(Out::Task(source)) = self.out.take() {
+            return self.read(&source, listing);
+        }
         let Some(mut count) = self.count.take() else { return };
         let fresh_since = now.wall.saturating_add(skew - FOREIGN_READY).unwrap_or(Timestamp::MIN);
         let starts = |source: &str| self.own.get(source).map(|own| own.starts);
@@ -181,11 +212,49 @@ impl Running {
         }
     }
 
-    /// A call of the count failed: the count is begun again.
+    /// A call failed. A count is begun again; what is known of our own is asked one by one meanwhile.
     pub fn failed(&mut self, now: Moment) {
-        self.out = false;
+        if let Some(Out::Task(_)) = self.out.take() {
+            return;
+        }
         self.count = None;
         self.next = now + self.interval;
+        self.read_some(|_| true);
+    }
+
+    /// One of our own stands so; one that is not found may not be there yet.
+    fn read(&mut self, source: &str, listing: &Listing) {
+        let own = self.own.get(source).and_then(|own| own.task.as_deref());
+        let ended = |task: &&Task| Some(&*task.id) == own && judge::is_ended(&task.state);
+        if listing.tasks.iter().any(|task| ended(&task)) {
+            self.own.remove(source);
+            if !self.listed.remove(source) {
+                self.unseen = self.unseen.saturating_sub(1);
+            }
+        }
+    }
+
+    /// In a full account, has some of our own tasks read that take a place, those first that were not read for longest.
+    fn read_some(&mut self, which: impl Fn(&Own) -> bool) {
+        self.reads.clear();
+        if self.taken() + self.reserved() < self.most {
+            return;
+        }
+        let reads =
+            self.own.iter().filter(|(_, own)| own.starts && own.task.is_some() && which(own));
+        let mut reads: Vec<_> =
+            reads.map(|(source, own)| (own.read, own.since, source.clone())).collect();
+        reads.sort_unstable();
+        self.reads = reads.into_iter().take(READS).map(|(_, _, source)| source).collect();
+    }
+
+    /// A request for this source server was created as this task.
+    pub fn created(&mut self, source: &Text, task: &str) {
+        if let Some(own) = self.own.get_mut(&*source.get())
+            && !task.is_empty()
+        {
+            own.task = Some(task.into());
+        }
     }
 
     fn complete(&mut self, now: Moment, count: Count) {
@@ -208,6 +277,7 @@ impl Running {
         self.counted = Some(begun);
         self.reserved = self.reserved.filter(|(until, _)| begun < *until);
         let taken = self.taken();
+        self.read_some(|own| !own.seen && own.since <= begun);
         // Full, and places come free: look more often. Far from full: others would have to fill it first.
         self.interval = if taken >= self.most && taken >= before {
             (self.interval * 3 / 2).min(SELDOM)
@@ -236,7 +306,10 @@ impl Running {
         }
         self.gave_up(source, at);
         let source = &*source.get();
-        self.own.insert(source.into(), Own { since: at, starts, seen: false });
+        self.own.insert(
+            source.into(),
+            Own { since: at, starts, seen: false, task: None, read: Moment::START },
+        );
         if starts {
             self.unseen += usize::from(!self.listed.contains(source));
         } else {
@@ -280,7 +353,6 @@ impl Running {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::Task;
 
     fn now(seconds: u64) -> Now {
         Now { at: Moment::START + Duration::from_secs(seconds), wall: wall(seconds) }
@@ -305,8 +377,8 @@ mod tests {
     fn count(running: &mut Running, at: u64, states: [Vec<Task>; 3]) {
         for (tasks, state) in states.into_iter().zip(COUNTED) {
             running.next = Moment::START;
-            assert_eq!(running.wants(now(at).at), Some((state, 0)));
-            running.asked(now(at).at);
+            assert!(running.wants(now(at).at));
+            assert_eq!(running.ask(now(at).at), Query::State { state, offset: 0 });
             let count = u32::try_from(tasks.len()).unwrap();
             running.answered(
                 now(at),
@@ -324,7 +396,7 @@ mod tests {
     fn without_a_count_nothing_is_let_through() {
         let running = watched(2);
         assert!(running.admits(now(0).at).is_err());
-        assert_eq!(running.wants(now(0).at), Some(("READY", 0)));
+        assert!(running.wants(now(0).at));
     }
 
     #[test]
@@ -377,15 +449,54 @@ mod tests {
         running.set_most(2, now(3).at);
         assert!(running.admits(now(3).at).is_ok(), "a second place, without a count");
         running.set_most(0, now(4).at);
-        assert!(running.admits(now(4).at).is_ok() && running.wants(now(4).at).is_none());
+        assert!(running.admits(now(4).at).is_ok() && !running.wants(now(4).at));
         running.set_most(1, now(5).at);
         assert!(running.admits(now(5).at).is_err());
-        assert!(
-            running.wants(now(49).at).is_none(),
-            "what was sent just now may not be listed yet"
-        );
+        assert!(!running.wants(now(49).at), "what was sent just now may not be listed yet");
         count(&mut running, 51, [vec![], vec![], vec![]]);
         assert!(running.admits(now(51).at).is_ok());
+    }
+
+    fn read_as(running: &mut Running, at: u64, state: Option<&str>) {
+        assert!(running.wants(now(at).at));
+        assert_eq!(running.ask(now(at).at), Query::Task("t-a".into()));
+        let tasks =
+            state.map(|state| Task { state: state.into(), ..task("a", 1) }).into_iter().collect();
+        running.answered(now(at), &Listing { tasks, ..Listing::default() }, SignedDuration::ZERO);
+    }
+
+    #[test]
+    fn a_migration_that_ends_before_a_count_shows_it_frees_its_place_at_once() {
+        let mut running = watched(1);
+        count(&mut running, 0, [vec![], vec![], vec![]]);
+        running.started(now(1).at, &"a".into(), true);
+        running.created(&"a".into(), "t-a");
+        // It may not be listed yet, or not even be there, or be between two states.
+        for state in [None, Some("READY"), Some("SKIPPING")] {
+            count(&mut running, 3, [vec![], vec![], vec![]]);
+            read_as(&mut running, 4, state);
+            assert!(running.admits(now(4).at).is_err(), "{state:?}");
+        }
+        count(&mut running, 5, [vec![], vec![], vec![]]);
+        read_as(&mut running, 6, Some("MIGRATE_FAIL"));
+        assert!(running.admits(now(6).at).is_ok());
+        assert_eq!(running.known(), Some(0));
+    }
+
+    #[test]
+    fn while_counts_fail_the_places_of_our_own_come_free_one_by_one() {
+        let mut running = watched(1);
+        count(&mut running, 0, [vec![], vec![], vec![]]);
+        running.started(now(1).at, &"a".into(), true);
+        running.created(&"a".into(), "t-a");
+        count(&mut running, 2, [vec![], vec![task("a", 1)], vec![]]);
+        running.next = Moment::START;
+        running.ask(now(20).at);
+        running.failed(now(20).at);
+        read_as(&mut running, 21, Some("MIGRATE_SUCCESS"));
+        assert!(running.admits(now(21).at).is_ok());
+        // Of others nothing is known without a count.
+        assert!(running.admits(now(300).at).is_err());
     }
 
     #[test]
@@ -430,8 +541,7 @@ mod tests {
         let mut running = watched(300);
         for (count, state) in [(0, "READY"), (250, "RUNNING"), (0, "SYNCING")] {
             running.next = Moment::START;
-            assert_eq!(running.wants(now(1).at), Some((state, 0)));
-            running.asked(now(1).at);
+            assert_eq!(running.ask(now(1).at), Query::State { state, offset: 0 });
             let tasks = (0..count.min(200)).map(|n| task(&n.to_string(), 1)).collect();
             running.answered(
                 now(1),
@@ -443,10 +553,15 @@ mod tests {
     }
 
     /// One page of a state.
-    fn page(running: &mut Running, state: (&str, u32), tasks: Vec<Task>, count: u32) {
+    fn page(
+        running: &mut Running,
+        (state, offset): (&'static str, u32),
+        tasks: Vec<Task>,
+        count: u32,
+    ) {
         running.next = Moment::START;
-        assert_eq!(running.wants(now(2_000).at), Some(state));
-        running.asked(now(2_000).at);
+        assert!(running.wants(now(2_000).at));
+        assert_eq!(running.ask(now(2_000).at), Query::State { state, offset });
         running.answered(
             now(2_000),
             &Listing { tasks, count, ..Listing::default() },

@@ -110,6 +110,8 @@ pub enum Query {
     Any,
     /// A page of all tasks of the account, 200 at most.
     All { offset: u32 },
+    /// One task, by its id: none if there is no such task.
+    Task(String),
     /// A page of the tasks in this state, 200 at most; the `count` says how many there are.
     State { state: &'static str, offset: u32 },
 }

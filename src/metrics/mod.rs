@@ -27,7 +27,7 @@ const VERDICTS: [&str; 7] =
 /// What a look found; `page` is one of the list of all tasks, `count` one for the running cap, `failed` a look without an answer.
 const FOUND: [&str; 8] =
     ["nothing", "created", "exists", "conflict", "unclear", "page", "count", "failed"];
-const STATES: [&str; 4] = ["ready", "waiting", "in_flight", "settling"];
+const STATES: [&str; 5] = ["ready", "waiting", "in_flight", "settling", "unpublished"];
 const QUEUES: [&str; 2] = ["requests", "dead-letters"];
 const BATCH_STATES: [&str; 3] = ["open", "done", "failed"];
 /// More open batches than this are not told apart.
@@ -49,6 +49,9 @@ pub struct WindowCounts {
     pub waiting: usize,
     pub in_flight: usize,
     pub settling: usize,
+    /// Ended, and the broker refuses the result or the dead letter.
+    #[serde(default)]
+    pub unpublished: usize,
 }
 
 /// How far one open batch has come.
@@ -110,6 +113,7 @@ struct SessionSeries {
     connected: IntGauge,
     active: IntGauge,
     others: IntGauge,
+    short: IntGauge,
 }
 
 impl SessionSeries {
@@ -126,6 +130,10 @@ impl SessionSeries {
             others: c.int_gauge(
                 "sluice_other_consumers",
                 "Consumers of the request queue that are none of Sluicegate's active worker: they take its requests, or are going to.",
+            )?,
+            short: c.int_gauge(
+                "sluice_short_sessions",
+                "Sessions in a row that have ended before requests in doubt could be looked up a second time; 0 once one has lasted.",
             )?,
         })
     }
@@ -158,7 +166,7 @@ impl Series {
             )?,
             window: c.int_gauges(
                 "sluice_window_requests",
-                "Requests held, by state.",
+                "Requests held, by state; `unpublished`: ended, and the broker refuses the dead letter or the result.",
                 ("state", STATES),
             )?,
             window_bytes: c.int_gauge(
@@ -316,7 +324,8 @@ impl Metrics {
     }
 
     pub fn set_window(&self, counts: WindowCounts, bytes: u64, oldest: Option<Duration>) {
-        let values = [counts.ready, counts.waiting, counts.in_flight, counts.settling];
+        let WindowCounts { ready, waiting, in_flight, settling, unpublished } = counts;
+        let values = [ready, waiting, in_flight, settling, unpublished];
         for (gauge, value) in self.series.window.iter().zip(values) {
             gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
         }
@@ -359,6 +368,10 @@ impl Metrics {
     }
 
     /// `others`: consumers of the request queue beside this worker.
+    pub fn set_short_sessions(&self, count: u32) {
+        self.series.session.short.set(count.into());
+    }
+
     pub fn set_session(&self, connected: bool, active: bool, others: u32) {
         self.series.session.connected.set(connected.into());
         self.series.session.active.set(active.into());

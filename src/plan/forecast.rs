@@ -11,8 +11,8 @@ use uuid::Uuid;
 use crate::core::gate::Reason;
 use crate::core::running::COUNTED;
 use crate::core::{
-    Core, Ending, Job, Listing, Moment, Now, Rare, Request, Row, Run, Settings, Sparse, Step, Task,
-    Verdict,
+    Core, Ending, Job, Listing, Moment, Now, Query, Rare, Request, Row, Run, Settings, Settlement,
+    Sparse, Step, Task, Verdict,
 };
 
 /// What holds submissions up.
@@ -105,7 +105,7 @@ pub fn forecast(pace: &Pace, waiting: u64, plan: &[Load], now: Timestamp) -> Opt
 /// What comes back after a while.
 enum Event {
     Answered(Job<()>, Now),
-    Counted(&'static str, Now),
+    Counted(Query, Now),
     Settled(Job<()>, Box<Ending>),
 }
 
@@ -171,8 +171,8 @@ impl<'a> Trial<'a> {
             let now = self.now();
             match self.core.next(now) {
                 Step::Post(job) => self.post(job),
-                Step::Count { state, .. } => {
-                    self.after(self.pace.answer, Event::Counted(state, now));
+                Step::Count(query) => {
+                    self.after(self.pace.answer, Event::Counted(query, now));
                 }
                 Step::Settle(job, ending) => self.after(SETTLE, Event::Settled(job, ending)),
                 Step::Wait(until) => self.wait(until)?,
@@ -255,18 +255,18 @@ impl<'a> Trial<'a> {
                 let verdict = Verdict::Created { task_id: String::new() };
                 self.core.posted(now, started, job, verdict, 0);
             }
-            Event::Counted(state, started) => {
-                let listing = self.listing(state);
+            Event::Counted(query, started) => {
+                let listing = self.listing(&query);
                 self.core.counted(now, started, Ok(listing), 0);
             }
-            Event::Settled(job, ending) => self.core.settled(now, job, ending, true),
+            Event::Settled(job, ending) => self.core.settled(now, job, ending, Settlement::Done),
         }
     }
 
     /// The migrations that run: from their `POST` on, as the one state that takes the longest.
-    fn listing(&mut self, state: &str) -> Listing {
+    fn listing(&mut self, query: &Query) -> Listing {
         self.running = self.running.split_off(&(self.at, 0));
-        if state != COUNTED[1] {
+        if !matches!(query, Query::State { state, .. } if *state == COUNTED[1]) {
             return Listing::default();
         }
         let count = u32::try_from(self.running.len()).unwrap_or(u32::MAX);

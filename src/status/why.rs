@@ -1,6 +1,8 @@
 //! Why is the next request not going now, and when will it? One sentence, the same for `/readyz`, the console and
 //! `sluice gate status`.
 
+use std::fmt::Write as _;
+
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Running, Session, Status};
@@ -22,10 +24,25 @@ impl Status {
                     .to_owned()
             }
             Session::Active { .. } if self.is_robbed() => self.robbed(),
-            Session::Active { .. } => match self.gate.reason {
-                Some(reason) => self.shut(reason),
-                None => self.open(),
-            },
+            Session::Active { .. } => {
+                let mut why =
+                    self.gate.reason.map_or_else(|| self.open(), |reason| self.shut(reason));
+                let unpublished = self.window.unpublished;
+                if unpublished > 0 && self.gate.reason != Some(Reason::Unpublished) {
+                    let _ = write!(
+                        why,
+                        "; {unpublished} that have ended wait, because the broker refuses their dead letter or result (is a queue full?)"
+                    );
+                }
+                if self.short_sessions > 1 {
+                    let _ = write!(
+                        why,
+                        "; what is in doubt cannot be looked up a second time, for the last {} sessions with the broker were shorter than api.look_again",
+                        self.short_sessions
+                    );
+                }
+                why
+            }
         }
     }
 
@@ -74,6 +91,10 @@ impl Status {
             }
             Reason::Linger => format!("the first requests wait for more urgent company; the next one goes {when}"),
             Reason::Blocked => "the broker is in an alarm and takes no results; the next request goes when that ends".to_owned(),
+            Reason::Unpublished => format!(
+                "the broker refuses the dead letter or result of {} requests that have ended (is the queue of dead letters full, or one that somebody has bound to the results?); they are offered again {when}, and the rest goes when they are taken",
+                self.window.unpublished
+            ),
             Reason::Halted => format!("the account refuses{because}; it is asked again {when}, or at once after `sluice gate resume`"),
             Reason::Token => "a fresh token is being fetched; the next request goes when it is there".to_owned(),
             Reason::Breaker => format!("many calls in a row have failed; a single one is tried {when}, and the rest goes when it succeeds"),
@@ -186,6 +207,7 @@ mod tests {
                 let has_time = matches!(
                     reason,
                     Reason::Linger
+                        | Reason::Unpublished
                         | Reason::Halted
                         | Reason::Breaker
                         | Reason::Throttled

@@ -12,7 +12,9 @@ use jiff::{SignedDuration, Timestamp};
 use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
 use sluicegate::core::schedule::{Hours, Schedule};
-use sluicegate::core::{Job, Moment, Outcome, Rare, Request, Run, Settings, Sparse, Step, gate};
+use sluicegate::core::{
+    Job, Moment, Outcome, Query, Rare, Request, Run, Settings, Settlement, Sparse, Step, gate,
+};
 
 use crate::support::bench::{Bench, created, listing, request, settings, start, task};
 
@@ -121,14 +123,14 @@ impl Account {
             self.watch_places();
             match self.core(Bench::next) {
                 Step::Post(job) => self.post(job),
-                Step::Count { state, .. } => self.count(state),
+                Step::Count(query) => self.count(&query),
                 Step::Settle(job, ending) => {
                     if ending.outcome == Outcome::Expired {
                         self.expire(&job);
                     } else {
                         assert_eq!(ending.outcome, Outcome::Created);
                     }
-                    self.core(|bench| bench.core.settled(bench.now, job, ending, true));
+                    self.core(|bench| bench.core.settled(bench.now, job, ending, Settlement::Done));
                 }
                 Step::Wait(until) => self.wait(until),
                 step => panic!("{step:?}"),
@@ -209,7 +211,9 @@ impl Account {
         self.events.push(Reverse((now.at + lasts, Event::Ended(number))));
         self.tally.posts += 1;
         self.bench.wait(Duration::from_millis(5));
-        self.core(|bench| bench.core.posted(bench.now, now, job, created("t"), 1));
+        self.core(|bench| {
+            bench.core.posted(bench.now, now, job, created(&format!("task-s{number}-a")), 1);
+        });
     }
 
     fn expire(&mut self, job: &Job<u64>) {
@@ -219,9 +223,17 @@ impl Account {
         self.tally.expired += 1;
     }
 
-    fn count(&mut self, state: &str) {
-        let running = (state == "RUNNING").then_some(&self.running).into_iter().flatten();
-        let tasks = running.map(|n| task(&format!("s{n}"), "a", state, 0)).collect();
+    fn count(&mut self, query: &Query) {
+        let running = self.running.iter().map(|n| task(&format!("s{n}"), "a", "RUNNING", 0));
+        let tasks = match query {
+            Query::State { state: "RUNNING", .. } => running.collect(),
+            Query::Task(id) => {
+                let source = id.trim_start_matches("task-").trim_end_matches("-a");
+                let runs = running.into_iter().any(|task| task.id == *id);
+                vec![task(source, "a", if runs { "RUNNING" } else { "MIGRATE_SUCCESS" }, 0)]
+            }
+            _ => Vec::new(),
+        };
         self.tally.counts += 1;
         let started = self.bench.now;
         self.bench.wait(Duration::from_millis(5));

@@ -7,7 +7,8 @@ use jiff::SignedDuration;
 use sluicegate::contract::Violation;
 use sluicegate::core::gate::{self, Pause, Reason};
 use sluicegate::core::{
-    Fault, Job, Listing, Outcome, Rare, Request, Run, Settings, Sparse, Step, Task, Verdict, retry,
+    Fault, Job, Listing, Outcome, Rare, Request, Run, Settings, Settlement, Sparse, Step, Task,
+    Verdict, retry,
 };
 
 use crate::support::bench::{
@@ -194,7 +195,7 @@ fn a_copy_waits_for_the_verdict_and_finds_the_task() {
     bench.posted(first, created("t1"));
     let (job, ending) = bench.expect_settled();
     bench.expect_wait();
-    bench.core.settled(bench.now, job, Box::new(ending), true);
+    bench.core.settled(bench.now, job, Box::new(ending), Settlement::Done);
     bench.look(vec![task("s1", "a", "RUNNING", 0)]);
     assert_eq!(bench.settle().outcome, Outcome::Created);
 }
@@ -257,7 +258,7 @@ fn a_settlement_that_lost_its_session_is_made_again() {
     bench.post(created("t1"));
     let (job, ending) = bench.expect_settled();
     bench.core.session_lost();
-    bench.core.settled(bench.now, job, Box::new(ending), false);
+    bench.core.settled(bench.now, job, Box::new(ending), Settlement::Void);
     bench.core.session_opened(bench.now, 2, 0);
     bench.deliver_in(2, request("s1", "a"), true);
     assert_eq!(bench.settle().task_id.as_deref(), Some("t1"));
@@ -494,7 +495,7 @@ fn an_invalid_request_whose_settlement_is_void_leaves_nothing_behind() {
         vec![Violation { pointer: "/name".into(), found: "1".into(), allowed: "a text".into() }];
     bench.core.invalid(bench.now, wrong(), told.clone());
     let (job, ending) = bench.expect_settled();
-    bench.core.settled(bench.now, job, Box::new(ending), false);
+    bench.core.settled(bench.now, job, Box::new(ending), Settlement::Void);
     assert_eq!(bench.core.remembered(), remembered);
     // It is told again from its next delivery.
     bench.core.invalid(bench.now, wrong(), told);
@@ -729,4 +730,34 @@ fn a_post_that_is_late_for_its_permit_takes_another_one() {
     bench.wait(next - bench.now.at);
     bench.post(created("t1"));
     assert_eq!(bench.settle().attempts, 1);
+}
+
+#[test]
+fn sessions_too_short_for_a_second_look_are_counted_until_one_lasts() {
+    let mut bench = Bench::new();
+    let second = Duration::from_secs(1);
+    bench.deliver(request("s1", "a"), true);
+    for session in 1..=5 {
+        assert_eq!(bench.core.short_sessions(), session - 1);
+        bench.wait(second);
+        bench.look(vec![]);
+        bench.expect_wait();
+        bench.core.session_lost();
+        bench.core.session_opened(bench.now, session + 1, 1);
+        bench.deliver_in(session + 1, request("s1", "a"), true);
+        bench.wait(second);
+    }
+    bench.look(vec![]);
+    bench.expect_wait();
+    bench.wait(2 * LOOK_AGAIN);
+    bench.look(vec![]);
+    bench.post(created("t"));
+    assert_eq!(bench.core.short_sessions(), 0);
+    bench.settle();
+    // Nothing is in doubt: what ends soon holds nothing up.
+    bench.core.session_lost();
+    bench.core.session_opened(bench.now, 9, 0);
+    bench.expect_wait();
+    bench.core.session_lost();
+    assert_eq!(bench.core.short_sessions(), 0);
 }

@@ -7,7 +7,8 @@ use sluicegate::core::breaker::FAILURES;
 use sluicegate::core::gate::{self, Pause, Reason};
 use sluicegate::core::schedule::Schedule;
 use sluicegate::core::{
-    Core, Fault, Outcome, Rare, Request, Run, Settings, Sparse, Step, Verdict, retry,
+    Core, Fault, Outcome, Query, Rare, Request, Run, Settings, Settlement, Sparse, Step, Verdict,
+    retry,
 };
 
 use crate::support::bench::{
@@ -289,7 +290,7 @@ fn an_account_without_permission_costs_few_calls_and_no_request() {
             Step::Settle(job, ending) => {
                 assert_eq!(ending.outcome, Outcome::Created);
                 created_tasks += 1;
-                bench.core.settled(bench.now, job, ending, true);
+                bench.core.settled(bench.now, job, ending, Settlement::Done);
             }
             Step::Wait(until) => {
                 let until = until.expect("more to come");
@@ -634,7 +635,7 @@ fn a_deadline_that_passes_in_doubt_is_looked_up_first() {
 fn count(bench: &mut Bench, running: &[&str]) {
     for state in ["READY", "RUNNING", "SYNCING"] {
         match bench.next() {
-            Step::Count { state: asked, offset: 0 } => assert_eq!(asked, state),
+            Step::Count(query) => assert_eq!(query, Query::State { state, offset: 0 }),
             other => panic!("expected a count of {state}, not {other:?}"),
         }
         let of = if state == "RUNNING" { running } else { &[] };
@@ -664,7 +665,7 @@ fn a_full_account_holds_what_starts_and_a_freed_place_goes_to_the_most_urgent_by
 fn an_unreachable_count_shuts_the_gate_rather_than_guess() {
     let mut bench = Bench::with(Settings { max_running: 2, ..settings() });
     bench.deliver(request("s1", "a"), false);
-    assert!(matches!(bench.next(), Step::Count { .. }));
+    assert!(matches!(bench.next(), Step::Count(_)));
     bench.core.counted(bench.now, bench.now, Err(timeout()), 1);
     bench.expect_wait();
     assert_eq!(reason(&bench), Some(Reason::Running));

@@ -7,7 +7,7 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use sluicegate::core::gate::Reason;
 use sluicegate::core::schedule::{Hours, Schedule};
-use sluicegate::core::{Fault, Outcome, Request, Run, Settings, Step, Verdict, gate};
+use sluicegate::core::{Fault, Outcome, Request, Run, Settings, Settlement, Step, Verdict, gate};
 
 use crate::support::bench::{Bench, created, listing, request, settings, timeout};
 use crate::support::cpu;
@@ -279,7 +279,7 @@ fn a_day_behind_a_shut_gate_leaves_memory_flat_and_loses_nothing() {
             Step::Settle(job, ending) => {
                 settled += 1;
                 assert_eq!(ending.outcome, Outcome::Created, "{ending:?}");
-                bench.core.settled(bench.now, job, ending, true);
+                bench.core.settled(bench.now, job, ending, Settlement::Done);
             }
             Step::GiveBack(job) => bench.deliver_in(session, job.into_parts().request, true),
             Step::List { .. } => bench.core.listed(bench.now, bench.now, Ok(listing(vec![])), 1),

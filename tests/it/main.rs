@@ -34,3 +34,4 @@ mod simulation;
 mod start;
 mod submit;
 mod support;
+mod unpublished;

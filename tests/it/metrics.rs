@@ -28,6 +28,7 @@ fn every_series_of_a_known_label_exists_at_zero_from_the_start() {
         "sluice_look_ups_total{found=\"nothing\"}",
         "sluice_gate_shut_seconds_total{reason=\"throttled\"}",
         "sluice_window_requests{state=\"settling\"}",
+        "sluice_window_requests{state=\"unpublished\"}",
         "sluice_queue_messages{queue=\"dead-letters\"}",
         "sluice_gate_open",
         "sluice_redeliveries_total",
@@ -47,13 +48,14 @@ fn what_happened_is_counted_where_it_belongs() {
     metrics.looked_up("conflict");
     metrics.gate_was_shut(Reason::Halted, Duration::from_millis(2500));
     metrics.set_window(
-        WindowCounts { ready: 4, waiting: 3, in_flight: 2, settling: 1 },
+        WindowCounts { ready: 4, waiting: 3, in_flight: 2, settling: 1, unpublished: 5 },
         4096,
         Some(Duration::from_secs(7)),
     );
     metrics.set_queues(Some(12), Some(3));
     metrics.set_rate(1.5, None);
     metrics.set_session(true, false, 0);
+    metrics.set_short_sessions(3);
     let text = metrics::render([&metrics]);
     for (series, expected) in [
         ("sluice_requests_total{outcome=\"rejected\"}", 1.0),

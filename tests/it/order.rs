@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sluicegate::core::engine::{Kept, Waits};
 use sluicegate::core::gate::Pause;
-use sluicegate::core::{Job, Outcome, Rare, Request, Run, Settings, Sparse, Step};
+use sluicegate::core::{Job, Outcome, Rare, Request, Run, Settings, Settlement, Sparse, Step};
 
 use crate::support::bench::{Bench, created, listing, request, settings, task, timeout};
 
@@ -172,7 +172,7 @@ fn a_session_lost_in_between_leaves_two_copies_of_one_run_and_one_task() {
     bench.posted(job, created("t"));
     let (job, ending) = bench.expect_settled();
     assert_eq!(ending.outcome, Outcome::Created);
-    bench.core.settled(bench.now, job, Box::new(ending), true);
+    bench.core.settled(bench.now, job, Box::new(ending), Settlement::Done);
     // The other copy is looked up once more, and is told the same.
     bench.look(vec![task("s0", "a", "RUNNING", 1)]);
     assert_eq!(bench.settle().outcome, Outcome::Created);

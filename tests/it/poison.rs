@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use sluicegate::core::breaker::Cause;
 use sluicegate::core::gate::{self, Reason};
-use sluicegate::core::{Fault, Listing, Outcome, Rate, Request, Settings, Shared, Step, Verdict};
+use sluicegate::core::{
+    Fault, Listing, Outcome, Rate, Request, Settings, Settlement, Shared, Step, Verdict,
+};
 
 use crate::support::bench::{Bench, created, fault, listing, request, settings, timeout};
 
@@ -103,7 +105,7 @@ where
                 Step::Settle(job, ending) => {
                     let source = job.request.source_server_id.to_string();
                     self.ended.insert(source, (self.since(), ending.outcome));
-                    self.bench.core.settled(self.bench.now, job, ending, true);
+                    self.bench.core.settled(self.bench.now, job, ending, Settlement::Done);
                 }
                 Step::Wait(Some(at)) if at < end => self.bench.wait(at - self.bench.now.at),
                 Step::Wait(_) => {

@@ -106,7 +106,7 @@ fn histories(first: usize) {
 }
 
 /// What the histories must be full of, for their silence to mean something.
-const EXPECTED: [&str; 29] = [
+const EXPECTED: [&str; 31] = [
     "a POST answered",
     "a POST that vanished",
     "a POST whose answer was lost",
@@ -123,10 +123,12 @@ const EXPECTED: [&str; 29] = [
     "a request published anew",
     "a copy whose publisher has lost its session",
     "a blocked result",
+    "a dead letter refused by the broker",
     "a settlement whose session was lost",
     "an acknowledgement of what was settled before",
     "a fresh token",
     "a page of all tasks",
+    "a task of its own read",
     "nothing",
     "failed",
     "created",

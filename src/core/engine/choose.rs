@@ -15,8 +15,8 @@ enum Pick {
     Look(Key),
     /// A page of the list of all tasks.
     Page,
-    /// Which tasks are in this state, from this row on.
-    Count(&'static str, u32),
+    /// Which tasks are in a state, or how one of our own stands.
+    Count,
     /// Whether look-ups are answered at all.
     Ask,
 }
@@ -26,6 +26,9 @@ impl<D> Core<D> {
     pub(super) fn choose(&mut self, now: Now) -> Result<Step<D>, Option<Shut>> {
         if let Some(until) = self.lingers(now.at) {
             return Err(Some(Shut { reason: Reason::Linger, until: Some(until) }));
+        }
+        if let Some(shut) = self.too_many_unpublished() {
+            return Err(Some(shut));
         }
         // While calls fail, what is in doubt is looked up singly: a list would hold up all at once.
         if self.gate.breaker().opened().is_none() {
@@ -59,7 +62,8 @@ impl<D> Core<D> {
         let (may_post, may_start) = self.may_post(now);
         let post = [starting.filter(|_| may_start.is_ok()), still];
         let post = post.into_iter().flatten().min().filter(|_| may_post.is_ok());
-        let count = starting.filter(|_| may_post.is_ok()).zip(self.running.wants(now.at));
+        let wanted = may_post.is_ok() && self.running.wants(now.at);
+        let count = starting.filter(|_| wanted);
         // A count goes before the request that it is made for.
         let (look_again, post_again) = match again {
             Some((rank, key)) if self.is_in_doubt(key) => (Some((rank, Pick::Look(key))), None),
@@ -72,7 +76,7 @@ impl<D> Core<D> {
             None => (None, None),
         };
         let calls = [
-            count.map(|((rank, _), (state, offset))| (rank, Pick::Count(state, offset))),
+            count.map(|(rank, _)| (rank, Pick::Count)),
             post.map(|(rank, key)| (rank, Pick::Post(key))),
             look.map(|(rank, key)| (rank, Pick::Look(key))),
             page.map(|rank| (rank, Pick::Page)),
@@ -108,7 +112,7 @@ impl<D> Core<D> {
             Pick::Post(key) => self.start_post(now, key),
             Pick::Look(key) => self.start_look(now, key),
             Pick::Page => self.start_page(now),
-            Pick::Count(state, offset) => Some(self.start_count(now, state, offset)),
+            Pick::Count => Some(self.start_count(now)),
             Pick::Ask => {
                 self.asks = Asks::Out;
                 self.gate.start(now.at);
@@ -131,11 +135,11 @@ impl<D> Core<D> {
         job.is_some_and(|job| !matches!(job.progress.doubt, Doubt::Target(_)))
     }
 
-    pub(super) fn start_count(&mut self, now: Now, state: &'static str, offset: u32) -> Step<D> {
-        self.running.asked(now.at);
+    pub(super) fn start_count(&mut self, now: Now) -> Step<D> {
+        let query = self.running.ask(now.at);
         self.gate.start(now.at);
         self.calling += 1;
-        Step::Count { state, offset }
+        Step::Count(query)
     }
 
     pub(super) fn start_post(&mut self, now: Now, key: Key) -> Option<Step<D>> {
@@ -257,7 +261,8 @@ impl<D> Core<D> {
         let deadline = self.window.next_deadline().map(|(at, _)| at);
         let sweep = self.sweep.as_ref().filter(|sweep| !sweep.out).map(|sweep| sweep.until);
         let aside = self.next_aside(now).filter(|_| self.gate.breaker().opened().is_none());
-        [self.window.next_wait(), held, deadline, sweep, away, aside]
+        let unpublished = self.next_unpublished();
+        [self.window.next_wait(), held, deadline, sweep, away, aside, unpublished]
             .into_iter()
             .flatten()
             .filter(|at| *at > now)

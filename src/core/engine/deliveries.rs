@@ -4,15 +4,16 @@ use std::time::Duration;
 
 use super::{Core, Linger, Step};
 use crate::contract::Violation;
-use crate::core::outcome::{Ending, Outcome};
+use crate::core::outcome::{Ending, Outcome, Settlement};
 use crate::core::request::{Doubt, Job};
-use crate::core::time::Now;
+use crate::core::time::{Moment, Now};
 
 impl<D> Core<D> {
     /// This worker is the active one: deliveries of this session follow, of which so many are `waiting` already; 0 if
     /// that is not known.
     pub fn session_opened(&mut self, now: Now, session: u32, waiting: usize) {
         self.session = Some(session);
+        self.opened = now.at;
         self.gate.take_over(now.at);
         self.running.take_over(now.at, self.gate.max_in_flight());
         self.linger = Linger::Start { since: now.at, latest: now.at, missing: waiting };
@@ -24,6 +25,11 @@ impl<D> Core<D> {
         // An alarm is the broker's word on this session; nobody takes it back after a crash.
         self.gate.set_blocked(false);
         self.forget_refused_looks();
+        if self.is_long_enough() {
+            self.short_sessions = 0;
+        } else if self.window.iter().any(|(job, _)| job.progress.doubt != Doubt::None) {
+            self.short_sessions += 1;
+        }
         self.session = None;
         self.away.clear();
         // A page that is out still comes back; nobody waits for the list any more.
@@ -43,6 +49,7 @@ impl<D> Core<D> {
                 step => self.steps.push_back(step),
             }
         }
+        self.forget_unpublished();
         for job in self.window.drain() {
             self.carry(&job, false);
         }
@@ -72,6 +79,8 @@ impl<D> Core<D> {
         if in_doubt || replay {
             self.doubt(now.at, &job.request.source_server_id, false);
             job.progress.doubt = Doubt::Look { once: false, first: None, conflict: None };
+            // What it waited for was a look of another session's.
+            job.progress.until = Moment::START;
         }
         // Written only where it is not nothing: a job that was never tried has no progress to hold.
         if self.kept > Duration::ZERO && job.progress.first_attempt.is_none() {
@@ -118,7 +127,7 @@ impl<D> Core<D> {
             self.steps.push_back(Step::Acknowledge(job));
             return;
         }
-        self.settle(job, ending);
+        self.settle(now, job, ending);
     }
 
     /// Results cannot (`true`) or can be published.
@@ -126,17 +135,21 @@ impl<D> Core<D> {
         self.gate.set_blocked(blocked);
     }
 
-    /// A settlement has ended; `done`: published, confirmed and acknowledged.
-    /// The job is consumed: its delivery is settled, or void.
-    #[allow(clippy::needless_pass_by_value)]
-    pub fn settled(&mut self, now: Now, job: Job<D>, ending: Box<Ending>, done: bool) {
+    /// A settlement has ended.
+    pub fn settled(&mut self, now: Now, job: Job<D>, ending: Box<Ending>, how: Settlement) {
         self.settling -= 1;
-        if done {
-            self.pending.remove(&job.request.run);
-            self.published.insert(job.request.run, ());
-        } else {
-            self.keep_ending(&job, ending);
+        match how {
+            Settlement::Done => {
+                self.was_published(ending.outcome);
+                self.pending.remove(&job.request.run);
+                self.published.insert(job.request.run, ());
+                self.land(now, &job);
+            }
+            Settlement::Void => {
+                self.keep_ending(&job, ending);
+                self.land(now, &job);
+            }
+            Settlement::Refused => self.was_refused(now, job, ending),
         }
-        self.land(now, &job);
     }
 }

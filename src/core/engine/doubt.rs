@@ -23,6 +23,7 @@ impl<D> Core<D> {
     pub(super) fn learn_own(&mut self, at: Moment, job: &Job<D>, task_id: &str) {
         self.learn(at, &job.request.source_server_id);
         self.learn_whose(job, task_id);
+        self.running.created(&job.request.source_server_id, task_id);
     }
 
     /// The task is known to be this run's.

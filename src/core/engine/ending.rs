@@ -1,6 +1,6 @@
 //! How did a request end, and who is told?
 
-use super::{Core, Step};
+use super::Core;
 use crate::core::outcome::{Ending, Outcome};
 use crate::core::request::Job;
 use crate::core::time::Now;
@@ -59,17 +59,10 @@ impl<D> Core<D> {
     /// A request has ended. If its delivery is void by now, the redelivery is settled so.
     pub(super) fn end(&mut self, now: Now, job: Job<D>, ending: Ending) {
         if self.session == Some(job.session) {
-            return self.settle(job, ending);
+            return self.settle(now, job, ending);
         }
         self.pending.insert(job.request.run, Box::new(ending));
         self.land(now, &job);
-    }
-
-    /// A settlement begins. A job that comes from a call stays in flight until it ends, so a broker that takes no
-    /// results stops submissions.
-    pub(super) fn settle(&mut self, job: Job<D>, ending: Ending) {
-        self.settling += 1;
-        self.steps.push_back(Step::Settle(job, Box::new(ending)));
     }
 }
 

@@ -27,7 +27,7 @@ impl<D> Core<D> {
         if job.redelivered {
             if let Some(mut ending) = self.pending.remove(&job.request.run) {
                 ending.settled_at = now.wall;
-                self.settle(job, *ending);
+                self.settle(now, job, *ending);
                 return Admitted::Elsewhere;
             }
             if self.published.get(&job.request.run).is_some() {

@@ -221,8 +221,7 @@ impl<D> Core<D> {
                     !matches!(job.progress.doubt, Doubt::Target(_))
                 }
                 Place::Post | Place::Aside | Place::Group => {
-                    may_post.is_ok()
-                        && (may_start.is_ok() || !job.request.starts || count.is_some())
+                    may_post.is_ok() && (may_start.is_ok() || !job.request.starts || count)
                 }
                 Place::Look | Place::Until | Place::Copy => false,
             };
@@ -258,9 +257,7 @@ impl<D> Core<D> {
         let step = match (place, looks) {
             (Place::Swept, _) => self.start_page(now),
             (_, true) => self.start_look(now, key),
-            (_, false) if starts && may_start.is_err() => {
-                count.map(|(state, offset)| self.start_count(now, state, offset))
-            }
+            (_, false) if starts && may_start.is_err() => count.then(|| self.start_count(now)),
             (_, false) => self.start_post(now, key),
         };
         step.ok_or(None)

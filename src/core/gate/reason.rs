@@ -29,6 +29,8 @@ pub enum Reason {
     Linger,
     /// Results cannot be published.
     Blocked,
+    /// Too many requests have ended whose result or dead letter the broker refuses.
+    Unpublished,
     /// The account refuses: the breaker is open.
     Halted,
     /// A fresh token is being fetched.
@@ -50,11 +52,12 @@ pub enum Reason {
 }
 
 impl Reason {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Stopping,
         Self::NoSession,
         Self::Linger,
         Self::Blocked,
+        Self::Unpublished,
         Self::Halted,
         Self::Token,
         Self::Breaker,
@@ -81,6 +84,7 @@ impl Reason {
             Self::NoSession => "no_session",
             Self::Linger => "linger",
             Self::Blocked => "blocked",
+            Self::Unpublished => "unpublished",
             Self::Halted => "halted",
             Self::Token => "token",
             Self::Breaker => "breaker",

@@ -128,6 +128,21 @@ async fn every_alert_fires_when_there_is_its_reason() {
     enqueue(&lane, node, 1, 1).await;
     alerts.fire(&["SluiceThrottled"]).await;
 
+    let letters = lane.queues.dead_letters();
+    let pattern = format!("^{}$", letters.replace('.', "\\."));
+    let full = r#"{"max-length":1,"overflow":"reject-publish"}"#;
+    node.script("ctl", &["set_policy", "--apply-to", "queues", "full", &pattern, full]).await;
+    // A policy takes a moment.
+    wait::until(FIRES, async || {
+        client.publish(&lane.queues.requests(), b"{}", BasicProperties::default()).await;
+        let metrics = answer(&format!("http://{listen}/metrics")).await;
+        let refused = metrics.contains("state=\"unpublished\"} 0");
+        if refused { Err("all dead letters are taken".to_owned()) } else { Ok(()) }
+    })
+    .await;
+    alerts.fire(&["SluiceUnpublished"]).await;
+    node.script("ctl", &["clear_policy", "full"]).await;
+
     // Looks too: one that succeeds shows that the service works.
     let failing = r#"[{ "do": { "answer": { "status": 400, "code": "SMS.6000" } } }]"#;
     sandbox.set_faults(fault(failing)).unwrap();
@@ -136,6 +151,18 @@ async fn every_alert_fires_when_there_is_its_reason() {
     sandbox.set_account(Account::Frozen);
     sandbox.set_faults(Vec::new()).unwrap();
     alerts.fire(&["SluiceGateHalted", "SluiceRateUnused", "SluiceHeldTooLong"]).await;
+    // No session lives for `look_again`, and all that is held is in doubt.
+    wait::until(FIRES, async || {
+        node.script("ctl", &["close_all_connections", "too soon"]).await;
+        let metrics = answer(&format!("http://{listen}/metrics")).await;
+        let short = |line: &str| line.strip_prefix("sluice_short_sessions ")?.parse::<u32>().ok();
+        match metrics.lines().find_map(short) {
+            Some(count) if count > 2 => Ok(()),
+            count => Err(format!("{count:?} short sessions")),
+        }
+    })
+    .await;
+    alerts.fire(&["SluiceShortSessions"]).await;
     // The alarm comes while the rest of them is on its way.
     sandbox.set_account(Account::Ok);
     let before = sandbox.stats(&[]).tasks.created;

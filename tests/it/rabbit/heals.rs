@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use lapin::options::{
     BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ExchangeDeclareOptions,
     ExchangeDeleteOptions, QueueDeleteOptions,
@@ -12,6 +13,7 @@ use lapin::{BasicProperties, Confirmation, ExchangeKind};
 use sluicegate::broker::settings::QueueType;
 use sluicegate::broker::{ask, topology};
 use sluicegate::control::Command;
+use sluicegate::core::Settings;
 use sluicegate::core::gate::Reason;
 use sluicegate::review::audit::{Act, Action};
 use sluicegate::sandbox::Options;
@@ -21,7 +23,7 @@ use super::peers::metric;
 use super::planner::{Desk, text};
 use crate::support::process::{Process, Spec};
 use crate::support::rabbit::{Client, Lane, Node, OwnNode, SOON};
-use crate::support::rig::{Rig, Setup, body, order, properties, publish};
+use crate::support::rig::{Rig, Setup, body, dead_letters, order, properties, publish};
 use crate::support::wait;
 
 async fn eventually(what: &str, mut is: impl AsyncFnMut() -> bool) {
@@ -181,6 +183,69 @@ async fn policy(node: &Node, rig: &Rig, queue: &str, definition: &str) {
     node.script("ctl", &["set_policy", "--apply-to", "queues", &name, &pattern, definition]).await;
 }
 
+/// Has the queue refuse what comes, and fills it with requests numbered from `first` on; how many it took.
+async fn full(node: &Node, rig: &Rig, client: &Client, queue: &str, first: u64) -> u64 {
+    // One after the other, or the queue may drop what is too much before it knows that it is to refuse.
+    policy(node, rig, queue, r#"{"max-length":1000,"overflow":"reject-publish"}"#).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    policy(node, rig, queue, r#"{"max-length":1,"overflow":"reject-publish"}"#).await;
+    // A policy takes a moment.
+    for count in 0.. {
+        let (body, properties) =
+            (body(&format!("s{}", first + count), 10), properties(&(first + count).to_string()));
+        let (options, channel) = (BasicPublishOptions::default(), &client.channel);
+        let publish = channel.basic_publish("".into(), queue.into(), options, &body, properties);
+        if !matches!(publish.await.unwrap().await.unwrap(), Confirmation::Ack(_)) {
+            return count;
+        }
+    }
+    unreachable!()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_queue_of_dead_letters_holds_up_nobody_until_a_quarter_of_the_window_waits() {
+    let node = Node::shared();
+    for kind in [QueueType::Quorum, QueueType::Classic] {
+        let rig = Rig::new(Lane::new(&node, kind)).await;
+        topology::apply(&rig.lane.settings, &rig.lane.queues).await.unwrap();
+        let (requests, letters) = (rig.lane.queues.requests(), rig.lane.queues.dead_letters());
+        let client = rig.lane.client().await;
+        let others = full(&node, &rig, &client, &letters, 1_000).await;
+        let quick = Setup::quick(&[]);
+        let core = Settings { window: 40, ..quick.core };
+        let mut worker = rig.start(&Setup { window: 40, core, ..quick });
+        worker.active().await;
+        let session = worker.status.borrow().session.clone();
+        // Nine that nobody can take, and healthy ones behind each.
+        let invalid = || Bytes::from_static(b"{}");
+        let healthy = |number| body(&format!("healthy-{number}"), 10);
+        publish(&client, &requests, (0..9).flat_map(|n| [invalid(), healthy(n)])).await;
+        rig.created(9).await;
+        let wait = worker.status.wait_for(|status| status.window.unpublished == 9);
+        let status = tokio::time::timeout(SOON, wait).await.expect("soon").unwrap().clone();
+        assert!(status.why().contains("9 that have ended wait"), "{}", status.why());
+        // The tenth is a quarter of the window.
+        publish(&client, &requests, [invalid()]).await;
+        let shut = worker.status.wait_for(|s| s.gate.reason == Some(Reason::Unpublished));
+        let status = tokio::time::timeout(SOON, shut).await.expect("soon").unwrap().clone();
+        assert!(status.why().contains("refuses the dead letter"), "{}", status.why());
+        publish(&client, &requests, (20..25).map(healthy)).await;
+        let held = worker.status.wait_for(|status| status.window.ready == 5);
+        tokio::time::timeout(SOON, held).await.expect("soon").unwrap();
+        assert_eq!(rig.sandbox.stats(&[]).tasks.created, 9);
+        let room = r#"{"max-length":1000,"overflow":"reject-publish"}"#;
+        policy(&node, &rig, &letters, room).await;
+        rig.created(14).await;
+        let all = dead_letters(&rig.lane, 10 + usize::try_from(others).unwrap()).await;
+        let ours = all.iter().filter(|letter| letter.header("x-sluice-outcome").is_some());
+        assert_eq!(ours.count(), 10, "each once");
+        assert_eq!(worker.status.borrow().session, session, "it lived through all of it");
+        rig.nothing_left_and_nothing_twice().await;
+        worker.stop().await;
+        node.script("ctl", &["clear_policy", &letters]).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pause_outlives_more_sessions_than_its_queue_has_deliveries() {
     let node = Node::shared();
@@ -221,23 +286,7 @@ async fn an_order_whose_copy_the_queue_refuses_is_refused_and_the_session_lives(
         publish(&client, &requests, (0..10).map(|n| body(&format!("s{n}"), 10))).await;
         let held = worker.status.wait_for(|status| status.window.ready == 3);
         tokio::time::timeout(SOON, held).await.expect("held soon").expect("it runs");
-        // One after the other, or the queue may drop what is too much before it knows that it is to refuse.
-        policy(&node, &rig, &requests, r#"{"max-length":1000,"overflow":"reject-publish"}"#).await;
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        policy(&node, &rig, &requests, r#"{"max-length":1,"overflow":"reject-publish"}"#).await;
-        let mut count: u64 = 10;
-        // A policy takes a moment.
-        loop {
-            let options = BasicPublishOptions::default();
-            let (body, properties) =
-                (body(&format!("s{count}"), 10), properties(&count.to_string()));
-            let (queue, channel) = (requests.as_str().into(), &client.channel);
-            let publish = channel.basic_publish("".into(), queue, options, &body, properties);
-            match publish.await.unwrap().await.unwrap() {
-                Confirmation::Ack(_) => count += 1,
-                _ => break,
-            }
-        }
+        let count = 10 + full(&node, &rig, &client, &requests, 10).await;
         let session = worker.status.borrow().session.clone();
         let refused = worker.order(Command::Priority { id: "1".into(), priority: 60_000 }).await;
         assert!(!refused.done && refused.said.contains("takes no copy"), "{refused:?}");

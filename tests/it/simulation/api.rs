@@ -232,6 +232,10 @@ impl Api {
         listing(now, tasks, Some(self.tasks.len()))
     }
 
+    pub(crate) fn one(&self, now: Now, id: &str) -> Listing {
+        listing(now, self.rows(now).filter(|task| task.id == id).collect(), None)
+    }
+
     pub(crate) fn in_state(&self, now: Now, state: &str, offset: u32) -> Listing {
         let there: Vec<Task> = self.rows(now).filter(|task| task.state == state).collect();
         let count = there.len();

@@ -60,6 +60,8 @@ pub(crate) struct Broker {
     pub(crate) messages: Vec<Message>,
     pub(crate) session: Option<u32>,
     pub(crate) blocked: bool,
+    /// The queue of dead letters refuses whatever comes.
+    pub(crate) full: bool,
     ledger: Rc<RefCell<Ledger>>,
     tags: u64,
 }
@@ -70,6 +72,7 @@ impl Broker {
             messages: requests.into_iter().map(Message::queued).collect(),
             session: None,
             blocked: false,
+            full: false,
             ledger: Rc::default(),
             tags: 0,
         }

@@ -78,7 +78,7 @@ impl World {
         }
         let calls = matches!(
             step,
-            Step::Post(_) | Step::Look(_) | Step::List { .. } | Step::Count { .. } | Step::Ask
+            Step::Post(_) | Step::Look(_) | Step::List { .. } | Step::Count(_) | Step::Ask
         );
         if calls && self.active == Some(w) {
             assert_eq!(self.missing, 0, "a call before all that waited at the start has come");
@@ -139,6 +139,7 @@ impl World {
             let settled = worker.settlements.values().map(|(job, _)| job);
             let settled = settled.chain(worker.moves.values());
             let held = worker.core.held().map(|(job, _)| job);
+            let held = held.chain(worker.core.unpublished_jobs());
             let places = called.chain(settled).chain(held).filter(live).count();
             assert_eq!(places, self.broker.held(), "a delivery is in no place, or in two");
         }

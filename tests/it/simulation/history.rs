@@ -39,6 +39,8 @@ pub(crate) struct History {
     /// The broker is killed, with classic queues.
     pub(crate) kills: usize,
     pub(crate) blocks: usize,
+    /// Times in which the queue of dead letters is full.
+    pub(crate) fulls: usize,
     pub(crate) pauses: usize,
     /// Orders to give a request another priority.
     pub(crate) moves: usize,
@@ -94,6 +96,7 @@ impl History {
             list_fails: false,
             kills: some(random, 1),
             blocks: some(random, 1),
+            fulls: some(random, 1),
             pauses: some(random, 1),
             moves: some(random, 8),
             rate_changes: some(random, 1),
@@ -184,6 +187,7 @@ impl History {
             list_fails: false,
             kills: 0,
             blocks: 0,
+            fulls: 0,
             pauses: 0,
             moves: 0,
             rate_changes: 0,

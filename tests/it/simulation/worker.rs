@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use rand::RngExt as _;
 use sluicegate::core::{
-    Core, Doubt, Ending, Fault, Job, Listing, Moment, Now, Outcome, Settings, Step, Verdict, judge,
+    Core, Doubt, Ending, Fault, Job, Listing, Moment, Now, Outcome, Query, Settings, Settlement,
+    Step, Verdict, judge,
 };
 
 use super::api::{self, Answer, Fate, Poison};
@@ -22,7 +23,7 @@ pub(super) enum What {
     Post(Job<Token>, Fate),
     Look(Job<Token>),
     List { offset: u32 },
-    Count { state: &'static str, offset: u32 },
+    Count(Query),
     Ask,
 }
 
@@ -30,7 +31,7 @@ impl What {
     pub(super) fn job(&self) -> Option<&Job<Token>> {
         match self {
             Self::Post(job, _) | Self::Look(job) => Some(job),
-            Self::List { .. } | Self::Count { .. } | Self::Ask => None,
+            Self::List { .. } | Self::Count(_) | Self::Ask => None,
         }
     }
 }
@@ -87,9 +88,7 @@ impl World {
                 Step::Post(job) => self.start_post(w, job),
                 Step::Look(job) => self.start_read(w, What::Look(job)),
                 Step::List { offset } => self.start_read(w, What::List { offset }),
-                Step::Count { state, offset } => {
-                    self.start_read(w, What::Count { state, offset });
-                }
+                Step::Count(query) => self.start_read(w, What::Count(query)),
                 Step::Ask => self.start_read(w, What::Ask),
                 Step::Refresh { .. } => self.start_refresh(w),
                 Step::Settle(job, ending) => self.start_settlement(w, job, ending),
@@ -275,7 +274,11 @@ impl World {
         call.listing = match &call.what {
             What::Look(job) => Some(self.api.look(now, &job.request.source_server_id.get())),
             What::List { offset } => Some(self.api.list(now, *offset)),
-            What::Count { state, offset } => Some(self.api.in_state(now, state, *offset)),
+            What::Count(Query::State { state, offset }) => {
+                Some(self.api.in_state(now, state, *offset))
+            }
+            What::Count(Query::Task(id)) => Some(self.api.one(now, id)),
+            What::Count(query) => panic!("no count asks {query:?}"),
             What::Ask => Some(self.api.list(now, 0)),
             What::Post(..) => None,
         };
@@ -321,7 +324,12 @@ impl World {
                 self.checks.count("a page of all tasks");
                 core.listed(now, started, read, generation);
             }
-            What::Count { .. } => core.counted(now, started, read, generation),
+            What::Count(query) => {
+                if let Query::Task(_) = query {
+                    self.checks.count("a task of its own read");
+                }
+                core.counted(now, started, read, generation);
+            }
             What::Ask => core.asked(now, started, read, generation),
         }
     }
@@ -348,6 +356,10 @@ impl World {
                 self.checks.count("a blocked result");
                 return self.after(Duration::from_secs(2), Event::Publish(w, settlement));
             }
+            if self.broker.full && ending.outcome.is_dead_letter() {
+                self.checks.count("a dead letter refused by the broker");
+                return self.after(wait, Event::Refused(w, settlement));
+            }
             let says = ending.task_id.as_deref().filter(|_| ending.outcome == Outcome::Created);
             let run = job.request.run;
             let ended = ending.task_state.as_deref().is_some_and(judge::is_ended);
@@ -361,15 +373,20 @@ impl World {
         self.after(wait, Event::Settled(w, settlement));
     }
 
-    pub(super) fn settled(&mut self, w: usize, settlement: u64) {
+    pub(super) fn settled(&mut self, w: usize, settlement: u64, how: Option<Settlement>) {
         let Some((job, ending)) = self.workers[w].settlements.remove(&settlement) else { return };
         let alive = self.broker.session == Some(job.session);
-        if alive {
-            self.acknowledge(&job);
-        } else {
-            self.checks.count("a settlement whose session was lost");
+        let how = match how {
+            _ if !alive => Settlement::Void,
+            Some(how) => how,
+            None => Settlement::Done,
+        };
+        match how {
+            Settlement::Done => self.acknowledge(&job),
+            Settlement::Void => self.checks.count("a settlement whose session was lost"),
+            Settlement::Refused => {}
         }
-        self.workers[w].core.settled(at(self.now), job, ending, alive);
+        self.workers[w].core.settled(at(self.now), job, ending, how);
     }
 
     /// A delivery of a session that is lost cannot be acknowledged; nothing happens.

@@ -8,7 +8,7 @@ use jiff::SignedDuration;
 use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
 use sluicegate::core::gate::Pause;
-use sluicegate::core::{Job, Moment, Now, Rate, Run};
+use sluicegate::core::{Job, Moment, Now, Rate, Run, Settlement};
 
 use super::api::{Api, Outage, Poison};
 use super::broker::{At, Broker, Message};
@@ -34,6 +34,8 @@ pub(super) enum Event {
     Answer(usize, u64),
     Publish(usize, u64),
     Settled(usize, u64),
+    /// The broker refuses what was to be published.
+    Refused(usize, u64),
     Refreshed(usize, u64),
     /// A worker becomes the active one, if none is.
     Open,
@@ -47,6 +49,8 @@ pub(super) enum Event {
         clean: bool,
     },
     Blocked(bool),
+    /// The queue of dead letters takes nothing, or something again.
+    Full(bool),
     Pause,
     Resume,
     Rates(Vec<Rate>),
@@ -151,6 +155,10 @@ impl World {
         for _ in 0..history.blocks {
             self.sometime(Event::Blocked(true));
             self.sometime(Event::Blocked(false));
+        }
+        for _ in 0..history.fulls {
+            self.sometime(Event::Full(true));
+            self.sometime(Event::Full(false));
         }
         for _ in 0..history.rate_changes {
             let rates = history::rates(&mut self.random);
@@ -277,7 +285,9 @@ impl World {
             Event::Read(w, call) => self.read(w, call),
             Event::Answer(w, call) => self.answer(w, call),
             Event::Publish(w, settlement) => self.publish(w, settlement),
-            Event::Settled(w, settlement) => self.settled(w, settlement),
+            Event::Settled(w, settlement) => self.settled(w, settlement, None),
+            Event::Refused(w, settlement) => self.settled(w, settlement, Some(Settlement::Refused)),
+            Event::Full(full) => self.broker.full = full && self.rough,
             Event::Refreshed(w, serial) => self.refreshed(w, serial),
             Event::Reprioritise => self.reprioritise(),
             Event::PublishCopy { worker, serial, message, session, priority } => {
@@ -303,6 +313,7 @@ impl World {
         self.say(|| format!("{event:?}"));
         if let Event::Mended = event {
             self.rough = false;
+            self.broker.full = false;
             self.api.outage = None;
         }
         if let Event::Blocked(_) | Event::Mended = event {

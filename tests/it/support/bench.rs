@@ -5,8 +5,8 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use sluicegate::core::gate;
 use sluicegate::core::{
-    Core, Ending, Fault, Job, Listing, Moment, Now, Request, Run, Settings, Step, Task, Verdict,
-    retry,
+    Core, Ending, Fault, Job, Listing, Moment, Now, Request, Run, Settings, Settlement, Step, Task,
+    Verdict, retry,
 };
 
 pub(crate) const LOOK_AGAIN: Duration = Duration::from_secs(45);
@@ -154,7 +154,7 @@ impl Bench {
 
     pub(crate) fn settle(&mut self) -> Ending {
         let (job, ending) = self.expect_settled();
-        self.core.settled(self.now, job, Box::new(ending.clone()), true);
+        self.core.settled(self.now, job, Box::new(ending.clone()), Settlement::Done);
         ending
     }
 

@@ -143,6 +143,7 @@ impl Rig {
         let (publish, status) =
             watch::channel(Status::starting("test", "test-worker", clock.now().wall));
         let (broker_status, spill, started) = (broker.status(), broker.spill(), clock.now().wall);
+        tokio::spawn(tell_lost_sessions(broker.status()));
         let around = move || Around {
             session: match &broker_status.borrow().state {
                 sluicegate::broker::State::Active { .. } => {
@@ -209,6 +210,15 @@ impl Rig {
             "{:?}",
             self.sandbox.stats(&[]).created_twice
         );
+    }
+}
+
+/// A test that fails because a session was lost says why it was.
+async fn tell_lost_sessions(mut status: watch::Receiver<sluicegate::broker::Status>) {
+    while status.changed().await.is_ok() {
+        if let sluicegate::broker::State::Lost { why } = &status.borrow_and_update().state {
+            println!("{}: a session was lost: {why}", jiff::Timestamp::now());
+        }
     }
 }
 
