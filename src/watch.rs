@@ -9,6 +9,8 @@ use crate::broker::settings::{Broker as Settings, Queues};
 use crate::broker::{From, PlannerError, Reader, SessionLost};
 use crate::results::Event;
 
+/// No event of ours is longer: a result lists a hundred violations at most.
+const LONGEST: u64 = 1 << 20;
 /// Between two tries to reach a broker that went away.
 const PAUSE: Duration = Duration::from_secs(1);
 /// Whoever reads is asked at least so often whether it has something else to do: a picture to draw, say.
@@ -37,7 +39,7 @@ impl Results {
         queues: &Queues,
         from: From,
     ) -> Result<Self, PlannerError> {
-        let reader = Reader::open(settings, &queues.results_log(), from).await?;
+        let reader = Reader::open(settings, &queues.results_log(), from, LONGEST).await?;
         Ok(Self {
             settings: settings.clone(),
             queues: queues.clone(),
@@ -84,7 +86,7 @@ impl Results {
     }
 
     async fn open_again(&mut self) {
-        match Reader::open(&self.settings, &self.queues.results_log(), self.from).await {
+        match Reader::open(&self.settings, &self.queues.results_log(), self.from, LONGEST).await {
             Ok(reader) => {
                 self.reader = Some(reader);
                 self.heard = Instant::now();

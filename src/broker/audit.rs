@@ -5,6 +5,7 @@ use super::planner::PlannerError;
 use super::publisher::Outgoing;
 use super::reader::{From, Reader};
 use super::settings::{Broker as Settings, Queues};
+use super::transport::HARD;
 use crate::review::audit::Act;
 
 /// The message that puts an act into the stream.
@@ -26,7 +27,7 @@ pub(crate) struct Acts(Reader);
 
 impl Acts {
     pub(crate) async fn open(settings: &Settings, queues: &Queues) -> Result<Self, PlannerError> {
-        Reader::open(settings, &queues.audit(), From::First).await.map(Self)
+        Reader::open(settings, &queues.audit(), From::First, HARD).await.map(Self)
     }
 
     /// The next act; `None` after the last that was there when the reading began.

@@ -76,7 +76,7 @@ impl Planner {
     /// # Errors
     /// Says what is missing and what to do.
     pub async fn open(settings: &Settings, queues: &Queues) -> Result<Self, PlannerError> {
-        let connection = connection(settings, "sluice enqueue").await?;
+        let connection = connection(settings, "sluice enqueue", HARD).await?;
         let waiting = waiting(&connection, &queues.requests()).await?;
         waiting_exchange(&connection, &queues.results()).await?;
         let lost = |error| PlannerError::Refused(SessionLost(error));
@@ -203,21 +203,23 @@ impl Planner {
 /// # Errors
 /// The broker is out of reach, or has no such queue.
 pub async fn requests_waiting(settings: &Settings, queues: &Queues) -> Result<u32, PlannerError> {
-    let connection = connection(settings, "sluice check").await?;
+    let connection = connection(settings, "sluice check", HARD).await?;
     let found = waiting(&connection, &queues.requests()).await;
     let _ = within(ANSWER, "closing", connection.close(200, "done".into())).await;
     found
 }
 
 /// Connects to the first of the brokers that answers.
+/// Bodies of more than `longest` bytes come as empty ones.
 pub(super) async fn connection(
     settings: &Settings,
     name: &str,
+    longest: u64,
 ) -> Result<Connection, PlannerError> {
     let addresses = connect::addresses(settings).map_err(PlannerError::Settings)?;
     let mut why = SessionLost("broker.url is empty".to_owned());
     for address in &addresses {
-        match connect::open(address, name, HARD).await {
+        match connect::open(address, name, longest).await {
             Ok(opened) => return Ok(opened.connection),
             Err(lost) => why = lost,
         }

@@ -15,8 +15,9 @@ use super::planner::{self, PlannerError};
 use super::settings::Broker as Settings;
 use super::{ANSWER, within};
 
-/// Messages under way: a stream gives nothing without a prefetch.
-const PREFETCH: u16 = 500;
+/// Messages under way: a stream gives nothing without a prefetch. What they take is bounded by the longest body that a
+/// reader wants.
+const PREFETCH: u16 = 100;
 /// How long to wait for the last chunk of a stream of which the broker says that nothing is in it. Its count may be some
 /// seconds old, and an empty stream says nothing at all.
 const EMPTY: Duration = Duration::from_secs(3);
@@ -51,17 +52,23 @@ pub struct Reader {
 }
 
 impl Reader {
+    /// Bodies of more than `longest` bytes are read as empty ones: whoever may publish may publish anything.
+    ///
     /// # Errors
     /// The broker is out of reach, or has no such stream.
-    pub async fn open(settings: &Settings, stream: &str, from: From) -> Result<Self, PlannerError> {
-        let connection = planner::connection(settings, "sluice watch").await?;
-        let waiting = planner::waiting(&connection, stream).await?;
-        let refused = PlannerError::Refused;
-        let newest = if from == From::Next {
-            Newest::default()
-        } else {
-            newest(&connection, stream, waiting > 0).await.map_err(refused)?
+    pub async fn open(
+        settings: &Settings,
+        stream: &str,
+        from: From,
+        longest: u64,
+    ) -> Result<Self, PlannerError> {
+        let newest = match from {
+            From::Next => Newest::default(),
+            _ => newest(settings, stream).await?,
         };
+        let connection = planner::connection(settings, "sluice watch", longest).await?;
+        planner::waiting(&connection, stream).await?;
+        let refused = PlannerError::Refused;
         let from = match from {
             // The broker would wait for the next chunk and say nothing of it.
             From::Time(at) if newest.at.is_some_and(|newest| newest < at) => {
@@ -140,15 +147,23 @@ struct Newest {
     at: Option<Timestamp>,
 }
 
-/// Looks at the last chunk. The broker sends it whole before it answers anything else on the channel: what has come when
-/// the answer is there is all of it.
-async fn newest(
+/// Looks at the last chunk, on a connection that takes no bodies: a chunk may have thousands.
+async fn newest(settings: &Settings, stream: &str) -> Result<Newest, PlannerError> {
+    let connection = planner::connection(settings, "sluice watch", 0).await?;
+    let patience = if planner::waiting(&connection, stream).await? > 0 { ANSWER } else { EMPTY };
+    let newest = last_chunk(&connection, stream, patience).await.map_err(PlannerError::Refused);
+    let _ = within(ANSWER, "closing", connection.close(200, "done".into())).await;
+    newest
+}
+
+/// The broker sends a chunk whole before it answers anything else on the channel: what has come when the answer is there is
+/// all of it.
+async fn last_chunk(
     connection: &Connection,
     stream: &str,
-    is_known_to_have_some: bool,
+    patience: Duration,
 ) -> Result<Newest, SessionLost> {
     let (channel, mut consumer) = consume(connection, stream, From::Last, u16::MAX).await?;
-    let patience = if is_known_to_have_some { ANSWER } else { EMPTY };
     let mut next = tokio::time::timeout(patience, consumer.next()).await.unwrap_or_default();
     let qos = channel.basic_qos(u16::MAX, BasicQosOptions::default());
     within(ANSWER, "waiting for the last chunk", qos).await?;
@@ -159,8 +174,6 @@ async fn newest(
         newest.at = newest.at.max(delivery.properties.timestamp().and_then(timestamp));
         next = consumer.next().now_or_never().flatten();
     }
-    // Nothing hangs on this channel any more, and the connection ends soon.
-    let _ = within(ANSWER, "closing", channel.close(200, "done".into())).await;
     Ok(newest)
 }
 

@@ -24,6 +24,7 @@ use super::link::SessionLost;
 use super::planner::{self, PlannerError, is_not_found};
 use super::publisher::{Outgoing, Publisher};
 use super::settings::{Broker as Settings, Queues};
+use super::transport::HARD;
 use super::{ANSWER, audit, within};
 use crate::control::{Answer, Change, Heard, Order, Steering};
 
@@ -235,7 +236,7 @@ pub enum NotAsked {
 /// # Errors
 /// The broker is out of reach, no worker is active, or none answers.
 pub async fn ask(settings: &Settings, queues: &Queues, order: &Order) -> Result<Answer, NotAsked> {
-    let connection = planner::connection(settings, "sluice gate").await?;
+    let connection = planner::connection(settings, "sluice gate", HARD).await?;
     let asked = tokio::time::timeout(VOID, exchange_if_heard(&connection, queues, order)).await;
     let _ = within(Duration::from_secs(2), "closing", connection.close(200, "done".into())).await;
     asked.unwrap_or(Err(NotAsked::NoAnswer))

@@ -10,7 +10,7 @@ use lapin::{Connection, ConnectionProperties};
 use sluicegate::core::Outcome;
 use sluicegate::sandbox::Sandbox;
 
-use super::poison::is_poison;
+use super::poison::{is_answered, is_poison};
 use crate::support::rabbit::{Lane, Plain, SOON, results_in};
 use crate::support::wait;
 
@@ -24,6 +24,10 @@ pub(crate) struct Found {
     pub(crate) requests: usize,
     /// Messages that must end as `invalid`, each by itself.
     pub(crate) poison: usize,
+    /// Requests that were answered the same, every time.
+    pub(crate) answered: usize,
+    /// From the end of all other troubles until the last healthy one was settled beside those.
+    pub(crate) calm: Duration,
     pub(crate) kills: usize,
     pub(crate) broker: u32,
     /// What else was broken, by name.
@@ -39,7 +43,7 @@ pub(crate) struct Found {
 }
 
 impl Found {
-    pub(crate) const HEAD: &str = "lane | requests | worker kills | broker kills | created | twice | lost | repeats | looks | also broken\n--- | --- | --- | --- | --- | --- | --- | --- | --- | ---\n";
+    pub(crate) const HEAD: &str = "lane | requests | worker kills | broker kills | created | twice | lost | repeats | looks | healthy after (s) | also broken\n--- | --- | --- | --- | --- | --- | --- | --- | --- | --- | ---\n";
 
     pub(crate) fn row(&self) -> String {
         let mut broke = String::new();
@@ -47,7 +51,7 @@ impl Found {
             let _ = write!(broke, "{}{name} {count}", if broke.is_empty() { "" } else { ", " });
         }
         format!(
-            "{} | {} | {} | {} | {} | {} | {} | {} | {} | {broke}{}",
+            "{} | {} | {} | {} | {} | {} | {} | {} | {} | {:.0} | {broke}{}",
             self.name,
             self.requests,
             self.kills,
@@ -57,6 +61,7 @@ impl Found {
             self.lost,
             self.repeats,
             self.looks,
+            self.calm.as_secs_f64(),
             if self.broken.is_empty() { "" } else { " | BROKEN" },
         )
     }
@@ -86,17 +91,18 @@ pub(super) async fn reachable(lane: &Lane) {
     .await;
 }
 
-/// Waits until every request has its result; how many results there are by then.
-pub(super) async fn settled(lane: &Lane, requests: usize) -> usize {
+/// Waits until so many of these requests have their result, by message id; how many results there are by then.
+pub(super) async fn settled(lane: &Lane, requests: usize, these: impl Fn(&str) -> bool) -> usize {
     reachable(lane).await;
     let (mut looked, mut runs) = (0, BTreeSet::new());
     let enough = |read: &[Plain]| {
         let new = results_in(&read[looked..]).into_iter();
-        runs.extend(new.map(|result| result.data.request_id));
+        runs.extend(new.map(|result| result.data.request_id).filter(|id| these(id)));
         looked = read.len();
         runs.len() >= requests
     };
     let read = lane.client().await.stream_until(&lane.queues.results_log(), PATIENCE, enough).await;
+    assert!(runs.len() >= requests, "{} of {requests} are settled in {PATIENCE:?}", runs.len());
     results_in(&read).len()
 }
 
@@ -109,7 +115,11 @@ pub(super) async fn audit(lane: &Lane, sandbox: &Sandbox, seen: usize, mut found
         results.iter().map(|r| (&r.data.request_id, &r.data.task_id)).collect();
     found.created = usize::try_from(stats.tasks.created).unwrap();
     found.twice = stats.created_twice.sources;
-    let all = found.requests + found.poison;
+    let answered = results.iter().filter(|result| is_answered(&result.data.request_id));
+    let answered: BTreeMap<_, _> =
+        answered.map(|result| (&result.data.request_id, result.data.outcome)).collect();
+    let ended_well = answered.values().filter(|outcome| !outcome.is_dead_letter()).count();
+    let all = found.requests + found.poison + found.answered;
     found.lost = all.saturating_sub(runs.len());
     found.repeats = results.len() - runs.len();
     found.looks = stats.calls(sluicegate::sandbox::Kind::List);
@@ -120,11 +130,12 @@ pub(super) async fn audit(lane: &Lane, sandbox: &Sandbox, seen: usize, mut found
         }
     };
     must(found.twice == 0, format!("created twice: {:?}", stats.created_twice));
-    must(found.created == found.requests, format!("{} tasks created", found.created));
+    must(found.created == found.requests + ended_well, format!("{} tasks created", found.created));
     must(runs.len() == all, format!("{} runs have results", runs.len()));
     must(with_task.len() == all, "results of one run name several tasks".into());
     let others: Vec<_> = results
         .iter()
+        .filter(|result| !is_answered(&result.data.request_id))
         .filter(|result| {
             let as_it_should = if is_poison(&result.data.request_id) {
                 Outcome::Invalid
@@ -142,7 +153,8 @@ pub(super) async fn audit(lane: &Lane, sandbox: &Sandbox, seen: usize, mut found
     while let Some(letter) = client.take(&lane.queues.dead_letters()).await {
         letters.insert(letter.id().to_owned());
     }
-    must(letters.len() == found.poison, format!("{} dead letters", letters.len()));
+    let ended_badly = found.poison + found.answered - ended_well;
+    must(letters.len() == ended_badly, format!("{} dead letters", letters.len()));
     for (what, queue) in [("requests", lane.queues.requests())] {
         // What the last worker settled is settled when it is gone.
         wait::until(SOON, async || match client.consumers(&queue).await {

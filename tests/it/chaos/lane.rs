@@ -2,7 +2,7 @@
 //! calm until the last request is settled.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use lapin::BasicProperties;
@@ -78,8 +78,11 @@ impl Round {
         }
         let mut rude: Vec<TcpStream> = Vec::new();
         for kill in 0..self.kills {
+            if kill == 0 {
+                found.answered = self.publish(poison::requests()).await;
+            }
             found.requests += self.enqueue(kill).await;
-            found.poison += self.poison(kill).await;
+            found.poison += self.publish(poison::messages(kill)).await;
             // Those of the last time are gone.
             rude = besiege(&places).await;
             if !rude.is_empty() {
@@ -137,11 +140,10 @@ impl Round {
     }
 
     /// What ends badly, and hurts nobody else; how many.
-    async fn poison(&self, part: u32) -> usize {
+    async fn publish(&self, messages: Vec<(Bytes, BasicProperties)>) -> usize {
         let _steady = self.steady.read().await;
         auditor::reachable(&self.lane).await;
         let client = self.lane.client().await;
-        let messages = poison::messages(part);
         let count = messages.len();
         for (body, properties) in messages {
             client.publish(&self.lane.queues.requests(), &body, properties).await;
@@ -169,13 +171,20 @@ impl Shaken {
     /// Lets all be calm, waits for the last request, stops the workers and audits.
     pub(super) async fn audited(self) -> Found {
         let Self { round, sandbox, places, mut found } = self;
-        sandbox.set_faults(Vec::new()).unwrap();
+        sandbox.set_faults(poison::faults()).unwrap();
         for place in &places {
             place.proxy.carry(Carry::Pass);
             place.proxy.door(Door::Open).await;
             place.proxy.cut(How::Reset);
         }
-        let seen = auditor::settled(&round.lane, found.requests + found.poison).await;
+        // No healthy one may wait for those that are answered the same, every time; then those are healthy, too.
+        let calm = Instant::now();
+        let healthy = |id: &str| !poison::is_answered(id);
+        auditor::settled(&round.lane, found.requests + found.poison, healthy).await;
+        found.calm = calm.elapsed();
+        sandbox.set_faults(Vec::new()).unwrap();
+        let all = found.requests + found.poison + found.answered;
+        let seen = auditor::settled(&round.lane, all, |_| true).await;
         for place in places {
             let code = place.process.expect("it was started").stop().await;
             if code != Some(0) {
@@ -207,6 +216,7 @@ fn request(number: u32) -> (Bytes, BasicProperties) {
 fn options(seed: u64) -> SandboxOptions {
     let patch = json!({ "seed": seed, "tasks": { "allow_doubles": true, "running": "1h" } });
     let mut options = SandboxOptions::default().patched(&patch).unwrap();
-    options.faults = breaker::faults();
+    options.faults = poison::faults();
+    options.faults.extend(breaker::faults());
     options
 }

@@ -125,9 +125,10 @@ pub(crate) fn report(found: &[Found]) -> (String, bool) {
     let broker: u32 = found.chunks(LANES.len()).map(|round| round[0].broker).sum();
     let _ = writeln!(
         text,
-        "sum: {} requests, {} poison messages, {} worker kills, {broker} broker kills, {} created, {} twice, {} lost, {} results repeated, {} broken promises",
+        "sum: {} requests, {} poison messages, {} answered the same every time, {} worker kills, {broker} broker kills, {} created, {} twice, {} lost, {} results repeated, {} broken promises",
         sum(|found| found.requests),
         sum(|found| found.poison),
+        sum(|found| found.answered),
         sum(|found| found.kills),
         sum(|found| found.created),
         sum(|found| found.twice),

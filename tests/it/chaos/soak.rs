@@ -61,7 +61,7 @@ pub(crate) async fn soak(seed: u64, rate: u32, lasts: Duration) {
 
     sandbox.set_faults(Vec::new()).unwrap();
     found.requests = requests;
-    let results = auditor::settled(&lane, requests).await;
+    let results = auditor::settled(&lane, requests, |_| true).await;
     let ended = !process.is_running();
     let code = process.stop().await;
     let mut found = auditor::audit(&lane, &sandbox, results, found).await;

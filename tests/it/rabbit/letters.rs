@@ -587,7 +587,8 @@ async fn a_reader_that_is_given_up_again_and_again_misses_nothing() {
             .await;
     }
     let stream = desk.lane.queues.audit();
-    let mut reader = Reader::open(&desk.lane.settings, &stream, From::First).await.unwrap();
+    let mut reader =
+        Reader::open(&desk.lane.settings, &stream, From::First, 1 << 20).await.unwrap();
     let mut read = Vec::new();
     let mut given_up = 0;
     while read.len() < 300 {
@@ -608,7 +609,8 @@ async fn a_reader_that_is_given_up_again_and_again_misses_nothing() {
 async fn a_reader_knows_the_end_that_its_stream_had_when_it_began() {
     let desk = Desk::new(QueueType::Quorum).await;
     let stream = desk.lane.queues.audit();
-    let open = async |from| Reader::open(&desk.lane.settings, &stream, from).await.unwrap();
+    let open =
+        async |from| Reader::open(&desk.lane.settings, &stream, from, 1 << 20).await.unwrap();
     assert!(open(From::First).await.is_caught_up(), "empty");
     let now = Timestamp::now();
     let seconds = u64::try_from(now.as_second()).unwrap();

@@ -167,23 +167,27 @@ async fn a_plan_is_enqueued_worked_and_watched_to_its_end() {
     assert!(text(&listed.stdout).contains("plan.jsonl by mei@"), "{}", text(&listed.stdout));
 }
 
+/// A result as a worker writes it.
+pub(super) fn result(batch: &str, number: u32) -> Value {
+    json!({
+        "specversion": "1.0", "id": uuid::Uuid::from_u128(number.into()), "source": "s",
+        "type": "sluice.request.created", "time": jiff::Timestamp::now(),
+        "datacontenttype": "application/json",
+        "data": {
+            "request_id": number.to_string(), "run": uuid::Uuid::from_u128(number.into()),
+            "batch": batch, "name": "n", "source_server_id": "s", "project_id": "p",
+            "region_id": "r", "priority": 1, "outcome": "created", "attempts": 1, "looked_up": 0,
+            "settled_at": jiff::Timestamp::now(), "worker": "w",
+        },
+    })
+}
+
 /// Results of another batch, a hundred a second, until it is aborted.
 async fn flow(client: Client, exchange: String) {
     let mut due = tokio::time::interval(Duration::from_millis(10));
     for number in 0_u32.. {
         due.tick().await;
-        let event = json!({
-            "specversion": "1.0", "id": uuid::Uuid::from_u128(number.into()), "source": "s",
-            "type": "sluice.request.created", "time": jiff::Timestamp::now(),
-            "datacontenttype": "application/json",
-            "data": {
-                "request_id": number.to_string(), "run": uuid::Uuid::from_u128(number.into()),
-                "batch": "others", "name": "n", "source_server_id": "s", "project_id": "p",
-                "region_id": "r", "priority": 1, "outcome": "created", "attempts": 1, "looked_up": 0,
-                "settled_at": jiff::Timestamp::now(), "worker": "w",
-            },
-        });
-        let body = serde_json::to_vec(&event).unwrap();
+        let body = serde_json::to_vec(&result("others", number)).unwrap();
         let (options, properties) = (BasicPublishOptions::default(), BasicProperties::default());
         let exchange = exchange.as_str().into();
         let publish = client.channel.basic_publish(

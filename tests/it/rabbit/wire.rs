@@ -2,6 +2,8 @@
 //! text, headers of a hundred kilobytes, bodies of a hundred megabytes. It costs that message, and nobody else.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead as _, BufReader};
+use std::process::Stdio;
 use std::time::Duration;
 
 use lapin::BasicProperties;
@@ -17,6 +19,7 @@ use sluicegate::sandbox::Options as SandboxOptions;
 use sluicegate::source::{Event, Source as _};
 use tempfile::TempDir;
 
+use super::planner::{Desk, result};
 use crate::support::process::{Process, Spec};
 use crate::support::rabbit::{Lane, Node, OwnNode, SOON, next, request_body};
 use crate::support::raw::{self, CORRELATION_ID, MESSAGE_ID, Properties, Raw, long, nested, short};
@@ -234,8 +237,9 @@ async fn a_stream_is_read_past_what_cannot_be_read() {
     for key in [b"created.caf\xe9".as_slice(), b"created.-"] {
         publish_raw(&node, (lane.queues.results(), key.to_vec()), bad(b"result")).await;
     }
-    let mut reader =
-        Reader::open(&lane.settings, &lane.queues.results_log(), From::First).await.unwrap();
+    let mut reader = Reader::open(&lane.settings, &lane.queues.results_log(), From::First, 1 << 20)
+        .await
+        .unwrap();
     let mut offsets = Vec::new();
     while !reader.is_caught_up() {
         let (offset, read) = reader.next(SOON).await.unwrap().expect("what is there comes");
@@ -253,6 +257,30 @@ async fn a_stream_is_read_past_what_cannot_be_read() {
     review.note(letter, &by).await.unwrap();
     let acts = review.acts(|act: &Act| act.action == Action::Note).await.unwrap();
     assert_eq!(acts.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_strangers_publish_as_results_costs_a_reader_little_memory() {
+    let desk = Desk::new().await;
+    // 600 MB, each longer than any result.
+    let long = |n: usize| (vec![], vec![b'0' + u8::try_from(n % 10).unwrap(); 3 << 20]);
+    let to = (desk.lane.queues.results(), b"created.-".to_vec());
+    publish_raw(&Node::shared(), to.clone(), (0..200).map(long)).await;
+    let event = serde_json::to_vec(&result("ours", 1)).unwrap();
+    publish_raw(&Node::shared(), to, [(vec![], event)]).await;
+    // Nobody has told how many there are, so it goes on.
+    let mut watch = desk.command(&["watch", "ours", "--until-done", "--json"]);
+    let mut watch = watch.stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(watch.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert!(line.contains(r#""batch":"ours""#), "{line}");
+    let status = std::fs::read_to_string(format!("/proc/{}/status", watch.id())).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let peak: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
+    println!("{} MB at most", peak / 1_000);
+    assert!(peak < 100_000, "{peak} kB");
+    watch.kill().unwrap();
+    watch.wait().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
