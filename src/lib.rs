@@ -25,6 +25,7 @@ pub mod http;
 pub mod intake;
 pub mod logging;
 pub mod metrics;
+pub mod new_file;
 pub mod notify;
 pub mod observe;
 pub mod plan;

@@ -1,8 +1,7 @@
 //! `sluice enqueue`: validate the whole plan, then put it into the queue.
 
-use std::fs::File;
 use std::io::{BufWriter, IsTerminal as _, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use serde_json::json;
@@ -14,6 +13,7 @@ use crate::broker::{Planner, PlannerError};
 use crate::config::Config;
 use crate::enqueue::{self, EnqueueError};
 use crate::intake::is_batch_id;
+use crate::new_file::NewFile;
 use crate::plan::batch::{Batch, BatchError, Head, State};
 use crate::plan::{self, Pace, Plan, Report, Survey, SurveyError};
 use crate::results::{Enqueued, Opened};
@@ -24,6 +24,7 @@ Nothing is sent unless every row is valid. Prints the batch id; PLAN.batch, besi
 it: after a crash or Ctrl-C run the same command again, it goes on and doubles nothing.
 Examples: sluice enqueue plan.xlsx -c lane.toml --watch
           sluice enqueue plan.csv --not-before '2026-11-28 22:00' --skip-invalid bad-rows.jsonl")]
+#[expect(clippy::struct_excessive_bools, reason = "they are flags")]
 pub(super) struct Args {
     /// The plan: .csv, .xlsx, .xls, .ods, .jsonl, .json; or - (a pipe) with --format
     plan: PathBuf,
@@ -37,9 +38,12 @@ pub(super) struct Args {
     /// Enqueue a plan that was enqueued before as a new batch
     #[arg(long)]
     again: bool,
-    /// Write invalid rows to FILE and enqueue the others
+    /// Write invalid rows to FILE and enqueue the others; exit code 1
     #[arg(long, value_name = "FILE")]
     skip_invalid: Option<PathBuf>,
+    /// Replace the file of --skip-invalid
+    #[arg(long, requires = "skip_invalid")]
+    overwrite: bool,
     /// Submit nothing before this time
     #[arg(long, value_name = "TIME", value_parser = plan::moment)]
     not_before: Option<Timestamp>,
@@ -79,9 +83,19 @@ pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
     if args.watch {
         let follow =
             watch::Follow { batch: head.batch, until_done: true, json: args.json, export: None };
-        return runtime.block_on(watch::follow(&config, &follow, world));
+        let followed = runtime.block_on(watch::follow(&config, &follow, world))?;
+        if !matches!(followed, Exit::Done) {
+            return Ok(followed);
+        }
     }
-    Ok(Exit::Done)
+    let skipped = survey.report.rows > survey.report.valid;
+    Ok(if skipped { Exit::NotAllWell } else { Exit::Done })
+}
+
+/// Whether both are one file, by whatever names.
+fn is_same(one: &Path, other: &Path) -> bool {
+    let real = |path: &Path| std::fs::canonicalize(path).ok();
+    real(one).is_some_and(|one| Some(one) == real(other))
 }
 
 /// The flags that are settings of every row.
@@ -130,7 +144,18 @@ fn survey(args: &Args, plan: &PlanFile, config: &Config) -> Result<Survey, Failu
         Failure::usage(format!("cannot write {}: {e}", file.display()))
     };
     let mut aside = match &args.skip_invalid {
-        Some(file) => Some(BufWriter::new(File::create(file).map_err(unwritable)?)),
+        Some(file) => {
+            // Whatever may be replaced, it is not what is read.
+            if is_same(file, &plan.path) {
+                let message = format!(
+                    "--skip-invalid {} is the plan itself; give another file; nothing was sent",
+                    file.display()
+                );
+                return Err(Failure::usage(message));
+            }
+            let created = NewFile::create(file, args.overwrite).map_err(Failure::usage)?;
+            Some(BufWriter::new(created))
+        }
         None => None,
     };
     let writer = aside.as_mut().map(|file| file as &mut dyn Write);
@@ -138,11 +163,13 @@ fn survey(args: &Args, plan: &PlanFile, config: &Config) -> Result<Survey, Failu
         SurveyError::Plan(error) => plan_file::failure(error),
         SurveyError::SetAside(error) => unwritable(error),
     })?;
-    if let Some(mut aside) = aside {
-        aside.flush().map_err(unwritable)?;
-    }
     eprint!("{}", check::findings(&survey.report));
     eprintln!("{}: {}", plan.name.display(), check::rows_in_words(&survey.report));
+    // Without rows to set aside there is no file.
+    if let Some(aside) = aside.filter(|_| survey.report.rows > survey.report.valid) {
+        let aside = aside.into_inner().map_err(|error| unwritable(error.into_error()))?;
+        aside.keep().map_err(Failure::usage)?;
+    }
     let verdict = verdict(&survey.report);
     let plan = plan.name.display();
     let advice = "mend them, or set them aside with --skip-invalid FILE; nothing was sent";

@@ -10,13 +10,13 @@ mod xlsx;
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
-use std::io::{self, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::io::Write as _;
+use std::path::PathBuf;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+use crate::new_file::{NewFile, NewFileError};
 use crate::progress::Progress;
 use crate::results::Outcomes;
 
@@ -61,13 +61,11 @@ impl std::str::FromStr for Target {
     }
 }
 
-/// Why there is no file.
+/// Why there is no report.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
-    #[error("{} is there already; choose another name, or replace it with --overwrite", .0.display())]
-    Exists(PathBuf),
-    #[error("cannot write {}: {source}; choose a directory that you may write to", file.display())]
-    Write { file: PathBuf, source: io::Error },
+    #[error(transparent)]
+    File(#[from] NewFileError),
     #[error("cannot write {}: {source}; export as .csv, which has no limits", file.display())]
     Workbook { file: PathBuf, source: rust_xlsxwriter::XlsxError },
 }
@@ -78,10 +76,8 @@ impl Target {
     /// # Errors
     /// It is there already, or its directory cannot be written to.
     pub fn check(&self, overwrite: bool) -> Result<(), ExportError> {
-        if !overwrite && self.file.symlink_metadata().is_ok() {
-            return Err(ExportError::Exists(self.file.clone()));
-        }
-        self.temporary().map(drop)
+        NewFile::create(&self.file, overwrite)?;
+        Ok(())
     }
 
     /// Writes the report of a batch. `zone`: of the times on the page; the others have UTC; `times`: of CSV.
@@ -103,29 +99,10 @@ impl Target {
                 .map_err(|source| ExportError::Workbook { file: self.file.clone(), source })?,
             Format::Html => html::report(progress, &results, now, zone).into_bytes(),
         };
-        let failed = |source| ExportError::Write { file: self.file.clone(), source };
-        let mut file = self.temporary()?;
-        file.write_all(&bytes).and_then(|()| file.as_file().sync_all()).map_err(failed)?;
-        let kept =
-            if overwrite { file.persist(&self.file) } else { file.persist_noclobber(&self.file) };
-        match kept {
-            Ok(_) => Ok(()),
-            Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => {
-                Err(ExportError::Exists(self.file.clone()))
-            }
-            Err(error) => Err(failed(error.error)),
-        }
-    }
-
-    /// A file beside the target, gone again unless it is kept.
-    fn temporary(&self) -> Result<tempfile::NamedTempFile, ExportError> {
-        let directory = self.file.parent().filter(|parent| !parent.as_os_str().is_empty());
-        tempfile::Builder::new()
-            .prefix(".sluice-export-")
-            // As any other new file: the process's umask takes away what others may not do.
-            .permissions(std::fs::Permissions::from_mode(0o666))
-            .tempfile_in(directory.unwrap_or(Path::new(".")))
-            .map_err(|source| ExportError::Write { file: self.file.clone(), source })
+        let mut file = NewFile::create(&self.file, overwrite)?;
+        file.write_all(&bytes)
+            .map_err(|source| NewFileError::Write { file: self.file.clone(), source })?;
+        Ok(file.keep()?)
     }
 }
 
@@ -239,8 +216,8 @@ mod tests {
         let write = |overwrite| {
             target.write(&progress, Timestamp::UNIX_EPOCH, &TimeZone::UTC, Times::Iso, overwrite)
         };
-        assert!(matches!(target.check(false), Err(ExportError::Exists(_))));
-        assert!(matches!(write(false), Err(ExportError::Exists(_))));
+        assert!(matches!(target.check(false), Err(ExportError::File(NewFileError::Exists(_)))));
+        assert!(matches!(write(false), Err(ExportError::File(NewFileError::Exists(_)))));
         assert_eq!(std::fs::read_to_string(&target.file).unwrap(), "mine");
         target.check(true).unwrap();
         write(true).unwrap();
@@ -248,6 +225,6 @@ mod tests {
         let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().collect();
         assert_eq!(left.len(), 1, "{left:?}");
         let away: Target = dir.path().join("no/such/r.csv").to_str().unwrap().parse().unwrap();
-        assert!(matches!(away.check(false), Err(ExportError::Write { .. })));
+        assert!(matches!(away.check(false), Err(ExportError::File(NewFileError::Write { .. }))));
     }
 }

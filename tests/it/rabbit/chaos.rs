@@ -54,7 +54,7 @@ async fn requests_with_lost_answers_outlive_a_worker_that_is_killed_every_few_se
         worker = Process::start(&spec, dir.path(), "worker");
         worker.active().await;
     }
-    let results = rig.results(count).await;
+    let results = rig.all_results(count).await;
     assert_eq!(worker.stop().await, Some(0));
     assert!(outcomes(&results).keys().all(|outcome| *outcome == Outcome::Created));
     let stats = rig.sandbox.stats(&[]);

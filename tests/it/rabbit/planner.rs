@@ -291,8 +291,26 @@ async fn an_invalid_plan_is_not_sent_and_its_bad_rows_can_be_set_aside() {
     let client = desk.lane.client().await;
     assert_eq!(client.depth(&desk.lane.queues.requests()).await, 0);
     let aside = desk.path("bad.jsonl");
+    // Neither the plan nor any other file is written over, and what goes wrong leaves no file.
+    let before = std::fs::read(plan).unwrap();
+    for more in [&[][..], &["--overwrite"]] {
+        let itself = desk.sluice(&[&["enqueue", plan, "--skip-invalid", plan], more].concat());
+        assert_eq!(itself.status.code(), Some(2), "{}", text(&itself.stderr));
+    }
+    assert_eq!(std::fs::read(plan).unwrap(), before);
+    let other = desk.path("mine.txt");
+    let other = other.to_str().unwrap();
+    std::fs::write(other, "mine").unwrap();
+    let kept = desk.sluice(&["enqueue", plan, "--skip-invalid", other]);
+    assert_eq!(kept.status.code(), Some(2));
+    assert!(text(&kept.stderr).contains("--overwrite"), "{}", text(&kept.stderr));
+    assert_eq!(std::fs::read_to_string(other).unwrap(), "mine");
+    let missing =
+        desk.sluice(&["enqueue", "nowhere.csv", "--skip-invalid", aside.to_str().unwrap()]);
+    assert_eq!(missing.status.code(), Some(2));
+    assert!(!aside.exists());
     let sent = desk.sluice(&["enqueue", plan, "--skip-invalid", aside.to_str().unwrap(), "--json"]);
-    assert_eq!(sent.status.code(), Some(0), "{}", text(&sent.stderr));
+    assert_eq!(sent.status.code(), Some(1), "three are not in it: {}", text(&sent.stderr));
     assert_eq!((&lines(&sent)[0]["total"], &lines(&sent)[0]["skipped"]), (&json!(7), &json!(3)));
     client.wait_for_depth(&desk.lane.queues.requests(), 7).await;
     let set_aside = std::fs::read_to_string(aside).unwrap();

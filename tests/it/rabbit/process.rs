@@ -74,7 +74,7 @@ async fn sigterm_ends_what_is_in_flight_and_leaves_the_rest_in_the_queue() {
 
         let created = rig.sandbox.stats(&[]).tasks.created;
         assert!((40..count as u64).contains(&created), "{created} of {count}");
-        let results = rig.results(usize::try_from(created).unwrap()).await;
+        let results = rig.all_results(usize::try_from(created).unwrap()).await;
         assert_eq!(
             results.len() as u64,
             created,

@@ -54,7 +54,7 @@ async fn shuffled_requests_are_created_once_each_in_order_and_at_the_rate() {
         publish(&rig.lane.client().await, &rig.lane.queues.requests(), bodies).await;
         let stalls = Stalls::watch();
         let worker = rig.start(&Setup::quick(&["200/s"]));
-        let results = rig.results(count.into()).await;
+        let results = rig.all_results(count.into()).await;
         let stalled = stalls.end().await;
         worker.stop().await;
         assert_eq!(outcomes(&results), BTreeMap::from([(Outcome::Created, count.into())]));
