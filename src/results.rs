@@ -355,6 +355,7 @@ mod tests {
             reason: String::new(),
             attempts: 1,
             looks: 2,
+            dead_lettered: false,
             never_sent: false,
             first_attempt_at: None,
             settled_at: "2026-01-31T12:00:00.5Z".parse().unwrap(),

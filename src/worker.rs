@@ -290,6 +290,7 @@ where
                 }
                 Step::Republish(job, priority) => self.republish(job, priority),
                 Step::GiveBack(job) => {
+                    self.ready.remove(&job.request.run);
                     self.watch.left(&job);
                     let ends = self.source.give_back(job);
                     self.begin(ends.map(|()| Done::Released));

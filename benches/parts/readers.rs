@@ -113,6 +113,7 @@ fn result(bencher: Bencher<'_, '_>) {
         reason: String::new(),
         attempts: 1,
         looks: 0,
+        dead_lettered: false,
         never_sent: false,
         first_attempt_at: Some(Timestamp::now()),
         settled_at: Timestamp::now(),

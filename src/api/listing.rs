@@ -16,10 +16,13 @@ pub(super) fn tasks(body: &[u8], query: &Query) -> Result<Listing, String> {
     let listed = page.tasks.unwrap_or_default();
     let rows = u32::try_from(listed.len()).unwrap_or(u32::MAX);
     let (mut tasks, mut unread) = (Vec::with_capacity(listed.len()), Vec::new());
+    let mut begins_unread = false;
     for row in listed {
-        match Row::deserialize(&row).ok().and_then(Row::into_task) {
-            Some(task) => tasks.push(task),
-            None => unread.push(source_of(&row)),
+        if let Some(task) = Row::deserialize(&row).ok().and_then(Row::into_task) {
+            tasks.push(task);
+        } else {
+            begins_unread |= tasks.is_empty();
+            unread.push(source_of(&row));
         }
     }
     if page.count.is_none() && rows >= PAGE {
@@ -37,7 +40,7 @@ pub(super) fn tasks(body: &[u8], query: &Query) -> Result<Listing, String> {
             "{rows} of {count} tasks of one source server: what is missing may be the one"
         ));
     }
-    Ok(Listing { tasks, count, unread, date: None })
+    Ok(Listing { tasks, count, unread, begins_unread, date: None })
 }
 
 /// Reads the answer for one task.

@@ -86,7 +86,7 @@ impl Planner {
         within(ANSWER, "asking for confirms", confirms).await.map_err(|e| lost(e.0))?;
         let link = Link::new();
         tokio::spawn(link::listen(connection.events_listener().boxed(), Arc::clone(&link)));
-        let publisher = Publisher::start(&connection, channel, Arc::clone(&link));
+        let publisher = Publisher::start(&connection, channel, Arc::clone(&link), None);
         Ok(Self {
             connection,
             link,

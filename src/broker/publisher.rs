@@ -5,13 +5,13 @@
 //! that does not come ends the session, and nothing that was in flight with it counts as published. A nack is always that
 //! of its own message: it ends the session as well, unless whoever published can do without ([`Publisher::offer`]).
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::future::{FutureExt as _, try_join_all};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use lapin::options::BasicPublishOptions;
+use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::ShortString;
 use lapin::{BasicProperties, Channel, Confirmation, Connection};
 use tokio::sync::{mpsc, oneshot};
@@ -19,6 +19,7 @@ use tracing::Instrument as _;
 
 use super::convert::header_bytes;
 use super::link::{Link, SessionLost};
+use super::{ANSWER, within};
 
 /// How long a confirm may take while the broker is not in an alarm.
 const CONFIRM: Duration = Duration::from_secs(30);
@@ -65,12 +66,18 @@ pub(crate) enum Offered {
 
 impl Publisher {
     /// `channel` is of this connection, in confirm mode and nobody else's.
-    pub(crate) fn start(connection: &Connection, channel: Channel, link: Arc<Link>) -> Self {
+    /// Where a refusal is not the end, `renewed` opens another channel after it.
+    pub(crate) fn start(
+        connection: &Connection,
+        channel: Channel,
+        link: Arc<Link>,
+        renewed: Option<Weak<Connection>>,
+    ) -> Self {
         let frame = usize::try_from(connection.configuration().frame_max()).unwrap_or(usize::MAX);
         let room = frame.saturating_sub(FRAME);
         // Unbounded, because whoever publishes waits for the confirm: what is in flight is bounded by them.
         let (orders, inbox) = mpsc::unbounded_channel();
-        tokio::spawn(own(channel, room, inbox, Arc::clone(&link)).in_current_span());
+        tokio::spawn(own(channel, room, inbox, Arc::clone(&link), renewed).in_current_span());
         Self { room, orders, link }
     }
 
@@ -135,10 +142,11 @@ impl From<SessionLost> for NotTaken {
 }
 
 async fn own(
-    channel: Channel,
+    mut channel: Channel,
     room: usize,
     mut inbox: mpsc::UnboundedReceiver<Order>,
     link: Arc<Link>,
+    renewed: Option<Weak<Connection>>,
 ) {
     let mut pending = FuturesUnordered::new();
     let mut open = true;
@@ -148,7 +156,7 @@ async fn own(
         tokio::select! {
             _ = &mut lost => break,
             order = inbox.recv(), if open => match order {
-                Some(order) => pending.push(confirmed(&channel, room, order, &link)),
+                Some(order) => pending.push(confirmed(channel.clone(), room, order, &link)),
                 None => open = false,
             },
             Some(first) = pending.next(), if !pending.is_empty() => {
@@ -158,9 +166,27 @@ async fn own(
                 while let Some(Some(next)) = pending.next().now_or_never() {
                     known.push(next);
                 }
+                let is_refused = |(_, result): &Confirmed| matches!(result, Ok(Offered::Refused(_)));
+                let refused = known.iter().any(is_refused);
                 if let Err(lost) = tell(known) {
                     link.lose(&lost.0);
                     break;
+                }
+                // A channel that was refused once may be refused for ever: the broker tells it that there is room again
+                // when something is taken out of the queue, not when its limit is lifted.
+                if refused && pending.is_empty()
+                    && let Some(connection) = renewed.as_ref().and_then(Weak::upgrade)
+                {
+                    match another(&connection).await {
+                        Ok(other) => {
+                            let old = std::mem::replace(&mut channel, other);
+                            let _ = within(ANSWER, "closing", old.close(200, "done".into())).await;
+                        }
+                        Err(lost) => {
+                            link.lose(&lost.0);
+                            break;
+                        }
+                    }
                 }
             }
         }
@@ -180,7 +206,15 @@ fn tell(known: Vec<Confirmed>) -> Result<(), SessionLost> {
     Ok(())
 }
 
-async fn confirmed(channel: &Channel, room: usize, order: Order, link: &Link) -> Confirmed {
+/// Another channel that confirms.
+async fn another(connection: &Connection) -> Result<Channel, SessionLost> {
+    let channel = within(ANSWER, "opening a channel", connection.create_channel()).await?;
+    let confirms = channel.confirm_select(ConfirmSelectOptions::default());
+    within(ANSWER, "asking for confirms", confirms).await?;
+    Ok(channel)
+}
+
+async fn confirmed(channel: Channel, room: usize, order: Order, link: &Link) -> Confirmed {
     let started = Instant::now();
     let bytes = order.messages.iter().map(|message| header_bytes(&message.properties)).max();
     let result = match bytes {
@@ -188,7 +222,7 @@ async fn confirmed(channel: &Channel, room: usize, order: Order, link: &Link) ->
         Some(bytes) if bytes > room => Err(SessionLost(format!(
             "a message's headers take {bytes} bytes, and the broker's frames hold {room}"
         ))),
-        _ => match publish_all(channel, order.messages, link).await {
+        _ => match publish_all(&channel, order.messages, link).await {
             Ok(()) => Ok(Offered::Taken(started.elapsed())),
             Err(NotTaken::Refused(why)) if order.is_offer => Ok(Offered::Refused(why)),
             Err(NotTaken::Refused(why)) => Err(SessionLost(why)),

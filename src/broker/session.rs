@@ -45,7 +45,7 @@ const CLOSE: Duration = Duration::from_secs(2);
 /// The two connections of a session, before it is the active one.
 pub(super) struct Connections {
     consume: Arc<Connection>,
-    publish: Connection,
+    publish: Arc<Connection>,
     pub(super) version: Version,
     events: BoxStream<'static, (Side, lapin::Event)>,
     /// Of the connection that consumes.
@@ -75,7 +75,7 @@ impl Connections {
             publish.events_listener().map(|event| (Side::Publish, event)),
         )
         .boxed();
-        Ok(Self { consume: Arc::new(consume), publish, version, events, wire })
+        Ok(Self { consume: Arc::new(consume), publish: Arc::new(publish), version, events, wire })
     }
 
     /// The client library tells errors of single channels, such as the refused lock, in the same words as those of
@@ -222,8 +222,12 @@ impl Session {
             FieldTable::default(),
         );
         let consumer = within(ANSWER, &format!("consuming {}", queues.requests()), consume).await?;
-        let publisher =
-            Publisher::start(&connections.publish, publishing.clone(), Arc::clone(&link));
+        let publisher = Publisher::start(
+            &connections.publish,
+            publishing.clone(),
+            Arc::clone(&link),
+            Some(Arc::downgrade(&connections.publish)),
+        );
         let steering = kept.as_ref().and_then(|kept| kept.steering.clone());
         // Before the worker can publish any change of it.
         if let Some(kept) = kept {
@@ -395,7 +399,7 @@ impl Session {
         for channel in [&self.on.channel, &self.publishing, channel, questions] {
             let _ = within(CLOSE, "closing", channel.close(200, reason())).await;
         }
-        for connection in [&*self.connections.consume, &self.connections.publish] {
+        for connection in [&*self.connections.consume, &*self.connections.publish] {
             let _ = within(CLOSE, "closing", connection.close(200, reason())).await;
         }
     }

@@ -177,7 +177,7 @@ impl Source for Broker {
     fn settle(
         &self,
         job: Job<Held>,
-        ending: Ending,
+        mut ending: Ending,
     ) -> impl Future<Output = (Job<Held>, Ending, Settled)> + Send + 'static {
         let (options, letters) = (Arc::clone(&self.options), Arc::clone(&self.letters));
         async move {
@@ -187,7 +187,7 @@ impl Source for Broker {
             } else {
                 None
             };
-            let settled = match settle(&options, &job, &ending).await {
+            let settled = match settle(&options, &job, &mut ending).await {
                 Ok(settled) => settled,
                 Err(lost) => {
                     tracing::debug!(request.id = &*job.request.id.get(), why = %lost, "not settled: the session was lost");
@@ -315,13 +315,14 @@ async fn republish(
 async fn settle(
     options: &Options,
     job: &Job<Held>,
-    ending: &Ending,
+    ending: &mut Ending,
 ) -> Result<Settled, SessionLost> {
     let held = &job.delivery;
     // It may have waited for its turn; its body need not be read any more.
     held.alive()?;
     let is_too_long = held.body.too_long().is_some();
-    let dead_letter = (ending.outcome.is_dead_letter() && !is_too_long).then(|| {
+    let letter_wanted = ending.outcome.is_dead_letter() && !is_too_long && !ending.dead_lettered;
+    let dead_letter = letter_wanted.then(|| {
         let properties = properties(held, &job.request)?;
         let room = held.on.publisher.room;
         Ok(convert::dead_letter(
@@ -340,6 +341,8 @@ async fn settle(
             Offered::Refused(why) => return Ok(Settled::Refused(why)),
             Offered::Taken(took) => (options.on_confirm)(took),
         }
+        // Of the result it says nothing: what follows if that is refused is another offer of it alone.
+        ending.dead_lettered |= letter_wanted;
     }
     if is_too_long && ending.outcome.is_dead_letter() {
         // The broker has it, and nobody else: its own dead-lettering moves it as it is.

@@ -69,7 +69,7 @@ impl Tool {
         let publishing = within(ANSWER, "opening a channel", connection.create_channel()).await?;
         let confirms = publishing.confirm_select(ConfirmSelectOptions::default());
         within(ANSWER, "asking for confirms", confirms).await?;
-        let publisher = Publisher::start(&connection, publishing.clone(), Arc::clone(&link));
+        let publisher = Publisher::start(&connection, publishing.clone(), Arc::clone(&link), None);
         let queues = queues.clone();
         Ok(Self { connection, wire, publisher, queues, version, link, publishing })
     }

@@ -183,6 +183,10 @@ impl Breaker {
         self.created
     }
 
+    pub fn keep_groups(&mut self, keep: impl Fn(&Group) -> bool) {
+        self.groups.retain(|group, _| keep(group));
+    }
+
     pub fn groups(&self) -> &BTreeMap<Group, Aside> {
         &self.groups
     }

@@ -23,6 +23,7 @@ use std::time::Duration;
 use jiff::SignedDuration;
 
 use super::away::Away;
+use super::breaker::Cause;
 use super::gate::{self, Gate, Pause, Reason, Shut};
 use super::memory::Memory;
 use super::outcome::Ending;
@@ -172,6 +173,16 @@ enum Asks {
     Out,
 }
 
+/// What keeps everything back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Keeps {
+    Nothing,
+    /// A breaker that failures have opened.
+    Failures,
+    /// The account, an operator, or that there is no session.
+    Halt,
+}
+
 #[derive(Clone, Copy, Debug)]
 enum Linger {
     /// Nothing is held: the next delivery starts the linger.
@@ -221,10 +232,12 @@ pub struct Core<D> {
     ended: bool,
     linger: Linger,
     shut: Option<Shut>,
-    /// How long a pause, a halt or the breaker have kept everything back so far, as of `seen`; and whether they do.
+    /// How long a pause, a halt or the breaker have kept everything back so far, as of `seen`, and what does now.
     kept: Duration,
     seen: Moment,
-    is_kept: bool,
+    keeps: Keeps,
+    /// The same without a breaker that failures have opened: look-ups go on meanwhile.
+    halted: Duration,
     settling: usize,
     /// What has ended and the broker refuses: results, and dead letters.
     unpublished: [Unpublished<D>; 2],
@@ -246,6 +259,8 @@ pub struct Core<D> {
     pending: Memory<Run, Box<Ending>>,
     /// Runs whose result has been published: a redelivery is only acknowledged.
     published: Memory<Run, ()>,
+    /// Runs of which a `POST` was begun by this process, whatever became of it.
+    begun: Memory<Run, ()>,
     /// What was tried for runs whose delivery was lost or given back; `true`: this worker gave it back itself.
     carried: Memory<Run, (Progress, bool)>,
     /// The API's clock minus ours.
@@ -282,7 +297,8 @@ impl<D> Core<D> {
             shut: None,
             kept: Duration::ZERO,
             seen: now.at,
-            is_kept: false,
+            keeps: Keeps::Nothing,
+            halted: Duration::ZERO,
             settling: 0,
             unpublished: Default::default(),
             moving: 0,
@@ -296,6 +312,7 @@ impl<D> Core<D> {
             known: Memory::new(memory),
             pending: Memory::new(memory),
             published: Memory::new(2 * memory),
+            begun: Memory::new(memory),
             carried: Memory::new(memory),
             skew: SignedDuration::ZERO,
             last_refused: Memory::new(1024),
@@ -423,7 +440,8 @@ impl<D> Core<D> {
 
     /// How much is remembered: runs and source servers.
     pub fn remembered(&self) -> usize {
-        self.known.len() + self.pending.len() + self.published.len() + self.carried.len()
+        let runs = self.pending.len() + self.published.len() + self.begun.len();
+        self.known.len() + runs + self.carried.len()
     }
 
     /// A suspended machine, or a clock that is set, moves the wall clock against the monotonic one.
@@ -438,13 +456,20 @@ impl<D> Core<D> {
     }
 
     fn count_kept(&mut self, now: Moment) {
-        if self.is_kept {
-            self.kept += now - self.seen;
+        let since = now - self.seen;
+        if self.keeps != Keeps::Nothing {
+            self.kept += since;
+        }
+        if self.keeps == Keeps::Halt {
+            self.halted += since;
         }
         self.seen = now;
-        self.is_kept = self.gate.is_account_trouble()
-            || self.gate.paused().is_some()
-            || self.session.is_none();
+        self.keeps = match self.gate.breaker().opened().map(|open| open.cause) {
+            _ if self.gate.paused().is_some() || self.session.is_none() => Keeps::Halt,
+            Some(Cause::Account) => Keeps::Halt,
+            Some(Cause::Failures) => Keeps::Failures,
+            None => Keeps::Nothing,
+        };
     }
 
     /// What to do now. To be called until it says [`Step::Wait`].

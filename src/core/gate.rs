@@ -385,6 +385,11 @@ impl Gate {
         self.throttled_until
     }
 
+    /// Forgets the groups that are set aside and not to be kept.
+    pub fn keep_groups(&mut self, keep: impl Fn(&Group) -> bool) {
+        self.breaker.keep_groups(keep);
+    }
+
     pub fn breaker(&self) -> &Breaker {
         &self.breaker
     }

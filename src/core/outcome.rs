@@ -112,6 +112,8 @@ pub struct Ending {
     pub reason: String,
     pub attempts: u32,
     pub looks: u32,
+    /// Its dead letter has been published and confirmed; its result may not have been.
+    pub dead_lettered: bool,
     /// Surely no `POST` of it was ever begun, by whomever.
     pub never_sent: bool,
     pub first_attempt_at: Option<Timestamp>,

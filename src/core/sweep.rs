@@ -100,9 +100,9 @@ impl Sweep {
         let rows = u32::try_from(read).unwrap_or(u32::MAX);
         let end = self.offset.saturating_add(rows);
         let overlaps = self.offset == 0
-            // A row that cannot be read may be the one.
             || listing.tasks.first().is_some_and(|task| self.seen.contains(&task.id))
-            || !listing.unread.is_empty();
+            // One that cannot be read may be the one.
+            || listing.begins_unread;
         for task in listing.tasks {
             self.seen.insert(task.id.clone());
             let wanted = self.sources.contains(&Text::from(task.source_server_id.as_str()))
@@ -132,6 +132,7 @@ impl Sweep {
         self.offset = 0;
         self.rows.clear();
         self.seen.clear();
+        self.unread.clear();
         self.own.clear();
         Page::More
     }
@@ -184,6 +185,24 @@ mod tests {
         assert_eq!((end, pages, sweep.seen.len()), (Page::Done, 6, 1000));
         for (tasks, read) in [(0, 1), (1, 1), (200, 1), (201, 2), (399, 2), (400, 3), (1000, 6)] {
             assert_eq!(super::pages(tasks), read, "{tasks}");
+        }
+    }
+
+    #[test]
+    fn a_row_that_cannot_be_read_hides_no_row_that_was_missed() {
+        for begins_unread in [true, false] {
+            let mut sweep = Sweep::new(Vec::new(), std::iter::empty());
+            let all: Vec<Task> = (0..200).map(task).collect();
+            sweep.next(Moment::START);
+            assert_eq!(sweep.page(Listing { count: 202, ..page(&all, 0) }), Page::More);
+            sweep.next(Moment::START);
+            // Where it stands first it may be the row that both pages have. Elsewhere that one is gone, and others may be.
+            let unread = vec![Some("odd".into())];
+            let tasks = (200..202).map(task).collect();
+            let second = Listing { tasks, count: 202, unread, begins_unread, date: None };
+            let goes_on = if begins_unread { Page::Done } else { Page::More };
+            assert_eq!(sweep.page(second), goes_on);
+            assert_eq!(sweep.offset == 0 && sweep.unread.is_empty(), !begins_unread);
         }
     }
 

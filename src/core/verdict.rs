@@ -125,6 +125,8 @@ pub struct Listing {
     /// The source servers of rows without an id, a state or a date that can be read; `None`: its source server cannot be
     /// read either. Such a row may be anybody's whom it could be about.
     pub unread: Vec<Option<String>>,
+    /// The first row is one of those.
+    pub begins_unread: bool,
     /// The API's `Date` header, for the difference between its clock and ours.
     pub date: Option<Timestamp>,
 }

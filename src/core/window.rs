@@ -418,6 +418,11 @@ impl<D> Window<D> {
         self.busy.insert(source.clone());
     }
 
+    /// Whether a call is under way for the source server of this job.
+    pub fn is_busy_for(&self, key: Key) -> bool {
+        self.get(key).is_some_and(|job| self.is_busy(&job.request.source_server_id))
+    }
+
     pub fn is_busy(&self, source: &Text) -> bool {
         self.busy.contains(source)
     }

@@ -289,6 +289,7 @@ mod tests {
             reason: String::new(),
             attempts: 1,
             looks: 1,
+            dead_lettered: false,
             never_sent: false,
             first_attempt_at: None,
             settled_at: now.wall,

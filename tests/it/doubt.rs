@@ -761,3 +761,95 @@ fn sessions_too_short_for_a_second_look_are_counted_until_one_lasts() {
     bench.core.session_lost();
     assert_eq!(bench.core.short_sessions(), 0);
 }
+
+#[test]
+fn a_copy_of_a_request_that_is_in_a_call_does_not_expire_as_never_sent() {
+    let mut bench = Bench::new();
+    let deadline = bench.now.wall + Duration::from_secs(5);
+    let rare = Sparse::new(Rare { deadline: Some(deadline), ..Rare::default() });
+    let twice = Request { rare, ..request("s1", "a") };
+    bench.deliver(twice.clone(), false);
+    bench.deliver(twice, false);
+    let first = bench.expect_post();
+    // The copy's deadline passes while nobody knows what becomes of the first.
+    bench.wait(Duration::from_secs(9));
+    bench.expect_wait();
+    bench.posted(first, created("t"));
+    assert_eq!(bench.settle().outcome, Outcome::Created);
+    bench.look(vec![task("s1", "a", "RUNNING", 0)]);
+    let ending = bench.settle();
+    assert_eq!((ending.outcome, ending.never_sent), (Outcome::Created, false));
+}
+
+#[test]
+fn what_was_sent_in_this_process_is_never_marked_as_never_sent() {
+    let mut bench = Bench::new();
+    let deadline = bench.now.wall + Duration::from_secs(5);
+    let rare = Sparse::new(Rare { deadline: Some(deadline), ..Rare::default() });
+    let twice = Request { rare, ..request("s1", "a") };
+    bench.deliver(twice.clone(), false);
+    bench.deliver(twice, false);
+    // Its end says nothing of a task, and the copy expires.
+    bench.post(Verdict::Rejected(fault("SMS.0202")));
+    assert!(!bench.settle().never_sent);
+    bench.wait(Duration::from_secs(9));
+    let ending = bench.settle();
+    assert_eq!((ending.outcome, ending.never_sent), (Outcome::Expired, false));
+}
+
+#[test]
+fn several_requests_whose_look_ups_always_fail_end_though_they_open_the_breaker() {
+    let max_age = Duration::from_secs(3_600);
+    let settings = settings();
+    let retry = retry::Settings { max_age, ..settings.gate.retry.clone() };
+    let gate = gate::Settings { retry, ..settings.gate.clone() };
+    let mut bench = Bench::with(Settings { gate, ..settings });
+    for name in ["a", "b"] {
+        bench.deliver(request(name, name), true);
+    }
+    let (begun, mut ended, mut opened) = (bench.now.at, 0, false);
+    while ended < 2 {
+        assert!(bench.now.at - begun < 4 * max_age, "{ended} have ended");
+        opened |= bench.core.gate().breaker().opened().is_some();
+        match bench.next() {
+            Step::Look(job) => {
+                let started = bench.now;
+                bench.wait(Duration::from_millis(5));
+                bench.core.looked(bench.now, started, job, Err(timeout()), 1);
+            }
+            // Others are answered.
+            Step::Ask => bench.core.asked(bench.now, bench.now, Ok(listing(vec![])), 1),
+            Step::Settle(job, ending) => {
+                assert_eq!(ending.outcome, Outcome::Unknown);
+                ended += 1;
+                bench.core.settled(bench.now, job, ending, Settlement::Done);
+            }
+            Step::Wait(until) => bench.wait(until.expect("something follows") - bench.now.at),
+            step => panic!("{step:?}"),
+        }
+    }
+    assert!(opened && bench.now.at - begun >= max_age);
+}
+
+#[test]
+fn while_nobody_is_answered_look_ups_that_fail_end_nothing() {
+    let max_age = Duration::from_secs(3_600);
+    let settings = settings();
+    let retry = retry::Settings { max_age, ..settings.gate.retry.clone() };
+    let gate = gate::Settings { retry, ..settings.gate.clone() };
+    let mut bench = Bench::with(Settings { gate, ..settings });
+    for name in ["a", "b"] {
+        bench.deliver(request(name, name), true);
+    }
+    let begun = bench.now.at;
+    while bench.now.at - begun < 10 * max_age {
+        match bench.next() {
+            Step::Look(job) => {
+                bench.core.looked(bench.now, bench.now, job, Err(timeout()), 1);
+            }
+            Step::Ask => bench.core.asked(bench.now, bench.now, Err(timeout()), 1),
+            Step::Wait(until) => bench.wait(until.expect("something follows") - bench.now.at),
+            step => panic!("{step:?}"),
+        }
+    }
+}

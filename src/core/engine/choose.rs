@@ -113,13 +113,15 @@ impl<D> Core<D> {
             Pick::Look(key) => self.start_look(now, key),
             Pick::Page => self.start_page(now),
             Pick::Count => Some(self.start_count(now)),
-            Pick::Ask => {
-                self.asks = Asks::Out;
-                self.gate.start(now.at);
-                self.calling += 1;
-                Some(Step::Ask)
-            }
+            Pick::Ask => Some(self.start_ask(now)),
         }
+    }
+
+    pub(super) fn start_ask(&mut self, now: Now) -> Step<D> {
+        self.asks = Asks::Out;
+        self.gate.start(now.at);
+        self.calling += 1;
+        Step::Ask
     }
 
     /// What is set aside may be in doubt by what is known now.
@@ -144,6 +146,7 @@ impl<D> Core<D> {
 
     pub(super) fn start_post(&mut self, now: Now, key: Key) -> Option<Step<D>> {
         let job = self.start_call(now, key)?;
+        self.begun.insert(job.request.run, ());
         self.running.started(now.at, &job.request.source_server_id, job.request.starts);
         Some(Step::Post(job))
     }
@@ -234,11 +237,13 @@ impl<D> Core<D> {
         while let Some((at, key)) = self.window.next_deadline()
             && at <= now.at
         {
-            // In doubt, it is looked up first: it may have been created in time.
+            // In doubt, it is looked up first: it may have been created in time. So may a copy of it have been that is in a
+            // call just now; what comes of that is waited for.
             self.window.forget_deadline(key);
-            let in_doubt =
-                self.window.get(key).is_some_and(|job| job.progress.doubt != Doubt::None);
-            if !in_doubt && let Some(job) = self.window.take(key) {
+            if !self.is_in_doubt(key)
+                && !self.window.is_busy_for(key)
+                && let Some(job) = self.window.take(key)
+            {
                 self.expired(now, job);
             }
         }

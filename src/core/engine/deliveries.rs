@@ -103,7 +103,7 @@ impl<D> Core<D> {
             }
             None => "the body breaks the API's contract".to_owned(),
         };
-        let mut ending = Self::ending(now, &job, Outcome::Invalid, reason);
+        let mut ending = self.ending(now, &job, Outcome::Invalid, reason);
         ending.violations = violations;
         self.unsendable(now, job, ending);
     }
@@ -114,7 +114,7 @@ impl<D> Core<D> {
             "a bug in sluice ({text}): report it with this body; it was not sent by this delivery, so mend or replay it \
              with another version"
         );
-        let ending = Self::ending(now, &job, Outcome::Unknown, reason);
+        let ending = self.ending(now, &job, Outcome::Unknown, reason);
         self.unsendable(now, job, ending);
     }
 

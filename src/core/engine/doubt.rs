@@ -126,7 +126,7 @@ impl<D> Core<D> {
         if matches!(outcome, Outcome::Created | Outcome::Exists) {
             job.progress.fault = None;
         }
-        let mut ending = Self::ending(now, &job, outcome, reason);
+        let mut ending = self.ending(now, &job, outcome, reason);
         ending.task_id = Some(task.id.clone());
         ending.task_state = Some(task.state.clone());
         self.end(now, job, ending);
@@ -230,7 +230,7 @@ impl<D> Core<D> {
     /// The time in which look-ups for this request fail while those of others succeed. Where nobody else is looked up, one is
     /// asked for.
     fn count_blindness(&mut self, now: Moment, job: &mut Job<D>) {
-        let kept = self.kept;
+        let kept = self.halted;
         if let Some((since, kept_before)) = job.progress.blind_since.replace((now, kept)) {
             if self.looked_well > since {
                 let held_back = kept.saturating_sub(kept_before);

@@ -13,7 +13,7 @@ impl<D> Core<D> {
         if let Some(sweep) = &mut self.sweep {
             sweep.created(&task_id);
         }
-        let mut ending = Self::ending(now, &job, Outcome::Created, String::new());
+        let mut ending = self.ending(now, &job, Outcome::Created, String::new());
         ending.task_id = Some(task_id);
         ending.fault = None;
         self.end(now, job, ending);
@@ -33,11 +33,17 @@ impl<D> Core<D> {
     }
 
     pub(super) fn finish(&mut self, now: Now, job: Job<D>, outcome: Outcome, reason: String) {
-        let ending = Self::ending(now, &job, outcome, reason);
+        let ending = self.ending(now, &job, outcome, reason);
         self.end(now, job, ending);
     }
 
-    pub(super) fn ending(now: Now, job: &Job<D>, outcome: Outcome, reason: String) -> Ending {
+    pub(super) fn ending(
+        &self,
+        now: Now,
+        job: &Job<D>,
+        outcome: Outcome,
+        reason: String,
+    ) -> Ending {
         Ending {
             outcome,
             task_id: None,
@@ -47,7 +53,10 @@ impl<D> Core<D> {
             reason,
             attempts: job.progress.attempts,
             looks: job.progress.looks,
+            dead_lettered: false,
             never_sent: job.progress.attempts == 0
+                // Another copy of it may have been sent.
+                && self.begun.get(&job.request.run).is_none()
                 && !job.redelivered
                 && (job.request.rare.replay == 0 || job.request.rare.never_sent),
             first_attempt_at: job.progress.first_attempt_at,

@@ -80,7 +80,7 @@ impl<D> Core<D> {
             return self.finish(now, job, Outcome::Rejected, reason);
         };
         let reason = in_the_way(task);
-        let mut ending = Self::ending(now, &job, Outcome::Conflict, reason);
+        let mut ending = self.ending(now, &job, Outcome::Conflict, reason);
         ending.task_id = Some(task.id.clone());
         ending.task_state = Some(task.state.clone());
         self.end(now, job, ending);

@@ -96,7 +96,7 @@ impl<D> Core<D> {
         if before == priority {
             return Err(Kept::Same);
         }
-        let out = self.calling + self.settling;
+        let out = self.calling + self.settling + self.counts().unpublished;
         if self.window.len() + out >= self.settings.window {
             return Err(Kept::Full);
         }

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use super::doubt::raise;
-use super::{Core, Step, hash_of};
+use std::collections::BTreeSet;
+
+use super::{Asks, Core, Step, hash_of};
 use crate::core::breaker::{self, Cause, Group, How};
 use crate::core::gate::{Call, Reason, Shut};
 use crate::core::outcome::Outcome;
@@ -84,6 +86,10 @@ impl<D> Core<D> {
         self.back(now, job, now.at + refused.wait);
         if refused.group {
             self.set_aside(now, &group);
+            // Those of which nothing is left are forgotten: anybody may name a project.
+            let waiting: BTreeSet<Group> =
+                self.window.groups().map(|(group, _)| group.clone()).collect();
+            self.gate.keep_groups(|known| *known == group || waiting.contains(known));
         }
     }
 
@@ -195,6 +201,11 @@ impl<D> Core<D> {
     /// region and target server in common with it. Of equals any one, for the most urgent ones may all be of a kind, and it may be theirs.
     pub(super) fn choose_probe(&mut self, now: Now) -> Result<Step<D>, Option<Shut>> {
         self.gate.check(now.at, Call::Look).map_err(Some)?;
+        // Look-ups of a few may fail and open the breaker; whether those of others do is asked in between.
+        if self.asks == Asks::Wanted {
+            self.gate.probed();
+            return Ok(self.start_ask(now));
+        }
         let (may_post, may_start) = self.may_post(now);
         let count = self.running.wants(now.at);
         let page = self.next_page(now.at).is_some();

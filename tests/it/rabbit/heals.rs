@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use lapin::options::{
     BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ExchangeDeclareOptions,
-    ExchangeDeleteOptions, QueueDeleteOptions,
+    ExchangeDeleteOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
 };
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Confirmation, ExchangeKind};
@@ -233,8 +233,13 @@ async fn a_full_queue_of_dead_letters_holds_up_nobody_until_a_quarter_of_the_win
         let held = worker.status.wait_for(|status| status.window.ready == 5);
         tokio::time::timeout(SOON, held).await.expect("soon").unwrap();
         assert_eq!(rig.sandbox.stats(&[]).tasks.created, 9);
-        let room = r#"{"max-length":1000,"overflow":"reject-publish"}"#;
-        policy(&node, &rig, &letters, room).await;
+        // A limit that is lifted is not told to those who were refused; one that is raised is.
+        if kind == QueueType::Quorum {
+            node.script("ctl", &["clear_policy", &letters]).await;
+        } else {
+            let room = r#"{"max-length":1000,"overflow":"reject-publish"}"#;
+            policy(&node, &rig, &letters, room).await;
+        }
         rig.created(14).await;
         let all = dead_letters(&rig.lane, 10 + usize::try_from(others).unwrap()).await;
         let ours = all.iter().filter(|letter| letter.header("x-sluice-outcome").is_some());
@@ -242,8 +247,54 @@ async fn a_full_queue_of_dead_letters_holds_up_nobody_until_a_quarter_of_the_win
         assert_eq!(worker.status.borrow().session, session, "it lived through all of it");
         rig.nothing_left_and_nothing_twice().await;
         worker.stop().await;
-        node.script("ctl", &["clear_policy", &letters]).await;
+        if kind == QueueType::Classic {
+            node.script("ctl", &["clear_policy", &letters]).await;
+        }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_result_that_is_refused_makes_no_second_dead_letter() {
+    let node = Node::shared();
+    let rig = Rig::new(Lane::new(&node, QueueType::Quorum)).await;
+    topology::apply(&rig.lane.settings, &rig.lane.queues).await.unwrap();
+    let client = rig.lane.client().await;
+    // Somebody's queue for results that takes one message, and has it.
+    let theirs = format!("{}.theirs", rig.lane.queues.prefix);
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-max-length".into(), AMQPValue::LongInt(1));
+    arguments.insert("x-overflow".into(), AMQPValue::LongString("reject-publish".into()));
+    let options = QueueDeclareOptions { durable: true, ..Default::default() };
+    client.channel.queue_declare(theirs.as_str().into(), options, arguments).await.unwrap();
+    client.publish(&theirs, b"full", BasicProperties::default()).await;
+    let results = rig.lane.queues.results();
+    client
+        .channel
+        .queue_bind(
+            theirs.as_str().into(),
+            results.as_str().into(),
+            "invalid.#".into(),
+            QueueBindOptions::default(),
+            FieldTable::default(),
+        )
+        .await
+        .unwrap();
+    let worker = rig.start(&Setup::quick(&[]));
+    let invalid = Bytes::from_static(b"{}");
+    publish(&client, &rig.lane.queues.requests(), [invalid, body("healthy", 1)]).await;
+    rig.created(1).await;
+    // The stream takes each offer, so there are as many as were made.
+    let log = rig.lane.queues.results_log();
+    let offers = client.stream_until(&log, SOON, |read| read.len() >= 4).await;
+    assert!(offers.len() >= 4, "{} results of two requests", offers.len());
+    let letters = rig.lane.queues.dead_letters();
+    assert_eq!(client.depth(&letters).await, 1);
+    client.take(&theirs).await.unwrap();
+    let mut status = worker.status.clone();
+    let gone = status.wait_for(|status| status.window.unpublished == 0 && status.settled == 2);
+    tokio::time::timeout(2 * SOON, gone).await.expect("taken soon").unwrap();
+    assert_eq!(client.depth(&letters).await, 1);
+    worker.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

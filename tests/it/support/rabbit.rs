@@ -428,6 +428,7 @@ pub(crate) fn ending(outcome: Outcome) -> Ending {
         reason: format!("it ended as {}", outcome.as_str()),
         attempts: 1,
         looks: 0,
+        dead_lettered: false,
         never_sent: false,
         first_attempt_at: None,
         settled_at: jiff::Timestamp::now(),
