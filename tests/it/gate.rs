@@ -662,6 +662,23 @@ fn a_full_account_holds_what_starts_and_a_freed_place_goes_to_the_most_urgent_by
 }
 
 #[test]
+fn the_account_is_counted_for_what_is_tried_again_alone_as_well() {
+    let mut bench = Bench::with(Settings { max_running: 2, ..settings() });
+    // Whatever an earlier worker sent can be seen by now.
+    bench.wait(LOOK_AGAIN);
+    bench.deliver(request("s1", "a"), false);
+    bench.deliver(Request { priority: 9, ..request("s2", "b") }, false);
+    count(&mut bench, &[]);
+    bench.post(Verdict::Account { fault: fault("SMS.0204"), one_resource: false });
+    bench.post(created("t"));
+    bench.settle();
+    // By the time that it is tried again nobody knows how many run.
+    bench.wait(10 * MINUTE);
+    count(&mut bench, &["s2"]);
+    assert_eq!(bench.expect_post().request.source_server_id, "s2");
+}
+
+#[test]
 fn an_unreachable_count_shuts_the_gate_rather_than_guess() {
     let mut bench = Bench::with(Settings { max_running: 2, ..settings() });
     bench.deliver(request("s1", "a"), false);

@@ -70,8 +70,9 @@ impl<D> Core<D> {
             Some((rank, key)) => {
                 let job = self.window.get(key);
                 let cap = job.is_some_and(|job| job.request.starts) && may_start.is_err();
-                let may = may_post.is_ok() && !cap;
-                (None, may.then_some((rank, Pick::Post(key))))
+                // For what is tried again there is a count, too: it may be all that is held.
+                let pick = if cap { wanted.then_some(Pick::Count) } else { Some(Pick::Post(key)) };
+                (None, pick.filter(|_| may_post.is_ok()).map(|pick| (rank, pick)))
             }
             None => (None, None),
         };

@@ -92,6 +92,10 @@ impl<D> Core<D> {
     /// A message was delivered that must not be sent.
     pub fn invalid(&mut self, now: Now, job: Job<D>, violations: Vec<Violation>) {
         let reason = match violations.first() {
+            // Not the body is wrong: what is says the finding, and what a replay does about it.
+            Some(first) if first.pointer == "headers" => {
+                format!("{}; allowed: {}", first.found, first.allowed)
+            }
             Some(first) => {
                 let cure = match first.pointer.strip_prefix("header ") {
                     Some(name) => {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rand::RngExt as _;
 use rand::rngs::SmallRng;
-use sluicegate::core::{Fault, Listing, Moment, Now, Request, Run, Task, Verdict};
+use sluicegate::core::{Fault, Listing, Moment, Now, Request, Task, Text, Verdict};
 
 /// What a call comes to, decided when it is made.
 #[derive(Clone, Debug)]
@@ -134,8 +134,9 @@ pub(crate) struct Api {
     pub(crate) tasks: Vec<(Task, bool)>,
     /// Name and source server of each task that a worker has created.
     pub(crate) created: Vec<(String, String)>,
-    /// The run that each task was made for, where its worker was told so.
-    pub(crate) made_for: HashMap<String, Run>,
+    /// The request that each task was made for, where its worker was told so. Of its runs, one that was replayed and one that a
+    /// killed broker has brought back, either may be told of it.
+    pub(crate) made_for: HashMap<String, Text>,
     /// Migrations fail at their end.
     pub(crate) fails: bool,
     /// A second live task for a source server is refused.
@@ -158,9 +159,9 @@ impl Api {
         Some(self.add(now, name, source, request.starts))
     }
 
-    /// Whether this task was made for another run.
-    pub(crate) fn is_of_another(&self, id: &str, run: Run) -> bool {
-        self.made_for.get(id).is_some_and(|made_for| *made_for != run)
+    /// Whether this task was made for another request.
+    pub(crate) fn is_of_another(&self, id: &str, request: &Text) -> bool {
+        self.made_for.get(id).is_some_and(|made_for| made_for != request)
     }
 
     fn is_ended(&self, task: &Task, starts: bool, now: Now) -> bool {

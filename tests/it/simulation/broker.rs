@@ -25,7 +25,7 @@ pub(crate) struct Message {
 }
 
 impl Message {
-    fn queued(request: Request) -> Self {
+    pub(crate) fn queued(request: Request) -> Self {
         Self { request, at: At::Queue, redelivered: false, results: Vec::new(), copied: false }
     }
 }

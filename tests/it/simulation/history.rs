@@ -44,6 +44,8 @@ pub(crate) struct History {
     pub(crate) pauses: usize,
     /// Orders to give a request another priority.
     pub(crate) moves: usize,
+    /// Dead letters may be replayed, with what they say of having been sent.
+    pub(crate) replays: bool,
     pub(crate) rate_changes: usize,
     /// How long there are troubles.
     pub(crate) troubles: Duration,
@@ -99,10 +101,22 @@ impl History {
             fulls: some(random, 1),
             pauses: some(random, 1),
             moves: some(random, 8),
+            replays: random.random_ratio(1, 2),
             rate_changes: some(random, 1),
             troubles,
             settings,
         };
+        // A publisher that heard of no confirm has published one again. Another worker would have to hear of the first one
+        // first, which it does: what comes back stands before what is new.
+        if !history.forgets() && random.random_ratio(1, 2) {
+            let of = random.random_range(0..count);
+            let mut rare = (*history.requests[of].rare).clone();
+            let deadline = epoch() + SignedDuration::from_millis(random.random_range(0..90_000));
+            rare.deadline = rare.deadline.or(random.random_ratio(1, 2).then_some(deadline));
+            history.requests[of].rare = Sparse::new(rare);
+            history.requests.push(history.requests[of].clone());
+            history.copies = true;
+        }
         // A copy of a request whose task has ended, at a worker that does not know it, is a new request.
         if !(history.copies && history.forgets()) && random.random_ratio(1, 2) {
             history.lasts = Some(Duration::from_secs(random.random_range(10..100)));
@@ -190,6 +204,7 @@ impl History {
             fulls: 0,
             pauses: 0,
             moves: 0,
+            replays: false,
             rate_changes: 0,
             troubles: Duration::ZERO,
         }

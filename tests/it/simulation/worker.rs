@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use rand::RngExt as _;
 use sluicegate::core::{
-    Core, Doubt, Ending, Fault, Job, Listing, Moment, Now, Outcome, Query, Settings, Settlement,
-    Step, Verdict, judge,
+    Core, Doubt, Ending, Fault, Job, Listing, Moment, Now, Outcome, Query, Rare, Request, Run,
+    Settings, Settlement, Sparse, Step, Verdict, judge,
 };
 
 use super::api::{self, Answer, Fate, Poison};
-use super::broker::Token;
+use super::broker::{Message, Token};
 use super::world::{Event, World, at};
 
 /// What every call needs at least to reach the API.
@@ -305,7 +305,7 @@ impl World {
             What::Post(job, fate) => {
                 let verdict = match (fate, task) {
                     (Fate::Answered, Some(task_id)) => {
-                        self.api.made_for.insert(task_id.clone(), job.request.run);
+                        self.api.made_for.insert(task_id.clone(), job.request.id.clone());
                         Verdict::Created { task_id }
                     }
                     (Fate::Answered, _) => api::conflict(),
@@ -361,11 +361,18 @@ impl World {
                 return self.after(wait, Event::Refused(w, settlement));
             }
             let says = ending.task_id.as_deref().filter(|_| ending.outcome == Outcome::Created);
-            let run = job.request.run;
             let ended = ending.task_state.as_deref().is_some_and(judge::is_ended);
-            let other = says.is_some_and(|id| ended && self.api.is_of_another(id, run));
+            let other = says.is_some_and(|id| ended && self.api.is_of_another(id, &job.request.id));
             assert!(!other, "{} is told the ended task {says:?} of another run", job.request.id);
             self.broker.messages[job.delivery.message].results.push(ending.outcome);
+            let wanted = self.history.replays && self.rough && self.random.random_ratio(1, 2);
+            if wanted && ending.outcome.is_dead_letter() && job.request.rare.replay < 3 {
+                let request = replayed(&job.request, ending.never_sent);
+                if ending.never_sent {
+                    self.checks.count("a replay of what was never sent");
+                }
+                self.broker.messages.push(Message::queued(request));
+            }
         } else {
             // How long it takes to notice: the redelivery may be here before.
             wait = Duration::from_millis(self.random.random_range(1..5_000));
@@ -397,4 +404,14 @@ impl World {
         let void = self.broker.session != Some(job.session);
         assert!(live || void, "{} is settled twice", job.request.id);
     }
+}
+
+/// What a reviewer sends again: a run of its own.
+fn replayed(request: &Request, never_sent: bool) -> Request {
+    let replay = request.rare.replay + 1;
+    let rare = Rare { replay, never_sent, deadline: None, ..(*request.rare).clone() };
+    let digest = *request.run.0.as_bytes();
+    let digest = std::array::from_fn(|byte| digest[byte % digest.len()]);
+    let run = Run::of(&request.id.get(), &digest, request.enqueued_at.get(), replay);
+    Request { run, rare: Sparse::new(rare), ..request.clone() }
 }
