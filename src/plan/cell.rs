@@ -4,11 +4,12 @@
 //! says what is wrong.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use jiff::civil::DateTime;
 
 use super::clean::{self, Unclear, trim};
-use super::shown::{digits, general, says};
+use super::shown::{NOTHING, digits, general, says};
 use super::tree::Node;
 use crate::contract::{Kind, Rule, shown};
 
@@ -32,10 +33,12 @@ pub(super) enum Cell {
     Date {
         at: DateTime,
         stored: Option<f64>,
+        /// What of it the cell does not show.
+        unseen: Option<&'static str>,
     },
     /// What has no value: an error, a formula without a result, a part of a merged cell.
     Bad {
-        found: Box<str>,
+        found: Arc<str>,
         advice: Cow<'static, str>,
     },
 }
@@ -60,7 +63,7 @@ pub(super) struct Wants {
 
 impl Wants {
     pub(super) fn of(rule: &Rule, comma: bool) -> Self {
-        Self { kind: rule.kind, id: rule.name == "id" || rule.name.ends_with("_id"), comma }
+        Self { kind: rule.kind, id: clean::is_id(rule.name), comma }
     }
 
     fn text(self) -> bool {
@@ -87,7 +90,7 @@ impl From<Node> for Typed {
 
 /// Spreadsheets keep 15 digits of a number; what has more has lost some.
 const EXACT: f64 = 1e15;
-const AS_TEXT: &str = "format the column as Text, then type the value again";
+pub(super) const AS_TEXT: &str = "format the column as Text, then type the value again";
 
 impl Cell {
     /// A text as a person typed it: without blanks around it, `""` as the empty text.
@@ -99,7 +102,7 @@ impl Cell {
         }
     }
 
-    pub(super) fn bad(found: impl Into<Box<str>>, advice: impl Into<Cow<'static, str>>) -> Self {
+    pub(super) fn bad(found: impl Into<Arc<str>>, advice: impl Into<Cow<'static, str>>) -> Self {
         Self::Bad { found: found.into(), advice: advice.into() }
     }
 
@@ -131,7 +134,12 @@ impl Cell {
                 return Ok(Typed { node: Some(typed_number(*value, wants.kind)), doubt });
             }
             Self::Boolean(value) if wants.text() => {
-                Node::text(if *value { "true" } else { "false" })
+                let text = if *value { "true" } else { "false" };
+                let found = format!("the boolean {}", text.to_uppercase());
+                let doubt = Some(
+                    wants.refuse(found, format!("\"{text}\" is sent; {AS_TEXT} if that is not it")),
+                );
+                return Ok(Typed { node: Some(Node::text(text)), doubt });
             }
             Self::Boolean(value) => raw(value),
             Self::Date { .. } => {
@@ -153,7 +161,7 @@ impl Cell {
             Self::Number(value) => digits(*value),
             Self::Shown { value, shown } => format!("{shown} (stored as {})", digits(*value)),
             Self::Boolean(value) => value.to_string(),
-            Self::Date { at, stored } => {
+            Self::Date { at, stored, .. } => {
                 let day = at.time() == jiff::civil::Time::midnight();
                 let format = if day { "%F" } else { "%F %H:%M:%S" };
                 let stored = stored.map(|stored| format!(" (stored as {stored})"));
@@ -168,6 +176,7 @@ impl Cell {
         Some(match self {
             Self::Empty => return None,
             Self::Text(text) => text.clone(),
+            Self::Shown { shown, .. } if &**shown == NOTHING => return None,
             Self::Shown { shown, .. } => shown.to_string(),
             Self::Date { at, .. } => at.strftime("%F %H:%M:%S").to_string(),
             other => other.shown(),
@@ -385,12 +394,17 @@ mod tests {
             (Cell::Number(1.0), "syncing", "true"),
             (Cell::Number(2.0), "syncing", "2"),
             (Cell::Number(0.1 + 0.2), "over_speed_threshold", "0.30000000000000004"),
-            (Cell::Boolean(true), "target_server.btrfs_list.0.subvolumn.0.is_snapshot", "\"true\""),
+            (
+                Cell::Boolean(true),
+                "target_server.btrfs_list.0.subvolumn.0.is_snapshot",
+                "\"true\" in doubt",
+            ),
             (Cell::Boolean(false), "syncing", "false"),
             (
                 Cell::Date {
                     at: jiff::civil::datetime(2026, 11, 3, 0, 0, 0, 0),
                     stored: Some(46329.0),
+                    unseen: None,
                 },
                 "name",
                 "refused: the date 2026-11-03 (stored as 46329)",

@@ -38,6 +38,11 @@ pub(super) fn trim(text: &str) -> &str {
     text.trim_matches(unmeant)
 }
 
+/// Whether things are told from others by a field of this name.
+pub(super) fn is_id(name: &str) -> bool {
+    matches!(name, "id" | "uuid") || name.ends_with("_id")
+}
+
 /// Whether somebody can see any of it.
 pub(super) fn is_visible(text: &str) -> bool {
     text.chars().any(|char| !unmeant(char))
@@ -47,7 +52,7 @@ pub(super) fn is_visible(text: &str) -> bool {
 pub(super) fn clean(text: &str, id: bool) -> Result<Clean<'_>, Unclear> {
     let trimmed = trim(text);
     let clean = without_mark(trimmed);
-    if let Some(error) = error_of(&clean.text) {
+    if let Some(error) = any_error_of(&clean.text) {
         return Err(unclear(format!("the error {error}"), MEND));
     }
     if clean.text.starts_with('=') {
@@ -188,6 +193,29 @@ pub(super) fn error_of(text: &str) -> Option<&str> {
     (word && error).then_some(text)
 }
 
+/// What no text of a field is but an error: also one that has lost its mark, and what a spreadsheet on the web shows until
+/// it has calculated.
+fn any_error_of(text: &str) -> Option<&str> {
+    const OTHERS: [&str; 14] = [
+        "#REF",
+        "#NAME",
+        "#NUM",
+        "#DIV/0",
+        "#NULL",
+        "#ERROR",
+        "#SPILL",
+        "#CALC",
+        "#BUSY",
+        "#BEZUG",
+        "#WERT",
+        "#ZAHL",
+        "Loading...",
+        "Loading\u{2026}",
+    ];
+    let other = || OTHERS.contains(&text).then_some(text);
+    error_of(text).or_else(|| office_error_of(text)).or_else(other)
+}
+
 /// `Err:502`: `LibreOffice`'s.
 pub(super) fn office_error_of(text: &str) -> Option<&str> {
     let number = text.strip_prefix("Err:")?;
@@ -239,6 +267,10 @@ mod tests {
             ("#NV", "the error #NV"),
             ("#ИМЯ?", "the error #ИМЯ?"),
             ("#####", "the error #####"),
+            ("#REF", "the error #REF"),
+            ("Err:502", "the error Err:502"),
+            ("Loading...", "the error Loading..."),
+            ("#ref", "\"#ref\""),
             ("#1042", "\"#1042\""),
         ] {
             assert_eq!(told(text), expected, "{text:?}");

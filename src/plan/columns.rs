@@ -66,6 +66,14 @@ impl Columns {
             columns.named.push(!matches!(cell, Cell::Empty | Cell::Blank));
             let name = match cell {
                 Cell::Empty | Cell::Blank => continue,
+                Cell::Bad { found, advice } => {
+                    let allowed = "the name of a field".to_owned();
+                    problems.push(Finding {
+                        column: Some(super::column_name(at)),
+                        ..finding(format!("the header {found}"), allowed, Some(advice.to_string()))
+                    });
+                    continue;
+                }
                 Cell::Text(name) => trim(name),
                 _ => "",
             };

@@ -10,6 +10,8 @@ use super::rows::Line;
 
 /// The longest record: a quote that is never closed must not swallow memory.
 const MAX_RECORD: usize = 32 << 20;
+/// As many columns as a spreadsheet has.
+const MAX_CELLS: usize = 16_384;
 
 pub(crate) struct Csv<R> {
     input: R,
@@ -88,6 +90,10 @@ impl<R: BufRead> Csv<R> {
             pieces.push(piece);
             if end {
                 return Ok(Some(pieces));
+            }
+            if pieces.len() == MAX_CELLS {
+                let what = format!("a row of more than {MAX_CELLS} cells");
+                return Err(Broken::new(row, what, "look at what stands between them"));
             }
         }
     }

@@ -2,8 +2,10 @@
 //! see are refused; the rest is worth a warning.
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::cell::Refused;
 use super::clean;
@@ -22,18 +24,7 @@ struct Task<'a> {
     #[serde(borrow)]
     vm_template_id: Option<Cow<'a, str>>,
     #[serde(borrow)]
-    project_id: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    source_server: Source<'a>,
-    #[serde(borrow)]
     target_server: Target<'a>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Source<'a> {
-    #[serde(borrow)]
-    id: Option<Cow<'a, str>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -41,15 +32,12 @@ struct Source<'a> {
 struct Target<'a> {
     #[serde(borrow)]
     vm_id: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    disks: Option<Vec<Disk<'a>>>,
+    disks: Option<Vec<Disk>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Disk<'a> {
-    #[serde(borrow)]
-    disk_id: Option<Cow<'a, str>>,
+struct Disk {
     size: Option<serde_json::Number>,
 }
 
@@ -68,7 +56,9 @@ pub(super) fn of(body: &[u8]) -> Doubts {
     let mut doubts = Doubts::default();
     // one that cannot be read like this has been judged by the contract already
     let Ok(task) = serde_json::from_slice::<Task<'_>>(body) else { return doubts };
-    ids(&task, &mut doubts);
+    if let Ok(all) = serde_json::from_slice(body) {
+        ids(&all, &mut String::new(), &mut doubts);
+    }
     let mut doubt = |pointer: &str, found: &str, allowed: &str, advice: &'static str| {
         let refused =
             Refused { found: found.to_owned(), allowed: allowed.to_owned(), advice: advice.into() };
@@ -123,54 +113,65 @@ pub(super) fn of(body: &[u8]) -> Doubts {
     doubts
 }
 
-/// An id has at least one character that can be seen, and none that cannot.
-fn ids(task: &Task<'_>, doubts: &mut Doubts) {
-    let Task { source_server, target_server, project_id, vm_template_id, .. } = task;
-    let disks = target_server.disks.iter().flatten().enumerate();
-    let disks = disks
-        .map(|(at, disk)| (format!("/target_server/disks/{at}/disk_id"), &disk.disk_id, false));
-    let ids = [
-        ("/source_server/id".to_owned(), &source_server.id, true),
-        ("/project_id".to_owned(), project_id, true),
-        ("/target_server/vm_id".to_owned(), &target_server.vm_id, false),
-        ("/vm_template_id".to_owned(), vm_template_id, false),
-    ];
-    for (pointer, id, needed) in ids.into_iter().chain(disks) {
-        let Some(id) = id.as_deref() else { continue };
-        if id.is_empty() && !needed {
-            continue;
+/// Looks at every id, wherever it stands; `at`: the place of the value.
+fn ids(value: &Value, at: &mut String, doubts: &mut Doubts) {
+    let length = at.len();
+    let mut below = |step: &dyn std::fmt::Display, value: &Value, id: bool| {
+        let _ = write!(at, "/{step}");
+        match value {
+            Value::String(text) if id => judge(at, text, doubts),
+            Value::Object(_) | Value::Array(_) => ids(value, at, doubts),
+            _ => {}
         }
-        let (found, advice) = if !clean::is_visible(id) {
-            (
-                if id.is_empty() {
-                    "an empty id".to_owned()
-                } else {
-                    format!("{}, an id of blanks", shown(id))
-                },
-                "fill it in".into(),
-            )
-        } else if clean::trim(id) != id {
-            (format!("{} with blanks around it", shown(id)), "remove them".into())
-        } else {
-            match clean::clean(id, true) {
-                Ok(clean) if clean.taken.is_none() => continue,
-                Ok(clean) => {
+        at.truncate(length);
+    };
+    match value {
+        Value::Object(fields) => {
+            fields.iter().for_each(|(name, value)| below(name, value, clean::is_id(name)));
+        }
+        Value::Array(items) => {
+            items.iter().enumerate().for_each(|(index, item)| below(&index, item, false));
+        }
+        _ => {}
+    }
+}
+
+/// The ids that every request has; the others may be empty, which is as if they were absent.
+const NEEDED: [&str; 3] = ["/source_server/id", "/project_id", "/region_id"];
+
+/// An id has at least one character that can be seen, and none that cannot.
+fn judge(pointer: &str, id: &str, doubts: &mut Doubts) {
+    if id.is_empty() && !NEEDED.contains(&pointer) {
+        return;
+    }
+    let (found, advice) = if id.is_empty() {
+        ("an empty id".to_owned(), "fill it in".into())
+    } else if !clean::is_visible(id) {
+        (format!("{}, an id of blanks", shown(id)), "fill it in".into())
+    } else if clean::trim(id) != id {
+        (format!("{} with blanks around it", shown(id)), "remove them".into())
+    } else {
+        match clean::clean(id, true) {
+            Ok(clean) => {
+                let marked = id.starts_with('#') || id.contains(['"', ';']);
+                let marks = marked.then_some("marks that ids do not have");
+                if let Some(marks) = clean.taken.or(marks) {
                     let doubt = Refused {
-                        found: format!("{} ({})", shown(id), clean.taken.unwrap_or_default()),
+                        found: format!("{} ({marks})", shown(id)),
                         allowed: "an id".to_owned(),
                         advice: "it is sent as it is: remove it if it does not belong to the id"
                             .into(),
                     };
-                    doubts.doubted.push((pointer, doubt));
-                    continue;
+                    doubts.doubted.push((pointer.to_owned(), doubt));
                 }
-                Err(unclear) => (format!("{} ({})", shown(id), unclear.found), unclear.advice),
+                return;
             }
-        };
-        let allowed =
-            "an id with at least one character that can be seen, and none that cannot".to_owned();
-        doubts.refused.push((pointer, Refused { found, allowed, advice }));
-    }
+            Err(unclear) => (format!("{} ({})", shown(id), unclear.found), unclear.advice),
+        }
+    };
+    let allowed =
+        "an id with at least one character that can be seen, and none that cannot".to_owned();
+    doubts.refused.push((pointer.to_owned(), Refused { found, allowed, advice }));
 }
 
 /// Whether a row is what a tool of the vendor's takes: the request inside `body`.

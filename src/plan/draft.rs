@@ -8,7 +8,7 @@ use super::columns::{Column, Target};
 use super::finding::Finding;
 use super::json;
 use super::rows::{Plan, Record};
-use super::settings::Settings;
+use super::settings::{SETTINGS, Settings};
 use super::shared::put_setting;
 use super::tree::{Clash, Node};
 use super::{Row, doubts};
@@ -165,21 +165,17 @@ impl Plan {
             let cell = cells.get(column.at).unwrap_or(&Cell::Empty);
             match &column.target {
                 Target::Setting => {
-                    if let Err(refused) = draft.settings.put(&column.name, cell, &self.options.zone)
-                    {
-                        draft.refuse(column.name.clone(), refused);
+                    let put = draft.settings.put(&column.name, cell, &self.options.zone);
+                    let doubt = Settings::doubt(&column.name, cell);
+                    match put {
+                        Ok(()) => draft.doubt(&column.name, doubt),
+                        Err(refused) => draft.refuse(column.name.clone(), refused),
                     }
                 }
                 Target::Field { rule, pointer } => {
                     match cell.to_json(Wants::of(rule, self.comma)) {
                         Ok(Typed { node, doubt }) => {
-                            if let Some(doubt) = doubt {
-                                draft.warnings.push(Finding::new(
-                                    draft.number,
-                                    pointer.as_str(),
-                                    doubt,
-                                ));
-                            }
+                            draft.doubt(pointer, doubt);
                             if let Some(value) = node {
                                 draft.put_cell(&mut body, column, pointer, value);
                             }
@@ -222,11 +218,6 @@ impl Plan {
     }
 
     fn changed(&self, json: Vec<u8>, draft: &mut Draft) -> Vec<u8> {
-        let has_settings =
-            || json.windows(header::PREFIX.len()).any(|window| window == header::PREFIX.as_bytes());
-        if self.shared.is_empty() && !has_settings() {
-            return json;
-        }
         // what is no JSON object is for the contract to refuse
         let Some(mut body) =
             std::str::from_utf8(&json).ok().and_then(|json| Node::parse(json).ok())
@@ -234,18 +225,33 @@ impl Plan {
             return json;
         };
         body.open();
-        if !matches!(body, Node::Object(_)) {
-            return json;
+        let Node::Object(fields) = &body else { return json };
+        for (name, _) in fields {
+            if !name.starts_with(header::PREFIX) && Settings::is_meant(name) {
+                let found = format!("the field {}", contract::shown(name));
+                let allowed = format!("one of {}", SETTINGS.map(|setting| setting.name).join(", "));
+                let advice = "the API has no such field: write the setting's name as it is".into();
+                draft.refuse(format!("/{name}"), Refused { found, allowed, advice });
+            }
         }
         let settings = body.take(header::PREFIX);
         if settings.is_empty() && self.shared.is_empty() {
             return json;
         }
-        for (name, value) in settings {
-            if let Err(refused) =
-                put_setting(&mut draft.settings, &name, &value, &self.options.zone)
+        let mut seen: Vec<&str> = Vec::new();
+        for (name, value) in &settings {
+            if seen.contains(&&**name) {
+                let found = "a setting that stands there before".to_owned();
+                let allowed = "each setting once".to_owned();
+                draft.refuse(
+                    name.to_string(),
+                    Refused { found, allowed, advice: "remove one of the two".into() },
+                );
+            }
+            seen.push(name);
+            if let Err(refused) = put_setting(&mut draft.settings, name, value, &self.options.zone)
             {
-                draft.refuse(name.into(), refused);
+                draft.refuse(name.to_string(), refused);
             }
         }
         self.share(&mut body, draft);
@@ -269,6 +275,10 @@ impl Plan {
 impl Draft {
     fn refuse(&mut self, pointer: String, refused: Refused) {
         self.findings.push(Finding::new(self.number, pointer, refused));
+    }
+
+    fn doubt(&mut self, pointer: &str, doubt: Option<Refused>) {
+        self.warnings.extend(doubt.map(|doubt| Finding::new(self.number, pointer, doubt)));
     }
 
     fn put_cell(&mut self, body: &mut Node, column: &Column, pointer: &str, value: Node) {

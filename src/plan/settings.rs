@@ -1,8 +1,9 @@
 //! What does a row say beside the request? The columns `x-sluice-*` of a plan, named like the headers that they become.
 
+use jiff::Timestamp;
 use jiff::civil::{Date, DateTime};
-use jiff::tz::TimeZone;
-use jiff::{Timestamp, ZonedDateTime};
+use jiff::fmt::temporal::DateTimeParser;
+use jiff::tz::{Disambiguation, OffsetConflict, TimeZone};
 use serde::Serialize;
 
 use super::cell::{Cell, Refused, boolean};
@@ -126,6 +127,29 @@ impl Settings {
         }
     }
 
+    /// What there is to say of a setting that was taken.
+    pub(super) fn doubt(name: &str, cell: &Cell) -> Option<Refused> {
+        let Cell::Date { unseen: Some(part), .. } = cell else { return None };
+        let setting = SETTINGS.iter().find(|setting| setting.name == name)?;
+        Some(Refused {
+            found: format!("{}, of which the cell does not show {part}", cell.shown()),
+            allowed: setting.allowed.to_owned(),
+            advice: "what is stored counts: format the cell as yyyy-mm-dd hh:mm to see it".into(),
+        })
+    }
+
+    /// Whether a field's name that is none of the settings was meant to be one.
+    pub(super) fn is_meant(name: &str) -> bool {
+        let plain = |name: &str| name.to_ascii_lowercase().replace(['-', '_', ' ', '.'], "");
+        let name = plain(name);
+        let bare = |setting: &Setting| plain(&setting.name[header::PREFIX.len()..]);
+        // the API has a priority of its own
+        let others = SETTINGS.iter().filter(|setting| setting.name != header::PRIORITY);
+        name.starts_with("xsluice")
+            || name.starts_with("sluice")
+            || others.map(bare).any(|bare| name == bare)
+    }
+
     pub(super) fn is_known(name: &str) -> bool {
         SETTINGS.iter().any(|setting| setting.name == name)
     }
@@ -151,11 +175,12 @@ fn time(cell: &Cell, zone: &TimeZone) -> Result<Timestamp, &'static str> {
     let at = match cell {
         Cell::Text(text) => {
             let clean = clean::clean(text, false).map_err(|_| "")?;
-            let instant = clean.text.parse::<Timestamp>().ok();
-            let zoned = || clean.text.parse::<ZonedDateTime>().ok();
-            match instant.or_else(|| zoned().map(|zoned| zoned.timestamp())) {
-                Some(instant) => instant,
-                None => local(civil(&clean.text).ok_or("")?, zone)?,
+            if clean.text.contains('[') {
+                zoned(&clean.text)?
+            } else if let Ok(instant) = clean.text.parse() {
+                instant
+            } else {
+                local(civil(&clean.text).ok_or("")?, zone)?
             }
         }
         Cell::Date { at, .. } => local(*at, zone)?,
@@ -167,6 +192,16 @@ fn time(cell: &Cell, zone: &TimeZone) -> Result<Timestamp, &'static str> {
         );
     }
     Ok(at)
+}
+
+/// A time with a zone by its name, where it is one instant.
+fn zoned(text: &str) -> Result<Timestamp, &'static str> {
+    const PARSER: DateTimeParser = DateTimeParser::new()
+        .offset_conflict(OffsetConflict::Reject)
+        .disambiguation(Disambiguation::Reject);
+    PARSER.parse_zoned_datetime(text).map(|zoned| zoned.timestamp()).map_err(|_| {
+        "the zone is unknown, its offset is another one, or its clocks change then: write the offset alone, as in 2026-10-25T02:30:00+02:00"
+    })
 }
 
 fn civil(text: &str) -> Option<DateTime> {
@@ -224,7 +259,11 @@ mod tests {
         assert_eq!(at("2026-11-28").as_deref(), Some("2026-11-27T16:00:00Z"));
         assert_eq!(
             time(
-                &Cell::Date { at: jiff::civil::datetime(2026, 11, 28, 22, 0, 0, 0), stored: None },
+                &Cell::Date {
+                    at: jiff::civil::datetime(2026, 11, 28, 22, 0, 0, 0),
+                    stored: None,
+                    unseen: None
+                },
                 &zone
             )
             .unwrap()
@@ -243,6 +282,37 @@ mod tests {
             assert!(time(&Cell::typed(text), &berlin).unwrap_err().contains("offset"), "{text}");
         }
         assert!(time(&Cell::typed("2026-10-25T02:30:00+02:00"), &berlin).is_ok());
+        for text in [
+            "2026-12-24T22:00[Nowhere/City]",
+            "2026-12-24T22:00+08:00[Europe/Berlin]",
+            "2026-03-29T02:30[Europe/Berlin]",
+            "2026-10-25T02:30[Europe/Berlin]",
+            "2026-12-24T22:00[u-ca=buddhist]",
+        ] {
+            assert!(
+                time(&Cell::typed(text), &berlin).unwrap_err().contains("offset alone"),
+                "{text}"
+            );
+        }
+        for text in [
+            "2026-10-25T02:30+02:00[Europe/Berlin]",
+            "2026-12-24T22:00[+08:00]",
+            "2026-12-24T22:00Z[Asia/Tokyo]",
+        ] {
+            assert!(time(&Cell::typed(text), &berlin).is_ok(), "{text}");
+        }
+    }
+
+    #[test]
+    fn other_spellings_of_a_setting_are_known() {
+        for name in
+            ["X-Sluice-Not-Before", "not_before", "notBefore", "x_sluice_priority", "deadline"]
+        {
+            assert!(Settings::is_meant(name), "{name}");
+        }
+        for name in ["priority", "name", "not", "start_network_check"] {
+            assert!(!Settings::is_meant(name), "{name}");
+        }
     }
 
     #[test]

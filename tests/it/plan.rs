@@ -174,7 +174,7 @@ fn the_same_plan_is_read_from_every_format() {
 #[test]
 fn a_json_row_that_needs_no_change_keeps_its_bytes() {
     let desk = Desk::new();
-    let odd = r#"{ "name":"a" ,"type" : "MIGRATE_FILE","source_server":{"id":"\u0073"},"target_server":{"name":"","vm_id":"v"},  "region_name":"","region_id":"","project_name":"","project_id":"p","os_type":"LINUX","speed_limit":1e2, "new":1.50 }"#;
+    let odd = r#"{ "name":"a" ,"type" : "MIGRATE_FILE","source_server":{"id":"\u0073"},"target_server":{"name":"","vm_id":"v"},  "region_name":"","region_id":"r","project_name":"","project_id":"p","os_type":"LINUX","speed_limit":1e2, "new":1.50 }"#;
     let row = &rows(&desk.file("a.jsonl", format!("  {odd} \r\n")), &options())[0];
     assert_eq!(row.body, odd.as_bytes());
     assert_eq!(row.read.as_ref().unwrap().source_server_id, "s");

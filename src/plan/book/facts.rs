@@ -1,7 +1,7 @@
 //! What does a sheet hide? All that the reader of cells does not tell: hidden rows and columns, merged cells, formulas
 //! without a result.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::BufReader;
 use std::sync::Arc;
 
@@ -9,9 +9,12 @@ use quick_xml::Reader;
 use quick_xml::events::{BytesStart, Event};
 
 use super::super::cell::Cell;
+use super::super::clean::MEND;
 use super::super::{Broken, column_name};
-use super::package::{MOST_OF_A_SHEET, Package, attribute};
+use super::package::{MOST_OF_A_SHEET, Package, attribute, entity};
 use super::tame::Tame;
+use super::values;
+use crate::contract::shown;
 
 /// As many special cells, and as many merged ones, are kept in mind; no sheet that people made has so many.
 const MOST: usize = 1_000_000;
@@ -50,43 +53,97 @@ pub(in super::super) struct Facts {
     pub hidden_columns: Spans,
     /// By first row.
     merged: Vec<Area>,
-    /// (row, column): what stands there in place of a value.
-    special: HashMap<(u32, u32), Special>,
-    /// Numbers that are shown as something else.
-    pub shown: HashMap<(u32, u32), Shown>,
+    /// What stands there in place of a value.
+    pub special: Places<Special>,
+    /// Of those, the cells at which the reader stumbles, as they come.
+    pub unreadable: Vec<(u32, u32)>,
+    /// Values that are shown as something else.
+    pub shown: Places<Shown>,
 }
 
-/// How a number is shown, where its reader does not say.
+/// What is known of some cells: of single ones, and of areas that come in the sheet's order, as a file has them that
+/// repeats rows and columns.
+#[derive(Debug)]
+pub(in super::super) struct Places<T> {
+    single: HashMap<(u32, u32), T>,
+    areas: Vec<(Area, T)>,
+}
+
+impl<T> Default for Places<T> {
+    fn default() -> Self {
+        Self { single: HashMap::new(), areas: Vec::new() }
+    }
+}
+
+impl<T> Places<T> {
+    pub(in super::super) fn get(&self, row: u32, column: u32) -> Option<&T> {
+        self.single.get(&(row, column)).or_else(|| self.area(row, column))
+    }
+
+    /// The areas of one row of the file begin and end in the same rows.
+    fn area(&self, row: u32, column: u32) -> Option<&T> {
+        let before = self.areas.partition_point(|(area, _)| area.0 <= row);
+        let top = self.areas[..before].last()?.0.0;
+        let before = self.areas.partition_point(|(area, _)| (area.0, area.1) <= (top, column));
+        let (area, what) = self.areas[..before].last()?;
+        (area.0 == top && area.2 >= row && area.3 >= column).then_some(what)
+    }
+
+    pub(in super::super) fn set(&mut self, row: u32, column: u32, what: T) {
+        self.single.insert((row, column), what);
+    }
+
+    pub(in super::super) fn set_area(&mut self, area: Area, what: T) {
+        self.areas.push((area, what));
+    }
+
+    /// How many rows and columns the areas reach over.
+    pub(in super::super) fn extent(&self) -> (u32, u32) {
+        self.areas.iter().fold((0, 0), |(rows, columns), (area, _)| {
+            (rows.max(area.2.saturating_add(1)), columns.max(area.3.saturating_add(1)))
+        })
+    }
+}
+
+/// How a value is shown, where its reader does not say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in super::super) enum Shown {
-    As(Box<str>),
+    As(Arc<str>),
     By(Arc<str>),
 }
 
 /// Cells that are not what their value says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(in super::super) enum Special {
     NoResult,
     Uncalculated,
+    /// A text that its reader passes over.
+    Text(Arc<str>),
+    /// What is found there, and what to do.
+    Bad(Arc<str>, &'static str),
 }
 
 impl Special {
-    fn cell(self) -> Cell {
-        Cell::bad(
-            match self {
-                Self::NoResult => "a formula without a result",
-                Self::Uncalculated => {
-                    "a formula with the result 0, put there by a program that does not calculate"
-                }
-            },
-            CALCULATE,
-        )
+    fn bad(found: impl Into<Arc<str>>, advice: &'static str) -> Self {
+        Self::Bad(found.into(), advice)
+    }
+
+    fn cell(&self) -> Cell {
+        let found = match self {
+            Self::Text(text) => return values::text_or_error(text),
+            Self::Bad(found, advice) => return Cell::bad(Arc::clone(found), *advice),
+            Self::NoResult => "a formula without a result",
+            Self::Uncalculated => {
+                "a formula with the result 0, put there by a program that does not calculate"
+            }
+        };
+        Cell::bad(found, CALCULATE)
     }
 }
 
 impl Facts {
     pub(in super::super) fn special(&self, row: u32, column: u32) -> Option<Cell> {
-        self.special.get(&(row, column)).map(|special| special.cell())
+        self.special.get(row, column).map(Special::cell)
     }
 
     pub(in super::super) fn set_special(
@@ -95,9 +152,11 @@ impl Facts {
         column: u32,
         special: Special,
     ) -> Result<(), Broken> {
-        self.special.insert((row, column), special);
-        if self.special.len() > MOST {
-            let what = format!("more than {MOST} formulas without a result");
+        self.special.set(row, column, special);
+        if self.special.single.len() > MOST {
+            let what = format!(
+                "more than {MOST} cells without a value, such as formulas without a result"
+            );
             return Err(Broken::new(u64::from(row) + 1, what, CALCULATE));
         }
         Ok(())
@@ -109,6 +168,11 @@ impl Facts {
             return Err(Broken::new(0, what, "unmerge them, and fill each cell"));
         }
         merged.sort_unstable();
+        merged.dedup();
+        if let Some(area) = overlapping(&merged) {
+            let what = format!("the merged cell {}, which overlaps another one", named(area));
+            return Err(Broken::new(0, what, "unmerge them, and fill each cell"));
+        }
         self.merged = merged;
         Ok(())
     }
@@ -126,31 +190,54 @@ impl Facts {
             return;
         }
         while let Some(area) = self.merged.get(active.next).filter(|area| area.0 <= row) {
-            active.areas.push(*area);
+            let found = format!("a part of the merged cell {}", named(*area));
+            active.areas.push((*area, found.into()));
             active.next += 1;
         }
-        active.areas.retain(|area| area.2 >= row);
-        for &(top, left, bottom, right) in &active.areas {
-            let first = left as usize + usize::from(row == top);
-            let end = (right as usize + 1).min(width);
+        active.areas.retain(|(area, _)| area.2 >= row);
+        for ((top, left, _, right), found) in &active.areas {
+            let (left, right) = (*left as usize, *right as usize);
+            let first = left + usize::from(row == *top);
+            let end = (right + 1).min(width);
             if cells.len() < end {
                 cells.resize(end, Cell::Empty);
             }
             for cell in cells.get_mut(first..end).into_iter().flatten() {
-                let (from, to) = (column_name(left as usize), column_name(right as usize));
-                let found =
-                    format!("a part of the merged cell {from}{}:{to}{}", top + 1, bottom + 1);
-                *cell = Cell::bad(found, "unmerge it, and fill each of its cells");
+                *cell = Cell::bad(Arc::clone(found), "unmerge it, and fill each of its cells");
             }
         }
     }
 }
 
-/// The merged areas that reach a row.
+/// The merged areas that reach a row, and what is said of their cells.
 #[derive(Debug, Default)]
 pub(in super::super) struct Active {
     next: usize,
-    areas: Vec<Area>,
+    areas: Vec<(Area, Arc<str>)>,
+}
+
+/// `F2:G4`
+fn named((top, left, bottom, right): Area) -> String {
+    let (from, to) = (column_name(left as usize), column_name(right as usize));
+    format!("{from}{}:{to}{}", top + 1, bottom + 1)
+}
+
+/// One of these areas, by their first rows, that shares a cell with one before it.
+fn overlapping(areas: &[Area]) -> Option<Area> {
+    // by first column: (last column, last row) of what no later area has come to stand on; they share no column
+    let mut open = BTreeMap::new();
+    for &(top, left, bottom, right) in areas {
+        while let Some((&first, &(last, end))) = open.range(..=right).next_back()
+            && last >= left
+        {
+            if end >= top {
+                return Some((top, left, bottom, right));
+            }
+            open.remove(&first);
+        }
+        open.insert(left, (right, bottom));
+    }
+    None
 }
 
 /// Reads a sheet of a package to its end, keeping none of its values.
@@ -158,12 +245,12 @@ pub(in super::super) fn read(package: &mut Package, path: &str) -> Result<Facts,
     let damaged = |error: &dyn std::fmt::Display| {
         Broken::new(0, format!("no readable sheet: {error}"), "save the workbook again")
     };
-    let uncalculated = package.uncalculated;
+    let (uncalculated, texts) = (package.uncalculated, package.texts);
     let part = package.zip.by_name(path).map_err(|error| damaged(&error))?;
     let tame = Tame::new(part, MOST_OF_A_SHEET);
     let mut xml = Reader::from_reader(BufReader::with_capacity(64 << 10, tame));
     xml.config_mut().expand_empty_elements = true;
-    let mut scan = Scan { uncalculated, ..Scan::default() };
+    let mut scan = Scan { uncalculated, texts, ..Scan::default() };
     let (mut open, mut buffer) = (0_u64, Vec::new());
     loop {
         match xml.read_event_into(&mut buffer).map_err(|error| damaged(&error))? {
@@ -175,9 +262,18 @@ pub(in super::super) fn read(package: &mut Package, path: &str) -> Result<Facts,
                 }
             }
             Event::Text(text) if scan.in_value => {
-                scan.zero &= text.trim().parse::<f64>() == Ok(0.0);
-                scan.answered |= !text.trim().is_empty();
+                scan.pieces += 1;
+                scan.value.push_str(&text.xml10_content());
             }
+            Event::GeneralRef(name) if scan.in_value => {
+                scan.pieces += 2;
+                entity(&name, &mut scan.value).map_err(|error| damaged(&error))?;
+            }
+            Event::CData(text) if scan.in_value => {
+                (scan.pieces, scan.marked) = (scan.pieces + 2, true);
+                scan.value.push_str(&text);
+            }
+            Event::Comment(_) | Event::PI(_) if scan.in_value => scan.pieces += 2,
             Event::End(element) => {
                 open = open.saturating_sub(1);
                 scan.closes(element.local_name().as_ref())?;
@@ -192,6 +288,10 @@ pub(in super::super) fn read(package: &mut Package, path: &str) -> Result<Facts,
         }
     }
     scan.facts.set_merged(scan.merged)?;
+    if scan.nameless {
+        // behind a cell that it stumbles over the reader counts such cells wrongly
+        scan.facts.unreadable.clear();
+    }
     Ok(scan.facts)
 }
 
@@ -202,14 +302,21 @@ struct Scan {
     facts: Facts,
     merged: Vec<Area>,
     uncalculated: bool,
+    /// In the table of texts.
+    texts: usize,
     row: u32,
     column: u32,
+    /// A cell does not say where it stands.
+    nameless: bool,
     /// Of the cell that is open.
+    kind: Type,
     formula: bool,
-    /// Its result is a text, which may be empty.
-    text: bool,
-    answered: bool,
-    zero: bool,
+    inline: bool,
+    value: String,
+    /// How many values it has, of how many pieces of XML; as text that is marked as such.
+    values: usize,
+    pieces: usize,
+    marked: bool,
     in_value: bool,
     /// A place that is none: its reader would take it for another one.
     misplaced: bool,
@@ -240,14 +347,15 @@ impl Scan {
                 }
             }
             "c" => {
-                if let Some(at) = attribute(element, "r") {
-                    match position(&at) {
-                        Some(at) => (self.row, self.column) = at,
-                        None => self.misplaced = true,
-                    }
+                match attribute(element, "r").map(|at| position(&at)) {
+                    Some(Some(at)) => (self.row, self.column) = at,
+                    Some(None) => self.misplaced = true,
+                    None => self.nameless = true,
                 }
-                self.text = attribute(element, "t").is_some_and(|kind| kind == "str");
-                (self.formula, self.answered, self.zero) = (false, false, true);
+                self.kind = Type::of(attribute(element, "t").as_deref());
+                (self.formula, self.inline, self.marked) = (false, false, false);
+                (self.values, self.pieces) = (0, 0);
+                self.value.clear();
             }
             "dimension" => {
                 let all = attribute(element, "ref").unwrap_or_default();
@@ -256,8 +364,9 @@ impl Scan {
             "f" => self.formula = true,
             "v" => {
                 self.in_value = true;
-                self.answered |= self.text;
+                self.values += 1;
             }
+            "is" => self.inline = true,
             "mergeCell" => {
                 self.merged.extend(attribute(element, "ref").and_then(|area| area_of(&area)));
             }
@@ -269,15 +378,11 @@ impl Scan {
         match name {
             "v" => self.in_value = false,
             "c" => {
-                let special = match (self.formula, self.answered) {
-                    (true, false) => Some(Special::NoResult),
-                    (true, true) if self.zero && self.uncalculated && !self.text => {
-                        Some(Special::Uncalculated)
-                    }
-                    _ => None,
-                };
-                if let Some(special) = special {
+                if let Some(special) = self.unclear().or_else(|| self.unanswered()) {
                     self.facts.set_special(self.row, self.column, special)?;
+                } else if let Some(special) = self.unreadable() {
+                    self.facts.set_special(self.row, self.column, special)?;
+                    self.facts.unreadable.push((self.row, self.column));
                 }
                 self.column += 1;
                 self.formula = false;
@@ -292,6 +397,97 @@ impl Scan {
             _ => {}
         }
         Ok(())
+    }
+}
+
+impl Scan {
+    /// A value that its reader takes for another one.
+    fn unclear(&self) -> Option<Special> {
+        let whole = match self.kind {
+            Type::Text | Type::Day => !self.marked,
+            _ => self.pieces <= self.values,
+        };
+        let lost = self.kind == Type::Inline && !self.inline && !self.value.trim().is_empty();
+        let number = self.kind != Type::Shared
+            || self.value.is_empty()
+            || self.value.bytes().all(|byte| byte.is_ascii_digit());
+        let other = self.values > 1 || !whole || lost || !number;
+        let found = || format!("{}, written as no spreadsheet does", shown(&self.value));
+        other.then(|| Special::bad(found(), AGAIN))
+    }
+
+    /// A formula that nobody has calculated.
+    fn unanswered(&self) -> Option<Special> {
+        // a text may be empty
+        let text = self.kind == Type::Text && self.values > 0;
+        if !self.formula || text {
+            return None;
+        }
+        match self.value.trim() {
+            "" => Some(Special::NoResult),
+            value if self.uncalculated && value.parse() == Ok(0.0) => Some(Special::Uncalculated),
+            _ => None,
+        }
+    }
+
+    /// A value at which its reader gives up.
+    fn unreadable(&self) -> Option<Special> {
+        let value = self.value.as_str();
+        let known = match self.kind {
+            Type::Other => self.values == 0,
+            _ if value.is_empty() => true,
+            Type::Plain | Type::Text | Type::Day | Type::Inline => true,
+            Type::Number => value.parse::<f64>().is_ok(),
+            Type::Shared => value.parse::<usize>().is_ok_and(|at| at < self.texts),
+            Type::Boolean => {
+                let value = value.trim();
+                ["", "0", "1", "false", "true"].iter().any(|one| value.eq_ignore_ascii_case(one))
+            }
+            Type::Error => value.parse::<calamine::CellErrorType>().is_ok(),
+        };
+        let shown = shown(value);
+        (!known).then(|| match self.kind {
+            Type::Error => Special::bad(format!("the error {}", shown.trim_matches('"')), MEND),
+            Type::Shared => {
+                Special::bad("a text that the workbook's table of texts does not have", AGAIN)
+            }
+            _ => Special::bad(format!("{shown}, which is no value of its kind"), AGAIN),
+        })
+    }
+}
+
+pub(super) const AGAIN: &str = "type the value again, and save the workbook in a spreadsheet";
+
+/// What a cell says that it holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Type {
+    /// A number, or what else stands there.
+    #[default]
+    Plain,
+    Number,
+    Shared,
+    Boolean,
+    Error,
+    /// Of a formula.
+    Text,
+    Day,
+    Inline,
+    Other,
+}
+
+impl Type {
+    fn of(name: Option<&str>) -> Self {
+        match name {
+            None => Self::Plain,
+            Some("n") => Self::Number,
+            Some("s") => Self::Shared,
+            Some("b") => Self::Boolean,
+            Some("e") => Self::Error,
+            Some("str") => Self::Text,
+            Some("d") => Self::Day,
+            Some("inlineStr" | "is") => Self::Inline,
+            Some(_) => Self::Other,
+        }
     }
 }
 
@@ -325,6 +521,34 @@ mod tests {
             assert_eq!(position(wrong), None, "{wrong}");
         }
         assert_eq!(area_of("F2:G4"), Some((1, 5, 3, 6)));
+    }
+
+    #[test]
+    fn areas_that_share_a_cell_are_found() {
+        let all = |areas: &[&str]| {
+            let mut areas: Vec<Area> = areas.iter().map(|area| area_of(area).unwrap()).collect();
+            areas.sort_unstable();
+            overlapping(&areas).map(named)
+        };
+        assert_eq!(all(&["A1:B2", "C1:D9", "A3:B4", "A5:D9"]), Some("A5:D9".to_owned()));
+        assert_eq!(all(&["A1:B2", "C1:D4", "A3:B4", "A5:D9", "B10:C10"]), None);
+        assert_eq!(all(&["A1:B9", "C1:D9", "B9:C9"]), Some("B9:C9".to_owned()));
+    }
+
+    #[test]
+    fn what_is_known_of_areas_is_found_in_them() {
+        let mut places = Places::default();
+        for (area, what) in [((1, 0, 3, 1), 'a'), ((1, 4, 3, 4), 'b'), ((7, 2, 7, 9), 'c')] {
+            places.set_area(area, what);
+        }
+        places.set(2, 0, 'd');
+        let at = |row, column| places.get(row, column).copied();
+        assert_eq!(
+            [at(1, 1), at(3, 4), at(2, 0), at(7, 9)].map(Option::unwrap),
+            ['a', 'b', 'd', 'c']
+        );
+        assert_eq!([at(0, 0), at(1, 2), at(4, 0), at(7, 1), at(8, 2)], [None; 5]);
+        assert_eq!(places.extent(), (8, 10));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{BufReader, Read as _};
 
 use quick_xml::Reader;
-use quick_xml::events::{BytesStart, Event};
+use quick_xml::events::{BytesRef, BytesStart, Event};
 use zip::ZipArchive;
 
 use super::super::Broken;
@@ -37,6 +37,27 @@ pub(in super::super) struct Package {
     pub workbook: String,
     /// Whoever wrote it calculates no formulas: the results that it holds are nobody's.
     pub uncalculated: bool,
+    /// In the table of texts, where its reader looks for it.
+    pub texts: usize,
+}
+
+/// Programs that calculate, as they call themselves, in small letters.
+const CALCULATORS: [&str; 9] = [
+    "microsoft",
+    "libreoffice",
+    "openoffice",
+    "collabora",
+    "onlyoffice",
+    "gnumeric",
+    "calligra",
+    "wps",
+    "google",
+];
+
+/// Whether a program that calculates has named itself in these properties of a file.
+pub(super) fn calculates(properties: &str) -> bool {
+    let properties = properties.to_ascii_lowercase();
+    CALCULATORS.iter().any(|name| properties.contains(name))
 }
 
 impl Package {
@@ -50,20 +71,28 @@ impl Package {
             .find(|relation| relation.kind == "officeDocument")
             .map_or_else(|| "xl/workbook.xml".to_owned(), |relation| relation.target);
         let relations = relations(&mut zip, &workbook)?;
-        let mut package =
-            Self { zip, sheets: Vec::new(), workbook: workbook.clone(), uncalculated: false };
-        package.read_workbook(&workbook, &relations)?;
+        let mut package = Self {
+            zip,
+            sheets: Vec::new(),
+            workbook: workbook.clone(),
+            uncalculated: false,
+            texts: 0,
+        };
+        let calculator = package.read_workbook(&workbook, &relations)?;
         package.bound()?;
-        package.uncalculated |= package.text_of("docProps/app.xml")?.contains("Apache POI");
+        let application = package.text_of("docProps/app.xml")?;
+        package.uncalculated |=
+            application.contains("Apache POI") || !(calculator || calculates(&application));
         Ok(package)
     }
 
+    /// Whether it tells how it is calculated.
     fn read_workbook(
         &mut self,
         workbook: &str,
         relations: &HashMap<String, Relation>,
-    ) -> Result<(), Broken> {
-        let (mut sheets, mut uncalculated) = (Vec::new(), false);
+    ) -> Result<bool, Broken> {
+        let (mut sheets, mut uncalculated, mut calculator) = (Vec::new(), false, false);
         each(&mut self.zip, workbook, |element| {
             match element.local_name().as_ref() {
                 "sheet" => {
@@ -76,6 +105,7 @@ impl Package {
                     });
                 }
                 "calcPr" => {
+                    calculator = true;
                     uncalculated = attribute(element, "fullCalcOnLoad").is_some_and(|on| on != "0");
                 }
                 _ => {}
@@ -83,11 +113,14 @@ impl Package {
             Ok(())
         })?;
         (self.sheets, self.uncalculated) = (sheets, uncalculated);
-        Ok(())
+        Ok(calculator)
     }
 
     /// Unpacks all that is read whole, once, to see that it ends.
     fn bound(&mut self) -> Result<(), Broken> {
+        let folder = self.workbook.rsplit_once('/').map_or("", |(folder, _)| folder);
+        let texts = format!("{folder}/sharedStrings.xml");
+        let texts = texts.trim_start_matches('/');
         let mut left = MOST;
         for index in 0..self.zip.len() {
             let Some(Ok(name)) = self.zip.name_for_index(index) else { continue };
@@ -98,7 +131,14 @@ impl Package {
             }
             let name = name.into_owned();
             let part = self.zip.by_index(index).map_err(|error| unreadable(&name, &error))?;
-            left = whole(part, left).map_err(|error| unreadable(&name, &error))?;
+            let mut count = 0;
+            let told = |element: &BytesStart<'_>| {
+                count += usize::from(element.local_name().as_ref() == "si");
+            };
+            left = whole(part, left, told).map_err(|error| unreadable(&name, &error))?;
+            if name.eq_ignore_ascii_case(texts) {
+                self.texts = count;
+            }
         }
         Ok(())
     }
@@ -113,16 +153,22 @@ impl Package {
     }
 }
 
-/// Reads XML to its end: some readers of workbooks never find the end of what has been cut. Says what is left of the bound.
+/// Reads XML to its end: some readers of workbooks never find the end of what has been cut. Tells of every element that
+/// opens; says what is left of the bound.
 pub(in super::super) fn whole(
     part: impl std::io::Read,
     most: u64,
+    mut told: impl FnMut(&BytesStart<'_>),
 ) -> Result<u64, quick_xml::Error> {
     let mut xml = Reader::from_reader(BufReader::with_capacity(64 << 10, Tame::new(part, most)));
     let (mut open, mut buffer) = (0_u64, Vec::new());
     loop {
         match xml.read_event_into(&mut buffer)? {
-            Event::Start(_) => open += 1,
+            Event::Start(element) => {
+                open += 1;
+                told(&element);
+            }
+            Event::Empty(element) => told(&element),
             Event::End(_) => open = open.saturating_sub(1),
             Event::Eof if open == 0 => return Ok(xml.get_ref().get_ref().left()),
             Event::Eof => return Err(std::io::Error::other("its end is missing").into()),
@@ -213,6 +259,17 @@ fn each(
         }
         buffer.clear();
     }
+}
+
+/// Adds the character that a name such as `&amp;` or `&#57;` stands for.
+pub(super) fn entity(name: &BytesRef<'_>, text: &mut String) -> Result<(), quick_xml::Error> {
+    if let Some(char) = name.resolve_char_ref()? {
+        text.push(char);
+    } else {
+        let known = quick_xml::escape::resolve_predefined_entity(name);
+        text.push_str(known.unwrap_or("\u{fffd}"));
+    }
+    Ok(())
 }
 
 /// An attribute by its name, whatever its prefix.

@@ -3,8 +3,9 @@
 use calamine::{Data, DataRef, ExcelDateTime};
 use jiff::civil::DateTime;
 
-use super::super::cell::Cell;
+use super::super::cell::{AS_TEXT, Cell};
 use super::super::clean;
+use super::super::shown::{self, Dated, Formats};
 
 /// A value, whatever reader gave it.
 pub(super) fn cell(value: &DataRef<'_>) -> Cell {
@@ -43,7 +44,7 @@ pub(super) fn whole(value: &Data) -> Cell {
 }
 
 /// Results of formulas, and the cells of `LibreOffice`, hold an error as its text.
-fn text_or_error(text: &str) -> Cell {
+pub(super) fn text_or_error(text: &str) -> Cell {
     match clean::office_error_of(text.trim()) {
         Some(error) => Cell::bad(format!("the error {error}"), clean::MEND),
         None => Cell::typed(text),
@@ -51,6 +52,51 @@ fn text_or_error(text: &str) -> Cell {
 }
 
 const WITH_DAY: &str = "write the day too, as in 2026-11-28 22:30";
+
+const WITH_OFFSET: &str =
+    "format the cell as Text, and write the time with its offset, as in 2026-11-28T22:00:00+08:00";
+
+/// A cell that has a format: as the format shows it, where that is something else than its value.
+pub(super) fn formatted(cell: Cell, code: &str, formats: &mut Formats) -> Cell {
+    match cell {
+        Cell::Number(value) => match formats.show(value, code) {
+            Some(shown) => Cell::Shown { value, shown },
+            None => cell,
+        },
+        Cell::Date { at, .. } => dated(cell, formats.date(at, code)),
+        Cell::Text(text) => match shown::text(&text, code) {
+            Some(seen) => {
+                let found = format!("{seen} (stored as {})", crate::contract::shown(&text));
+                Cell::bad(found, AS_TEXT)
+            }
+            None => Cell::Text(text),
+        },
+        _ => cell,
+    }
+}
+
+/// A cell that shows this text.
+pub(super) fn seen_as(cell: Cell, seen: &str) -> Cell {
+    match cell {
+        Cell::Number(value) => Cell::Shown { value, shown: shown::or_nothing(seen).into() },
+        Cell::Date { at, .. } => dated(cell, shown::date_in(at, seen)),
+        _ => cell,
+    }
+}
+
+fn dated(cell: Cell, seen: Dated) -> Cell {
+    match (cell, seen) {
+        (cell, Dated::Zone(zone)) => {
+            let found =
+                format!("the date {}, beside which {zone:?} is shown and not stored", cell.shown());
+            Cell::bad(found, WITH_OFFSET)
+        }
+        (Cell::Date { at, stored, .. }, Dated::Without(part)) => {
+            Cell::Date { at, stored, unseen: Some(part) }
+        }
+        (cell, _) => cell,
+    }
+}
 
 /// A number that its format shows as a day or a time.
 fn date_of(date: &ExcelDateTime) -> Cell {
@@ -78,18 +124,25 @@ fn date_of(date: &ExcelDateTime) -> Cell {
         DateTime::new(i16::try_from(year).ok()?, month, day, hour, minute, second, nanos).ok()
     })();
     match at.filter(|_| (1.0..2_958_466.0).contains(&stored)) {
-        Some(at) => Cell::Date { at, stored: Some(stored) },
+        Some(at) => Cell::Date { at, stored: Some(stored), unseen: None },
         None => Cell::bad(format!("a date that is none (stored as {stored})"), WITH_DAY),
     }
 }
 
-fn day(text: &str) -> Cell {
+/// A day as ISO 8601 has it. No cell shows an offset, and spreadsheets pass over it.
+pub(super) fn day(text: &str) -> Cell {
     let text = text.trim();
+    if text.parse::<jiff::Timestamp>().is_ok() {
+        return Cell::bad(
+            format!("the time {text}, of which a cell does not show the offset"),
+            WITH_OFFSET,
+        );
+    }
     let at = text.parse::<DateTime>().ok();
     let at = at.or_else(|| {
         Some(text.parse::<jiff::civil::Date>().ok()?.to_datetime(jiff::civil::Time::midnight()))
     });
-    at.map_or_else(|| Cell::typed(text), |at| Cell::Date { at, stored: None })
+    at.map_or_else(|| Cell::typed(text), |at| Cell::Date { at, stored: None, unseen: None })
 }
 
 fn dayless(text: &str) -> Cell {

@@ -82,11 +82,13 @@ where
         })
         .collect();
     let mut range = |name: &str| book.worksheet_range(name).map_err(|error| broken(&error));
+    let nothing = Facts::default();
     let (chosen, others) = choose(&candidates, wanted, |at| {
         let range = range(&candidates[at].name)?;
-        let rows: Vec<Vec<Cell>> =
-            range.rows().take(20).map(|row| row.iter().map(values::whole).collect()).collect();
-        Ok(has_headers(&rows, wanted))
+        let facts = facts.get(at).unwrap_or(&nothing);
+        let filled = rows(&range, facts).filter(|(_, row)| !row.iter().all(Cell::is_empty));
+        let first: Vec<Vec<Cell>> = filled.take(20).map(|(_, row)| row).collect();
+        Ok(has_headers(&first, wanted))
     })?;
     let name = candidates[chosen].name.clone();
     let range = range(&name)?;
@@ -104,36 +106,49 @@ where
     })
 }
 
-/// Sends every row that has cells. Ends early when nobody listens.
-fn stream(range: &Range<Data>, facts: &Facts, rows: &std::sync::mpsc::SyncSender<Told>) {
-    let Some((top, left)) = range.start() else { return };
-    let (mut formats, mut active) = (Formats::default(), Active::default());
-    let width = (left as usize + range.width()).min(MAX_COLUMNS);
-    for (number, row) in (top..).zip(range.rows()) {
-        let mut cells = vec![Cell::Empty; left as usize];
-        cells.extend((left..).zip(row).map(|(column, value)| {
-            facts.special(number, column).unwrap_or_else(|| {
-                shown(values::whole(value), facts, &mut formats, (number, column))
+/// Every row, from the first one of the sheet on: its number and its cells. Some stand where the reader sees none.
+fn rows<'a>(
+    range: &'a Range<Data>,
+    facts: &'a Facts,
+) -> impl Iterator<Item = (u32, Vec<Cell>)> + 'a {
+    let (mut rows, mut columns) = facts.special.extent();
+    if let Some((bottom, right)) = range.end() {
+        (rows, columns) =
+            (rows.max(bottom.saturating_add(1)), columns.max(right.saturating_add(1)));
+    }
+    let columns = columns.min(u32::try_from(MAX_COLUMNS).unwrap_or(u32::MAX));
+    let mut formats = Formats::default();
+    (0..rows).map(move |row| {
+        let cells = (0..columns).map(|column| {
+            facts.special(row, column).unwrap_or_else(|| {
+                let value = range.get_value((row, column)).map_or(Cell::Empty, values::whole);
+                shown(value, facts, &mut formats, (row, column))
             })
-        }));
-        cells.truncate(MAX_COLUMNS);
+        });
+        (row, cells.collect())
+    })
+}
+
+/// Sends every row that has cells. Ends early when nobody listens.
+fn stream(range: &Range<Data>, facts: &Facts, to: &std::sync::mpsc::SyncSender<Told>) {
+    let mut active = Active::default();
+    for (number, mut cells) in rows(range, facts) {
         if cells.iter().all(Cell::is_empty) {
             continue;
         }
+        let width = cells.len();
         facts.mark_merged(&mut active, number, &mut cells, width);
         let hidden = facts.hidden_rows.contains(number);
-        if rows.send(Told::Row(Line { number: u64::from(number) + 1, cells, hidden })).is_err() {
+        if to.send(Told::Row(Line { number: u64::from(number) + 1, cells, hidden })).is_err() {
             return;
         }
     }
 }
 
-fn shown(cell: Cell, facts: &Facts, formats: &mut Formats, at: (u32, u32)) -> Cell {
-    let Cell::Number(value) = cell else { return cell };
-    let shown = match facts.shown.get(&at) {
-        None => None,
-        Some(Shown::As(shown)) => Some(shown.clone()),
-        Some(Shown::By(format)) => formats.show(value, format),
-    };
-    shown.map_or(cell, |shown| Cell::Shown { value, shown })
+fn shown(cell: Cell, facts: &Facts, formats: &mut Formats, (row, column): (u32, u32)) -> Cell {
+    match facts.shown.get(row, column) {
+        None => cell,
+        Some(Shown::As(seen)) => values::seen_as(cell, seen),
+        Some(Shown::By(code)) => values::formatted(cell, code, formats),
+    }
 }

@@ -14,7 +14,7 @@ use super::whole::{MOST_CELLS, too_large};
 pub(super) fn facts(file: &Path) -> Result<Vec<Facts>, Broken> {
     let stream = workbook(file)?;
     let mut globals = Globals::default();
-    for (kind, data) in Records(&stream) {
+    for (kind, data) in Records::of(&stream) {
         globals.take(kind, data);
     }
     let mut cells = 0_u64;
@@ -22,7 +22,7 @@ pub(super) fn facts(file: &Path) -> Result<Vec<Facts>, Broken> {
     for start in &globals.sheets {
         let mut sheet = Sheet::of(&globals);
         let from = usize::try_from(*start).unwrap_or(usize::MAX);
-        for (kind, data) in Records(stream.get(from..).unwrap_or_default()) {
+        for (kind, data) in Records::of(stream.get(from..).unwrap_or_default()) {
             sheet.take(kind, data)?;
         }
         cells = cells.saturating_add(sheet.height * sheet.width);
@@ -54,20 +54,41 @@ fn workbook(file: &Path) -> Result<Vec<u8>, Broken> {
     Ok(stream)
 }
 
-/// The records of a stream up to the end of its first substream: (kind, data).
-struct Records<'a>(&'a [u8]);
+/// The records of a stream up to the end of its first substream: (kind, data). A chart that stands in a sheet is a substream
+/// within it, and passed over.
+struct Records<'a> {
+    left: &'a [u8],
+    depth: usize,
+}
+
+impl<'a> Records<'a> {
+    fn of(stream: &'a [u8]) -> Self {
+        Self { left: stream, depth: 0 }
+    }
+}
 
 impl<'a> Iterator for Records<'a> {
     type Item = (u16, &'a [u8]);
 
     fn next(&mut self) -> Option<Self::Item> {
+        const BEGIN: u16 = 0x0809;
         const END: u16 = 0x000a;
-        let (head, rest) = self.0.split_first_chunk::<4>()?;
-        let (kind, length) =
-            (u16::from_le_bytes([head[0], head[1]]), u16::from_le_bytes([head[2], head[3]]));
-        let (data, rest) = rest.split_at_checked(usize::from(length))?;
-        self.0 = if kind == END { &[] } else { rest };
-        Some((kind, data))
+        loop {
+            let (head, rest) = self.left.split_first_chunk::<4>()?;
+            let (kind, length) =
+                (u16::from_le_bytes([head[0], head[1]]), u16::from_le_bytes([head[2], head[3]]));
+            let (data, rest) = rest.split_at_checked(usize::from(length))?;
+            let within = self.depth.max(1);
+            match kind {
+                BEGIN => self.depth += 1,
+                END => self.depth = self.depth.saturating_sub(1),
+                _ => {}
+            }
+            self.left = if kind == END && self.depth == 0 { &[] } else { rest };
+            if within == 1 && self.depth <= 1 {
+                return Some((kind, data));
+            }
+        }
     }
 }
 
@@ -230,7 +251,7 @@ impl Sheet {
         self.width = self.width.max(u64::from(column) + 1);
         let code = style.and_then(|style| self.codes.get(usize::from(style)).cloned().flatten());
         if let Some(code) = code {
-            self.facts.shown.insert((row.into(), column.into()), Shown::By(code));
+            self.facts.shown.set(row.into(), column.into(), Shown::By(code));
         }
     }
 }

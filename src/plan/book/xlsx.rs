@@ -41,7 +41,9 @@ pub(super) fn open(file: &Path, wanted: Wanted<'_>) -> Result<Sheet, Broken> {
             Some(book) => book,
             none => none.insert(caught(|| calamine_of(opened(file)?))?),
         };
-        caught(|| first_rows(book, &candidates[at].name)).map(|rows| has_headers(&rows, wanted))
+        let facts = known[at].as_ref();
+        caught(|| first_rows(book, &candidates[at].name, facts))
+            .map(|rows| has_headers(&rows, wanted))
     })?;
     let facts = if let Some(facts) = known.swap_remove(chosen) {
         facts
@@ -79,12 +81,38 @@ fn broken(row: u64, error: &XlsxError) -> Broken {
     )
 }
 
+/// Whether the reader can go on behind a cell of which it says this.
+fn is_one_cells(error: &XlsxError) -> bool {
+    matches!(
+        error,
+        XlsxError::CellError(_)
+            | XlsxError::CellTAttribute(_)
+            | XlsxError::ParseFloat(_)
+            | XlsxError::Unexpected(_)
+            | XlsxError::Unrecognized { .. }
+    )
+}
+
 /// The first rows of a sheet, without formats.
-fn first_rows(book: &mut Book, name: &str) -> Result<Vec<Vec<Cell>>, Broken> {
+fn first_rows(
+    book: &mut Book,
+    name: &str,
+    facts: Option<&Facts>,
+) -> Result<Vec<Vec<Cell>>, Broken> {
+    let unreadable = facts.map_or(0, |facts| facts.unreadable.len());
     let mut cells = book.worksheet_cells_reader(name).map_err(|error| broken(0, &error))?;
     let mut rows: Vec<Vec<Cell>> = Vec::new();
-    let mut number = None;
-    while let Some(cell) = cells.next_cell().map_err(|error| broken(0, &error))? {
+    let (mut number, mut passed) = (None, 0);
+    loop {
+        let cell = match cells.next_cell() {
+            Ok(Some(cell)) => cell,
+            Ok(None) => break,
+            Err(error) if is_one_cells(&error) && passed < unreadable => {
+                passed += 1;
+                continue;
+            }
+            Err(error) => return Err(broken(0, &error)),
+        };
         let (at, column) = cell.get_position();
         if number != Some(at) {
             if rows.len() == LOOKED_AT {
@@ -118,13 +146,22 @@ fn stream(
         let hidden = facts.hidden_rows.contains(number);
         rows.send(Told::Row(Line { number: u64::from(number) + 1, cells: row, hidden })).is_ok()
     };
+    let mut unreadable = facts.unreadable.iter().copied().peekable();
     loop {
-        let next = cells.next_cell_with_style_id();
-        let Some((cell, style)) = next.map_err(|error| broken(u64::from(number) + 1, &error))?
-        else {
-            break;
+        let (at, column, cell, style) = match cells.next_cell_with_style_id() {
+            Ok(Some((cell, style))) => {
+                let (at, column) = cell.get_position();
+                // it has read this one all the same
+                unreadable.next_if_eq(&(at, column));
+                (at, column, values::cell(cell.get_value()), Some(style))
+            }
+            Ok(None) => break,
+            Err(error) => {
+                let place = unreadable.next().filter(|_| is_one_cells(&error));
+                let (at, column) = place.ok_or_else(|| broken(u64::from(number) + 1, &error))?;
+                (at, column, Cell::Empty, None)
+            }
         };
-        let (at, column) = cell.get_position();
         if at < number {
             let what = format!("row {} stands behind row {}", at + 1, number + 1);
             return Err(Broken::new(u64::from(at) + 1, what, "save the workbook again"));
@@ -133,13 +170,10 @@ fn stream(
             return Ok(());
         }
         number = at;
-        let mut value = facts.special(at, column).unwrap_or_else(|| values::cell(cell.get_value()));
-        if let Cell::Number(stored) = value
-            && let Some(format) =
-                cells.styles().get(style).and_then(|style| style.number_format.as_ref())
-            && let Some(shown) = formats.show(stored, &format.format_code)
-        {
-            value = Cell::Shown { value: stored, shown };
+        let mut value = facts.special(at, column).unwrap_or(cell);
+        let style = style.and_then(|style| cells.styles().get(style));
+        if let Some(format) = style.and_then(|style| style.number_format.as_ref()) {
+            value = values::formatted(value, &format.format_code, &mut formats);
         }
         let column = column as usize;
         if column < MAX_COLUMNS && !value.is_empty() {

@@ -46,11 +46,15 @@ pub(super) fn write(plan: &Path, sheet: &str, marks: &Marks, to: &mut File) -> R
         return finished(zip);
     }
     let (beside, mut new) = beside(&mut package, &path, marks)?;
-    let styles = styles_path(&mut package)?;
-    let (text, first) = with_colours(&package.text_of(&styles)?);
-    new.push((styles, text));
     let types = package.text_of("[Content_Types].xml")?;
-    new.push(("[Content_Types].xml".to_owned(), with_types(&types, &beside)));
+    let mut types = with_types(&types, &beside);
+    let (styles, path_of_styles) = match styles_path(&mut package)? {
+        Some(path) => (package.text_of(&path)?, path),
+        None => new_styles(&mut package, &mut types, &mut new)?,
+    };
+    let (styles, first) = with_colours(&styles);
+    new.push((path_of_styles, styles));
+    new.push(("[Content_Types].xml".to_owned(), types));
     let left: Vec<&str> =
         new.iter().map(|(name, _)| name.as_str()).chain([path.as_str()]).collect();
     copy(&mut package, &mut zip, &left)?;
@@ -146,13 +150,43 @@ fn inserted(xml: &str, element: &str, text: &str) -> String {
     }
 }
 
-fn styles_path(package: &mut Package) -> Result<String, Broken> {
+fn styles_path(package: &mut Package) -> Result<Option<String>, Broken> {
     let workbook = package.workbook.clone();
     let found = relations(&mut package.zip, &workbook)?;
     let styles = found.into_values().find(|relation| relation.kind == "styles");
-    styles
-        .map(|styles| styles.target)
-        .ok_or_else(|| failed(&"the workbook has no styles: save it once more"))
+    Ok(styles.map(|styles| styles.target))
+}
+
+/// The styles that every workbook has, for one that has none: what stands in them, and their part.
+fn new_styles(
+    package: &mut Package,
+    types: &mut String,
+    new: &mut Vec<(String, String)>,
+) -> Result<(String, String), Broken> {
+    const STYLES: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\" standalone=\"yes\"?>\n\
+        <styleSheet xmlns=\"http://schemas.openxmlformats.org/spreadsheetml/2006/main\">\
+        <fonts count=\"1\"><font/></fonts>\
+        <fills count=\"2\"><fill><patternFill patternType=\"none\"/></fill>\
+        <fill><patternFill patternType=\"gray125\"/></fill></fills>\
+        <borders count=\"1\"><border/></borders>\
+        <cellStyleXfs count=\"1\"><xf numFmtId=\"0\" fontId=\"0\" fillId=\"0\" borderId=\"0\"/></cellStyleXfs>\
+        <cellXfs count=\"1\"><xf numFmtId=\"0\" fontId=\"0\" fillId=\"0\" borderId=\"0\" xfId=\"0\"/></cellXfs>\
+        <cellStyles count=\"1\"><cellStyle name=\"Normal\" xfId=\"0\" builtinId=\"0\"/></cellStyles>\
+        </styleSheet>";
+    // where readers look for it that do not ask the relations
+    let folder = package.workbook.rsplit_once('/').map_or("", |(folder, _)| folder);
+    let path = format!("{folder}/styles.xml").trim_start_matches('/').to_owned();
+    let relations = relations_path(&package.workbook);
+    let relation = format!(
+        "<Relationship Id=\"rIdSluiceStyles\" Type=\"{RELATIONS}/styles\" Target=\"/{path}\"/>"
+    );
+    let there = package.text_of(&relations)?;
+    new.push((relations, inserted(&there, "Relationships", &relation)));
+    let part = format!(
+        "<Override PartName=\"/{path}\" ContentType=\"application/vnd.openxmlformats-officedocument.spreadsheetml.styles+xml\"/>"
+    );
+    *types = inserted(types, "Types", &part);
+    Ok((STYLES.to_owned(), path))
 }
 
 /// The styles with the two colours behind the others; and the number of the first.

@@ -4,6 +4,7 @@ mod cases;
 mod foreign;
 mod marked;
 mod odd;
+mod shown;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

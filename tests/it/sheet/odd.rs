@@ -16,21 +16,21 @@ use super::{
     says, warnings,
 };
 
-struct Desk(TempDir);
+pub(super) struct Desk(pub(super) TempDir);
 
 impl Desk {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
 
-    fn file(&self, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
+    pub(super) fn file(&self, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
         let path = self.0.path().join(name);
         fs::write(&path, bytes).unwrap();
         path
     }
 
     /// A workbook with two requests, and what `change` does to it.
-    fn sheet(&self, change: impl FnOnce(&mut Worksheet)) -> PathBuf {
+    pub(super) fn sheet(&self, change: impl FnOnce(&mut Worksheet)) -> PathBuf {
         let mut book = Workbook::new();
         let sheet = book.add_worksheet();
         sheet.write_row(0, 0, HEADER).unwrap();
@@ -42,7 +42,12 @@ impl Desk {
     }
 
     /// The same workbook with a part changed.
-    fn edited(&self, book: &PathBuf, part: &str, edit: impl Fn(&str) -> String) -> PathBuf {
+    pub(super) fn edited(
+        &self,
+        book: &PathBuf,
+        part: &str,
+        edit: impl Fn(&str) -> String,
+    ) -> PathBuf {
         let mut from = zip::ZipArchive::new(fs::File::open(book).unwrap()).unwrap();
         let left = fs::read_dir(self.0.path()).unwrap().count();
         let path = self.0.path().join(format!("edited-{left}.xlsx"));
