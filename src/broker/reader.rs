@@ -30,8 +30,6 @@ pub enum From {
     Last,
     /// At the chunk that holds this time: earlier messages come too.
     Time(Timestamp),
-    /// What is published from now on.
-    Next,
     /// Exactly at this offset.
     Offset(u64),
 }
@@ -62,10 +60,7 @@ impl Reader {
         from: From,
         longest: u64,
     ) -> Result<Self, PlannerError> {
-        let newest = match from {
-            From::Next => Newest::default(),
-            _ => newest(settings, stream).await?,
-        };
+        let newest = newest(settings, stream).await?;
         let connection = planner::connection(settings, "sluice watch", longest).await?;
         planner::waiting(&connection, stream).await?;
         let refused = PlannerError::Refused;
@@ -198,7 +193,6 @@ fn offset(from: From) -> AMQPValue {
     match from {
         From::First => long("first"),
         From::Last => long("last"),
-        From::Next => long("next"),
         From::Time(at) => AMQPValue::Timestamp(u64::try_from(at.as_second()).unwrap_or_default()),
         From::Offset(offset) => AMQPValue::LongLongInt(i64::try_from(offset).unwrap_or(i64::MAX)),
     }

@@ -797,9 +797,8 @@ fn what_was_sent_in_this_process_is_never_marked_as_never_sent() {
     assert_eq!((ending.outcome, ending.never_sent), (Outcome::Expired, false));
 }
 
-#[test]
-fn several_requests_whose_look_ups_always_fail_end_though_they_open_the_breaker() {
-    let max_age = Duration::from_secs(3_600);
+/// Two requests in doubt, where this is `retry.max_age`.
+fn two_in_doubt(max_age: Duration) -> Bench {
     let settings = settings();
     let retry = retry::Settings { max_age, ..settings.gate.retry.clone() };
     let gate = gate::Settings { retry, ..settings.gate.clone() };
@@ -807,6 +806,13 @@ fn several_requests_whose_look_ups_always_fail_end_though_they_open_the_breaker(
     for name in ["a", "b"] {
         bench.deliver(request(name, name), true);
     }
+    bench
+}
+
+#[test]
+fn several_requests_whose_look_ups_always_fail_end_though_they_open_the_breaker() {
+    let max_age = Duration::from_secs(3_600);
+    let mut bench = two_in_doubt(max_age);
     let (begun, mut ended, mut opened) = (bench.now.at, 0, false);
     while ended < 2 {
         assert!(bench.now.at - begun < 4 * max_age, "{ended} have ended");
@@ -834,13 +840,7 @@ fn several_requests_whose_look_ups_always_fail_end_though_they_open_the_breaker(
 #[test]
 fn while_nobody_is_answered_look_ups_that_fail_end_nothing() {
     let max_age = Duration::from_secs(3_600);
-    let settings = settings();
-    let retry = retry::Settings { max_age, ..settings.gate.retry.clone() };
-    let gate = gate::Settings { retry, ..settings.gate.clone() };
-    let mut bench = Bench::with(Settings { gate, ..settings });
-    for name in ["a", "b"] {
-        bench.deliver(request(name, name), true);
-    }
+    let mut bench = two_in_doubt(max_age);
     let begun = bench.now.at;
     while bench.now.at - begun < 10 * max_age {
         match bench.next() {

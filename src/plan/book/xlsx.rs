@@ -151,7 +151,7 @@ fn stream(
         let (at, column, cell, style) = match cells.next_cell_with_style_id() {
             Ok(Some((cell, style))) => {
                 let (at, column) = cell.get_position();
-                // it has read this one all the same
+                // It has read this one all the same.
                 unreadable.next_if_eq(&(at, column));
                 (at, column, values::cell(cell.get_value()), Some(style))
             }
