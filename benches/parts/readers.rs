@@ -10,8 +10,9 @@ use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 use sluicegate::contract::{self, Rules};
 use sluicegate::core::{Ending, Outcome};
-use sluicegate::intake::{self, Message, header};
-use sluicegate::{api, plan, results};
+use sluicegate::message::intake::{self, Message, header};
+use sluicegate::message::result;
+use sluicegate::{api, plan};
 
 const SIZES: [usize; 3] = [1_000, 20_000, 1_000_000];
 
@@ -119,7 +120,7 @@ fn result(bencher: Bencher<'_, '_>) {
         settled_at: Timestamp::now(),
         history: Vec::new(),
     };
-    bencher.bench(|| results::result(black_box(&request), &ending, "sluice", "worker-1").to_json());
+    bencher.bench(|| result::result(black_box(&request), &ending, "sluice", "worker-1").to_json());
 }
 
 /// A row of a CSV plan into a request; the figure is for all of the thousand.

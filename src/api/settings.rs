@@ -334,7 +334,8 @@ mod tests {
     use super::*;
 
     fn settings(toml: &str) -> Settings {
-        let mut table: toml::Table = toml::from_str(crate::config::DEFAULT).unwrap();
+        let mut table: toml::Table =
+            toml::from_str(include_str!("../../config/sluice.toml")).unwrap();
         let api = table["api"].as_table_mut().unwrap();
         let mut given: toml::Table = toml::from_str(toml).unwrap();
         api["auth"].as_table_mut().unwrap().extend(match given.remove("auth") {

@@ -7,10 +7,10 @@ use futures_util::stream::FuturesUnordered;
 use serde::Serialize;
 
 use super::{Client, Got, SourceServer};
-use crate::clock::Clock;
 use crate::core::limits::Limits;
 use crate::core::rate::Rate;
 use crate::core::{Fault, Moment, Verdict, judge, retry};
+use crate::worker::clock::Clock;
 
 /// How fast, and how often again.
 #[derive(Debug)]

@@ -9,14 +9,15 @@ use jiff::Timestamp;
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, LongString, ShortString};
 
-use super::planner::coarse;
-use super::publisher::Outgoing;
-use super::settings::Queues;
-use super::transport::Restored;
+use crate::broker::publish::planner::coarse;
+use crate::broker::publish::publisher::Outgoing;
+use crate::broker::settings::Queues;
+use crate::broker::transport::Restored;
 use crate::core::{Ending, Request};
-use crate::intake::{Message, header};
-use crate::results;
-use crate::review::{REQUEST_ID, to_hex};
+use crate::message::intake::{Message, header};
+use crate::message::parcel::to_hex;
+use crate::message::result;
+use crate::review::REQUEST_ID;
 
 /// Headers that the broker acts upon or writes itself: a message that is published again must not carry them.
 const BROKERS_OWN: [&str; 5] = ["CC", "BCC", "x-death", "x-delivery-count", "x-acquired-count"];
@@ -143,13 +144,13 @@ pub(crate) fn result(
     queues: &Queues,
     worker: &str,
 ) -> Outgoing {
-    let event = results::result(request, ending, &queues.prefix, worker);
+    let event = result::result(request, ending, &queues.prefix, worker);
     Outgoing {
         exchange: short(&queues.results()),
-        key: short(&results::routing_key(ending.outcome, request.batch())),
+        key: short(&result::routing_key(ending.outcome, request.batch())),
         body: event.to_json().into(),
         properties: properties(&event.id, &event.kind, ending.settled_at)
-            .with_content_type(results::CONTENT_TYPE.into()),
+            .with_content_type(result::CONTENT_TYPE.into()),
     }
 }
 
@@ -164,14 +165,14 @@ pub(crate) fn dead_letter(
     room: usize,
 ) -> Outgoing {
     let Restored { properties: original, unreadable } = original;
-    let mut headers: BTreeMap<_, _> = results::dead_letter_headers(ending)
+    let mut headers: BTreeMap<_, _> = result::dead_letter_headers(ending)
         .into_iter()
         .map(|(name, text)| (short(name), long(&text)))
         .collect();
     headers.insert(short(REQUEST_ID), long(&request.id.get()));
     if let Some(unreadable) = unreadable {
         let bounded = &unreadable[..unreadable.len().min(UNREADABLE)];
-        headers.insert(short(results::header::ORIGINAL), long(&to_hex(bounded)));
+        headers.insert(short(result::header::ORIGINAL), long(&to_hex(bounded)));
     }
     let properties = republished(original).with_message_id(short(&request.run.0.to_string()));
     let taken = header_bytes(&properties.clone().with_headers(headers.clone().into())) + NOTE;
@@ -194,7 +195,7 @@ pub(crate) fn dead_letter(
     }
     if !left_out.is_empty() {
         let names: String = left_out.join(", ").chars().take(100).collect();
-        let reason = headers.get(&short(results::header::REASON)).and_then(text_of);
+        let reason = headers.get(&short(result::header::REASON)).and_then(text_of);
         let reason = format!(
             "{} (headers left out, for the broker's frames hold no more: {names})",
             reason.unwrap_or_default()
@@ -204,7 +205,7 @@ pub(crate) fn dead_letter(
             headers = names,
             "headers do not fit into the dead letter"
         );
-        headers.insert(short(results::header::REASON), long(&reason));
+        headers.insert(short(result::header::REASON), long(&reason));
     }
     Outgoing {
         exchange: short(&queues.dead_letters()),
@@ -465,7 +466,7 @@ mod tests {
         assert_eq!((copy.key.as_str(), &copy.body), ("sluice.requests", &body));
         let run = |properties: &BasicProperties, body: &Bytes| {
             let rules = crate::contract::Rules::default();
-            crate::intake::read(&message(properties, body.clone()), &rules).request
+            crate::message::intake::read(&message(properties, body.clone()), &rules).request
         };
         let (before, after) = (run(&original, &body), run(&copy.properties, &copy.body));
         assert_eq!((before.run, before.priority, after.priority), (after.run, 3, 40_000));

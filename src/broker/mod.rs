@@ -1,47 +1,29 @@
 //! How does the worker talk to RabbitMQ? Everything that names `lapin` stands here.
 //!
-//! A [`Broker`] is the source of requests: its [`supervisor`] opens one [`session`] after another, each of two
-//! connections ([`connect`]); what was declared or is wrong is [`topology`]'s; one task owns each confirm channel
-//! ([`publisher`]); bodies wait in memory or in a [`spill`] file.
+//! A [`Broker`] is the source of requests: its supervisor opens one [`session`] after another, each of two
+//! connections ([`session::connect`]); what was declared or is wrong is [`topology`]'s; one task owns each confirm channel
+//! ([`publish::publisher`]); bodies wait in memory or in a file ([`crate::worker::bodies`]).
 
-mod active;
-mod audit;
-mod common;
-mod connect;
+mod consume;
+mod control;
 mod convert;
 pub mod dead_letters;
-mod delivery;
-mod link;
-mod lock;
-mod lookout;
-mod parcels;
-mod pass;
-mod planner;
-mod publisher;
-mod reader;
+mod publish;
 mod session;
 pub mod settings;
-mod source;
-mod spill;
-mod status;
-mod steer;
-mod supervisor;
-mod taker;
-mod taking;
-mod tool;
+pub mod streams;
 pub mod topology;
 mod transport;
 mod version;
 
-pub use delivery::Held;
-pub use link::SessionLost;
-pub use planner::{Enqueue, Planner, PlannerError, coarse, requests_waiting};
-pub use reader::{From, Reader};
-pub use source::{Broker, Options};
-pub use spill::{Body, Spill};
-pub use status::{Others, State, Status};
-pub use steer::{NotAsked, ask};
-pub use tool::Tool;
+pub use consume::delivery::Held;
+pub use consume::source::{Broker, Options};
+pub use control::steer::{NotAsked, ask};
+pub use control::tool::Tool;
+pub use publish::planner::{Enqueue, Planner, PlannerError, coarse, requests_waiting};
+pub use session::link::SessionLost;
+pub use session::status::{Others, State, Status};
+pub use streams::reader::{From, Reader};
 pub use transport::{Filtered, filtered};
 pub use version::Version;
 

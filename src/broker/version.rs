@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::settings::QueueType;
+use crate::broker::settings::QueueType;
 
 /// The version that a server tells when it is connected to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -9,9 +9,10 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{Exit, Failure, World, lane, online, plan_file, print};
 use crate::broker;
-use crate::config::{Config, values};
+use crate::config::values;
+use crate::lane::Config;
+use crate::message::status::Status;
 use crate::plan::{self, Forecast, Hold, Pace, Report, SurveyError};
-use crate::status::Status;
 
 #[derive(Debug, clap::Args)]
 #[expect(clippy::struct_excessive_bools, reason = "they are flags")]

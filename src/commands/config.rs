@@ -44,7 +44,7 @@ pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
                 if lanes.len() == 1 { "the configuration is" } else { "the configurations are" };
             eprintln!("{valid} valid");
         }
-        Command::Show(show) if show.default => print(crate::config::DEFAULT),
+        Command::Show(show) if show.default => print(crate::lane::DEFAULT),
         // What is shown may still lack a credential: `check` says so.
         Command::Show(show) => print(&show.lane.load(world, false)?.show()),
     }

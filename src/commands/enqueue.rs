@@ -10,13 +10,13 @@ use uuid::Uuid;
 use super::plan_file::{self, PlanFile};
 use super::{Exit, Failure, World, check, lane, print, progress_bar, watch};
 use crate::broker::{Planner, PlannerError};
-use crate::config::Config;
-use crate::enqueue::{self, EnqueueError};
-use crate::intake::is_batch_id;
-use crate::new_file::NewFile;
-use crate::plan::batch::{Batch, BatchError, Head, State};
+use crate::lane::Config;
+use crate::message::intake::is_batch_id;
+use crate::message::result::{Enqueued, Opened};
 use crate::plan::{self, Pace, Plan, Report, Survey, SurveyError};
-use crate::results::{Enqueued, Opened};
+use crate::planner::batch::{Batch, BatchError, Head, State};
+use crate::planner::enqueue::{self, EnqueueError};
+use crate::report::new_file::NewFile;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -100,7 +100,7 @@ fn is_same(one: &Path, other: &Path) -> bool {
 
 /// The flags that are settings of every row.
 fn settings(args: &Args) -> Vec<String> {
-    use crate::intake::header;
+    use crate::message::intake::header;
     let texts = [
         (header::NOT_BEFORE, args.not_before.map(|at| at.to_string())),
         (header::DEADLINE, args.deadline.map(|at| at.to_string())),

@@ -7,11 +7,11 @@ use clap::Subcommand;
 
 use super::{Exit, Failure, World, lane, print};
 use crate::broker::{self, NotAsked, PlannerError};
-use crate::config::Config;
 use crate::config::values::Secret;
-use crate::control::{Answer, Command, Order};
 use crate::core::Rate;
-use crate::status::{Session, Status};
+use crate::lane::Config;
+use crate::message::command::{Answer, Command, Order};
+use crate::message::status::{Session, Status};
 
 /// The worker waits for the broker before it answers.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{Failure, World};
-use crate::config::{self, Given, Loaded};
+use crate::lane::{self, Given, Loaded};
 
 /// The configuration of one lane.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -52,7 +52,7 @@ pub(super) fn load(
     needs_api: bool,
 ) -> Result<Loaded, Failure> {
     let given = Given { file, env: &world.env, overrides, needs_api };
-    config::load(&given).map_err(|problems| {
+    lane::load(&given).map_err(|problems| {
         let count = problems.all().len();
         let what = if count == 1 { "problem" } else { "problems" };
         Failure::usage(format!("the configuration has {count} {what}:\n{problems}"))

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{Failure, World, lane};
-use crate::config::{Config, Loaded};
+use crate::lane::{Config, Loaded};
 
 #[derive(Debug, clap::Args)]
 #[group(skip)]

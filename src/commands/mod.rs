@@ -29,7 +29,7 @@ mod plan;
 mod plan_file;
 mod run;
 mod sandbox;
-mod schema;
+pub mod schema;
 mod signals;
 mod submit;
 mod topology;

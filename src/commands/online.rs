@@ -7,9 +7,9 @@ use serde::Serialize;
 
 use super::{Failure, World, progress_bar};
 use crate::api::Client;
-use crate::clock::Clock;
-use crate::config::Config;
 use crate::core::{Limits, Query, Verdict};
+use crate::lane::Config;
+use crate::worker::clock::Clock;
 
 /// What was found of one source server.
 #[derive(Debug, Serialize)]

@@ -15,15 +15,15 @@ use super::plan_file::{self, PlanFile};
 use super::signals::Signals;
 use super::{Exit, Failure, World, check, enqueue, lane, print, progress_bar, run};
 use crate::api::Client;
-use crate::clock::Clock;
-use crate::config::Config;
 use crate::core::gate::Reason;
 use crate::core::{Core, Ending, Job, Now, Outcome, Query, Settings, Verdict};
+use crate::lane::Config;
+use crate::message::result;
 use crate::plan::{self, Pace, Survey, SurveyError};
-use crate::progress::failure_line;
-use crate::results;
-use crate::source::Settled;
-use crate::submit::{Head, Journal, Options, Past, Rows, Trouble};
+use crate::planner::submit::{Head, Journal, Options, Past, Rows, Trouble};
+use crate::report::progress::failure_line;
+use crate::worker::clock::Clock;
+use crate::worker::source::Settled;
 use crate::worker::{SessionEvent, Watch, Worker};
 
 #[derive(Debug, clap::Args)]
@@ -67,7 +67,7 @@ pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
         again(args, &mut past);
         return Ok(tell_dry_run(args, &plan, &config, &survey, &past));
     }
-    let _log = crate::logging::start(&config.log).map_err(Failure::usage)?;
+    let _log = crate::observe::log::start(&config.log).map_err(Failure::usage)?;
     let (journal, mut past) = Journal::open(&plan.name).map_err(Failure::usage)?;
     check_head(&plan, &config, &survey, &past)?;
     again(args, &mut past);
@@ -393,7 +393,7 @@ impl<D> Watch<D> for Teller {
         self.bar.set_position(tally.ended());
         drop(tally);
         if ending.outcome.is_dead_letter() {
-            let line = failure_line(&results::outcomes(&job.request, ending, &self.worker));
+            let line = failure_line(&result::outcomes(&job.request, ending, &self.worker));
             self.bar.suspend(|| eprintln!("{line}"));
         }
     }

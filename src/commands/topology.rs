@@ -4,7 +4,7 @@ use clap::Subcommand;
 
 use super::{Exit, Failure, World, lane, print};
 use crate::broker::topology::{self, Object, Report, TopologyError};
-use crate::config::Config;
+use crate::lane::Config;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {

@@ -9,14 +9,14 @@ use jiff::tz::TimeZone;
 use serde_json::json;
 
 use super::{Exit, Failure, World, lane, output, print, progress_bar};
+use crate::broker::streams::follow::{Results, beginning};
 use crate::broker::{From, PlannerError};
-use crate::config::Config;
 use crate::config::values::{parse_duration, show_duration};
 use crate::core::Outcome;
-use crate::export::{Target, Times};
-use crate::progress::{Batches, Change, Progress, Summary, failure_line};
-use crate::results::Event;
-use crate::watch::{Results, beginning};
+use crate::lane::Config;
+use crate::message::result::Event;
+use crate::report::export::{Target, Times};
+use crate::report::progress::{Batches, Change, Progress, Summary, failure_line};
 
 const DRAW: Duration = Duration::from_millis(250);
 

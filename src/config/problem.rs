@@ -13,12 +13,12 @@ pub struct Problem {
 }
 
 impl Problem {
-    pub(super) fn new(origin: Origin, key: Option<String>, message: String) -> Self {
+    pub(crate) fn new(origin: Origin, key: Option<String>, message: String) -> Self {
         Self { origin, key, message }
     }
 
     /// A problem of a whole file: it cannot be read.
-    pub(super) fn of_file(name: &str, message: impl fmt::Display) -> Self {
+    pub(crate) fn of_file(name: &str, message: impl fmt::Display) -> Self {
         Self { origin: Origin::Env(name.into()), key: None, message: message.to_string() }
     }
 
@@ -62,7 +62,7 @@ impl fmt::Display for Problem {
 pub struct Problems(Vec<Problem>);
 
 impl Problems {
-    pub(super) fn new(mut problems: Vec<Problem>) -> Self {
+    pub(crate) fn new(mut problems: Vec<Problem>) -> Self {
         problems.sort_by_key(Problem::order);
         Self(problems)
     }

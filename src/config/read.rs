@@ -16,24 +16,24 @@ use super::values::{Secret, SecretUrl};
 
 /// What was learned of the structs while they were read.
 #[derive(Debug, Default)]
-pub(super) struct Learned {
+pub(crate) struct Learned {
     /// Every key that the structs know, as dotted paths; sections are not among them.
-    pub(super) keys: BTreeSet<String>,
+    pub(crate) keys: BTreeSet<String>,
     /// The keys whose values are never shown.
-    pub(super) secrets: BTreeSet<String>,
+    pub(crate) secrets: BTreeSet<String>,
     /// The keys whose values are urls that may hold a password.
-    pub(super) urls: BTreeSet<String>,
+    pub(crate) urls: BTreeSet<String>,
     /// The keys that were given as a text and read as a number or a truth, and those that were read as a list.
-    pub(super) bare: BTreeSet<String>,
-    pub(super) lists: BTreeSet<String>,
+    pub(crate) bare: BTreeSet<String>,
+    pub(crate) lists: BTreeSet<String>,
     /// What each value is read as, in serde's words; only of the keys that were given.
-    pub(super) kinds: BTreeMap<String, String>,
+    pub(crate) kinds: BTreeMap<String, String>,
     unknown: Vec<Problem>,
 }
 
 /// Reads `tree` into `T`. A value that cannot be read becomes a problem, and the `defaults`' value is read in its place,
 /// so that one run finds every problem. `None` only if `defaults` itself does not fit `T`.
-pub(super) fn read<T: DeserializeOwned>(
+pub(crate) fn read<T: DeserializeOwned>(
     mut tree: Table,
     defaults: &Table,
 ) -> (Option<T>, Learned, Vec<Problem>) {
@@ -327,7 +327,7 @@ impl<'a> de::Deserializer<'a> for Reader<'a> {
 }
 
 /// A list in one text: `a, b`, or a TOML array where an item holds a comma. Nothing is the empty list.
-pub(super) fn list_of(text: &str) -> Result<Vec<String>, String> {
+pub(crate) fn list_of(text: &str) -> Result<Vec<String>, String> {
     #[derive(serde::Deserialize)]
     struct Line {
         list: Vec<String>,

@@ -8,14 +8,14 @@ use super::tree::{Node, Origin, Table, Value};
 use super::values::mask_url;
 
 /// The whole tree, section after section; a value that is not the default's says in a comment where it comes from.
-pub(super) fn show(tree: &Table, learned: &Learned) -> String {
+pub(crate) fn show(tree: &Table, learned: &Learned) -> String {
     let mut text = String::new();
     section(&mut text, "", tree, learned);
     text
 }
 
 /// The value of every key, as it is written. With secrets: not to be shown.
-pub(super) fn values(tree: &Table) -> BTreeMap<String, String> {
+pub(crate) fn values(tree: &Table) -> BTreeMap<String, String> {
     let mut values = BTreeMap::new();
     for (key, entry) in tree {
         match &entry.node.value {

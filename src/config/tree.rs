@@ -12,7 +12,7 @@ use super::problem::Problem;
 
 /// Where a value comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Origin {
+pub(crate) enum Origin {
     Default,
     /// Line and column count from 1, columns in characters.
     File {
@@ -35,7 +35,7 @@ impl fmt::Display for Origin {
 }
 
 #[derive(Clone)]
-pub(super) enum Value {
+pub(crate) enum Value {
     Text(String),
     /// From the environment or a flag: a text that is read as whatever the key wants.
     Untyped(String),
@@ -49,22 +49,22 @@ pub(super) enum Value {
 }
 
 #[derive(Clone)]
-pub(super) struct Node {
-    pub(super) value: Value,
-    pub(super) origin: Origin,
+pub(crate) struct Node {
+    pub(crate) value: Value,
+    pub(crate) origin: Origin,
 }
 
 #[derive(Clone)]
-pub(super) struct Entry {
+pub(crate) struct Entry {
     /// Where the key itself stands.
-    pub(super) key: Origin,
-    pub(super) node: Node,
+    pub(crate) key: Origin,
+    pub(crate) node: Node,
 }
 
-pub(super) type Table = BTreeMap<String, Entry>;
+pub(crate) type Table = BTreeMap<String, Entry>;
 
 /// Reads TOML. All syntax errors at once.
-pub(super) fn parse(text: &str, name: Option<&str>) -> Result<Table, Vec<Problem>> {
+pub(crate) fn parse(text: &str, name: Option<&str>) -> Result<Table, Vec<Problem>> {
     let place = Place { text, name: name.map(Arc::from) };
     let (table, errors) = DeTable::parse_recoverable(text);
     let mut problems: Vec<Problem> = Vec::new();
@@ -125,7 +125,7 @@ impl Place<'_> {
 
 /// Lays a layer over another: a key of the upper one wins. `x` and `x_file` are two ways to say one thing, so either of
 /// them replaces both of the lower layer.
-pub(super) fn overlay(lower: &mut Table, upper: Table) {
+pub(crate) fn overlay(lower: &mut Table, upper: Table) {
     for (key, entry) in upper {
         let twin = key.strip_suffix("_file").map_or_else(|| format!("{key}_file"), str::to_owned);
         match (lower.get_mut(&key), entry.node.value) {
@@ -153,7 +153,7 @@ fn same_layer(a: &Origin, b: &Origin) -> bool {
 }
 
 /// Sets one key, given as its path, to a text of the environment or of a flag.
-pub(super) fn set(table: &mut Table, path: &[&str], text: &str, origin: &Origin) {
+pub(crate) fn set(table: &mut Table, path: &[&str], text: &str, origin: &Origin) {
     let Some((first, rest)) = path.split_first() else { return };
     if rest.is_empty() {
         let node = Node { value: Value::Untyped(text.to_owned()), origin: origin.clone() };
@@ -172,7 +172,7 @@ pub(super) fn set(table: &mut Table, path: &[&str], text: &str, origin: &Origin)
 }
 
 /// The entry at a dotted path.
-pub(super) fn find<'a>(table: &'a Table, path: &str) -> Option<&'a Entry> {
+pub(crate) fn find<'a>(table: &'a Table, path: &str) -> Option<&'a Entry> {
     let (first, rest) =
         path.split_once('.').map_or((path, None), |(first, rest)| (first, Some(rest)));
     let entry = table.get(first)?;

@@ -9,14 +9,14 @@ use super::tree::Origin;
 
 /// What stopped the reading, and where.
 #[derive(Debug)]
-pub(super) struct Trouble {
-    pub(super) path: String,
-    pub(super) origin: Option<Origin>,
-    pub(super) message: String,
+pub(crate) struct Trouble {
+    pub(crate) path: String,
+    pub(crate) origin: Option<Origin>,
+    pub(crate) message: String,
 }
 
 impl Trouble {
-    pub(super) fn at(mut self, path: &str, origin: &Origin) -> Self {
+    pub(crate) fn at(mut self, path: &str, origin: &Origin) -> Self {
         if self.origin.is_none() {
             path.clone_into(&mut self.path);
             self.origin = Some(origin.clone());
@@ -24,7 +24,7 @@ impl Trouble {
         self
     }
 
-    pub(super) fn into_problem(self) -> Problem {
+    pub(crate) fn into_problem(self) -> Problem {
         // `limits.rates.0` is an index for `mend`; people read the key and the place.
         let key = self.path.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.').to_owned();
         Problem::new(
@@ -76,7 +76,7 @@ impl de::Error for Trouble {
 }
 
 /// Names the keys that there are; the nearest one first if it is a slip of the keyboard.
-pub(super) fn unknown(key: &str, section: &str, fields: &[&str]) -> String {
+pub(crate) fn unknown(key: &str, section: &str, fields: &[&str]) -> String {
     let (what, place) = if section.is_empty() {
         ("section", String::new())
     } else {

@@ -1,4 +1,4 @@
-//! How are durations, sizes and secrets written in the configuration? (Rates: [`crate::core::rate::Rate`].)
+//! How are durations, sizes and secrets written in the configuration?
 //!
 //! Section structs use the functions in `deserialize_with`, and [`Secret`] and [`SecretUrl`] as field types:
 //!

@@ -9,7 +9,7 @@ use super::finding::Finding;
 use super::settings::{SETTINGS, Settings};
 use crate::contract::page::TASK;
 use crate::contract::{Kind, Part, Rule, fields, find, nearest, parts, shown};
-use crate::intake::header;
+use crate::message::intake::header;
 
 /// A column with a meaning.
 #[derive(Debug)]

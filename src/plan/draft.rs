@@ -14,7 +14,7 @@ use super::tree::{Clash, Node};
 use super::{Row, doubts};
 use crate::contract::page::TASK;
 use crate::contract::{self, Kind, Need, Part, Rule, parts};
-use crate::intake::header;
+use crate::message::intake::header;
 
 /// A row under way.
 struct Draft {

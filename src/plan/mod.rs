@@ -8,7 +8,6 @@
 //! for byte. What rows share comes from a defaults file (rows win over it) and from `--set` (which wins over rows).
 //! Columns or fields `x-sluice-*` ([`SETTINGS`]) say what the worker, not the API, is to know.
 
-pub mod batch;
 mod book;
 mod cell;
 mod check;

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::cell::{Cell, Refused, boolean};
 use super::clean;
 use super::shown::says;
-use crate::intake::header;
+use crate::message::intake::header;
 
 /// What a planner can say of one request that the API is not told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]

@@ -9,7 +9,7 @@ use super::settings::Settings;
 use super::tree::Node;
 use super::{Options, PlanError};
 use crate::contract::{Kind, Part, Rule, fields, find, nearest, parts};
-use crate::intake::header;
+use crate::message::intake::header;
 
 /// What is filled into every row.
 #[derive(Default)]

@@ -10,7 +10,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::contract;
-use crate::intake::header;
+use crate::message::intake::header;
 
 /// How requests are to be changed.
 #[derive(Clone, Debug, PartialEq)]

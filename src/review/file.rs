@@ -9,7 +9,7 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use super::letter::Letter;
-use super::parcel::{Parcel, from_hex, to_hex};
+use crate::message::parcel::{Parcel, from_hex, to_hex};
 use crate::plan::table::{Table, Text};
 use crate::plan::{self, Broken};
 

@@ -114,7 +114,7 @@ fn contains(body: &[u8], text: &[u8]) -> bool {
 mod tests {
     use super::*;
     use crate::contract::Rules;
-    use crate::review::Parcel;
+    use crate::message::parcel::Parcel;
 
     fn letter() -> Letter {
         let headers = [

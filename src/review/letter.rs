@@ -6,12 +6,12 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::cause::Cause;
-use super::parcel::Parcel;
 use crate::contract::{Rules, Violation};
 use crate::core::request::Run;
 use crate::core::{Fault, Outcome, Try};
-use crate::intake;
-use crate::results::header;
+use crate::message::intake;
+use crate::message::parcel::Parcel;
+use crate::message::result::header;
 
 /// The header that keeps the request's message id; the dead letter's own is its result's.
 pub const REQUEST_ID: &str = "x-sluice-request-id";
@@ -221,7 +221,7 @@ fn outcome(word: &str) -> Option<Outcome> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::results;
+    use crate::message::result;
 
     fn parcel(headers: &[(&str, &str)]) -> Parcel {
         Parcel {
@@ -238,15 +238,15 @@ mod tests {
     #[test]
     fn a_letter_of_the_worker_says_all_that_its_headers_say() {
         let mut parcel = parcel(&[
-            (results::header::OUTCOME, "rejected"),
-            (results::header::REASON, "the API refused it"),
-            (results::header::ERROR_CODE, "SMS.0204"),
-            (results::header::STATUS, "400"),
-            (results::header::ATTEMPTS, "3"),
-            (results::header::FAILED_AT, "2026-01-31T12:00:00.000Z"),
-            (results::header::ERROR, r#"{"status":400,"error_msg":"server 42 not found"}"#),
+            (result::header::OUTCOME, "rejected"),
+            (result::header::REASON, "the API refused it"),
+            (result::header::ERROR_CODE, "SMS.0204"),
+            (result::header::STATUS, "400"),
+            (result::header::ATTEMPTS, "3"),
+            (result::header::FAILED_AT, "2026-01-31T12:00:00.000Z"),
+            (result::header::ERROR, r#"{"status":400,"error_msg":"server 42 not found"}"#),
             (
-                results::header::HISTORY,
+                result::header::HISTORY,
                 r#"[{"at":"2026-01-31T12:00:00Z","what":"post","verdict":"rejected"}]"#,
             ),
             (REQUEST_ID, "row 17"),
@@ -269,7 +269,7 @@ mod tests {
     fn another_body_or_another_replay_under_the_same_name_is_another_letter() {
         let one = Parcel {
             message_id: Some(Uuid::new_v4().to_string()),
-            ..parcel(&[(results::header::OUTCOME, "rejected"), (REQUEST_ID, "17")])
+            ..parcel(&[(result::header::OUTCOME, "rejected"), (REQUEST_ID, "17")])
         };
         let mut replayed = one.clone();
         replayed.headers.insert(intake::header::REPLAY.into(), "1".into());
@@ -295,10 +295,10 @@ mod tests {
     #[test]
     fn broken_headers_cost_what_they_say_and_nothing_else() {
         let parcel = parcel(&[
-            (results::header::OUTCOME, "nonsense"),
-            (results::header::VIOLATIONS, "{"),
-            (results::header::ATTEMPTS, "-1"),
-            (results::header::FAILED_AT, "yesterday"),
+            (result::header::OUTCOME, "nonsense"),
+            (result::header::VIOLATIONS, "{"),
+            (result::header::ATTEMPTS, "-1"),
+            (result::header::FAILED_AT, "yesterday"),
         ]);
         let letter = Letter::read(&parcel, None, &Rules::default());
         assert_eq!((letter.outcome, letter.attempts, letter.failed_at), (None, 0, None));

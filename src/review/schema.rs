@@ -3,14 +3,14 @@
 use schemars::{JsonSchema, schema_for};
 use serde_json::{Map, Value, json};
 
-use super::audit::Act;
 use super::letter::{PAST, Past, REQUEST_ID};
-use super::parcel::Parcel;
 use crate::contract::Violation;
 use crate::core::verdict::Fault;
 use crate::core::{Outcome, Try};
-use crate::intake::header as request;
-use crate::results::header;
+use crate::message::audit::Act;
+use crate::message::intake::header as request;
+use crate::message::parcel::Parcel;
+use crate::message::result::header;
 
 /// A dead letter as `sluice dead-letters export` writes it, one a line. On the queue it is a message with these
 /// properties and headers, and the body as it is.
@@ -106,9 +106,9 @@ mod tests {
     use super::*;
     use crate::contract::Rules;
     use crate::core::Ending;
-    use crate::results::dead_letter_headers;
+    use crate::message::audit::{Action, By};
+    use crate::message::result::dead_letter_headers;
     use crate::review::Letter;
-    use crate::review::audit::{Action, By};
 
     fn valid(schema: &Value, value: &Value) -> bool {
         jsonschema::meta::validate(schema).unwrap();

@@ -18,8 +18,8 @@ use super::signing::hex;
 use super::stats::{End, Raw, Tally, Ticket};
 use super::task::NewTask;
 use super::tasks::Tasks;
-use crate::clock::Clock;
 use crate::core::{Moment, Now};
+use crate::worker::clock::Clock;
 
 pub(super) struct World {
     pub(super) options: Options,

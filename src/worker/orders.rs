@@ -4,9 +4,9 @@
 use futures_util::FutureExt as _;
 
 use super::{Done, Submit, Watch, Worker};
-use crate::control::{self, Answer, Change, Command, Heard, Steering};
 use crate::core::{Hot, Job, Now};
-use crate::source::{Settled, Source};
+use crate::message::command::{self, Answer, Change, Command, Heard, Steering};
+use crate::worker::source::{Settled, Source};
 
 const LOST: &str = "the session with the broker was lost: the request is still there, with its old priority or the new one; look again when the broker is back";
 
@@ -20,7 +20,7 @@ where
     fn reprioritise(&mut self, heard: Heard, now: Now, id: &str, priority: u16) {
         match self.core.reprioritise(now, id, priority) {
             Ok(moved) => {
-                let act = control::reprioritised(&heard.order, &moved, priority, now.wall);
+                let act = command::reprioritised(&heard.order, &moved, priority, now.wall);
                 tracing::info!(by = %heard.order.by, reason = heard.order.reason, request.id = &*moved.id.get(), before = moved.before, after = priority, "a request is given another priority");
                 if let Some((earlier, _)) = self.moves.insert(moved.run, (heard, act)) {
                     let why = "another order for the same request came at the same moment";
@@ -119,8 +119,8 @@ where
     fn record(&self, heard: Option<Heard>, change: Change) {
         let records = self.source.record(change.clone());
         self.begin(async move {
-            let late = |_| Err(format!("the broker did not take it within {:?}", control::RECORD));
-            let result = tokio::time::timeout(control::RECORD, records).await.unwrap_or_else(late);
+            let late = |_| Err(format!("the broker did not take it within {:?}", command::RECORD));
+            let result = tokio::time::timeout(command::RECORD, records).await.unwrap_or_else(late);
             Done::Recorded { heard, change, result }
         });
     }
@@ -183,7 +183,7 @@ where
     }
 
     fn answer(&mut self, heard: Heard, now: Now, unwritten: Option<String>) {
-        let mut said = control::done(&heard.order.command);
+        let mut said = command::done(&heard.order.command);
         if let Some(why) = unwritten {
             said = format!(
                 "{said}; but it is not written down yet ({why}): another worker that takes over does not know of it"

@@ -7,14 +7,15 @@ use std::path::Path;
 use serde_json::Value;
 use sluicegate::broker::Version;
 use sluicegate::broker::topology::{self, Object};
-use sluicegate::config::{self, Given};
-use sluicegate::{intake, results, review};
+use sluicegate::lane::{self, Given};
+use sluicegate::message::{intake, result};
+use sluicegate::review;
 
 /// The document for the names of the default configuration.
 pub(crate) fn document() -> (Value, sluicegate::broker::settings::Queues) {
     let given = Given { file: None, env: &BTreeMap::new(), overrides: &[], needs_api: false };
-    let queues = config::load(&given).unwrap().config.queues;
-    (sluicegate::asyncapi::document(&queues), queues)
+    let queues = lane::load(&given).unwrap().config.queues;
+    (sluicegate::commands::schema::asyncapi::document(&queues), queues)
 }
 
 #[test]
@@ -70,10 +71,10 @@ fn every_header_is_described() {
         document["components"]["messages"][message]["headers"]["properties"].clone()
     };
     let (of_request, of_letter) = (headers("request"), headers("deadLetter"));
-    let request = constants(include_str!("../../src/intake.rs"));
-    let letter = constants(include_str!("../../src/results/letter.rs"));
-    assert!(request.contains(&intake::header::AGAIN) && letter.contains(&results::header::HISTORY));
-    assert_eq!(letter.len(), results::header::ALL.len(), "{letter:?}");
+    let request = constants(include_str!("../../src/message/intake.rs"));
+    let letter = constants(include_str!("../../src/message/dead_letter.rs"));
+    assert!(request.contains(&intake::header::AGAIN) && letter.contains(&result::header::HISTORY));
+    assert_eq!(letter.len(), result::header::ALL.len(), "{letter:?}");
     for name in request.iter().filter(|name| **name != intake::header::PREFIX) {
         assert!(of_request[*name].is_object() && of_letter[*name].is_object(), "{name}");
     }

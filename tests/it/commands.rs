@@ -93,7 +93,7 @@ fn config_check_is_content_with_a_credential_and_show_masks_it() {
     assert!(shown.contains("max_in_flight = 3  # --override limits.max_in_flight\n"), "{shown}");
     assert!(shown.contains("token = \"***\"") && !shown.contains("hunter2"), "{shown}");
     let default = sluice(&["config", "show", "--default"], &[]);
-    assert_eq!(String::from_utf8(default.stdout).unwrap(), sluicegate::config::DEFAULT);
+    assert_eq!(String::from_utf8(default.stdout).unwrap(), sluicegate::lane::DEFAULT);
 }
 
 #[test]

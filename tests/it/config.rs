@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use sluicegate::config::{self, Given, Loaded, values};
+use sluicegate::config::values;
+use sluicegate::lane::{self, Given, Loaded};
 
 /// Enough for a worker: the default names no credential.
 const TOKEN: &str = "[api.auth]\ntoken = \"tok-4711\"\n";
@@ -17,7 +18,7 @@ fn load(
     };
     let env: BTreeMap<String, String> = owned(env).into_iter().collect();
     let given = Given { file: None, env: &env, overrides: &owned(overrides), needs_api: true };
-    config::load_text(Some(("lane.toml", text)), &given)
+    lane::load_text(Some(("lane.toml", text)), &given)
         .map_err(|problems| problems.all().iter().map(ToString::to_string).collect())
 }
 
@@ -36,7 +37,7 @@ fn every_key_stands_in_the_default_file() {
     let loaded = load(TOKEN, &[], &[]).unwrap();
     let mut section = String::new();
     let mut written = Vec::new();
-    for line in config::DEFAULT.lines() {
+    for line in lane::DEFAULT.lines() {
         if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
             section = name.to_owned();
         } else if let Some((key, _)) = line.trim_start_matches("# ").split_once(" = ")
@@ -225,7 +226,7 @@ fn every_key_can_come_from_the_environment() {
     let credentials =
         format!("{TOKEN}access_key = \"a\"\nsecret_key = \"s\"\n[window]\nmax_hold = \"29m\"\n");
     for key in &keys {
-        let (name, value) = (config::variable(key), sample(key, path));
+        let (name, value) = (lane::variable(key), sample(key, path));
         let mut env = vec![(name.as_str(), value.as_str())];
         match key.as_str() {
             "broker.cert_file" => env.push(("SLUICE_BROKER__KEY_FILE", path)),
@@ -241,7 +242,7 @@ fn every_key_can_come_from_the_environment() {
     }
     let takes_any_text = |key: &&String| sample(key, path) == "text";
     for key in keys.iter().filter(|key| !takes_any_text(key)) {
-        let name = config::variable(key);
+        let name = lane::variable(key);
         let Err(problems) = load(&credentials, &[(&name, "\u{1}?")], &[]) else {
             assert!(key.ends_with("_file"), "{name} takes anything");
             continue;
@@ -355,17 +356,17 @@ fn a_file_that_cannot_be_read_is_named() {
         overrides: &[],
         needs_api: false,
     };
-    let problems = config::load(&given).unwrap_err();
+    let problems = lane::load(&given).unwrap_err();
     let expected = "/no/such.toml: cannot read the configuration: No such file or directory (os error 2); name";
     assert!(problems.to_string().starts_with(expected), "{problems}");
 }
 
 #[test]
 fn the_reference_of_the_documents_is_of_this_code() {
-    let page = config::reference().unwrap();
+    let page = lane::reference().unwrap();
     for key in load(TOKEN, &[], &[]).unwrap().keys() {
         let row =
-            page.lines().find(|line| line.contains(&format!("| `{}` |", config::variable(key))));
+            page.lines().find(|line| line.contains(&format!("| `{}` |", lane::variable(key))));
         let row = row.unwrap_or_else(|| panic!("{key} is missing"));
         let cells: Vec<&str> = row.split(" | ").collect();
         assert!(cells.len() >= 5 && !cells[1].is_empty() && cells[4].len() > 3, "{row}");

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use sluicegate::broker::dead_letters::Review;
 use sluicegate::config::values::Secret;
-use sluicegate::console::{self, Hour, LOG_IN, Lane};
 use sluicegate::contract::Rules;
-use sluicegate::http::{self, Operator};
-use sluicegate::status::Status;
+use sluicegate::message::status::Status;
+use sluicegate::web::console::{self, Hour, LOG_IN, Lane};
+use sluicegate::web::http::{self, Operator};
 use tokio::sync::watch;
 
 use crate::support::rabbit::Lane as Names;

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use sluicegate::console::{self, Lane, Sample};
-use sluicegate::control::{Answer, Command, Heard, Order, done};
 use sluicegate::core::engine::{Upcoming, Waits};
-use sluicegate::http;
-use sluicegate::status::{Session, Status};
+use sluicegate::message::command::{Answer, Command, Heard, Order, done};
+use sluicegate::message::status::{Session, Status};
+use sluicegate::web::console::{self, Lane, Sample};
+use sluicegate::web::http;
 use tokio::sync::{mpsc, watch};
 
 use crate::console::{client, lane, log_in, operator};

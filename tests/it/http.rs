@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sluicegate::config::values::Secret;
-use sluicegate::control::{Answer, Command, Heard};
 use sluicegate::core::gate::Reason;
-use sluicegate::http::{self, Lane, Operator};
-use sluicegate::metrics::Metrics;
-use sluicegate::status::{Session, Status};
+use sluicegate::message::command::{Answer, Command, Heard};
+use sluicegate::message::status::{Session, Status};
+use sluicegate::observe::metrics::Metrics;
+use sluicegate::web::http::{self, Lane, Operator};
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub(crate) struct Server {

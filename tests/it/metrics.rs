@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use sluicegate::core::Outcome;
 use sluicegate::core::gate::Reason;
-use sluicegate::metrics::{self, BatchCounts, Metrics, WindowCounts};
+use sluicegate::message::status::{BatchCounts, WindowCounts};
+use sluicegate::observe::metrics::{self, Metrics};
 
 fn value(text: &str, series: &str) -> Option<f64> {
     text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use sluicegate::core::Outcome;
-use sluicegate::progress::{Batches, Change, Progress, failure_line};
-use sluicegate::results::{self, CloudEvent, Enqueued, Event, Opened, Outcomes};
+use sluicegate::message::result::{self, CloudEvent, Enqueued, Event, Opened, Outcomes};
+use sluicegate::report::progress::{Batches, Change, Progress, failure_line};
 use uuid::Uuid;
 
 fn at(second: i64) -> Timestamp {
@@ -14,11 +14,11 @@ fn at(second: i64) -> Timestamp {
 
 fn opened(batch: &str, total: u64) -> Event {
     let opened = Opened { batch: batch.into(), total, plan: "plan.csv".into(), by: "mei".into() };
-    Event::Opened(results::opened(opened, "sluice", at(0)))
+    Event::Opened(result::opened(opened, "sluice", at(0)))
 }
 
 fn enqueued(batch: &str, total: u64) -> Event {
-    Event::Enqueued(results::enqueued(Enqueued { batch: batch.into(), total }, "sluice", at(1)))
+    Event::Enqueued(result::enqueued(Enqueued { batch: batch.into(), total }, "sluice", at(1)))
 }
 
 fn result(batch: &str, id: u32, replay: u32, outcome: Outcome, second: i64) -> Event {

@@ -3,8 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use sluicegate::http;
-use sluicegate::metrics::Metrics;
+use sluicegate::observe::metrics::Metrics;
+use sluicegate::web::http;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -170,7 +170,7 @@ async fn a_log_in_is_short_and_anybody_sends_it_so_a_long_one_is_refused_at_once
     let _ = rustls::crypto::ring::default_provider().install_default();
     let listener = http::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let address = listener.local_addr().unwrap();
-    let router = sluicegate::console::router(vec![lane()], operator(), address).unwrap();
+    let router = sluicegate::web::console::router(vec![lane()], operator(), address).unwrap();
     tokio::spawn(http::serve(listener, router, 64, std::future::pending()));
     let address = address.to_string();
     let head = "POST /log-in HTTP/1.1\r\nhost: a\r\ncontent-length: 4000000\r\n\r\nwho=";

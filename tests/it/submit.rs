@@ -7,8 +7,8 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use sluicegate::planner::submit::{Journal, JournalError};
 use sluicegate::sandbox::{Kind, Options, Sandbox, TOKEN};
-use sluicegate::submit::{Journal, JournalError};
 use tempfile::TempDir;
 
 use crate::support::rig::body;

@@ -7,11 +7,12 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::{Attend, IN_FLIGHT, Progress, Review, ReviewError, letter_message, to_the_end};
-use crate::broker::audit::{self, Acts};
-use crate::broker::publisher::Outgoing;
-use crate::broker::tool::Tool;
-use crate::review::audit::{Act, Action, By, Undoable};
-use crate::review::{Letter, Parcel};
+use crate::broker::control::tool::Tool;
+use crate::broker::publish::publisher::Outgoing;
+use crate::broker::streams::audit::{self, Acts};
+use crate::message::audit::{Act, Action, By, Undoable};
+use crate::message::parcel::Parcel;
+use crate::review::Letter;
 
 /// Messages that belong together: the letter that is put into the queue, and the act that says so.
 type Pair = (Outgoing, Outgoing);

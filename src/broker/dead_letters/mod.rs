@@ -1,12 +1,16 @@
 //! What can a reviewer do with dead letters? See them, send them again, mend them, take them out and put them back.
 //!
-//! Each task is one short pass over the queue ([`super::pass`]): nothing is held while a person thinks. What moves is
+//! Each task is one short pass over the queue ([`crate::broker::dead_letters::pass`]): nothing is held while a person thinks. What moves is
 //! first published (where it goes, and to the audit, both confirmed), and only then acknowledged, so a crash at any point
 //! leaves a letter at worst in both places: sent twice, the worker's look-up finds the first.
 
 mod back;
+mod lock;
 mod moves;
+mod parcels;
+mod pass;
 mod snapshot;
+mod taking;
 
 use std::time::Duration;
 
@@ -18,20 +22,19 @@ pub use moves::Order;
 pub(super) use snapshot::whole;
 pub use snapshot::{Found, Preview, Snapshot};
 
-use super::audit::Acts;
-use super::convert::short;
-use super::link::SessionLost;
-use super::parcels;
-use super::pass::{NoPass, Pass, Terms};
-use super::planner::PlannerError;
-use super::publisher::Outgoing;
-use super::settings::{Broker as Settings, Queues};
-use super::spill::Spill;
-use super::tool::Tool;
-use super::topology::TopologyError;
+use crate::broker::control::tool::Tool;
+use crate::broker::convert::short;
+use crate::broker::dead_letters::pass::{NoPass, Pass, Terms};
+use crate::broker::publish::planner::PlannerError;
+use crate::broker::publish::publisher::Outgoing;
+use crate::broker::session::link::SessionLost;
+use crate::broker::settings::{Broker as Settings, Queues};
+use crate::broker::streams::audit::Acts;
+use crate::broker::topology::TopologyError;
 use crate::contract::Rules;
-use crate::review::Parcel;
-use crate::review::audit::{Act, Action, By};
+use crate::message::audit::{Act, Action, By};
+use crate::message::parcel::Parcel;
+use crate::worker::bodies::Spill;
 
 /// How many letters are on their way at once.
 pub(super) const IN_FLIGHT: usize = 64;

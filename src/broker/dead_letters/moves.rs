@@ -9,20 +9,21 @@ use jiff::Timestamp;
 
 use super::snapshot::{preview, whole};
 use super::{Attend, IN_FLIGHT, Progress, Review, ReviewError, to_the_end};
-use crate::broker::audit;
+use crate::broker::control::tool::Tool;
 use crate::broker::convert::{header_bytes, short};
-use crate::broker::link::SessionLost;
-use crate::broker::parcels;
-use crate::broker::pass::{Copy, Entry, Pass};
-use crate::broker::planner::coarse;
-use crate::broker::publisher::Outgoing;
-use crate::broker::tool::Tool;
+use crate::broker::dead_letters::parcels;
+use crate::broker::dead_letters::pass::{Copy, Entry, Pass};
+use crate::broker::publish::planner::coarse;
+use crate::broker::publish::publisher::Outgoing;
+use crate::broker::session::link::SessionLost;
+use crate::broker::streams::audit;
 use crate::broker::transport::HARD;
-use crate::intake::header;
-use crate::results;
-use crate::review::audit::{Act, Action, By};
+use crate::message::audit::{Act, Action, By};
+use crate::message::intake::header;
+use crate::message::parcel::Parcel;
+use crate::message::result;
 use crate::review::edit::Edit;
-use crate::review::{Filter, Letter, PAST, Parcel, Past, REQUEST_ID};
+use crate::review::{Filter, Letter, PAST, Past, REQUEST_ID};
 
 /// How often a letter's past is remembered in its header, so that headers stay small.
 const MOST_PAST: usize = 20;
@@ -298,7 +299,7 @@ pub(super) fn again(
     let past = serde_json::to_string(&past.split_off(old)).unwrap_or_default();
     headers.retain(|name, _| {
         let name = name.as_str();
-        !results::header::ALL.contains(&name) && name != REQUEST_ID && name != header::REPRIORITISED
+        !result::header::ALL.contains(&name) && name != REQUEST_ID && name != header::REPRIORITISED
     });
     headers.insert(PAST.into(), past.into());
     headers.insert(header::REPLAY.into(), (letter.replay.saturating_add(1)).to_string().into());

@@ -8,12 +8,13 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::moves::again;
-use crate::broker::pass::{Entry, restored};
-use crate::broker::spill::Body;
+use crate::broker::dead_letters::pass::{Entry, restored};
 use crate::contract::{Rules, Violation};
-use crate::results::header;
+use crate::message::parcel::Parcel;
+use crate::message::result::header;
 use crate::review::edit::{Difference, Edit, differences};
-use crate::review::{Filter, Group, Letter, Parcel, Unread, groups, read_request};
+use crate::review::{Filter, Group, Letter, Unread, groups, read_request};
+use crate::worker::bodies::Body;
 
 /// What one pass saw.
 #[derive(Debug)]

@@ -8,11 +8,11 @@ use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptio
 use lapin::types::FieldTable;
 use lapin::{Connection, ErrorKind, ExchangeKind};
 
-use super::super::convert::short;
-use super::super::link::SessionLost;
-use super::super::{ANSWER, within};
 use super::objects::{Argument, Object, Routes};
 use super::{Mismatch, Report};
+use crate::broker::convert::short;
+use crate::broker::session::link::SessionLost;
+use crate::broker::{ANSWER, within};
 
 /// Arguments whose values are the operator's business: they may be changed by policy, or cannot be compared.
 const TOLERATED: [&str; 5] = [

@@ -10,12 +10,12 @@ use std::time::Duration;
 use lapin::Connection;
 use serde::Serialize;
 
-use super::connect::{self, Opened};
-use super::link::SessionLost;
-use super::settings::{Broker as Settings, QueueType, Queues};
-use super::transport::HARD;
-use super::version::Version;
-use super::within;
+use crate::broker::session::connect::{self, Opened};
+use crate::broker::session::link::SessionLost;
+use crate::broker::settings::{Broker as Settings, QueueType, Queues};
+use crate::broker::transport::HARD;
+use crate::broker::version::Version;
+use crate::broker::within;
 use ask::{exists, put};
 use objects::DELIVERY_LIMIT;
 pub use objects::{Argument, Object, Routes, objects};

@@ -6,9 +6,9 @@ use std::fmt;
 use lapin::types::AMQPValue;
 use serde::Serialize;
 
-use super::super::convert::long;
-use super::super::settings::{QueueType, Queues};
-use super::super::version::Version;
+use crate::broker::convert::long;
+use crate::broker::settings::{QueueType, Queues};
+use crate::broker::version::Version;
 
 /// Streams drop what is too old a segment at a time, so segments are small (the broker's default is 500 MB).
 const SEGMENT_BYTES: i64 = 16_000_000;

@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::{mpsc, oneshot};
 
 use super::filter::Note;
-use crate::broker::spill::{Body, Piece, Spill};
+use crate::worker::bodies::{Body, Piece, Spill};
 
 /// A longer body is not held at all. Whoever sends it hears so by its result.
 pub(crate) const HARD: u64 = 64 << 20;

@@ -8,7 +8,7 @@ use lapin::BasicProperties;
 use sha2::{Digest as _, Sha256};
 
 use super::table::{self, Entries, Entry, Flaw};
-use crate::intake::header as ours;
+use crate::message::intake::header as ours;
 
 /// Properties of more bytes are not kept in memory.
 pub(super) const LARGE: usize = 16 * 1024;

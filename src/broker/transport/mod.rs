@@ -27,8 +27,8 @@ use lapin::{BasicProperties, Connection, ConnectionProperties, Error};
 pub(crate) use aside::{Beyond, HARD};
 pub use filter::{Filtered, filtered};
 
-use super::spill::{Body, Spill};
-use super::version::Version;
+use crate::broker::version::Version;
+use crate::worker::bodies::{Body, Spill};
 use filter::{Filter, Note, Place};
 use kit::Kit;
 use stream::Stream;

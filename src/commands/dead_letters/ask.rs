@@ -4,7 +4,7 @@ use std::io::Write as _;
 
 use super::super::{Failure, World};
 use crate::broker::dead_letters::Found;
-use crate::console::text::one_line;
+use crate::report::text::one_line;
 use crate::review::groups;
 
 /// So many letters are named one by one.

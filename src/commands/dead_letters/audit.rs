@@ -8,9 +8,9 @@ use super::super::{Exit, Failure, World, print};
 use super::restore::in_a_line;
 use super::selection::time;
 use super::{Desk, Place, failure};
-use crate::console::text::{indented, one_line, visible};
-use crate::review::Parcel;
-use crate::review::audit::{Act, Action};
+use crate::message::audit::{Act, Action};
+use crate::message::parcel::Parcel;
+use crate::report::text::{indented, one_line, visible};
 use crate::review::edit::differences;
 
 #[derive(Debug, clap::Args)]

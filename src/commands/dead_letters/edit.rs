@@ -10,7 +10,7 @@ use super::act::exactly;
 use super::ask::describe;
 use super::{Common, Desk, bulk, editor, json, letters, show};
 use crate::broker::dead_letters::{Found, Order, Preview, Progress, Snapshot};
-use crate::console::text::one_line;
+use crate::report::text::one_line;
 use crate::review::edit::{Change, Edit};
 
 /// So many different changes, and letters that would be invalid, are shown.

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use super::super::{Failure, World};
 use super::ask::Yes;
 use super::{local, show};
-use crate::console::text::{indented, one_line, squeezed};
 use crate::contract::{self, Rules, Violation};
+use crate::report::text::{indented, one_line, squeezed};
 use crate::review::Letter;
 use crate::review::edit::differences;
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::super::plan_file::{PlanFile, Source};
 use super::super::{Exit, Failure, World};
 use super::{Desk, Place, Who, bulk};
-use crate::review::Parcel;
+use crate::message::parcel::Parcel;
 use crate::review::file::{self, FileError};
 
 #[derive(Debug, clap::Args)]

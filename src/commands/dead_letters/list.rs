@@ -8,7 +8,7 @@ use super::super::{Exit, Failure, World, print};
 use super::selection::Selection;
 use super::{Desk, Place, json, local};
 use crate::broker::dead_letters::Found;
-use crate::console::text::one_line;
+use crate::report::text::one_line;
 use crate::review::Group;
 use crate::review::groups;
 

@@ -26,7 +26,7 @@ use crate::broker::PlannerError;
 use crate::broker::dead_letters::{Review, ReviewError, Snapshot};
 use crate::broker::topology::TopologyError;
 use crate::config::values::parse_duration;
-use crate::review::audit::By;
+use crate::message::audit::By;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {

@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use super::super::{Exit, Failure, World, print};
 use super::{Desk, Place, failure, gate, selection};
-use crate::review::audit::By;
+use crate::message::audit::By;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\

@@ -5,9 +5,9 @@ use std::collections::HashSet;
 use super::super::{Exit, Failure, World};
 use super::{Common, Desk, bulk, failure, letters, local};
 use crate::broker::dead_letters::Progress;
-use crate::console::text::one_line;
 use crate::contract::Rules;
-use crate::review::audit::Act;
+use crate::message::audit::Act;
+use crate::report::text::one_line;
 use crate::review::{Filter, Letter};
 
 /// So many acts are named one by one.

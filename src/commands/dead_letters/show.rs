@@ -6,8 +6,8 @@ use serde_json::json;
 
 use super::super::{Exit, Failure, World, output, print};
 use super::{Desk, Place, json, local, selection};
-use crate::console::text::{indented, one_line, visible};
 use crate::contract::Violation;
+use crate::report::text::{indented, one_line, visible};
 use crate::review::Letter;
 
 #[derive(Debug, clap::Args)]

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use crate::bug;
+use crate::message::bug;
 
 /// The waits before a lane starts again double from the first to the last; one that ran longer than [`STEADY`] starts
 /// them afresh.

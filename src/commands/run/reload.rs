@@ -1,13 +1,13 @@
-//! What does SIGHUP change? The keys of [`config::HOT`], in every lane, if all of the files hold; else nothing at all.
+//! What does SIGHUP change? The keys of [`lane::HOT`], in every lane, if all of the files hold; else nothing at all.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use super::World;
 use crate::commands::lanes;
-use crate::config::{self, Loaded};
 use crate::core::Hot;
-use crate::logging::Level;
+use crate::lane::{self, Loaded};
+use crate::observe::log::Level;
 
 /// Listens from the moment it is made: SIGHUP ends a process that does not.
 pub(super) struct Reload {
@@ -55,7 +55,7 @@ impl Reload {
         }
         let changed = loaded.differences(&lane.loaded);
         let (hot, cold): (Vec<&str>, Vec<&str>) =
-            changed.iter().map(String::as_str).partition(|key| config::HOT.contains(key));
+            changed.iter().map(String::as_str).partition(|key| lane::HOT.contains(key));
         if first && let Err(why) = self.level.set(&loaded.config.log.level) {
             tracing::error!(why, "SIGHUP: the level of the log stays as it is");
         }

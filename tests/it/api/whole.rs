@@ -7,15 +7,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use sluicegate::api::{Client, survey};
-use sluicegate::clock::Clock;
 use sluicegate::contract::Rules;
 use sluicegate::core::limits::Limits;
 use sluicegate::core::{
     Core, Ending, Job, Moment, Now, Outcome, Query, Settings, Verdict, gate, retry,
 };
-use sluicegate::intake::{self, Message};
+use sluicegate::message::intake::{self, Message};
 use sluicegate::sandbox::{self, Account, Action, Canned, Kind, Options, Sandbox, SourceServer};
-use sluicegate::source::{Delivery, Event, Settled, Source};
+use sluicegate::worker::clock::Clock;
+use sluicegate::worker::source::{Delivery, Event, Settled, Source};
 use sluicegate::worker::{SessionEvent, Watch, Worker};
 
 use super::settings;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use serde_json::json;
-use sluicegate::review::audit::Action;
+use sluicegate::message::audit::Action;
 use sluicegate::sandbox::Options as SandboxOptions;
 
 use super::Desk;

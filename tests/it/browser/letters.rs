@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use serde_json::{Value, json};
-use sluicegate::review::audit::Action;
+use sluicegate::message::audit::Action;
 use sluicegate::sandbox::Options as SandboxOptions;
 
 use super::Desk;

@@ -6,10 +6,11 @@ use sluicegate::broker::dead_letters::{Order, Progress, Review};
 use sluicegate::broker::settings::QueueType;
 use sluicegate::broker::topology;
 use sluicegate::contract::Rules;
-use sluicegate::review::audit::By;
-use sluicegate::review::{Filter, Parcel};
+use sluicegate::message::audit::By;
+use sluicegate::message::parcel::Parcel;
+use sluicegate::review::Filter;
 use sluicegate::sandbox::Options as SandboxOptions;
-use sluicegate::{console, http};
+use sluicegate::web::{console, http};
 
 use super::{Desk, review};
 use crate::support::browser::{Browser, DESK};

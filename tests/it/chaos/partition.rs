@@ -4,8 +4,8 @@
 use std::time::{Duration, Instant};
 
 use sluicegate::broker::settings::QueueType;
-use sluicegate::control::{Command, Order};
-use sluicegate::status::Session;
+use sluicegate::message::command::{Command, Order};
+use sluicegate::message::status::Session;
 use tempfile::TempDir;
 
 use crate::rabbit::failover::{Cluster, all_created_once, enqueue, sandbox};
@@ -65,8 +65,9 @@ async fn a_paused_worker_whose_node_is_out_of_sight_is_active_no_more_when_the_n
     let began = Instant::now();
     part(&cluster, 2, true);
     let out_of_sight = began.elapsed();
-    let detached =
-        |status: &sluicegate::status::Status| matches!(status.session, Session::Detached { .. });
+    let detached = |status: &sluicegate::message::status::Status| {
+        matches!(status.session, Session::Detached { .. })
+    };
     let noticed = first.until("detached", SOON, detached).await;
     let why = first.status().await.unwrap().session;
     let took = second.until("active", HANDED_ON, is_active).await + noticed;

@@ -13,8 +13,8 @@ use rand::{RngExt as _, SeedableRng as _};
 use serde_json::json;
 use sluicegate::broker::settings::QueueType;
 use sluicegate::broker::topology;
+use sluicegate::message::status::Session;
 use sluicegate::sandbox::{Options, Sandbox, TOKEN};
-use sluicegate::status::Session;
 use tempfile::TempDir;
 
 use super::auditor::{self, Found};

@@ -11,10 +11,10 @@ use bytes::Bytes;
 use jiff::tz::TimeZone;
 use sluicegate::api::verdict_of;
 use sluicegate::broker::{Filtered, filtered};
-use sluicegate::config::{self, Given};
 use sluicegate::contract::{self, Rules};
 use sluicegate::core::Verdict;
-use sluicegate::intake::{self, Message};
+use sluicegate::lane::{self, Given};
+use sluicegate::message::intake::{self, Message};
 use sluicegate::plan;
 
 /// A body: what is accepted is accepted again, and what is refused is refused with a reason.
@@ -210,7 +210,7 @@ pub(crate) fn answer(data: &[u8]) {
 pub(crate) fn config(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let given = Given { file: None, env: &BTreeMap::new(), overrides: &[], needs_api: true };
-    match config::load_text(Some(("fuzz.toml", text)), &given) {
+    match lane::load_text(Some(("fuzz.toml", text)), &given) {
         Ok(loaded) => assert!(loaded.show().contains("[broker]")),
         Err(problems) => assert!(!problems.to_string().is_empty()),
     }

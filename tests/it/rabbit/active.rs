@@ -9,7 +9,7 @@ use sluicegate::broker::State;
 use sluicegate::broker::settings::QueueType;
 use sluicegate::broker::topology;
 use sluicegate::core::Outcome;
-use sluicegate::source::{Settled, Source as _};
+use sluicegate::worker::source::{Settled, Source as _};
 
 use crate::support::rabbit::{Lane, Node, SOON, arrived, ending, lost, opened};
 

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 use sluicegate::broker::settings::QueueType;
-use sluicegate::control;
+use sluicegate::message::command;
 
 use crate::asyncapi::document;
 use crate::support::rabbit::{Client, Lane, Node, Plain};
@@ -117,9 +117,9 @@ async fn what_goes_over_a_broker_is_as_the_document_says() {
     assert_eq!(headers["x-sluice-outcome"], "invalid");
     is_a("deadLetter", "headers", &headers);
 
-    let order = crate::support::rig::order(control::Command::Pause);
+    let order = crate::support::rig::order(command::Command::Pause);
     is_a("order", "payload", &serde_json::to_value(&order).unwrap());
-    let answer = worker.order(control::Command::Pause).await;
+    let answer = worker.order(command::Command::Pause).await;
     assert!(answer.done && answer.status.is_some(), "{answer:?}");
     is_a("answer", "payload", &serde_json::to_value(&answer).unwrap());
     is_a("act", "payload", &read(&client.stream(&queues.audit(), 1).await[0]));

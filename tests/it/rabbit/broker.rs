@@ -9,7 +9,7 @@ use sluicegate::broker::settings::QueueType;
 use sluicegate::broker::topology;
 use sluicegate::broker::{Broker, Options, State};
 use sluicegate::core::Outcome;
-use sluicegate::source::{Delivery, Event, Settled, Source};
+use sluicegate::worker::source::{Delivery, Event, Settled, Source};
 
 use crate::support::form::short_or_full;
 use crate::support::rabbit::{

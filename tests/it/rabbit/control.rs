@@ -6,10 +6,10 @@ use std::process::{Command as Process, Output};
 use lapin::options::BasicPublishOptions;
 use sluicegate::broker::settings::QueueType;
 use sluicegate::broker::{NotAsked, ask};
-use sluicegate::control::{Answer, Command};
 use sluicegate::core::Outcome;
 use sluicegate::core::gate::Reason;
-use sluicegate::review::audit::{Act, Action};
+use sluicegate::message::audit::{Act, Action};
+use sluicegate::message::command::{Answer, Command};
 
 use crate::rabbit::failover;
 use crate::support::proxy::{Door, How, Proxy};

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use sluicegate::broker::settings::QueueType;
 use sluicegate::core::Outcome;
+use sluicegate::message::status::Session;
 use sluicegate::sandbox::Options as SandboxOptions;
-use sluicegate::status::Session;
 use tempfile::TempDir;
 
 use crate::support::form::short_or_full;
@@ -112,8 +112,9 @@ async fn a_worker_that_is_cut_off_starts_nothing_after_it_has_noticed_and_the_st
 
     let (cut, cut_at) = (Instant::now(), jiff::Timestamp::now());
     broker.carry(Carry::Swallow);
-    let detached =
-        |status: &sluicegate::status::Status| matches!(status.session, Session::Detached { .. });
+    let detached = |status: &sluicegate::message::status::Status| {
+        matches!(status.session, Session::Detached { .. })
+    };
     first.until("detached", SOON, detached).await;
     // What was in flight at that moment may still be on its way.
     first.until("at rest", SOON, |status| status.window.in_flight == 0).await;

@@ -6,11 +6,11 @@ use sluicegate::broker::dead_letters::{Order, Review, ReviewError};
 use sluicegate::broker::settings::QueueType;
 use sluicegate::broker::topology;
 use sluicegate::contract::Rules;
-use sluicegate::control::Command;
 use sluicegate::core::Outcome;
+use sluicegate::message::audit::By;
+use sluicegate::message::command::Command;
+use sluicegate::message::status::Session;
 use sluicegate::review::Filter;
-use sluicegate::review::audit::By;
-use sluicegate::status::Session;
 
 use super::failover::{address_of, through};
 use super::letters::{all_replayed, servers, slow};
@@ -50,7 +50,7 @@ async fn hold(own: &OwnNode, kind: QueueType, max_hold: Duration, time: Duration
     )
     .await;
     tokio::time::sleep(time).await;
-    let attached = |status: &sluicegate::status::Status| {
+    let attached = |status: &sluicegate::message::status::Status| {
         matches!(status.session, Session::Active { .. })
             && status.window.ready + status.window.waiting == count
     };

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use sluicegate::broker::settings::QueueType;
+use sluicegate::message::status::Status;
 use sluicegate::sandbox::Account;
-use sluicegate::status::Status;
 
 use crate::support::form::short_or_full;
 use crate::support::process::sluice;

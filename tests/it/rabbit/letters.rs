@@ -18,11 +18,11 @@ use sluicegate::broker::settings::QueueType;
 use sluicegate::broker::{From, Reader, topology};
 use sluicegate::contract::{Rules, Violation};
 use sluicegate::core::{Fault, Outcome};
-use sluicegate::results::dead_letter_headers;
-use sluicegate::review::audit::{Action, By};
+use sluicegate::message::audit::{Action, By};
+use sluicegate::message::result::dead_letter_headers;
 use sluicegate::review::{Filter, REQUEST_ID};
 use sluicegate::sandbox::{Options, Sandbox};
-use sluicegate::source::Source as _;
+use sluicegate::worker::source::Source as _;
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -529,7 +529,7 @@ async fn requests(lane: &Lane, count: u32) -> Vec<(String, Vec<u8>)> {
     let mut requests = Vec::new();
     for _ in 0..count {
         let job = arrived(&mut broker).await;
-        let body = sluicegate::source::Delivery::body(&job.delivery).unwrap().to_vec();
+        let body = sluicegate::worker::source::Delivery::body(&job.delivery).unwrap().to_vec();
         requests.push((job.request.id.to_string(), body));
     }
     broker.leave(Vec::new()).await;
@@ -663,7 +663,7 @@ async fn the_command_line_killed_in_the_middle_of_replays_loses_nothing_and_crea
         worker.active().await;
         let letters = killed_while_replaying(&desk, 1000, kills, seed).await;
         desk.depths(0, 0).await;
-        let idle = |status: &sluicegate::status::Status| {
+        let idle = |status: &sluicegate::message::status::Status| {
             let window = &status.window;
             status.settled >= letters as u64
                 && window.ready + window.waiting + window.in_flight + window.settling == 0

@@ -15,10 +15,10 @@ use sluicegate::broker::settings::QueueType;
 use sluicegate::broker::topology;
 use sluicegate::contract::Rules;
 use sluicegate::core::Outcome;
-use sluicegate::results::dead_letter_headers;
+use sluicegate::message::audit::{Action, By};
+use sluicegate::message::result::dead_letter_headers;
 use sluicegate::review::Filter;
-use sluicegate::review::audit::{Action, By};
-use sluicegate::source::{Settled, Source as _};
+use sluicegate::worker::source::{Settled, Source as _};
 
 use super::failover::address_of;
 use crate::support::proxy::{How, Proxy};

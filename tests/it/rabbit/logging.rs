@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 use sluicegate::broker::ask;
 use sluicegate::broker::settings::QueueType;
-use sluicegate::control::Command;
+use sluicegate::message::command::Command;
 
 use crate::support::process::{Process, Spec};
 use crate::support::rabbit::{Lane, Node};

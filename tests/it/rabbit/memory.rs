@@ -107,7 +107,7 @@ async fn a_full_window_behind_a_slow_gate_stays_within_its_memory_and_in_order()
     let worker = Process::start(&spec, dir.path(), "worker");
     let began = Instant::now();
     let all = usize::from(load.requests);
-    let full = |status: &sluicegate::status::Status| {
+    let full = |status: &sluicegate::message::status::Status| {
         let window = &status.window;
         let held = window.ready + window.waiting + window.in_flight + window.settling;
         held + usize::try_from(status.settled).unwrap() >= all

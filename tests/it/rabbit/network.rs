@@ -9,7 +9,7 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, 
 use sluicegate::broker::settings::QueueType;
 use sluicegate::broker::{Broker, State, topology};
 use sluicegate::core::Outcome;
-use sluicegate::source::{Event, Settled, Source};
+use sluicegate::worker::source::{Event, Settled, Source};
 
 use crate::support::proxy::{Carry, Door, How, Proxy};
 use crate::support::rabbit::{Lane, Node, OwnNode, SOON, arrived, ending, lost, next, opened};

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use sluicegate::broker::settings::QueueType;
-use sluicegate::control::Command;
 use sluicegate::core::running::COUNTED;
 use sluicegate::core::{Outcome, gate};
+use sluicegate::message::command::Command;
 use sluicegate::sandbox::{Options as SandboxOptions, What};
 
 use crate::support::form::number;

@@ -343,7 +343,7 @@ async fn settings_and_identity_travel_in_properties() {
     assert_eq!(header("priority").as_deref(), Some("65535"));
     let body = request(0).to_string();
     assert_eq!(text(&message.body), body, "the planner's bytes arrive");
-    let id = sluicegate::enqueue::message_id("b-1", "source-0", body.as_bytes());
+    let id = sluicegate::planner::enqueue::message_id("b-1", "source-0", body.as_bytes());
     assert_eq!(message.id(), id.to_string());
 }
 

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use sluicegate::broker::ask;
 use sluicegate::broker::settings::QueueType;
-use sluicegate::control::{Answer, Command};
 use sluicegate::core::Outcome;
 use sluicegate::core::engine::{Upcoming, Waits};
-use sluicegate::review::audit::{Act, Action};
+use sluicegate::message::audit::{Act, Action};
+use sluicegate::message::command::{Answer, Command};
 
 use crate::rabbit::failover;
 use crate::support::proxy::{How, Proxy};
@@ -127,7 +127,7 @@ async fn a_session_cut_at_any_moment_of_many_changes_loses_nothing_and_creates_n
             let id = n.to_string();
             let priority = 100 + n + u16::try_from(round).unwrap();
             let (heard, answer) =
-                sluicegate::control::Heard::new(order(Command::Priority { id, priority }));
+                sluicegate::message::command::Heard::new(order(Command::Priority { id, priority }));
             let orders = worker.orders.clone();
             async move {
                 let _ = orders.send(heard).await;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use sluicegate::broker::settings::QueueType;
 use sluicegate::broker::topology;
-use sluicegate::source::Source as _;
+use sluicegate::worker::source::Source as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::network::certificates;

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::Value;
 use sluicegate::broker::settings::QueueType;
 use sluicegate::core::gate::Reason;
-use sluicegate::status::Status;
+use sluicegate::message::status::Status;
 
 use crate::support::process::{Process, Spec};
 use crate::support::rabbit::{Lane, Node, SOON};

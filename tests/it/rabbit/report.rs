@@ -11,7 +11,7 @@ use calamine::{Data, Reader as _, Xlsx};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use sluicegate::core::Outcome;
-use sluicegate::results::{CloudEvent, Outcomes};
+use sluicegate::message::result::{CloudEvent, Outcomes};
 use sluicegate::sandbox::{Options, Sandbox};
 
 use super::planner::{Desk, lines, text};

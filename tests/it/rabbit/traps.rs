@@ -8,7 +8,7 @@ use lapin::types::{AMQPValue, FieldTable};
 use sluicegate::broker::settings::QueueType;
 use sluicegate::config::values::SecretUrls;
 use sluicegate::core::{Ending, Job, Outcome};
-use sluicegate::source::{Settled, Source};
+use sluicegate::worker::source::{Settled, Source};
 use tokio::net::TcpListener;
 
 use crate::support::rabbit::{Lane, Node, SOON, arrived, ending, opened};

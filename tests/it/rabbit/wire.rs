@@ -13,10 +13,10 @@ use sluicegate::broker::settings::QueueType;
 use sluicegate::broker::{Broker, From, Reader, topology};
 use sluicegate::contract::Rules;
 use sluicegate::core::Outcome;
+use sluicegate::message::audit::{Act, Action, By};
 use sluicegate::review::Filter;
-use sluicegate::review::audit::{Act, Action, By};
 use sluicegate::sandbox::Options as SandboxOptions;
-use sluicegate::source::{Event, Source as _};
+use sluicegate::worker::source::{Event, Source as _};
 use tempfile::TempDir;
 
 use super::planner::{Desk, result};
@@ -97,7 +97,7 @@ async fn a_message_that_cannot_be_read_is_a_dead_letter_with_its_body_and_the_re
         assert_eq!(ended, BTreeMap::from([(Outcome::Created, 10), (Outcome::Invalid, count)]));
         // In the session that the first of them came in.
         let status = worker.status.borrow().clone();
-        assert!(matches!(status.session, sluicegate::status::Session::Active { .. }));
+        assert!(matches!(status.session, sluicegate::message::status::Session::Active { .. }));
         worker.stop().await;
 
         let letters = dead_letters(&rig.lane, count).await;
@@ -310,7 +310,7 @@ async fn long_headers_are_not_kept_in_memory_and_come_back_in_a_dead_letter() {
     spec.more = "[window]\nmax_bytes = \"8MiB\"\n".to_owned();
     let worker = Process::start(&spec, dir.path(), "worker");
     worker.active().await;
-    let full = |status: &sluicegate::status::Status| {
+    let full = |status: &sluicegate::message::status::Status| {
         let window = &status.window;
         let held = window.ready + window.waiting + window.in_flight + window.settling;
         held + usize::try_from(status.settled).unwrap() >= count
@@ -352,7 +352,7 @@ async fn many_short_headers_count_in_the_window() {
     spec.more = "[window]\nmax_bytes = \"8MiB\"\n".to_owned();
     let worker = Process::start(&spec, dir.path(), "worker");
     worker.active().await;
-    let full = |status: &sluicegate::status::Status| {
+    let full = |status: &sluicegate::message::status::Status| {
         let window = &status.window;
         let held = window.ready + window.waiting + window.in_flight + window.settling;
         held + usize::try_from(status.settled).unwrap() >= count

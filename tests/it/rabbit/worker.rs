@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 use sluicegate::broker::settings::QueueType;
-use sluicegate::control::Command;
 use sluicegate::core::{Outcome, Settings, gate};
-use sluicegate::results::{CloudEvent, Outcomes};
+use sluicegate::message::command::Command;
+use sluicegate::message::result::{CloudEvent, Outcomes};
 use sluicegate::sandbox::Options as SandboxOptions;
 
 use crate::support::form::{number, short_or_full};
@@ -448,7 +448,7 @@ async fn held_too_long(kind: QueueType) {
     worker.active().await;
     // Long enough for all to have been given back twice.
     tokio::time::sleep(2 * max_hold + SECOND).await;
-    let all_fresh = |status: &sluicegate::status::Status| {
+    let all_fresh = |status: &sluicegate::message::status::Status| {
         let held = status.window.ready + status.window.waiting;
         let youngest_half = max_hold.as_secs_f64() / 2.0;
         held == usize::from(count)

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use sluicegate::broker::settings::Queues;
-use sluicegate::status::{Session, Status};
+use sluicegate::message::status::{Session, Status};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 

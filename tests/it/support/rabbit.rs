@@ -17,12 +17,12 @@ use lapin::types::{AMQPValue, FieldTable, LongString};
 use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties};
 use sluicegate::broker::settings::{Broker as Settings, QueueType, Queues};
 use sluicegate::broker::{Broker, Held, Options};
-use sluicegate::clock::Clock;
 use sluicegate::config::values::SecretUrls;
 use sluicegate::contract::Rules;
 use sluicegate::core::{Ending, Job, Outcome};
-use sluicegate::results;
-use sluicegate::source::{Event, Source};
+use sluicegate::message::result;
+use sluicegate::worker::clock::Clock;
+use sluicegate::worker::source::{Event, Source};
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -197,18 +197,18 @@ impl Lane {
     pub(crate) async fn results(
         &self,
         at_least: usize,
-    ) -> Vec<results::CloudEvent<results::Outcomes>> {
+    ) -> Vec<result::CloudEvent<result::Outcomes>> {
         results_in(&self.client().await.stream(&self.queues.results_log(), at_least).await)
     }
 }
 
 /// The results among what was read from their stream.
-pub(crate) fn results_in(messages: &[Plain]) -> Vec<results::CloudEvent<results::Outcomes>> {
-    let events = messages.iter().map(|message| results::Event::read(&message.body).unwrap());
+pub(crate) fn results_in(messages: &[Plain]) -> Vec<result::CloudEvent<result::Outcomes>> {
+    let events = messages.iter().map(|message| result::Event::read(&message.body).unwrap());
     events
         .filter_map(|event| match event {
-            results::Event::Result(result) => Some(*result),
-            results::Event::Opened(_) | results::Event::Enqueued(_) => None,
+            result::Event::Result(result) => Some(*result),
+            result::Event::Opened(_) | result::Event::Enqueued(_) => None,
         })
         .collect()
 }

@@ -10,15 +10,15 @@ use lapin::options::BasicPublishOptions;
 use lapin::types::{AMQPValue, FieldTable};
 use sluicegate::api::Client as ApiClient;
 use sluicegate::broker::Broker;
-use sluicegate::config::{self, Given};
-use sluicegate::control::{Answer, Command, Heard, Order};
 use sluicegate::core::gate;
 use sluicegate::core::{Outcome, Rate, Settings, retry};
-use sluicegate::metrics::Metrics;
+use sluicegate::lane::{self, Given};
+use sluicegate::message::command::{Answer, Command, Heard, Order};
+use sluicegate::message::result::{CloudEvent, Outcomes};
+use sluicegate::message::status::{Session, Status};
+use sluicegate::observe::metrics::Metrics;
 use sluicegate::observe::{Around, Observer};
-use sluicegate::results::{CloudEvent, Outcomes};
 use sluicegate::sandbox::{Options as SandboxOptions, Sandbox};
-use sluicegate::status::{Session, Status};
 use sluicegate::worker::Worker;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -123,7 +123,7 @@ impl Rig {
             sluicegate::sandbox::TOKEN,
         );
         let given = Given { file: None, env: &BTreeMap::new(), overrides: &[], needs_api: true };
-        let settings = config::load_text(Some(("rig.toml", &text)), &given).unwrap().config.api;
+        let settings = lane::load_text(Some(("rig.toml", &text)), &given).unwrap().config.api;
         ApiClient::new(&settings).unwrap()
     }
 

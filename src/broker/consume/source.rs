@@ -1,0 +1,354 @@
+//! Where do requests come from, and where do results go? The worker's end of the broker, whatever session there is.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::FutureExt as _;
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tracing::Instrument as _;
+
+use crate::broker::consume::delivery::Held;
+use crate::broker::control::steer;
+use crate::broker::convert;
+use crate::broker::publish::publisher::{Offered, Outgoing, Publisher};
+use crate::broker::session::link::SessionLost;
+use crate::broker::session::status::Status;
+use crate::broker::session::supervisor::Supervisor;
+use crate::broker::settings::{Broker as Settings, Queues};
+use crate::broker::streams::audit;
+use crate::broker::transport::Restored;
+use crate::contract::{Rules, Violation};
+use crate::core::{Ending, Job, Request};
+use crate::message::audit::Act;
+use crate::message::command::Change;
+use crate::worker::bodies::Spill;
+use crate::worker::clock::Clock;
+use crate::worker::source::{Event, Settled, Source};
+
+/// What a source of requests on RabbitMQ needs to know.
+pub struct Options {
+    pub settings: Settings,
+    pub queues: Queues,
+    pub rules: Rules,
+    /// How many deliveries to hold at once: the prefetch, 1 to 65,535.
+    pub window: u16,
+    /// How long the worker holds a delivery at most: `window.max_hold`.
+    pub max_hold: Duration,
+    /// How many bytes of bodies to hold in memory: `window.max_bytes`.
+    pub max_bytes: u64,
+    /// The name of this worker in results and on connections.
+    pub worker: String,
+    pub clock: Clock,
+    /// Told how long each confirm took.
+    pub on_confirm: Arc<dyn Fn(Duration) + Send + Sync>,
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { settings, queues, window, max_bytes, worker, .. } = self;
+        f.debug_struct("Options")
+            .field("settings", settings)
+            .field("queues", queues)
+            .field("window", window)
+            .field("max_bytes", max_bytes)
+            .field("worker", worker)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How much of dead letters may be on its way to the broker at once, in KiB. Thousands of requests can end at once, invalid
+/// or expired, and the body of each has to be in memory until it is confirmed.
+const LETTERS: u32 = 16 * 1024;
+
+/// The broker as a source of requests and a sink of results.
+#[derive(Debug)]
+pub struct Broker {
+    options: Arc<Options>,
+    /// A permit for each KiB of [`LETTERS`].
+    letters: Arc<Semaphore>,
+    events: mpsc::UnboundedReceiver<Event<Held>>,
+    orders: mpsc::UnboundedSender<Order>,
+    status: watch::Receiver<Status>,
+    publisher: watch::Receiver<Option<Publisher>>,
+    spill: Spill,
+    /// The session whose deliveries count. Those of a lost one can come after its end.
+    session: Option<u32>,
+    /// What was delivered after the worker wanted no more; none before it said so. The next worker has it.
+    unwanted: Option<Vec<Job<Held>>>,
+}
+
+/// What the worker wants of the supervisor.
+#[derive(Debug)]
+pub(in crate::broker) enum Order {
+    Stop(oneshot::Sender<()>),
+    Leave(Vec<Job<Held>>, oneshot::Sender<()>),
+}
+
+impl Broker {
+    /// Starts the supervisor. It never gives up; [`Broker::status`] says how it fares.
+    pub fn start(options: Options) -> Self {
+        let options = Arc::new(options);
+        let spill = Spill::new(options.max_bytes);
+        // Unbounded, because the prefetch bounds what can be in it.
+        let (said, events) = mpsc::unbounded_channel();
+        let (orders, inbox) = mpsc::unbounded_channel();
+        let (publish, status) = watch::channel(Status::default());
+        let (current, publisher) = watch::channel(None);
+        let supervisor = Supervisor {
+            options: Arc::clone(&options),
+            said,
+            inbox,
+            status: publish,
+            publisher: current,
+            spill: spill.clone(),
+            sessions: 0,
+            next_address: 0,
+            window: options.window,
+        };
+        tokio::spawn(supervisor.run().in_current_span());
+        let letters = Arc::new(Semaphore::new(LETTERS as usize));
+        Self {
+            options,
+            letters,
+            events,
+            orders,
+            status,
+            publisher,
+            spill,
+            session: None,
+            unwanted: None,
+        }
+    }
+
+    /// How it stands with the broker, now and whenever it changes.
+    pub fn status(&self) -> watch::Receiver<Status> {
+        self.status.clone()
+    }
+
+    /// The bytes of all bodies held, and where.
+    pub fn spill(&self) -> Spill {
+        self.spill.clone()
+    }
+
+    /// An event, unless it is a delivery that is void or comes too late. Those are left unsettled: the session's end gives
+    /// them back.
+    fn wanted(&mut self, event: Event<Held>) -> Option<Event<Held>> {
+        match &event {
+            Event::Opened { session, .. } => self.session = Some(*session),
+            Event::Lost { .. } => {
+                self.session = None;
+                self.unwanted.iter_mut().for_each(Vec::clear);
+            }
+            _ => {}
+        }
+        let Some(session) = event.job().map(|job| job.session) else { return Some(event) };
+        if self.session != Some(session) {
+            return None;
+        }
+        match &mut self.unwanted {
+            None => Some(event),
+            Some(unwanted) => {
+                unwanted.extend(event.into_job());
+                None
+            }
+        }
+    }
+}
+
+impl Source for Broker {
+    type Delivery = Held;
+
+    async fn next(&mut self) -> Event<Held> {
+        loop {
+            // The supervisor only ends after `leave`, which takes the source away. A worker that heard nothing for ever
+            // would look alive; this ends its lane, which is told and started anew.
+            let Some(event) = self.events.recv().await else {
+                panic!("the task that keeps the sessions has ended: this is a bug in sluice");
+            };
+            if let Some(event) = self.wanted(event) {
+                return event;
+            }
+        }
+    }
+
+    fn settle(
+        &self,
+        job: Job<Held>,
+        mut ending: Ending,
+    ) -> impl Future<Output = (Job<Held>, Ending, Settled)> + Send + 'static {
+        let (options, letters) = (Arc::clone(&self.options), Arc::clone(&self.letters));
+        async move {
+            let _room = if ending.outcome.is_dead_letter() {
+                // It is never closed.
+                letters.acquire_many(kibibytes(&job, &ending)).await.ok()
+            } else {
+                None
+            };
+            let settled = match settle(&options, &job, &mut ending).await {
+                Ok(settled) => settled,
+                Err(lost) => {
+                    tracing::debug!(request.id = &*job.request.id.get(), why = %lost, "not settled: the session was lost");
+                    Settled::SessionLost
+                }
+            };
+            (job, ending, settled)
+        }
+    }
+
+    fn acknowledge(&self, job: Job<Held>) -> impl Future<Output = ()> + Send + 'static {
+        // Where it fails the session is lost, and the delivery comes again.
+        async move { job.delivery.ack().await }.map(drop)
+    }
+
+    fn give_back(&self, job: Job<Held>) -> impl Future<Output = ()> + Send + 'static {
+        // Where it fails the session is lost, and the delivery goes back with it.
+        async move { job.delivery.nack().await }.map(drop)
+    }
+
+    fn republish(
+        &self,
+        job: Job<Held>,
+        priority: u16,
+        act: Act,
+    ) -> impl Future<Output = (Job<Held>, Settled)> + Send + 'static {
+        let options = Arc::clone(&self.options);
+        async move {
+            let settled = match republish(&options, &job, priority, &act).await {
+                Ok(settled) => settled,
+                Err(lost) => {
+                    tracing::debug!(request.id = &*job.request.id.get(), why = %lost, "not published anew: the session was lost");
+                    Settled::SessionLost
+                }
+            };
+            (job, settled)
+        }
+    }
+
+    fn record(&self, change: Change) -> impl Future<Output = Result<(), String>> + Send + 'static {
+        let publisher = self.publisher.borrow().clone();
+        let messages = steer::messages(&change, &self.options.queues);
+        async move {
+            let publisher = publisher.ok_or_else(|| "no session with the broker".to_owned())?;
+            publisher.publish(messages).await.map(drop).map_err(|lost| lost.0)
+        }
+    }
+
+    async fn stop(&mut self) {
+        self.unwanted.get_or_insert_default();
+        let (done, answer) = oneshot::channel();
+        if self.orders.send(Order::Stop(done)).is_ok() {
+            let _ = answer.await;
+        }
+    }
+
+    async fn leave(mut self, mut held: Vec<Job<Held>>) {
+        self.stop().await;
+        while let Ok(event) = self.events.try_recv() {
+            self.wanted(event);
+        }
+        held.extend(self.unwanted.into_iter().flatten());
+        let (done, answer) = oneshot::channel();
+        if self.orders.send(Order::Leave(held, done)).is_ok() {
+            let _ = answer.await;
+        }
+    }
+}
+
+/// How much of [`LETTERS`] the dead letter of a request takes: its body, and its violations twice, for the result has them too.
+fn kibibytes(job: &Job<Held>, ending: &Ending) -> u32 {
+    let violations: usize = ending.violations.iter().map(Violation::bytes).sum();
+    let violations = u32::try_from(2 * violations).unwrap_or(u32::MAX);
+    (job.request.bytes.saturating_add(violations) / 1024 + 1).min(LETTERS)
+}
+
+/// What is made of a request is one message or more; the delivery is acknowledged here alone, after their confirms.
+async fn publish_then_ack(
+    options: &Options,
+    held: &Held,
+    messages: Vec<Outgoing>,
+) -> Result<(), SessionLost> {
+    let took = held.on.publisher.publish(messages).await?;
+    (options.on_confirm)(took);
+    held.ack().await
+}
+
+fn body(held: &Held) -> Result<Bytes, SessionLost> {
+    read_back(held, "a body", held.body.bytes())
+}
+
+fn properties(held: &Held, request: &Request) -> Result<Restored, SessionLost> {
+    read_back(held, "a header", held.properties.restored(request))
+}
+
+fn read_back<T>(held: &Held, what: &str, read: io::Result<T>) -> Result<T, SessionLost> {
+    read.map_err(|error| {
+        let why = format!("{what} cannot be read back from its temporary file: {error}");
+        held.on.link.lose(&why);
+        SessionLost(why)
+    })
+}
+
+/// The same request with another priority, and who gave it that.
+async fn republish(
+    options: &Options,
+    job: &Job<Held>,
+    priority: u16,
+    act: &Act,
+) -> Result<Settled, SessionLost> {
+    let (held, queues) = (&job.delivery, &options.queues);
+    let original = properties(held, &job.request)?;
+    let copy = convert::reprioritised(&original.properties, body(held)?, priority, queues);
+    match held.on.publisher.offer(vec![copy]).await? {
+        Offered::Refused(why) => return Ok(Settled::Refused(why)),
+        Offered::Taken(took) => (options.on_confirm)(took),
+    }
+    // The queue may refuse the copy, so the audit comes after it: it says nothing that has not happened. What is there
+    // twice until the acknowledgement is one run, and settled once.
+    publish_then_ack(options, held, vec![audit::message(act, queues)]).await?;
+    Ok(Settled::Done)
+}
+
+/// Publishes what became of a request, where the broker takes it.
+async fn settle(
+    options: &Options,
+    job: &Job<Held>,
+    ending: &mut Ending,
+) -> Result<Settled, SessionLost> {
+    let held = &job.delivery;
+    // It may have waited for its turn; its body need not be read any more.
+    held.alive()?;
+    let is_too_long = held.body.too_long().is_some();
+    let letter_wanted = ending.outcome.is_dead_letter() && !is_too_long && !ending.dead_lettered;
+    let dead_letter = letter_wanted.then(|| {
+        let properties = properties(held, &job.request)?;
+        let room = held.on.publisher.room;
+        Ok(convert::dead_letter(
+            &job.request,
+            ending,
+            &properties,
+            body(held)?,
+            &options.queues,
+            room,
+        ))
+    });
+    let result = convert::result(&job.request, ending, &options.queues, &options.worker);
+    // The dead letter first: its queue may be full, and then no result says that it is there.
+    for message in dead_letter.transpose()?.into_iter().chain([result]) {
+        match held.on.publisher.offer(vec![message]).await? {
+            Offered::Refused(why) => return Ok(Settled::Refused(why)),
+            Offered::Taken(took) => (options.on_confirm)(took),
+        }
+        // Of the result it says nothing: what follows if that is refused is another offer of it alone.
+        ending.dead_lettered |= letter_wanted;
+    }
+    if is_too_long && ending.outcome.is_dead_letter() {
+        // The broker has it, and nobody else: its own dead-lettering moves it as it is.
+        held.reject().await?;
+    } else {
+        held.ack().await?;
+    }
+    Ok(Settled::Done)
+}

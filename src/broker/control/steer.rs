@@ -1,0 +1,315 @@
+//! How do operators' orders reach the active worker wherever it runs, and who keeps what they have set?
+//!
+//! The active worker binds a queue of its own to the control exchange and answers to the sender's `reply-to`. What was
+//! set last is the one message of the queue `{p}.gate`: the audit stream holds the same acts, but it can only be read
+//! from its beginning on, a year of dead letters with it, and a worker that takes over must not wait for that.
+
+use std::time::Duration;
+
+use futures_util::future::FutureExt as _;
+use futures_util::stream::StreamExt as _;
+use lapin::message::Delivery;
+use lapin::options::{
+    BasicAckOptions, BasicConsumeOptions, BasicGetOptions, BasicPublishOptions,
+    ConfirmSelectOptions, QueueBindOptions, QueueDeclareOptions,
+};
+use lapin::types::{FieldTable, ShortString};
+use lapin::{BasicProperties, Channel, Confirmation, Connection, Consumer};
+use tokio::sync::oneshot;
+use tracing::Instrument as _;
+use uuid::Uuid;
+
+use crate::broker::convert::{long, properties, short};
+use crate::broker::publish::planner::{self, PlannerError, is_not_found};
+use crate::broker::publish::publisher::{Outgoing, Publisher};
+use crate::broker::session::link::SessionLost;
+use crate::broker::settings::{Broker as Settings, Queues};
+use crate::broker::streams::audit;
+use crate::broker::transport::HARD;
+use crate::broker::{ANSWER, within};
+use crate::message::command::{Answer, Change, Heard, Order, Steering};
+
+/// How often it is tried anew to reach a worker that is there and hears nothing.
+const AGAIN: Duration = Duration::from_millis(500);
+
+/// An order that nobody has taken by then is void: late it would surprise.
+const VOID: Duration = Duration::from_secs(10);
+
+/// The active worker's end of the control exchange.
+#[derive(Debug)]
+pub(in crate::broker) struct Control {
+    consumer: Consumer,
+    /// On the connection that publishes, because the broker stops the writes of such a connection in an alarm.
+    replies: Channel,
+    /// Kept open for the consumer.
+    _channel: Channel,
+    /// The queue that is bound to the control exchange.
+    pub(in crate::broker) queue: ShortString,
+}
+
+/// What operators have set last, as it was taken out of its queue.
+#[derive(Debug)]
+pub(in crate::broker) struct Kept {
+    /// None: it cannot be read.
+    pub(in crate::broker) steering: Option<Steering>,
+    message: Outgoing,
+    channel: Channel,
+    tag: u64,
+}
+
+impl Kept {
+    /// Publishes it anew, before everything that is published after this returns, and acknowledges it then: whatever a
+    /// session gives back is counted, and where the queue has a limit of deliveries (RabbitMQ before 4.3 counts a nack as
+    /// well, and from 4.0 there is a limit of 20 where none was declared) it would be gone after so many sessions.
+    pub(in crate::broker) fn keep_anew(self, publisher: &Publisher) {
+        let Self { message, channel, tag, .. } = self;
+        let confirm = publisher.send(vec![message]);
+        let keep = async move {
+            // Not confirmed, it comes back with the end of the session.
+            if confirm.await.is_ok() {
+                let ack = channel.basic_ack(tag, BasicAckOptions::default());
+                let _ = within(ANSWER, "acknowledging what operators have set", ack).await;
+            }
+        };
+        tokio::spawn(keep.in_current_span());
+    }
+}
+
+impl Control {
+    /// Binds a queue, and says what operators have set last.
+    pub(in crate::broker) async fn open(
+        consume: &Connection,
+        publish: &Connection,
+        queues: &Queues,
+    ) -> Result<(Self, Option<Kept>), SessionLost> {
+        let replies = within(ANSWER, "opening a channel", publish.create_channel()).await?;
+        let channel = within(ANSWER, "opening a channel", consume.create_channel()).await?;
+        let kept = latest(&channel, queues).await?;
+        let name = own_queue(&channel, queues).await?;
+        bind(&channel, &name, queues).await.map_err(|error| {
+            SessionLost(format!("binding {name} to {}: {error}", queues.control()))
+        })?;
+        let consumer = consume_own(&channel, &name).await?;
+        Ok((Self { consumer, replies, _channel: channel, queue: name }, kept))
+    }
+
+    /// The next order; `None`: the queue is gone. Cancel safe.
+    pub(in crate::broker) async fn next(&mut self) -> Option<lapin::Result<Delivery>> {
+        self.consumer.next().await
+    }
+
+    /// What a message orders, with the way back of the answer. What is no order is answered with what is wrong.
+    pub(in crate::broker) fn heard(&self, delivery: &Delivery) -> Option<Heard> {
+        let reply_to = delivery.properties.reply_to().clone();
+        let id = delivery.properties.correlation_id().clone().unwrap_or_default();
+        match serde_json::from_slice::<Order>(&delivery.data) {
+            Ok(order) => {
+                let (heard, answer) = Heard::new(order);
+                tokio::spawn(reply(self.replies.clone(), reply_to, id, answer).in_current_span());
+                Some(heard)
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a message on the control exchange is no order");
+                let (told, answer) = oneshot::channel();
+                let _ = told.send(Answer::refused(format!("this is no order: {error}")));
+                tokio::spawn(reply(self.replies.clone(), reply_to, id, answer).in_current_span());
+                None
+            }
+        }
+    }
+}
+
+/// Binds an active worker's own queue to the control exchange; nothing happens where it is bound. A missing exchange
+/// costs `channel` its life.
+pub(in crate::broker) async fn bind(
+    channel: &Channel,
+    queue: &ShortString,
+    queues: &Queues,
+) -> lapin::Result<()> {
+    let (exchange, key) = (short(&queues.control()), ShortString::default());
+    let (options, arguments) = (QueueBindOptions::default(), FieldTable::default());
+    let bound = channel.queue_bind(queue.clone(), exchange, key, options, arguments);
+    match tokio::time::timeout(ANSWER, bound).await {
+        Ok(bound) => bound,
+        Err(_) => Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()),
+    }
+}
+
+/// Not mandatory: whoever asked may have gone, and that must not cost the session.
+async fn reply(
+    channel: Channel,
+    to: Option<ShortString>,
+    id: ShortString,
+    answer: oneshot::Receiver<Answer>,
+) {
+    let (Some(to), Ok(answer)) = (to, answer.await) else { return };
+    let body = serde_json::to_vec(&answer).unwrap_or_default();
+    let properties = BasicProperties::default()
+        .with_content_type("application/json".into())
+        .with_correlation_id(id);
+    let options = BasicPublishOptions::default();
+    let publish = channel.basic_publish(ShortString::default(), to, options, &body, properties);
+    if let Err(lost) = within(ANSWER, "answering an operator", publish).await {
+        tracing::debug!(why = %lost, "an operator's answer was not sent");
+    }
+}
+
+/// What operators have set last. Only the active worker reads and writes it, so taking it out meets nobody.
+async fn latest(channel: &Channel, queues: &Queues) -> Result<Option<Kept>, SessionLost> {
+    let name = queues.gate();
+    let get = channel.basic_get(short(&name), BasicGetOptions::default());
+    let Some(got) = within(ANSWER, &format!("reading {name}"), get).await? else { return Ok(None) };
+    let delivery = got.delivery;
+    let read = serde_json::from_slice(&delivery.data);
+    let steering = read
+        .inspect_err(|error| {
+            tracing::error!(%error, queue = name, "what operators have set cannot be read; it is as configured");
+        })
+        .ok();
+    let message = Outgoing {
+        exchange: ShortString::default(),
+        key: short(&name),
+        body: delivery.data.into(),
+        properties: delivery.properties,
+    };
+    Ok(Some(Kept { steering, message, channel: channel.clone(), tag: delivery.delivery_tag }))
+}
+
+/// The messages that keep a change.
+pub(in crate::broker) fn messages(change: &Change, queues: &Queues) -> Vec<Outgoing> {
+    let id = change.act.id.to_string();
+    let state = Outgoing {
+        exchange: ShortString::default(),
+        key: short(&queues.gate()),
+        // A plain struct of texts: nothing of it can fail to be written.
+        body: serde_json::to_vec(&change.steering).unwrap_or_default().into(),
+        properties: properties(&id, "sluice.gate", change.act.at)
+            .with_content_type("application/json".into()),
+    };
+    vec![audit::message(&change.act, queues), state]
+}
+
+/// A queue that goes with its connection. Named like all of ours, so that the same permissions do.
+async fn own_queue(channel: &Channel, queues: &Queues) -> Result<ShortString, SessionLost> {
+    let name = short(&format!("{}.{}", queues.control(), Uuid::new_v4().simple()));
+    let options = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-queue-type".into(), long("classic"));
+    let declare = channel.queue_declare(name.clone(), options, arguments);
+    within(ANSWER, &format!("declaring {name}"), declare).await?;
+    Ok(name)
+}
+
+async fn consume_own(channel: &Channel, queue: &ShortString) -> Result<Consumer, SessionLost> {
+    let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
+    let consume = channel.basic_consume(
+        queue.clone(),
+        ShortString::default(),
+        options,
+        FieldTable::default(),
+    );
+    within(ANSWER, &format!("consuming {queue}"), consume).await
+}
+
+/// Why an order has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum NotAsked {
+    #[error(transparent)]
+    Broker(#[from] PlannerError),
+    #[error(
+        "no worker is active on {prefix}: nothing was changed; start one (`sluice run`), or is queues.prefix another one there?"
+    )]
+    Nobody { prefix: String },
+    #[error(
+        "a worker consumes {prefix}.requests, but no order reaches it: was the exchange {prefix}.control deleted? \
+         Nothing was changed. A worker that may declare restores it within seconds; if not, run `sluice topology apply` and \
+         try again"
+    )]
+    Deaf { prefix: String },
+    #[error(
+        "no answer within {VOID:?}: the order may have been obeyed or not; ask with `sluice gate status`"
+    )]
+    NoAnswer,
+}
+
+/// Gives an order to the active worker, wherever it runs, and waits for its answer.
+///
+/// # Errors
+/// The broker is out of reach, no worker is active, or none answers.
+pub async fn ask(settings: &Settings, queues: &Queues, order: &Order) -> Result<Answer, NotAsked> {
+    let connection = planner::connection(settings, "sluice gate", HARD).await?;
+    let asked = tokio::time::timeout(VOID, exchange_if_heard(&connection, queues, order)).await;
+    let _ = within(Duration::from_secs(2), "closing", connection.close(200, "done".into())).await;
+    asked.unwrap_or(Err(NotAsked::NoAnswer))
+}
+
+/// Where nobody hears the order it is asked whether a worker is there all the same: the exchange may have been deleted,
+/// and is bound again in a moment. What was not routed was not heard by anybody, so it may be sent again.
+async fn exchange_if_heard(
+    connection: &Connection,
+    queues: &Queues,
+    order: &Order,
+) -> Result<Answer, NotAsked> {
+    const PATIENCE: Duration = Duration::from_secs(8);
+    let start = tokio::time::Instant::now();
+    loop {
+        match exchange(connection, queues, order).await {
+            Err(NotAsked::Nobody { prefix }) => {
+                match planner::consumers(connection, &queues.requests()).await {
+                    Ok(0) | Err(_) => return Err(NotAsked::Nobody { prefix }),
+                    Ok(_) if start.elapsed() > PATIENCE => return Err(NotAsked::Deaf { prefix }),
+                    Ok(_) => tokio::time::sleep(AGAIN).await,
+                }
+            }
+            asked => return asked,
+        }
+    }
+}
+
+async fn exchange(
+    connection: &Connection,
+    queues: &Queues,
+    order: &Order,
+) -> Result<Answer, NotAsked> {
+    let refused = |lost| NotAsked::Broker(PlannerError::Refused(lost));
+    let channel =
+        within(ANSWER, "opening a channel", connection.create_channel()).await.map_err(refused)?;
+    let confirms = channel.confirm_select(ConfirmSelectOptions::default());
+    within(ANSWER, "asking for confirms", confirms).await.map_err(refused)?;
+    let back = own_queue(&channel, queues).await.map_err(refused)?;
+    let mut answers = consume_own(&channel, &back).await.map_err(refused)?;
+    let id = short(&Uuid::new_v4().to_string());
+    let properties = BasicProperties::default()
+        .with_content_type("application/json".into())
+        .with_reply_to(back)
+        .with_correlation_id(id.clone())
+        .with_expiration(short(&VOID.as_millis().to_string()));
+    let body = serde_json::to_vec(order).unwrap_or_default();
+    let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
+    let to = short(&queues.control());
+    let publish = async {
+        channel.basic_publish(to, ShortString::default(), options, &body, properties).await?.await
+    };
+    let nobody = || NotAsked::Nobody { prefix: queues.prefix.clone() };
+    // Where no worker has ever been, not even the exchange is there: the confirm ends with the channel.
+    let published = publish.map(|published| match published {
+        Err(error) if is_not_found(&error) => Ok(None),
+        published => published.map(Some),
+    });
+    match within(ANSWER, &format!("publishing to {}", queues.control()), published).await {
+        // One publish is under way on this channel, so a return can be no other's.
+        Ok(Some(Confirmation::Ack(None))) => {}
+        Ok(_) => return Err(nobody()),
+        Err(lost) => return Err(refused(lost)),
+    }
+    while let Some(answer) = answers.next().await {
+        let answer = answer.map_err(|error| refused(SessionLost(error.to_string())))?;
+        if answer.properties.correlation_id().as_ref() == Some(&id) {
+            let read = serde_json::from_slice(&answer.data);
+            return read.map_err(|error| {
+                refused(SessionLost(format!("the worker's answer cannot be read: {error}")))
+            });
+        }
+    }
+    Err(NotAsked::NoAnswer)
+}

@@ -1,0 +1,323 @@
+//! What does a planner's machine need of the broker? To publish requests and announcements with confirms, and to know
+//! how much is waiting. No worker, no topology of its own.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream::StreamExt as _;
+use jiff::Timestamp;
+use lapin::options::{ConfirmSelectOptions, QueueDeclareOptions};
+use lapin::types::{AMQPValue, FieldTable, ShortString};
+use lapin::{Connection, ErrorKind};
+
+use crate::broker::convert::{long, properties, short};
+use crate::broker::publish::publisher::{Outgoing, Publisher};
+use crate::broker::session::connect;
+use crate::broker::session::link::{self, Link, SessionLost};
+use crate::broker::settings::{Broker as Settings, Queues};
+use crate::broker::transport::HARD;
+use crate::broker::{ANSWER, within};
+use crate::message::intake::header;
+use crate::message::result::{self, CloudEvent, Enqueued, Opened};
+
+/// One request as it is enqueued.
+#[derive(Clone, Debug)]
+pub struct Enqueue {
+    pub message_id: String,
+    pub body: Bytes,
+    pub batch: String,
+    pub row: u64,
+    pub enqueued_at: Timestamp,
+    /// What orders the request, for the broker's coarse pre-sort.
+    pub priority: u16,
+    /// The planner's settings as headers: name and text.
+    pub settings: Vec<(&'static str, String)>,
+}
+
+/// Why a planner cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum PlannerError {
+    #[error("{0}")]
+    Settings(String),
+    #[error(
+        "the broker is out of reach: {0}; check that it runs, and broker.url (host, user, password, vhost), which stands in the file of -c or SLUICE_CONFIG"
+    )]
+    OutOfReach(SessionLost),
+    #[error(
+        "there is no {what} on the broker: start the worker once, or run `sluice topology apply`; or is queues.prefix another one there?"
+    )]
+    Missing { what: String },
+    #[error("the broker refused: {0}")]
+    Refused(SessionLost),
+    #[error(
+        "the broker is in an alarm (its memory or its disk has run out) and takes no message just now; try again when it has ended (`rabbitmqctl status` shows it)"
+    )]
+    Alarm,
+}
+
+/// An alarm that ends sooner is waited for.
+const ALARM: Duration = Duration::from_secs(15);
+
+/// A connection of a planner.
+#[derive(Debug)]
+pub struct Planner {
+    connection: Connection,
+    link: Arc<Link>,
+    publisher: Publisher,
+    queues: Queues,
+    /// The queue's highest priority.
+    levels: u8,
+    waiting: u32,
+}
+
+impl Planner {
+    /// Connects to the first broker that answers, and makes sure that the queue and the exchange are there.
+    ///
+    /// # Errors
+    /// Says what is missing and what to do.
+    pub async fn open(settings: &Settings, queues: &Queues) -> Result<Self, PlannerError> {
+        let connection = connection(settings, "sluice enqueue", HARD).await?;
+        let waiting = waiting(&connection, &queues.requests()).await?;
+        waiting_exchange(&connection, &queues.results()).await?;
+        let lost = |error| PlannerError::Refused(SessionLost(error));
+        let channel = within(ANSWER, "opening a channel", connection.create_channel()).await;
+        let channel = channel.map_err(PlannerError::Refused)?;
+        let confirms = channel.confirm_select(ConfirmSelectOptions::default());
+        within(ANSWER, "asking for confirms", confirms).await.map_err(|e| lost(e.0))?;
+        let link = Link::new();
+        tokio::spawn(link::listen(connection.events_listener().boxed(), Arc::clone(&link)));
+        let publisher = Publisher::start(&connection, channel, Arc::clone(&link), None);
+        Ok(Self {
+            connection,
+            link,
+            publisher,
+            queues: queues.clone(),
+            levels: queues.max_priority,
+            waiting,
+        })
+    }
+
+    /// Messages that wait in the queue of requests, as of the start; those that a worker holds are not among them.
+    pub fn waiting(&self) -> u32 {
+        self.waiting
+    }
+
+    /// Publishes requests; resolves when the broker has confirmed all of them. Several calls may be under way at once.
+    ///
+    /// # Errors
+    /// The broker refused or lost one; some of the others may have been taken.
+    pub async fn enqueue(&self, requests: Vec<Enqueue>) -> Result<(), PlannerError> {
+        let queue = short(&self.queues.requests());
+        let messages = requests.into_iter().map(|request| self.message(&queue, request)).collect();
+        self.publish(messages).await
+    }
+
+    /// What is published in an alarm waits for its end, and nobody is to wait for that without knowing.
+    async fn publish(&self, messages: Vec<Outgoing>) -> Result<(), PlannerError> {
+        let alarm = async {
+            loop {
+                self.link.blocked().await;
+                tokio::time::sleep(ALARM).await;
+                if self.link.blocked_within(Duration::ZERO) {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            published = self.publisher.publish(messages) => {
+                published.map(drop).map_err(PlannerError::Refused)
+            }
+            () = alarm => Err(PlannerError::Alarm),
+        }
+    }
+
+    fn message(&self, queue: &ShortString, request: Enqueue) -> Outgoing {
+        let mut headers = FieldTable::default();
+        let mut put = |name: &str, value: AMQPValue| {
+            headers.insert(short(name), value);
+        };
+        put(header::BATCH, long(&request.batch));
+        put(header::ENQUEUED_AT, long(&format!("{:.3}", request.enqueued_at)));
+        put(header::ROW, long(&request.row.to_string()));
+        for (name, text) in &request.settings {
+            put(name, long(text));
+        }
+        let properties = properties(&request.message_id, "sluice.request", request.enqueued_at)
+            .with_content_type("application/json".into())
+            .with_priority(coarse(request.priority, self.levels))
+            .with_headers(headers);
+        Outgoing {
+            exchange: ShortString::default(),
+            key: queue.clone(),
+            body: request.body,
+            properties,
+        }
+    }
+
+    /// Says on the results exchange that a batch begins.
+    ///
+    /// # Errors
+    /// The broker refused it.
+    pub async fn announce_opened(&self, opened: Opened, at: Timestamp) -> Result<(), PlannerError> {
+        let batch = opened.batch.clone();
+        self.announce(&result::opened(opened, &self.queues.prefix, at), &batch).await
+    }
+
+    /// Says on the results exchange that a batch is complete in the queue.
+    ///
+    /// # Errors
+    /// The broker refused it.
+    pub async fn announce_enqueued(
+        &self,
+        enqueued: Enqueued,
+        at: Timestamp,
+    ) -> Result<(), PlannerError> {
+        let batch = enqueued.batch.clone();
+        self.announce(&result::enqueued(enqueued, &self.queues.prefix, at), &batch).await
+    }
+
+    async fn announce<T: serde::Serialize>(
+        &self,
+        event: &CloudEvent<T>,
+        batch: &str,
+    ) -> Result<(), PlannerError> {
+        let message = Outgoing {
+            exchange: short(&self.queues.results()),
+            key: short(&result::batch_routing_key(batch)),
+            body: event.to_json().into(),
+            properties: properties(&event.id, &event.kind, event.time)
+                .with_content_type(result::CONTENT_TYPE.into()),
+        };
+        self.publish(vec![message]).await
+    }
+
+    /// Everything was confirmed, so nothing depends on how this ends.
+    pub async fn close(self) {
+        self.link.lose("closed");
+        let _ = within(ANSWER, "closing", self.connection.close(200, "done".into())).await;
+    }
+}
+
+/// How many messages wait in the queue of requests.
+///
+/// # Errors
+/// The broker is out of reach, or has no such queue.
+pub async fn requests_waiting(settings: &Settings, queues: &Queues) -> Result<u32, PlannerError> {
+    let connection = connection(settings, "sluice check", HARD).await?;
+    let found = waiting(&connection, &queues.requests()).await;
+    let _ = within(ANSWER, "closing", connection.close(200, "done".into())).await;
+    found
+}
+
+/// Connects to the first of the brokers that answers.
+/// Bodies of more than `longest` bytes come as empty ones.
+pub(in crate::broker) async fn connection(
+    settings: &Settings,
+    name: &str,
+    longest: u64,
+) -> Result<Connection, PlannerError> {
+    let addresses = connect::addresses(settings).map_err(PlannerError::Settings)?;
+    let mut why = SessionLost("broker.url is empty".to_owned());
+    for address in &addresses {
+        match connect::open(address, name, longest).await {
+            Ok(opened) => return Ok(opened.connection),
+            Err(lost) => why = lost,
+        }
+    }
+    Err(PlannerError::OutOfReach(why))
+}
+
+/// How many messages wait.
+pub(in crate::broker) async fn waiting(
+    connection: &Connection,
+    queue: &str,
+) -> Result<u32, PlannerError> {
+    look_at(connection, queue).await.map(|found| found.message_count())
+}
+
+/// How many consumers there are, standing by or not.
+pub(in crate::broker) async fn consumers(
+    connection: &Connection,
+    queue: &str,
+) -> Result<u32, PlannerError> {
+    look_at(connection, queue).await.map(|found| found.consumer_count())
+}
+
+/// Asks on a scratch channel, which a missing queue costs its life.
+async fn look_at(connection: &Connection, queue: &str) -> Result<lapin::Queue, PlannerError> {
+    let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+    let asked = async {
+        let channel = connection.create_channel().await?;
+        let found = channel.queue_declare(short(queue), options, FieldTable::default()).await?;
+        channel.close(200, "done".into()).await?;
+        Ok(found)
+    };
+    passive(asked, &format!("queue {queue}")).await
+}
+
+async fn waiting_exchange(connection: &Connection, exchange: &str) -> Result<(), PlannerError> {
+    let options = lapin::options::ExchangeDeclareOptions { passive: true, ..Default::default() };
+    let asked = async {
+        let channel = connection.create_channel().await?;
+        let kind = lapin::ExchangeKind::Topic;
+        channel.exchange_declare(short(exchange), kind, options, FieldTable::default()).await?;
+        channel.close(200, "done".into()).await
+    };
+    passive(asked, &format!("exchange {exchange}")).await
+}
+
+/// 404 is a thing that is missing; anything else is the broker's refusal.
+async fn passive<T>(
+    asked: impl Future<Output = lapin::Result<T>>,
+    what: &str,
+) -> Result<T, PlannerError> {
+    match tokio::time::timeout(ANSWER, asked).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) if is_not_found(&error) => {
+            Err(PlannerError::Missing { what: what.to_owned() })
+        }
+        Ok(Err(error)) => {
+            Err(PlannerError::Refused(SessionLost(format!("looking at {what}: {error}"))))
+        }
+        Err(_) => Err(PlannerError::Refused(SessionLost(format!(
+            "looking at {what}: no answer in {ANSWER:?}"
+        )))),
+    }
+}
+
+pub(in crate::broker) fn is_not_found(error: &lapin::Error) -> bool {
+    const NOT_FOUND: u16 = 404;
+    matches!(error.kind(), ErrorKind::ProtocolError(amqp) if amqp.get_id() == NOT_FOUND)
+}
+
+/// The broker's level for a priority: 0 to 3 keep levels of their own, the rest spread evenly over those that the
+/// queue has.
+pub fn coarse(priority: u16, highest: u8) -> u8 {
+    const OWN: u16 = 4;
+    if priority < OWN || highest < 4 {
+        return u8::try_from(priority).unwrap_or(u8::MAX).min(highest);
+    }
+    let levels = u32::from(highest) - 3;
+    let above = u32::from(priority - OWN) * levels / (u32::from(u16::MAX - OWN) + 1);
+    u8::try_from(above + u32::from(OWN)).unwrap_or(highest).min(highest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn coarse_levels_keep_the_order_and_use_all_that_the_queue_has() {
+        for highest in [1, 3, 4, 10, 31, 255] {
+            let levels: Vec<u8> =
+                (0..=u16::MAX).map(|priority| coarse(priority, highest)).collect();
+            assert!(levels.is_sorted(), "{highest}");
+            assert_eq!((levels[0], levels[65_535]), (0, highest), "{highest}");
+            let mut used = levels.clone();
+            used.dedup();
+            assert_eq!(used.len(), usize::from(highest) + 1, "{highest}");
+        }
+        assert_eq!([0, 1, 2, 3, 4].map(|priority| coarse(priority, 10)), [0, 1, 2, 3, 4]);
+    }
+}

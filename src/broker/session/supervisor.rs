@@ -1,0 +1,337 @@
+//! What happens when sessions come and go? One is opened after another, what it says goes to the worker, and what the
+//! worker wants goes to it.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tracing::Instrument as _;
+
+use crate::broker::consume::common::Common;
+use crate::broker::consume::delivery::Held;
+use crate::broker::consume::source::{Options, Order};
+use crate::broker::consume::taker::Taker;
+use crate::broker::publish::publisher::Publisher;
+use crate::broker::session::connect;
+use crate::broker::session::status::{Others, State, Status};
+use crate::broker::session::{Connections, Said, Session};
+use crate::broker::topology::{self, Object, TopologyError};
+use crate::broker::transport::gathered;
+use crate::broker::version::Version;
+use crate::worker::bodies::Spill;
+use crate::worker::source::Event;
+
+/// The waits between sessions: they double from the first to the last, with jitter. A session that lasted longer than
+/// [`STEADY`] starts them afresh.
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+const LAST_WAIT: Duration = Duration::from_secs(5);
+const STEADY: Duration = Duration::from_secs(5);
+
+/// Opens sessions, one after another, and carries what they say to the worker.
+pub(in crate::broker) struct Supervisor {
+    pub(in crate::broker) options: Arc<Options>,
+    pub(in crate::broker) said: mpsc::UnboundedSender<Event<Held>>,
+    pub(in crate::broker) inbox: mpsc::UnboundedReceiver<Order>,
+    pub(in crate::broker) status: watch::Sender<Status>,
+    /// Of the session that there is.
+    pub(in crate::broker) publisher: watch::Sender<Option<Publisher>>,
+    pub(in crate::broker) spill: Spill,
+    /// The number of the latest session; the first is 1.
+    pub(in crate::broker) sessions: u32,
+    pub(in crate::broker) next_address: usize,
+    /// How many deliveries the next session holds at most.
+    pub(in crate::broker) window: u16,
+}
+
+/// How a session ended for the supervisor.
+enum Ended {
+    Lost(String),
+    Left,
+}
+
+impl Supervisor {
+    pub(in crate::broker) async fn run(mut self) {
+        let mut failures = 0;
+        loop {
+            let mut steady = false;
+            let ended = match self.open_or_leave().await {
+                Ok(Some(session)) => {
+                    let began = Instant::now();
+                    let ended = self.attend(session).await;
+                    steady = began.elapsed() > STEADY;
+                    ended
+                }
+                Ok(None) => Ended::Left,
+                Err(why) => Ended::Lost(why),
+            };
+            let why = match ended {
+                Ended::Lost(why) => why,
+                Ended::Left => break,
+            };
+            // What failed slowly has failed all the same.
+            failures = if steady { 0 } else { failures + 1 };
+            let wait = wait_before(failures);
+            tracing::warn!(%why, wait_ms = wait.as_millis(), "no session with the broker; trying again");
+            self.lost(why);
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                order = self.inbox.recv() => {
+                    self.leave_without_session(order).await;
+                    break;
+                }
+            }
+        }
+        self.status.send_modify(|status| status.state = State::Left);
+    }
+
+    /// A new session; none if the worker leaves meanwhile.
+    async fn open_or_leave(&mut self) -> Result<Option<Session>, String> {
+        let open = Self::open(
+            Arc::clone(&self.options),
+            self.status.clone(),
+            self.next_address,
+            self.window,
+            self.spill.clone(),
+        );
+        self.next_address = self.next_address.wrapping_add(1);
+        tokio::select! {
+            opened = open => opened.map(Some),
+            order = self.inbox.recv() => {
+                self.leave_without_session(order).await;
+                Ok(None)
+            }
+        }
+    }
+
+    async fn open(
+        options: Arc<Options>,
+        status: watch::Sender<Status>,
+        turn: usize,
+        window: u16,
+        spill: Spill,
+    ) -> Result<Session, String> {
+        let addresses = connect::addresses(&options.settings)?;
+        let address = &addresses[turn % addresses.len()];
+        status.send_modify(|status| status.address = address.shown());
+        let gathered = gathered(options.rules.max_body);
+        let opened = Connections::open(address, &options.worker, gathered).await;
+        let mut connections = opened.map_err(|lost| lost.0)?;
+        status.send_modify(|status| status.server = Some(connections.version));
+        let found = match connections.prepare(&options.queues).await {
+            Ok(found) => found,
+            Err(TopologyError::Unreachable(lost)) => return Err(lost.0),
+            Err(error) => {
+                tracing::error!(%error, "the broker's queues are not what they should be; nothing is consumed");
+                return Err(error.to_string());
+            }
+        };
+        check_hold(&options, connections.version, found.consumer_timeout)?;
+        if !found.unchecked.is_empty() {
+            tracing::warn!(unchecked = ?found.unchecked, "this user may not compare the arguments of all queues: `sluice topology check` by a user with the right to configure tells whether they are right");
+        }
+        let is_known = !found.unchecked.contains(&Object::active(&options.queues));
+        status.send_modify(|status| status.unchecked = found.unchecked);
+        let standby = || {
+            status.send_if_modified(|status| {
+                let changed = status.state != State::Standby;
+                status.state = State::Standby;
+                changed
+            });
+        };
+        let alarm = |now| status.send_modify(|status| status.blocked = now);
+        let active =
+            connections.activate(&options.queues, window, standby, alarm, is_known, &spill);
+        active.await.map_err(|lost| lost.0)
+    }
+
+    /// Carries a session's words to the worker, and the worker's orders to the session, until either ends it.
+    async fn attend(&mut self, mut session: Session) -> Ended {
+        self.sessions += 1;
+        // A good address is worth going back to first.
+        self.next_address = self.next_address.wrapping_sub(1);
+        if let Some(steering) = session.steering.take() {
+            self.tell(Event::Steered(steering));
+        }
+        self.publisher.send_replace(Some(session.on.publisher.clone()));
+        let waiting = usize::try_from(session.waiting).unwrap_or(usize::MAX);
+        // The worker waits for a full window, and does not know of a prefetch that is smaller for want of room.
+        let smaller = self.window < self.options.window;
+        let waiting = if smaller { waiting.min(usize::from(self.window)) } else { waiting };
+        self.tell(Event::Opened { session: self.sessions, waiting });
+        let number = self.sessions;
+        self.status.send_modify(|status| status.state = State::Active { session: number });
+        // It may have begun in an alarm.
+        if session.on.link.blocked_within(Duration::ZERO) {
+            self.blocked(true);
+        }
+        // Only now, so that the worker knows of the session, and of the alarm, before anything that it delivers.
+        session.take(self.taker(&session));
+        tracing::info!(session = number, server = %session.on.version, waiting = session.waiting, "active");
+        let lookout = session.lookout(&self.options.queues, self.status.clone());
+        let watcher = tokio::spawn(lookout.run().in_current_span());
+        let mut late: Vec<u64> = Vec::new();
+        let ended = loop {
+            tokio::select! {
+                biased;
+                order = self.inbox.recv() => match order {
+                    Some(Order::Stop(done)) => {
+                        session.stop(&self.options.queues).await;
+                        let _ = done.send(());
+                    }
+                    order => {
+                        let answer = order.map(|order| held_on(order, number, &mut late));
+                        session.leave(late).await;
+                        if let Some(done) = answer {
+                            let _ = done.send(());
+                        }
+                        watcher.abort();
+                        return Ended::Left;
+                    }
+                },
+                said = session.next() => match said {
+                    // Kept unsettled: the session's end gives it back.
+                    Said::Late { tag } => late.push(tag),
+                    Said::Ordered(heard) => self.tell(Event::Ordered(heard)),
+                    Said::Blocked(now) => self.blocked(now),
+                    Said::Lost(why) => {
+                        self.window = self.window.saturating_mul(2).min(self.options.window);
+                        break why.to_string();
+                    }
+                    Said::Full(why) => {
+                        self.window = self.smaller_window();
+                        break why.to_string();
+                    }
+                },
+            }
+        };
+        watcher.abort();
+        self.publisher.send_replace(None);
+        self.tell(Event::Lost { why: ended.clone() });
+        // Now, not after the closing, which takes seconds where nobody answers.
+        self.lost(ended.clone());
+        // The part of the active worker goes with the consume connection, so the next session waits for its end.
+        session.close("lost").await;
+        Ended::Lost(ended)
+    }
+
+    /// Where neither memory nor the file has a place for what a window holds, the next one is smaller: the broker cannot
+    /// be told to stop for a while. It grows again with the sessions that end otherwise.
+    fn smaller_window(&self) -> u16 {
+        let (fitted, _) = self.spill.trouble();
+        let smaller = u16::try_from(fitted * 3 / 4).unwrap_or(u16::MAX).min(self.window / 2).max(1);
+        tracing::error!(
+            window = smaller,
+            "fewer requests are held from now on: free the disk of the temporary directory, or raise window.max_bytes, and restart"
+        );
+        smaller
+    }
+
+    fn taker(&self, session: &Session) -> Taker {
+        Taker {
+            rules: self.options.rules,
+            spill: self.spill.clone(),
+            clock: self.options.clock,
+            worker: self.said.downgrade(),
+            session: self.sessions,
+            on: Arc::downgrade(&session.on),
+            span: tracing::Span::current(),
+            common: Mutex::new(Common::default()),
+        }
+    }
+
+    /// A worker that is gone hears nothing.
+    fn tell(&self, event: Event<Held>) {
+        let _ = self.said.send(event);
+    }
+
+    fn blocked(&self, now: bool) {
+        self.status.send_modify(|status| status.blocked = now);
+        tracing::warn!(
+            blocked = now,
+            "the broker's alarm: results can be published again when it ends"
+        );
+        self.tell(Event::Blocked(now));
+    }
+
+    fn lost(&self, why: String) {
+        self.status.send_modify(|status| {
+            status.state = State::Lost { why };
+            status.blocked = false;
+            status.others = Others::default();
+        });
+    }
+
+    /// Obeys the worker's last orders while there is no session.
+    async fn leave_without_session(&mut self, mut order: Option<Order>) {
+        loop {
+            match order {
+                Some(Order::Stop(done)) => {
+                    let _ = done.send(());
+                }
+                Some(Order::Leave(_, done)) => {
+                    let _ = done.send(());
+                    return;
+                }
+                None => return,
+            }
+            order = self.inbox.recv().await;
+        }
+    }
+}
+
+/// A timeout of the queue's own is known and stands; the broker's may be another than its default, so it is a warning.
+fn check_hold(
+    options: &Options,
+    version: Version,
+    of_queue: Option<Duration>,
+) -> Result<(), String> {
+    let fits = topology::check_hold(options.max_hold, version, options.queues.kind, of_queue);
+    match (fits, of_queue) {
+        (Ok(()), _) => Ok(()),
+        (Err(why), Some(_)) => {
+            tracing::error!(%why, "nothing is consumed");
+            Err(why)
+        }
+        (Err(why), None) => {
+            tracing::warn!(%why, "where the broker's consumer_timeout is not raised, lower window.max_hold");
+            Ok(())
+        }
+    }
+}
+
+/// Adds the tags of the deliveries that this session made to `tags`, and says whom to tell.
+fn held_on(order: Order, session: u32, tags: &mut Vec<u64>) -> oneshot::Sender<()> {
+    match order {
+        Order::Leave(held, done) => {
+            tags.extend(
+                held.iter().filter(|job| job.session == session).map(|job| job.delivery.tag),
+            );
+            done
+        }
+        Order::Stop(done) => done,
+    }
+}
+
+/// Doubling waits, each between half and the whole of its step.
+fn wait_before(failures: u32) -> Duration {
+    let step = FIRST_WAIT.saturating_mul(1 << failures.min(10)).min(LAST_WAIT);
+    // A random UUID is the randomness at hand.
+    let random = uuid::Uuid::new_v4().into_bytes()[0];
+    step.mul_f64(0.5 + f64::from(random) / 512.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_grow_to_their_bound_and_differ() {
+        for failures in 0..40 {
+            let wait = wait_before(failures);
+            assert!(wait >= FIRST_WAIT / 2 && wait <= LAST_WAIT, "{wait:?}");
+        }
+        assert!(wait_before(30) >= LAST_WAIT / 2);
+        let waits: std::collections::BTreeSet<_> = (0..100).map(|_| wait_before(9)).collect();
+        assert!(waits.len() > 10);
+    }
+}

@@ -1,0 +1,130 @@
+//! What does the results stream say, from some point on, whatever becomes of the connection? For `sluice watch`.
+
+use std::time::{Duration, Instant};
+
+use jiff::{SignedDuration, Timestamp};
+use uuid::Uuid;
+
+use crate::broker::settings::{Broker as Settings, Queues};
+use crate::broker::{From, PlannerError, Reader, SessionLost};
+use crate::message::result::Event;
+
+/// No event of ours is longer: a result lists a hundred violations at most.
+const LONGEST: u64 = 1 << 20;
+/// Between two tries to reach a broker that went away.
+const PAUSE: Duration = Duration::from_secs(1);
+/// Whoever reads is asked at least so often whether it has something else to do: a picture to draw, say.
+const TURN: Duration = Duration::from_millis(250);
+/// What is known to be there does not come for so long: it is asked for again.
+const STALLED: Duration = Duration::from_secs(15);
+/// The clocks of planners and brokers may differ.
+const SLACK: SignedDuration = SignedDuration::from_mins(5);
+
+/// Reads the results of a prefix. A connection that is lost is opened again where it was.
+#[derive(Debug)]
+pub struct Results {
+    settings: Settings,
+    queues: Queues,
+    from: From,
+    reader: Option<Reader>,
+    /// When something came last.
+    heard: Instant,
+}
+
+impl Results {
+    /// # Errors
+    /// The broker is out of reach, or has no results stream.
+    pub async fn open(
+        settings: &Settings,
+        queues: &Queues,
+        from: From,
+    ) -> Result<Self, PlannerError> {
+        let reader = Reader::open(settings, &queues.results_log(), from, LONGEST).await?;
+        Ok(Self {
+            settings: settings.clone(),
+            queues: queues.clone(),
+            from,
+            reader: Some(reader),
+            heard: Instant::now(),
+        })
+    }
+
+    /// Whether the connection stands, and all has been read that was in the stream when it was opened.
+    pub fn is_caught_up(&self) -> bool {
+        self.reader.as_ref().is_some_and(Reader::is_caught_up)
+    }
+
+    /// The next event; `None`, at least four times a second, while there is none. Cancel safe.
+    pub async fn next(&mut self) -> Option<Event> {
+        let Some(reader) = &mut self.reader else {
+            self.open_again().await;
+            return None;
+        };
+        let why = match reader.next(TURN).await {
+            Ok(Some((offset, body))) => {
+                self.from = From::Offset(offset + 1);
+                self.heard = Instant::now();
+                // What is no event of ours is passed over.
+                return Event::read(&body)
+                    .inspect_err(|error| tracing::debug!(offset, %error, "passed over"))
+                    .ok();
+            }
+            Ok(None) if reader.is_caught_up() || self.heard.elapsed() < STALLED => return None,
+            Ok(None) => {
+                // The stream holds a message of this time, and yet the broker found no chunk of it: by its clock, there
+                // is none.
+                if let From::Time(_) = self.from {
+                    self.from = From::First;
+                }
+                SessionLost(format!("it did not go on for {STALLED:?}"))
+            }
+            Err(why) => why,
+        };
+        tracing::warn!(%why, "the results stream was lost; opening it again");
+        self.reader = None;
+        None
+    }
+
+    async fn open_again(&mut self) {
+        match Reader::open(&self.settings, &self.queues.results_log(), self.from, LONGEST).await {
+            Ok(reader) => {
+                self.reader = Some(reader);
+                self.heard = Instant::now();
+            }
+            Err(why) => {
+                tracing::debug!(%why, "not yet");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+
+    pub async fn close(self) {
+        if let Some(reader) = self.reader {
+            reader.close().await;
+        }
+    }
+}
+
+/// Where in the stream a batch can begin at the earliest: ids made by `sluice enqueue` hold the time.
+pub fn beginning(batch: &str) -> From {
+    let made = batch.parse::<Uuid>().ok().and_then(|id| id.get_timestamp());
+    let at = made
+        .and_then(|made| i64::try_from(made.to_unix().0).ok())
+        .and_then(|s| Timestamp::from_second(s).ok());
+    at.and_then(|at| at.checked_sub(SLACK).ok()).map_or(From::First, From::Time)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_id_with_a_time_saves_reading_all_that_was_before() {
+        let id = "019ab0d0-0000-7000-8000-000000000000";
+        let From::Time(at) = beginning(id) else { panic!("no time in {id}") };
+        assert_eq!(at.strftime("%Y-%m").to_string(), "2025-11");
+        for id in ["nightly-7", "", "9a01cb97-3eec-440e-8000-04016a8d7502"] {
+            assert_eq!(beginning(id), From::First, "{id}");
+        }
+    }
+}

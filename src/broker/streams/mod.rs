@@ -1,0 +1,5 @@
+//! The two streams, results and audit: read from any point on, once or for as long as somebody follows.
+
+pub(in crate::broker) mod audit;
+pub mod follow;
+pub(in crate::broker) mod reader;

@@ -1,0 +1,263 @@
+//! How does another program talk with Sluicegate over the broker? An AsyncAPI 3 document of the queues, exchanges,
+//! streams, headers and payloads; the payloads' schemas are made from the types that are sent and read.
+
+use schemars::generate::{SchemaGenerator, SchemaSettings};
+use serde_json::{Map, Value, json};
+
+use super::headers;
+use crate::broker::settings::Queues;
+use crate::core::Outcome;
+use crate::message::audit::Act;
+use crate::message::command::{Answer, Order, Steering};
+use crate::message::result::{self, CloudEvent, Enqueued, Opened, Outcomes};
+
+/// The document for a lane with these names.
+pub fn document(queues: &Queues) -> Value {
+    let mut schemas = request_schemas();
+    let messages = messages(&mut schemas);
+    json!({
+        "asyncapi": "3.1.0",
+        "info": {
+            "title": "Sluicegate",
+            "version": env!("CARGO_PKG_VERSION"),
+            "license": { "name": "Apache-2.0", "url": "https://www.apache.org/licenses/LICENSE-2.0" },
+            "description": ABOUT,
+        },
+        "defaultContentType": "application/json",
+        "servers": { "rabbitmq": {
+            "host": "127.0.0.1:5672",
+            "pathname": "/%2f",
+            "protocol": "amqp",
+            "protocolVersion": "0.9.1",
+            "description": "RabbitMQ 3.10 or newer; `broker.url` of the configuration",
+        } },
+        "channels": channels(queues),
+        "operations": operations(),
+        "components": { "messages": messages, "schemas": schemas },
+    })
+}
+
+const ABOUT: &str = "\
+Requests to create migration tasks go in, results come out. What is here is seen from the worker: it *receives* requests \
+and orders, and *sends* results, dead letters and acts. Every name begins with `queues.prefix`.";
+
+/// What can be published to or read from.
+fn channels(queues: &Queues) -> Value {
+    let outcomes = Outcome::ALL.map(Outcome::as_str);
+    let batch = json!({ "description": "The batch, `-` without one", "examples": ["wave-1", "-"] });
+    let results =
+        json!({ "name": queues.results(), "type": "topic", "durable": true, "autoDelete": false });
+    let control =
+        json!({ "name": queues.control(), "type": "fanout", "durable": true, "autoDelete": false });
+    json!({
+        "requests": {
+            "address": queues.requests(),
+            "title": "Requests",
+            "description": "Publish here through the default exchange, with this name as the routing key.",
+            "messages": one_of(&["request"]),
+            "bindings": queue(&queues.requests()),
+        },
+        "results": {
+            "address": "{outcome}.{batch}",
+            "title": "Results, as they come",
+            "description": "Bind a queue of your own to the exchange. What was published before is in the results' stream.",
+            "parameters": {
+                "outcome": { "enum": outcomes, "description": "How the request ended" },
+                "batch": batch,
+            },
+            "messages": one_of(&["result"]),
+            "bindings": { "amqp": { "is": "routingKey", "exchange": results } },
+        },
+        "batches": {
+            "address": "batch.{batch}",
+            "title": "Announcements of batches",
+            "parameters": { "batch": batch },
+            "messages": one_of(&["batchOpened", "batchEnqueued"]),
+            "bindings": { "amqp": { "is": "routingKey", "exchange": results } },
+        },
+        "resultsLog": {
+            "address": queues.results_log(),
+            "title": "All results, again and again",
+            "description": "A stream: any number of readers, each from wherever it wants (`x-stream-offset`). Kept for `queues.results_retention`.",
+            "messages": one_of(&["result", "batchOpened", "batchEnqueued"]),
+            "bindings": queue(&queues.results_log()),
+        },
+        "deadLetters": {
+            "address": queues.dead_letters(),
+            "title": "Requests that did not end well",
+            "description": "The body as it came, and why, in headers. Behind a fanout exchange of the same name.",
+            "messages": one_of(&["deadLetter"]),
+            "bindings": queue(&queues.dead_letters()),
+        },
+        "audit": {
+            "address": queues.audit(),
+            "title": "Who did what to a dead letter or to the gate",
+            "description": "A stream, kept for `queues.audit_retention`.",
+            "messages": one_of(&["act"]),
+            "bindings": queue(&queues.audit()),
+        },
+        "control": {
+            "address": queues.control(),
+            "title": "Orders to the active worker",
+            "description": "A fanout exchange: the routing key does not matter. The active worker has a queue of its own there.",
+            "messages": one_of(&["order"]),
+            "bindings": { "amqp": { "is": "routingKey", "exchange": control } },
+        },
+        "answers": {
+            "address": null,
+            "title": "What the worker says to an order",
+            "messages": one_of(&["answer"]),
+        },
+        "gate": {
+            "address": queues.gate(),
+            "title": "What operators have set last",
+            "description": "Its one message is read by each worker that becomes the active one. Not to be published to.",
+            "messages": one_of(&["steering"]),
+            "bindings": queue(&queues.gate()),
+        },
+        "active": {
+            "address": queues.active(),
+            "title": "Which worker is the active one",
+            "description": "Its single active consumer: workers ask themselves into it. Not to be published to, or read from.",
+            "bindings": queue(&queues.active()),
+        },
+        "reviewing": {
+            "address": queues.reviewing(),
+            "title": "Who reviews the dead letters",
+            "description": "Its single active consumer: reviewers ask themselves into it. Not to be published to, or read from.",
+            "bindings": queue(&queues.reviewing()),
+        },
+    })
+}
+
+/// The messages of a channel, by reference.
+fn one_of(names: &[&str]) -> Value {
+    let each = |name: &&str| {
+        ((*name).to_owned(), json!({ "$ref": format!("#/components/messages/{name}") }))
+    };
+    Value::Object(names.iter().map(each).collect())
+}
+
+fn queue(name: &str) -> Value {
+    json!({ "amqp": {
+        "is": "queue",
+        "queue": { "name": name, "durable": true, "exclusive": false, "autoDelete": false },
+    } })
+}
+
+/// What the worker does on each channel.
+fn operations() -> Value {
+    let operation = |action: &str, channel: &str, summary: &str| {
+        json!({
+            "action": action,
+            "channel": { "$ref": format!("#/channels/{channel}") },
+            "summary": summary,
+        })
+    };
+    let mut obey = operation("receive", "control", "Do what an operator wants");
+    obey["reply"] = json!({
+        "address": { "location": "$message.header#/reply_to", "description": "The property `reply_to`" },
+        "channel": { "$ref": "#/channels/answers" },
+    });
+    json!({
+        "submit": operation("receive", "requests", "Submit it: most urgent first, never over the quota"),
+        "tell": operation("send", "results", "Publish what became of a request, before it is acknowledged"),
+        "announce": operation("send", "batches", "`sluice enqueue` says how many requests are to come"),
+        "keepResults": operation("send", "resultsLog", "The stream is bound to the exchange of results with `#`"),
+        "deadLetter": operation("send", "deadLetters", "Keep for review what did not end well"),
+        "writeDown": operation("send", "audit", "Keep who did what"),
+        "obey": obey,
+        "keepSteering": operation("send", "gate", "Keep what operators have set, for the next active worker"),
+    })
+}
+
+/// All messages; the schemas that they refer to are added to `schemas`.
+fn messages(schemas: &mut Map<String, Value>) -> Value {
+    let settings = SchemaSettings::draft07()
+        .with(|settings| settings.definitions_path = "/components/schemas".into());
+    let mut types = settings.into_generator();
+    let outcomes: Vec<_> = Outcome::ALL.iter().map(|outcome| result::kind(*outcome)).collect();
+    let task = json!({ "$ref": "#/components/schemas/Task" });
+    let result = event::<Outcomes>(&mut types, &outcomes);
+    let opened = event::<Opened>(&mut types, &[result::OPENED_TYPE.to_owned()]);
+    let enqueued = event::<Enqueued>(&mut types, &[result::ENQUEUED_TYPE.to_owned()]);
+    let mut answer = json(&types.subschema_for::<Answer>(), "What the worker says to an order");
+    answer["correlationId"] = json!({ "location": "$message.header#/correlation_id" });
+    let mut order = json(&types.subschema_for::<Order>(), "An operator's order");
+    order["correlationId"] = answer["correlationId"].clone();
+    let messages = json!({
+        "request": {
+            "title": "A request",
+            "description": "The body is the body of `POST /v3/tasks` and arrives there byte for byte. Everything else is optional. \
+                Properties: `message_id` identifies the request (absent: derived from the body), `timestamp` counts as the time of \
+                enqueueing where the header is absent, `priority` is the broker's coarse order only.",
+            "contentType": "application/json",
+            "headers": headers::request(),
+            "payload": task,
+        },
+        "result": cloud_event("What became of a request; `message_id` is the run", &result),
+        "batchOpened": cloud_event("Before the first request of a plan", &opened),
+        "batchEnqueued": cloud_event("After the last request of a plan", &enqueued),
+        "deadLetter": {
+            "title": "A dead letter",
+            "description": "The request as it came: whatever it was, so it need not be valid, or JSON.",
+            "headers": headers::dead_letter(),
+            "payload": {},
+        },
+        "act": json(&types.subschema_for::<Act>(), "What somebody did"),
+        "order": order,
+        "answer": answer,
+        "steering": json(&types.subschema_for::<Steering>(), "What operators have set"),
+    });
+    schemas.extend(types.take_definitions(true));
+    messages
+}
+
+fn json(payload: &schemars::Schema, title: &str) -> Value {
+    json!({ "title": title, "contentType": "application/json", "payload": payload })
+}
+
+fn cloud_event(title: &str, payload: &Value) -> Value {
+    json!({ "title": title, "contentType": result::CONTENT_TYPE, "payload": payload })
+}
+
+/// A CloudEvent with this data, of one of these types.
+fn event<T: schemars::JsonSchema>(types: &mut SchemaGenerator, kinds: &[String]) -> Value
+where
+    CloudEvent<T>: schemars::JsonSchema,
+{
+    json!({ "allOf": [
+        types.subschema_for::<CloudEvent<T>>(),
+        { "properties": { "specversion": { "const": "1.0" }, "type": { "enum": kinds } } },
+    ] })
+}
+
+/// The schema of a body and its parts, as `Task` and `Task.part`: within this document they are found there, not in
+/// `$defs`.
+fn request_schemas() -> Map<String, Value> {
+    let mut root = crate::contract::schema(false);
+    let mut schemas = Map::new();
+    if let Some(object) = root.as_object_mut() {
+        object.remove("$schema");
+        if let Some(Value::Object(parts)) = object.remove("$defs") {
+            schemas.extend(parts.into_iter().map(|(name, part)| (format!("Task.{name}"), part)));
+        }
+    }
+    schemas.insert("Task".to_owned(), root);
+    schemas.values_mut().for_each(moved);
+    schemas
+}
+
+/// Lets every reference lead to where its target stands in this document.
+fn moved(schema: &mut Value) {
+    match schema {
+        Value::Object(object) => {
+            if let Some(Value::String(target)) = object.get_mut("$ref") {
+                *target = target.replace("#/$defs/", "#/components/schemas/Task.");
+            }
+            object.values_mut().for_each(moved);
+        }
+        Value::Array(items) => items.iter_mut().for_each(moved),
+        _ => {}
+    }
+}

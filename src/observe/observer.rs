@@ -1,0 +1,401 @@
+//! What do people see of a running worker? Log lines, metrics and the status snapshot, all from the worker's loop.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::watch;
+
+use crate::core::gate::Reason;
+use crate::core::{Core, Ending, Job, Listing, Moment, Now, Trace, Verdict};
+use crate::message::status::WindowCounts;
+use crate::message::status::{self, Status};
+use crate::observe::batches::Batches;
+use crate::observe::metrics::Metrics;
+use crate::observe::traces::Traces;
+use crate::worker::Call;
+use crate::worker::source::Settled;
+use crate::worker::{SessionEvent, Watch};
+
+/// The snapshot is renewed at most so often; the loop comes by at least once a second.
+const SNAPSHOT: Duration = Duration::from_millis(50);
+
+/// What stands around the worker's loop and belongs into its status.
+#[derive(Clone, Debug)]
+pub struct Around {
+    pub session: status::Session,
+    pub queues: Option<status::Queues>,
+    /// Consumers of the request queue beside this worker, where there are any.
+    pub others: Option<status::Others>,
+    /// Bytes of the bodies held, in memory and in the temporary file.
+    pub window_bytes: u64,
+    /// Bodies that the temporary file did not take so far.
+    pub spill_failures: u64,
+    /// When the API's token ends, where that is known.
+    pub token_expiry: Option<Timestamp>,
+}
+
+/// Tells metrics, log and status what the worker does.
+pub struct Observer<F> {
+    metrics: Arc<Metrics>,
+    status: watch::Sender<Status>,
+    around: F,
+    traces: Option<Traces>,
+    calls: Calls,
+    settled: u64,
+    batches: Batches,
+    shut: Option<(Reason, Timestamp)>,
+    /// The broker refuses what became of requests, and the log says so.
+    is_refused: bool,
+    last_state: Moment,
+    last_snapshot: Moment,
+}
+
+impl<F: Fn() -> Around> Observer<F> {
+    /// `around` is asked whenever a snapshot is taken, so it must be cheap.
+    pub fn new(metrics: Arc<Metrics>, status: watch::Sender<Status>, around: F) -> Self {
+        metrics.turned();
+        Self {
+            metrics,
+            status,
+            around,
+            traces: None,
+            calls: Calls::default(),
+            settled: 0,
+            batches: Batches::default(),
+            shut: None,
+            is_refused: false,
+            last_state: Moment::START,
+            last_snapshot: Moment::START,
+        }
+    }
+
+    /// Makes spans too.
+    #[must_use]
+    pub fn tracing(self, traces: Option<Traces>) -> Self {
+        Self { traces, ..self }
+    }
+
+    fn snapshot<D>(&mut self, core: &Core<D>, now: Now) {
+        let around = (self.around)();
+        let counts = core.counts();
+        let window = WindowCounts {
+            ready: counts.ready,
+            waiting: counts.waiting,
+            in_flight: counts.in_flight,
+            settling: counts.settling,
+            unpublished: counts.unpublished,
+        };
+        let oldest = counts.oldest.map(|received| now.at - received);
+        self.is_refused &= counts.unpublished + counts.settling > 0;
+        let limits = core.gate().limits();
+        let (made, allowed) = (self.calls.per_second(now.at), limits.permitted_per_second());
+        let gate = self.gate(core, now);
+        let running = core.running();
+        let taken = running.known().map(|taken| u32::try_from(taken).unwrap_or(u32::MAX));
+        self.metrics.set_running(taken.unwrap_or(0));
+        self.metrics.set_window(window, around.window_bytes, oldest);
+        self.metrics.set_spill_failures(around.spill_failures);
+        self.metrics.set_gate(gate.open);
+        self.metrics.set_rate(made, allowed);
+        self.metrics.set_token_expiry(around.token_expiry);
+        let connected = !matches!(around.session, status::Session::Detached { .. });
+        let is_active = matches!(around.session, status::Session::Active { .. });
+        let others = around.others.map_or(0, |others| others.consumers);
+        self.metrics.set_session(connected, is_active, others);
+        self.metrics.set_short_sessions(core.short_sessions());
+        // A standby does not look.
+        if is_active {
+            let queues = around.queues;
+            self.metrics.set_queues(
+                queues.map(|queues| queues.requests),
+                queues.map(|queues| queues.dead_letters),
+            );
+        }
+        let settled = self.settled;
+        let batches = self.batches.counts(now.at);
+        if batches != self.status.borrow().batches {
+            self.metrics.set_batches(&batches);
+        }
+        self.status.send_modify(|status| {
+            status.batches = batches;
+            status.at = now.wall;
+            status.session = around.session;
+            status.gate = gate;
+            status.window = window;
+            status.window_size = counts.size;
+            status.next_wait =
+                counts.next_wait.and_then(|at| now.wall.saturating_add(at - now.at).ok());
+            status.window_bytes = around.window_bytes;
+            status.oldest_held_seconds = oldest.map(|held| held.as_secs_f64());
+            status.limits.rates = limits.rates().iter().map(ToString::to_string).collect();
+            status.limits.made_per_second = made;
+            status.limits.allowed_per_second = allowed;
+            status.limits.lowered_since =
+                limits.learned().map(|(_, since)| now.wall - (now.at - since));
+            status.limits.max_in_flight =
+                u32::try_from(core.gate().max_in_flight()).unwrap_or(u32::MAX);
+            status.running = running.is_watched().then(|| status::Running {
+                migrations: taken,
+                most: u32::try_from(running.most()).unwrap_or(u32::MAX),
+            });
+            status.queues = around.queues;
+            status.others = around.others;
+            status.short_sessions = core.short_sessions();
+            status.settled = settled;
+            status.stopping = matches!(self.shut, Some((Reason::Stopping, _)));
+        });
+    }
+
+    fn gate<D>(&self, core: &Core<D>, now: Now) -> status::Gate {
+        let shut = core.shut();
+        let until = shut.and_then(|shut| shut.until).map(|until| now.wall + (until - now.at));
+        let detail = shut.and_then(|shut| match shut.reason {
+            Reason::Halted | Reason::Breaker => {
+                core.gate().breaker().opened().map(|open| open.fault.to_string())
+            }
+            Reason::Paused => {
+                core.gate().paused().map(|pause| format!("{}: {}", pause.by, pause.reason))
+            }
+            _ => None,
+        });
+        status::Gate {
+            open: is_open(shut.map(|shut| shut.reason)),
+            reason: shut.map(|shut| shut.reason),
+            detail,
+            since: self.shut.map(|(_, since)| since),
+            until,
+        }
+    }
+
+    /// Adds the time since the last look at the gate to what it was shut for, and says when that changes.
+    fn account(&mut self, reason: Option<Reason>, ready: bool, now: Now) {
+        if let Some((was, _)) = self.shut
+            && ready
+        {
+            self.metrics.gate_was_shut(was, now.at - self.last_state);
+        }
+        self.last_state = now.at;
+        if self.shut.map(|(was, _)| was) == reason {
+            return;
+        }
+        self.shut = reason.map(|reason| (reason, now.wall));
+        match reason {
+            Some(
+                reason @ (Reason::Halted
+                | Reason::Breaker
+                | Reason::Throttled
+                | Reason::Blocked
+                | Reason::Unpublished),
+            ) => {
+                tracing::warn!(reason = reason.as_str(), "the gate is shut");
+            }
+            Some(reason) => tracing::debug!(reason = reason.as_str(), "the gate waits"),
+            None => tracing::debug!("the gate is open"),
+        }
+    }
+}
+
+impl<D, F: Fn() -> Around + Send> Watch<D> for Observer<F> {
+    fn posted(&mut self, job: &Job<D>, verdict: &Verdict, now: Now, took: Duration) {
+        if let Some(traces) = &self.traces {
+            traces.called(job, Call::Post, verdict.as_str(), now, took);
+        }
+        self.calls.count();
+        self.metrics.attempted(verdict.as_str(), took);
+        tracing::debug!(
+            request.id = &*job.request.id.get(),
+            request.run = %job.request.run.0,
+            verdict = verdict.as_str(),
+            error_code = verdict.fault().and_then(|fault| fault.error_code.as_deref()),
+            took_ms = millis(took),
+            trace_id = job.request.trace().map(|trace| display(trace.id())),
+            "attempted"
+        );
+    }
+
+    fn look_answered(
+        &mut self,
+        job: &Job<D>,
+        result: &Result<Listing, Verdict>,
+        now: Now,
+        took: Duration,
+    ) {
+        if let Some(traces) = &self.traces {
+            let showed = result.as_ref().err().map_or("answered", Verdict::as_str);
+            traces.called(job, Call::Look, showed, now, took);
+        }
+    }
+
+    fn trace(&self, job: &Job<D>, call: Call) -> Option<Trace> {
+        match &self.traces {
+            Some(traces) => traces.context(job, call),
+            None => job.request.trace(),
+        }
+    }
+
+    fn looked(&mut self, found: &'static str, took: Duration) {
+        self.calls.count();
+        self.metrics.looked_up(found);
+        tracing::debug!(found, took_ms = millis(took), "looked");
+    }
+
+    fn settled(&mut self, job: &Job<D>, ending: &Ending, how: &Settled, now: Now, _: Duration) {
+        match how {
+            Settled::Done => {}
+            Settled::SessionLost => {
+                tracing::debug!(
+                    request.id = &*job.request.id.get(),
+                    "the session was lost under a settlement; it is made again"
+                );
+                return;
+            }
+            Settled::Refused(why) => {
+                if std::mem::replace(&mut self.is_refused, true) {
+                    tracing::debug!(request.id = &*job.request.id.get(), why, "refused again");
+                } else {
+                    tracing::warn!(
+                        request.id = &*job.request.id.get(),
+                        outcome = ending.outcome.as_str(),
+                        why,
+                        "the broker refuses what became of requests: they wait, and are offered again"
+                    );
+                }
+                return;
+            }
+        }
+        self.settled += 1;
+        if let Some(traces) = &self.traces {
+            traces.settled(job, ending, now);
+        }
+        if let Some(batch) = job.request.batch() {
+            let well = !ending.outcome.is_dead_letter();
+            self.batches.settled(now.at, batch, job.session, well);
+        }
+        let age = job
+            .request
+            .enqueued_at
+            .get()
+            .and_then(|at| Duration::try_from(now.wall.duration_since(at)).ok());
+        self.metrics.settled(ending.outcome, age);
+        // The one line of each settled request: always this message and these fields (docs/logging.md).
+        tracing::info!(
+            request.id = &*job.request.id.get(),
+            request.run = %job.request.run.0,
+            batch = job.request.batch(),
+            source_server_id = &*job.request.source_server_id.get(),
+            outcome = ending.outcome.as_str(),
+            task_id = ending.task_id.as_deref(),
+            error_code = ending.fault.as_ref().and_then(|fault| fault.error_code.as_deref()),
+            attempts = ending.attempts,
+            looks = ending.looks,
+            age_ms = age.map(millis),
+            trace_id = job.request.trace().map(|trace| display(trace.id())),
+            "settled"
+        );
+    }
+
+    fn arrived(&mut self, job: &Job<D>) {
+        if job.redelivered {
+            self.metrics.redelivered();
+        }
+        if let Some(batch) = job.request.batch() {
+            self.batches.arrived(self.last_state, batch);
+        }
+    }
+
+    fn left(&mut self, job: &Job<D>) {
+        if let Some(batch) = job.request.batch() {
+            self.batches.left(batch, job.session);
+        }
+    }
+
+    fn session(&mut self, event: SessionEvent<'_>) {
+        match event {
+            SessionEvent::Opened(session) => {
+                self.batches.session_opened(session);
+                tracing::info!(session, "this worker is the active one");
+            }
+            SessionEvent::Lost(why) => {
+                self.batches.session_lost();
+                tracing::warn!(why, "the session with the broker was lost");
+            }
+            SessionEvent::Blocked(true) => {
+                tracing::warn!("the broker takes no results just now (connection blocked)");
+            }
+            SessionEvent::Blocked(false) => tracing::info!("the broker takes results again"),
+        }
+    }
+
+    fn status(&mut self, core: &Core<D>, now: Now) -> Option<Status> {
+        self.last_snapshot = now.at;
+        self.snapshot(core, now);
+        Some(self.status.borrow().clone())
+    }
+
+    fn state(&mut self, core: &Core<D>, now: Now) {
+        self.metrics.turned();
+        let reason = core.shut().map(|shut| shut.reason);
+        let changed = self.shut.map(|(was, _)| was) != reason;
+        self.calls.advance(now.at);
+        self.account(reason, core.counts().ready > 0, now);
+        let urgent = changed && !(is_open(reason) && self.status.borrow().gate.open);
+        if urgent || now.at - self.last_snapshot >= SNAPSHOT {
+            self.last_snapshot = now.at;
+            self.snapshot(core, now);
+        }
+    }
+}
+
+/// Waiting for one's turn in the rate, or a moment for company, is not being shut out.
+fn is_open(reason: Option<Reason>) -> bool {
+    matches!(reason, None | Some(Reason::Rate | Reason::Linger))
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Calls to the API over the last minute, second by second.
+#[derive(Debug)]
+struct Calls {
+    seconds: [u32; 60],
+    /// The second that is being counted, and the first one.
+    now: u64,
+    first: Option<u64>,
+}
+
+impl Default for Calls {
+    fn default() -> Self {
+        Self { seconds: [0; 60], now: 0, first: None }
+    }
+}
+
+impl Calls {
+    fn slot(second: u64) -> usize {
+        usize::try_from(second % 60).unwrap_or_default()
+    }
+
+    fn advance(&mut self, now: Moment) {
+        let second = now.as_nanos() / 1_000_000_000;
+        for passed in (self.now + 1..=second).rev().take(60) {
+            self.seconds[Self::slot(passed)] = 0;
+        }
+        self.now = self.now.max(second);
+        self.first.get_or_insert(second);
+    }
+
+    fn count(&mut self) {
+        self.seconds[Self::slot(self.now)] += 1;
+    }
+
+    /// The mean over the seconds that have been counted, sixty at most.
+    fn per_second(&mut self, now: Moment) -> f64 {
+        self.advance(now);
+        let counted = (self.now - self.first.unwrap_or(self.now) + 1).min(60);
+        let calls: u32 = self.seconds.iter().sum();
+        #[allow(clippy::cast_precision_loss)] // sixty at most
+        let counted = counted as f64;
+        f64::from(calls) / counted
+    }
+}

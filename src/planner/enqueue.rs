@@ -1,0 +1,173 @@
+//! How does a plan get into the queue? Row by row, with pipelined confirms, and so that doing it again after a crash at
+//! any point completes it and doubles nothing: ids and times come from the batch, not from the moment.
+
+use futures_util::stream::{FuturesOrdered, StreamExt as _};
+use uuid::Uuid;
+
+use crate::broker::{Enqueue, Planner, PlannerError};
+use crate::contract::View;
+use crate::message::intake::header;
+use crate::plan::{self, Fingerprint, Plan, PlanError, Row, Settings};
+use crate::planner::batch::{Batch, BatchError, Head};
+
+/// Rows that are confirmed together; bodies beyond so many bytes begin the next chunk.
+const CHUNK_ROWS: usize = 200;
+const CHUNK_BYTES: usize = 1024 * 1024;
+/// Chunks under way at once: enough to hide the way to the broker, and 16 MiB of bodies at most.
+const UNDER_WAY: usize = 8;
+
+/// Any fixed UUID serves; changing it would send a batch that was begun before a second time.
+const SPACE: Uuid = Uuid::from_u128(0x71b1_8f0a_3d56_4be1_9d1e_0c4f_66a1_5e21);
+
+/// Why a plan is not, or not wholly, in the queue.
+#[derive(Debug, thiserror::Error)]
+pub enum EnqueueError {
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    #[error(transparent)]
+    Broker(#[from] PlannerError),
+    #[error(transparent)]
+    Journal(#[from] BatchError),
+    #[error(
+        "the plan was changed while it was being enqueued; compare it with what is in the queue"
+    )]
+    Changed,
+}
+
+/// The identity of a request: the same however often its batch is gone on with.
+pub fn message_id(batch: &str, source_server_id: &str, body: &[u8]) -> Uuid {
+    let space = Uuid::new_v5(&SPACE, batch.as_bytes());
+    let mut name = Vec::with_capacity(source_server_id.len() + 1 + body.len());
+    name.extend_from_slice(source_server_id.as_bytes());
+    name.push(0);
+    name.extend_from_slice(body);
+    Uuid::new_v5(&space, &name)
+}
+
+/// Publishes the valid rows of `plan`, but for the first `confirmed` of them. `told` hears how many are in the queue.
+///
+/// # Errors
+/// Some rows may be in the queue: doing it again goes on.
+pub async fn publish(
+    planner: &Planner,
+    plan: Plan,
+    head: &Head,
+    confirmed: u64,
+    journal: &mut Batch,
+    mut told: impl FnMut(u64),
+) -> Result<(), EnqueueError> {
+    let mut done = confirmed;
+    let mut under_way = FuturesOrdered::new();
+    let mut chunks = Chunks::new(plan, head, confirmed);
+    loop {
+        let chunk = if under_way.len() < UNDER_WAY { chunks.next()? } else { None };
+        if let Some(chunk) = chunk {
+            let rows = chunk.len() as u64;
+            under_way.push_back(async move { planner.enqueue(chunk).await.map(|()| rows) });
+            continue;
+        }
+        match under_way.next().await {
+            Some(rows) => {
+                done += rows?;
+                journal.confirmed(done)?;
+                told(done);
+            }
+            None => break,
+        }
+    }
+    if chunks.fingerprint.finish() == head.digest { Ok(()) } else { Err(EnqueueError::Changed) }
+}
+
+type Rows = Box<dyn Iterator<Item = Result<(Row, View), PlanError>> + Send>;
+
+/// The rows of a plan as messages, a chunk at a time.
+struct Chunks<'a> {
+    rows: std::iter::Fuse<Rows>,
+    head: &'a Head,
+    skip: u64,
+    fingerprint: Fingerprint,
+}
+
+impl<'a> Chunks<'a> {
+    fn new(plan: Plan, head: &'a Head, skip: u64) -> Self {
+        let rows: Rows = Box::new(plan::valid(plan));
+        Self { rows: rows.fuse(), head, skip, fingerprint: Fingerprint::default() }
+    }
+
+    fn next(&mut self) -> Result<Option<Vec<Enqueue>>, PlanError> {
+        let (mut chunk, mut bytes) = (Vec::new(), 0);
+        while chunk.len() < CHUNK_ROWS && bytes < CHUNK_BYTES {
+            let Some(row) = self.rows.next() else { break };
+            let (row, view) = row?;
+            self.fingerprint.add(&row);
+            if self.skip > 0 {
+                self.skip -= 1;
+                continue;
+            }
+            bytes += row.body.len();
+            chunk.push(self.message(&row, &view));
+        }
+        Ok(Some(chunk).filter(|chunk| !chunk.is_empty()))
+    }
+
+    fn message(&self, row: &Row, view: &View) -> Enqueue {
+        let id = message_id(&self.head.batch, &view.source_server_id, &row.body);
+        let mut settings = headers(&row.settings);
+        settings.push((header::TRACEPARENT, traceparent(id)));
+        Enqueue {
+            message_id: id.to_string(),
+            body: row.body.clone(),
+            batch: self.head.batch.clone(),
+            row: row.number,
+            enqueued_at: self.head.enqueued_at,
+            priority: row.settings.priority.unwrap_or(view.priority),
+            settings,
+        }
+    }
+}
+
+/// A trace begins with the request that is enqueued, and is found by its message id; recorded it is wherever somebody
+/// records traces.
+fn traceparent(id: Uuid) -> String {
+    let parent = Uuid::new_v5(&SPACE, id.as_bytes()).as_u64_pair().0;
+    format!("00-{}-{parent:016x}-01", id.simple())
+}
+
+/// The settings of a row, as headers of its message.
+pub(crate) fn headers(settings: &Settings) -> Vec<(&'static str, String)> {
+    let Settings { not_before, deadline, priority, again } = settings;
+    let texts = [
+        (header::NOT_BEFORE, not_before.map(|at| at.to_string())),
+        (header::DEADLINE, deadline.map(|at| at.to_string())),
+        (header::PRIORITY, priority.map(|priority| priority.to_string())),
+        (header::AGAIN, again.map(|again| again.to_string())),
+    ];
+    texts.into_iter().filter_map(|(name, text)| Some((name, text?))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{message_id, traceparent};
+
+    #[test]
+    fn a_trace_is_found_by_the_message_id() {
+        let id = message_id("b", "src", b"{}");
+        let parent = traceparent(id);
+        let parts: Vec<&str> = parent.split('-').collect();
+        assert_eq!((parts[0], parts[1], parts[3]), ("00", &*id.simple().to_string(), "01"));
+        assert!(parts[2].len() == 16 && parts[2] != "0000000000000000", "{parent}");
+        assert_eq!(parent, traceparent(id), "the same, however often it is enqueued");
+    }
+
+    #[test]
+    fn a_message_id_is_of_batch_server_and_body_and_nothing_else() {
+        let id = message_id("b", "src", b"{}");
+        assert_eq!(id, message_id("b", "src", b"{}"));
+        let others = [
+            message_id("c", "src", b"{}"),
+            message_id("b", "srd", b"{}"),
+            message_id("b", "src", b"{ }"),
+        ];
+        assert!(others.iter().all(|other| *other != id));
+    }
+}

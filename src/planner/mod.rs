@@ -1,0 +1,5 @@
+//! A plan on its way: enqueued to the broker, or submitted without one.
+
+pub mod batch;
+pub mod enqueue;
+pub mod submit;

@@ -1,0 +1,6 @@
+//! How far a batch has come, and what became of it, for people.
+
+pub mod export;
+pub mod new_file;
+pub mod progress;
+pub mod text;

@@ -1,0 +1,166 @@
+//! How is a text of somebody else shown so that it cannot deceive? Escaping of HTML is the templates' part.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+/// The longest body that a page shows, in bytes.
+pub(crate) const LONGEST: usize = 64 * 1024;
+
+/// Control characters, marks that turn the direction of a text and what cannot be seen at all become visible.
+pub(crate) fn visible(text: &str) -> Cow<'_, str> {
+    escaped(text, |c| is_hidden(c) && !matches!(c, '\n' | '\t'))
+}
+
+/// The same in one line, for a cell of a table.
+pub(crate) fn one_line(text: &str) -> Cow<'_, str> {
+    escaped(text, is_hidden)
+}
+
+fn is_hidden(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}')
+        || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+        || matches!(c, '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+fn escaped(text: &str, hidden: impl Fn(char) -> bool) -> Cow<'_, str> {
+    if !text.contains(&hidden) {
+        return text.into();
+    }
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if hidden(c) {
+            // Writing to a text cannot fail.
+            let _ = write!(shown, "⟨U+{:04X}⟩", u32::from(c));
+        } else {
+            shown.push(c);
+        }
+    }
+    shown.into()
+}
+
+/// A JSON text without the white space between its tokens.
+pub(crate) fn squeezed(text: &str) -> String {
+    let (mut quoted, mut escaped) = (false, false);
+    let kept = text.chars().filter(|&c| {
+        if quoted {
+            quoted = escaped || c != '"';
+            escaped = !escaped && c == '\\';
+            return true;
+        }
+        quoted = c == '"';
+        !c.is_ascii_whitespace()
+    });
+    kept.collect()
+}
+
+/// A JSON text with lines and indents of its own; every token stays as it is. What is no JSON stays whole.
+pub(crate) fn indented(text: &str) -> Cow<'_, str> {
+    if serde_json::from_str::<serde::de::IgnoredAny>(text).is_err() {
+        return text.into();
+    }
+    let mut lines = String::with_capacity(text.len() * 2);
+    let (mut depth, mut quoted, mut escaped) = (0_usize, false, false);
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        if quoted {
+            lines.push(c);
+            quoted = escaped || c != '"';
+            escaped = !escaped && c == '\\';
+            continue;
+        }
+        match c {
+            _ if c.is_ascii_whitespace() => {}
+            '{' | '[' => {
+                lines.push(c);
+                while chars.next_if(char::is_ascii_whitespace).is_some() {}
+                if let Some(end) = chars.next_if(|c| matches!(c, '}' | ']')) {
+                    lines.push(end);
+                } else {
+                    depth += 1;
+                    line(&mut lines, depth);
+                }
+            }
+            '}' | ']' => {
+                depth = depth.saturating_sub(1);
+                line(&mut lines, depth);
+                lines.push(c);
+            }
+            ',' => {
+                lines.push(c);
+                line(&mut lines, depth);
+            }
+            ':' => lines.push_str(": "),
+            c => {
+                quoted = c == '"';
+                lines.push(c);
+            }
+        }
+    }
+    lines.into()
+}
+
+fn line(lines: &mut String, depth: usize) {
+    lines.push('\n');
+    lines.extend(std::iter::repeat_n("  ", depth));
+}
+
+/// `12,345`
+pub(crate) fn grouped(number: impl TryInto<u64>) -> String {
+    let digits = number.try_into().unwrap_or(u64::MAX).to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// The beginning of a text, at most [`LONGEST`] bytes, and whether that is all.
+pub(crate) fn beginning(text: &str) -> (&str, bool) {
+    let mut end = text.len().min(LONGEST);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    (&text[..end], end == text.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_hides_is_shown() {
+        assert_eq!(visible("a\u{202e}b\u{0}\r\n\tü"), "a⟨U+202E⟩b⟨U+0000⟩⟨U+000D⟩\n\tü");
+        assert_eq!(visible("plain"), "plain");
+        assert_eq!(one_line("a\n\u{1b}[2Jb\u{e0041}"), "a⟨U+000A⟩⟨U+001B⟩[2Jb⟨U+E0041⟩");
+    }
+
+    #[test]
+    fn indented_json_has_the_same_tokens() {
+        let text = r#"{"a" :[1.50,{ },[ ]],"b\"{":"x, y:z\\","a":null}"#;
+        let shown = indented(text);
+        assert_eq!(
+            shown,
+            "{\n  \"a\": [\n    1.50,\n    {},\n    []\n  ],\n  \"b\\\"{\": \"x, y:z\\\\\",\n  \"a\": null\n}"
+        );
+        assert_eq!(indented("{no json"), "{no json");
+        let bare = r#"{"a":[1.50,{},[]],"b\"{":"x, y:z\\","a":null}"#;
+        assert_eq!(squeezed(&shown), bare);
+    }
+
+    #[test]
+    fn long_numbers_are_grouped() {
+        let told = [0_u64, 999, 1_000, 65_535, 1_234_567].map(grouped);
+        assert_eq!(told, ["0", "999", "1,000", "65,535", "1,234,567"]);
+    }
+
+    #[test]
+    fn a_beginning_ends_between_characters() {
+        let text = "ü".repeat(LONGEST);
+        let (start, whole) = beginning(&text);
+        assert!(!whole && start.len() <= LONGEST && start.ends_with('ü'));
+    }
+}

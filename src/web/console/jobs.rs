@@ -1,0 +1,204 @@
+//! How far has an order come? It runs on when the page is left, shows its progress, and can be stopped.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::Extension;
+use axum::body::Bytes;
+use axum::extract::{RawQuery, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Redirect, Response};
+use maud::{Markup, html};
+use uuid::Uuid;
+
+use super::access::{Session, Viewer, operator};
+use super::fields::Fields;
+use super::letters::trouble;
+use super::page::{self, csrf, hidden, notice, query};
+use super::{Console, Shared, letters};
+use crate::broker::dead_letters::{Order, Progress, ReviewError};
+use crate::message::audit::By;
+use crate::report::text::visible;
+use crate::review::Filter;
+
+/// Orders that are remembered after they have ended.
+const MOST: usize = 64;
+
+const GONE: &str = "This order is not remembered any more; the audit says what was done.";
+
+#[derive(Debug, Default)]
+pub(super) struct Jobs(Mutex<VecDeque<Arc<Job>>>);
+
+#[derive(Debug)]
+struct Job {
+    id: Uuid,
+    lane: String,
+    what: &'static str,
+    who: String,
+    state: Mutex<Course>,
+    stop: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Course {
+    /// It holds the queue, or is about to: its turn among those of this console has come.
+    begun: bool,
+    progress: Progress,
+    /// What to say at its end; `Err`: it did not do all.
+    end: Option<Result<String, String>>,
+}
+
+impl Jobs {
+    fn find(&self, fields: &Fields) -> Option<Arc<Job>> {
+        let id = fields.get("id")?.parse::<Uuid>().ok()?;
+        let jobs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        jobs.iter().find(|job| job.id == id).cloned()
+    }
+
+    /// What moves letters of a lane just now, for others who wait: `ada: replay, 312 of 1000`.
+    pub(super) fn going(&self, lane: &str) -> Vec<Markup> {
+        let jobs = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let of_lane = jobs.iter().filter(|job| job.lane == lane);
+        of_lane.filter_map(|job| job.going()).collect()
+    }
+}
+
+impl Job {
+    fn going(&self) -> Option<Markup> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let Progress { moved, of, .. } = state.progress;
+        (state.begun && state.end.is_none()).then(|| {
+            html! { a href={ "/jobs" (query(&[("id", &self.id.to_string())])) } { (visible(&self.who)) ": " (self.what) @if of > 0 { ", " (moved) " of " (of) } } }
+        })
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    fn tell(&self, change: impl FnOnce(&mut Course)) {
+        change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn end(&self, result: Result<Progress, ReviewError>) -> Result<String, String> {
+        let moved = |n: usize| format!("{n} {} moved", if n == 1 { "letter" } else { "letters" });
+        match result {
+            Ok(Progress { moved: n, of, .. }) if n < of => {
+                Err(format!("Stopped: {n} of {of} moved, the others are still there."))
+            }
+            Ok(progress) => Ok(format!("Done: {}.", moved(progress.moved))),
+            Err(error) => Err(format!("{} did not do all: {error}.", self.what)),
+        }
+    }
+}
+
+pub(super) fn start(
+    console: &Shared,
+    lane: String,
+    what: &'static str,
+    filter: Filter,
+    order: Order,
+    by: By,
+) -> Uuid {
+    let id = Uuid::new_v4();
+    let (state, stop) = (Mutex::default(), AtomicBool::new(false));
+    let job = Arc::new(Job { id, lane, what, who: by.who.clone(), state, stop });
+    {
+        let mut jobs = console.jobs.0.lock().unwrap_or_else(PoisonError::into_inner);
+        jobs.truncate(MOST - 1);
+        jobs.push_front(Arc::clone(&job));
+    }
+    let console = Arc::clone(console);
+    tokio::spawn(async move {
+        let Some(place) = console.places.iter().find(|place| place.name == job.lane) else {
+            return;
+        };
+        // Those of this console go one after another, however long each takes; others are waited for by the review.
+        let turn = place.acting.lock().await;
+        if job.is_stopped() {
+            let end = Err("Stopped before it began: nothing was moved.".to_owned());
+            return job.tell(|state| state.end = Some(end));
+        }
+        job.tell(|state| state.begun = true);
+        let watched = Arc::clone(&job);
+        let attend = move |progress: Progress| {
+            watched.tell(|state| state.progress = progress);
+            !watched.is_stopped()
+        };
+        let result = place.lane.review.act(&filter, &order, &by, attend).await;
+        place.forget();
+        let end = job.end(result);
+        job.tell(|state| state.end = Some(end));
+        drop(turn);
+    });
+    id
+}
+
+pub(super) async fn show(
+    State(console): State<Shared>,
+    Extension(viewer): Extension<Viewer>,
+    RawQuery(raw): RawQuery,
+) -> Response {
+    let fields = Fields::of_query(raw);
+    let Some(job) = console.jobs.find(&fields) else {
+        return letters::trouble(&console, &viewer, StatusCode::NOT_FOUND, GONE);
+    };
+    if fields.get("part").is_some() {
+        return state(&console, &job, &viewer).into_response();
+    }
+    let Some(place) = console.places.iter().find(|place| place.name == job.lane) else {
+        return letters::trouble(&console, &viewer, StatusCode::NOT_FOUND, GONE);
+    };
+    page::framed(&console, place, &viewer, "Order", &state(&console, &job, &viewer)).into_response()
+}
+
+/// Asks for itself again until it has ended.
+fn state(console: &Console, job: &Job, viewer: &Viewer) -> Markup {
+    let id = job.id.to_string();
+    let others = console.jobs.going(&job.lane);
+    let state = job.state.lock().unwrap_or_else(PoisonError::into_inner);
+    let Progress { moved, of, .. } = state.progress;
+    let again = format!("/jobs{}", query(&[("id", &id), ("part", "1")]));
+    let going = state.end.is_none();
+    html! {
+        section.card #job hx-get=[going.then_some(again)] hx-trigger=[going.then_some("every 500ms")] hx-swap="outerHTML" {
+            h2 { (visible(&job.who)) ": " (job.what) }
+            @if going && !state.begun {
+                p { "Waiting for its turn: somebody else moves letters just now. " @for other in &others { (other) " " } }
+                progress aria-label="waiting" {}
+            } @else if going && of == 0 {
+                p { "Taking the queue. While somebody else reviews (another console, or sluice dead-letters) it waits for them." }
+                progress aria-label="waiting" {}
+            } @else if of > 0 {
+                progress max=(of) value=(moved) aria-label="progress" {}
+                p { strong.big { (moved) } " of " (of) }
+            }
+            @match &state.end {
+                Some(Ok(said)) => (notice(false, said)),
+                Some(Err(said)) => (notice(true, said)),
+                None => {
+                    @if of > 0 && moved == of { p.soft { "All have moved; what else was held is given back to the queue." } }
+                    @else if let Some(session) = operator(viewer) {
+                        form method="post" action="/jobs/stop" { (csrf(session)) (hidden("id", &id)) button.plain type="submit" { "Stop" } }
+                    }
+                    noscript { p { "Load this page again to see how far it is." } }
+                }
+            }
+            p { a href={ "/dead-letters" (query(&[("lane", &job.lane)])) } { "To the dead letters" } " · " a href={ "/audit" (query(&[("lane", &job.lane)])) } { "To the audit" } }
+        }
+    }
+}
+
+pub(super) async fn stop(
+    State(console): State<Shared>,
+    Extension(session): Extension<Session>,
+    body: Bytes,
+) -> Response {
+    let Some(job) = console.jobs.find(&Fields::of_form(&body)) else {
+        return trouble(&console, &Some(session), StatusCode::NOT_FOUND, GONE);
+    };
+    job.stop.store(true, Ordering::Relaxed);
+    let back = query(&[("id", &job.id.to_string())]);
+    Redirect::to(&format!("/jobs{back}")).into_response()
+}

@@ -1,0 +1,308 @@
+//! How is the worker just now? The gate and why it is shut, the rate against its limit, the window, what runs; live.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Extension;
+use axum::extract::{RawQuery, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use futures_util::stream;
+use maud::{Markup, html};
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::access::Viewer;
+use super::fields::Fields;
+use super::letters::{NO_LANE, trouble};
+use super::page::{self, ago, query};
+use super::{Place, Shared, steer, waiting};
+use crate::message::status::{Session, Status};
+use crate::report::text::{grouped, visible};
+
+/// People cannot read faster.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// What is exchanged live, each piece by itself and only when it has changed.
+const PARTS: [&str; 4] = ["gate", "figures", "plots", "window"];
+
+pub(super) async fn show(
+    State(console): State<Shared>,
+    Extension(viewer): Extension<Viewer>,
+    RawQuery(raw): RawQuery,
+) -> Response {
+    let fields = Fields::of_query(raw);
+    let Some(place) = console.place(&fields) else {
+        return trouble(&console, &viewer, StatusCode::NOT_FOUND, NO_LANE);
+    };
+    let of_all = console.places.len() > 1 && fields.get("lane").is_none();
+    let content = if of_all {
+        html! { div hx-ext="sse" sse-connect="/events/now" { div sse-swap="lanes" { (lanes(&console.places)) } } }
+    } else {
+        let status = place.lane.status.borrow().clone();
+        let [gate, figures, plots, window] = parts(place).await;
+        let events = format!("/events/now{}", query(&[("lane", &place.name)]));
+        html! {
+            div hx-ext="sse" sse-connect=(events) {
+                div sse-swap="gate" { (gate) }
+                (steer::forms(place, &viewer, &status))
+                div sse-swap="figures" { (figures) }
+                section.card { h2 { "Next in the window" } div sse-swap="window" { (window) } }
+                section.card { h2 { "The last hour" } div sse-swap="plots" { (plots) } }
+            }
+        }
+    };
+    let content = html! {
+        (content)
+        p #away.notice.bad hidden role="alert" { "The worker does not answer: what stands here is as of the moment it was lost. The page goes on by itself when it is back." }
+        noscript { p.soft { "Without a script this page is of the moment it was loaded; load it again for the next." } }
+    };
+    page::framed(&console, place, &viewer, "Now", &content).into_response()
+}
+
+/// The hour as a table.
+pub(super) async fn hour(
+    State(console): State<Shared>,
+    Extension(viewer): Extension<Viewer>,
+    RawQuery(raw): RawQuery,
+) -> Response {
+    let Some(place) = console.place(&Fields::of_query(raw)) else {
+        return trouble(&console, &viewer, StatusCode::NOT_FOUND, NO_LANE);
+    };
+    page::framed(&console, place, &viewer, "The last hour", &place.lane.hour.table())
+        .into_response()
+}
+
+struct Live {
+    console: Shared,
+    /// What the browser sent with its question: it is asked anew before each event whether this may read.
+    headers: HeaderMap,
+    /// `None`: all lanes in short.
+    lane: Option<String>,
+    told: Vec<String>,
+    due: VecDeque<Event>,
+    /// Its place among those that are kept up to date.
+    _place: OwnedSemaphorePermit,
+}
+
+impl Live {
+    async fn next(mut self) -> Option<(Result<Event, Infallible>, Self)> {
+        while self.due.is_empty() {
+            tokio::time::sleep(EVERY).await;
+            if !self.console.access.may_read(&self.headers) {
+                return None;
+            }
+            self.look().await;
+        }
+        let event = self.due.pop_front()?;
+        Some((Ok(event), self))
+    }
+
+    async fn look(&mut self) {
+        let fresh: Vec<(&str, Markup)> = match &self.lane {
+            None => vec![("lanes", lanes(&self.console.places))],
+            Some(name) => match self.console.places.iter().find(|place| place.name == *name) {
+                Some(place) => PARTS.into_iter().zip(parts(place).await).collect(),
+                None => Vec::new(),
+            },
+        };
+        self.told.resize(fresh.len(), String::new());
+        for (told, (name, markup)) in self.told.iter_mut().zip(fresh) {
+            // A carriage return would end the event's line.
+            let text = markup.into_string().replace('\r', "");
+            if text != *told {
+                self.due.push_back(Event::default().event(name).data(&text));
+                *told = text;
+            }
+        }
+    }
+}
+
+pub(super) async fn events(
+    State(console): State<Shared>,
+    headers: HeaderMap,
+    RawQuery(raw): RawQuery,
+) -> Response {
+    let Ok(place) = Arc::clone(&console.streams).try_acquire_owned() else {
+        let why = "too many pages are kept up to date by this worker: close some\n";
+        return (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "10")], why)
+            .into_response();
+    };
+    let fields = Fields::of_query(raw);
+    let one = fields.get("lane").or_else(|| {
+        let [only] = &console.places[..] else { return None };
+        Some(&*only.name)
+    });
+    let lane = one.map(str::to_owned);
+    let (told, due) = (Vec::new(), VecDeque::new());
+    let live = Live { console, headers, lane, told, due, _place: place };
+    Sse::new(stream::unfold(live, Live::next)).keep_alive(KeepAlive::default()).into_response()
+}
+
+async fn parts(place: &Place) -> [Markup; PARTS.len()] {
+    let status = place.lane.status.borrow().clone();
+    let table = format!("/now/hour{}", query(&[("lane", &place.name)]));
+    [
+        gate(&status),
+        figures(&status),
+        place.lane.hour.plots(&table),
+        waiting::table(place, &status).await,
+    ]
+}
+
+fn lanes(places: &[Arc<Place>]) -> Markup {
+    html! {
+        @for place in places {
+            @let status = place.lane.status.borrow().clone();
+            section.lane {
+                h2 { a id={ "lane-" (visible(&place.name)) } href={ "/" (query(&[("lane", &place.name)])) } { "Lane " (visible(&place.name)) } }
+                (gate(&status))
+                dl.figures { (counts(&status)) }
+            }
+        }
+    }
+}
+
+fn gate(status: &Status) -> Markup {
+    let open = status.gate.open;
+    html! {
+        section.card.gate.open[open].shut[!open] {
+            p.word { @if open { "The gate is open" } @else { "The gate is shut" } }
+            p { (sentence(&status.why())) }
+            p.soft {
+                @if let Some(since) = status.gate.since && !open { "Since " (page::clock(since)) ". " }
+                (attached(&status.session)) " "
+                "Worker " bdi { (visible(&status.worker)) } ", version " (status.version) ", started " (ago(status.started_at))
+                "; as of " (page::clock(status.at)) "."
+            }
+        }
+    }
+}
+
+/// The sentence of `sluice gate status`, as one that stands alone; what stands in back quotes is to be typed.
+fn sentence(text: &str) -> Markup {
+    let mut chars = text.chars();
+    let first = chars.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
+    let text = format!("{first}{}.", chars.as_str());
+    html! {
+        @for (n, part) in text.split('`').enumerate() {
+            @if n % 2 == 1 { code { (visible(part)) } } @else { (visible(part)) }
+        }
+    }
+}
+
+fn attached(session: &Session) -> Markup {
+    match session {
+        Session::Active { server, .. } => html! { "Active on RabbitMQ " (visible(server)) "." },
+        Session::Standby { since } => html! { "Standby since " (page::clock(*since)) "." },
+        Session::Detached { since, .. } => {
+            html! { strong.bad { "Without the broker" } " since " (page::clock(*since)) "." }
+        }
+    }
+}
+
+fn figures(status: &Status) -> Markup {
+    html! {
+        section.card {
+            h2 { "Rate against limit" }
+            (rate(status))
+        }
+        section.card {
+            h2 { "Held and waiting" }
+            dl.figures { (counts(status)) }
+            @if let Some(queues) = status.queues && queues.dead_letters > 0 {
+                p { a #letters href={ "/dead-letters" (query(&[("lane", &status.lane)])) } { "Review " (grouped(queues.dead_letters)) " dead letters" } }
+            }
+        }
+        @if !status.batches.is_empty() {
+            section.card {
+                h2 { "Open batches" }
+                (batches(status))
+            }
+        }
+    }
+}
+
+fn counts(status: &Status) -> Markup {
+    let window = &status.window;
+    let in_flight = format!("{} of {}", window.in_flight, status.limits.max_in_flight);
+    html! {
+        (figure("ready", grouped(window.ready)))
+        (figure("waiting for a time or a look", grouped(window.waiting)))
+        (figure("in flight", in_flight))
+        (figure("being settled", grouped(window.settling)))
+        @if window.unpublished > 0 { (figure("refused by the broker", grouped(window.unpublished))) }
+        @if let Some(queues) = &status.queues { (figure("more in the queue", grouped(queues.requests))) (figure("dead letters", grouped(queues.dead_letters))) }
+        @if let Some(running) = &status.running { (figure("migrations running", running.migrations.map_or_else(|| format!("not counted yet, of {}", running.most), |migrations| format!("{migrations} of {}", running.most)))) }
+        (figure("settled since the start", grouped(status.settled)))
+        (figure("bodies held", size(status.window_bytes)))
+        @if let Some(oldest) = status.oldest_held_seconds { (figure("oldest held for", span(oldest))) }
+    }
+}
+
+fn figure(name: &str, value: impl std::fmt::Display) -> Markup {
+    html! { div { dt { (name) } dd { (value.to_string()) } } }
+}
+
+fn size(bytes: u64) -> String {
+    match bytes {
+        0..10_240 => format!("{} B", grouped(bytes)),
+        10_240..10_485_760 => format!("{} KiB", grouped(bytes / 1024)),
+        _ => format!("{} MiB", grouped(bytes / 1_048_576)),
+    }
+}
+
+fn span(seconds: f64) -> String {
+    match seconds {
+        ..100.0 => format!("{seconds:.0} s"),
+        _ => format!("{:.0} min", seconds / 60.0),
+    }
+}
+
+fn rate(status: &Status) -> Markup {
+    let limits = &status.limits;
+    html! {
+        @match limits.allowed_per_second {
+            Some(allowed) => {
+                progress max=(format!("{allowed:.3}")) value=(format!("{:.3}", limits.made_per_second)) aria-label="calls per second against the limit" {}
+                p { strong { (format!("{:.2}", limits.made_per_second)) } " calls/s over the last minute, " strong { (format!("{allowed:.2}")) } " allowed" }
+            }
+            None => p { strong { (format!("{:.2}", limits.made_per_second)) } " calls/s over the last minute; no limit is set" },
+        }
+        @if !limits.rates.is_empty() { p.soft { "Limits: " (limits.rates.join(" and ")) "; at most " (limits.max_in_flight) " in flight" } }
+    }
+}
+
+fn batches(status: &Status) -> Markup {
+    let of = |path: &str, batch: &str| {
+        format!("{path}{}", query(&[("lane", &status.lane), ("batch", batch)]))
+    };
+    html! {
+        div.scroll { table {
+            thead { tr { th { "Batch" } th.n { "held" } th.n { "done" } th.n { "failed" } } }
+            tbody { @for (n, batch) in status.batches.iter().enumerate() {
+                tr {
+                    td { a id={ "open-" (n) } href=(of("/batches/one", &batch.batch)) { bdi { (visible(&batch.batch)) } } }
+                    td.n { (grouped(batch.open)) } td.n { (grouped(batch.done)) }
+                    td.n { @if batch.failed > 0 { a id={ "failed-" (n) } href=(of("/dead-letters", &batch.batch)) { (grouped(batch.failed)) } } @else { "0" } }
+                }
+            } }
+        } }
+        p.soft { "As this worker counts since it started; the batch's own page counts all." }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_told_in_units_that_people_read() {
+        assert_eq!((size(900), size(2_000_000)), ("900 B".to_owned(), "1,953 KiB".to_owned()));
+        assert_eq!((span(12.4), span(600.0)), ("12 s".to_owned(), "10 min".to_owned()));
+        let told = sentence("paused by <b>; after `sluice gate resume`").into_string();
+        assert_eq!(told, "Paused by &lt;b&gt;; after <code>sluice gate resume</code>.");
+    }
+}

@@ -1,0 +1,118 @@
+//! How does an operator pause, resume, or set the rate from the page? The same orders as `sluice gate`, in the audit too.
+
+use axum::Extension;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Redirect, Response};
+use maud::{Markup, html};
+
+use super::access::{Session, Viewer, operator};
+use super::fields::Fields;
+use super::letters::{NO_LANE, trouble};
+use super::page::{csrf, hidden, query};
+use super::{Place, Shared};
+use crate::core::Rate;
+use crate::message::command::{Answer, Command, Order, done};
+use crate::message::status::{Session as Attached, Status};
+use crate::web::http::control::give;
+
+/// The forms. They stand outside of what is exchanged live, so nobody types in vain.
+pub(super) fn forms(place: &Place, viewer: &Viewer, status: &Status) -> Markup {
+    let paused = status.gate.reason == Some(crate::core::gate::Reason::Paused);
+    let rates = status.limits.rates.join(" ");
+    html! {
+        details.card #steer open[paused] {
+            summary { "Pause, resume, set the rate" }
+            @if let Some(session) = operator(viewer) {
+                form.line method="post" action="/gate/pause" {
+                    (csrf(session)) (hidden("lane", &place.name))
+                    label { "Why pause (everybody who looks at the gate sees it)" input type="text" name="why" required maxlength="500" autocomplete="off"; }
+                    button.danger type="submit" { "Pause" }
+                }
+                form.line method="post" action="/gate/resume" {
+                    (csrf(session)) (hidden("lane", &place.name))
+                    label { @if paused { "It is paused. " } "Why resume" input type="text" name="why" maxlength="500" autocomplete="off"; }
+                    button.plain[!paused] type="submit" { "Resume" }
+                }
+                form.line method="post" action="/gate/rate" {
+                    (csrf(session)) (hidden("lane", &place.name))
+                    label { "Limits, such as 2/s 60/min; empty: as configured" input type="text" name="rates" value=(rates) maxlength="200" autocomplete="off"; }
+                    label { "Why" input type="text" name="why" maxlength="500" autocomplete="off"; }
+                    button.plain type="submit" { "Set" }
+                }
+                p.soft { "What is set here outlives the worker, and stands in the " a href={ "/audit" (query(&[("lane", &place.name)])) } { "audit" } "." }
+            } @else {
+                p { a href="/log-in" { "Log in" } " with the operator's token to pause, to resume, to set the rate, or to change priorities." }
+            }
+        }
+    }
+}
+
+impl Place {
+    /// Gives an order to the lane's active worker, which may be another process.
+    pub(super) async fn order(&self, order: Order) -> Answer {
+        let standby = matches!(self.lane.status.borrow().session, Attached::Standby { .. });
+        if standby {
+            let review = &self.lane.review;
+            let asked = crate::broker::ask(&review.settings, &review.queues, &order).await;
+            return asked.unwrap_or_else(|error| Answer::refused(error.to_string()));
+        }
+        give(&self.lane.status, &self.lane.orders, order).await.1
+    }
+}
+
+pub(super) async fn pause(
+    State(console): State<Shared>,
+    Extension(session): Extension<Session>,
+    body: Bytes,
+) -> Response {
+    let fields = Fields::of_form(&body);
+    if fields.get("why").is_none() {
+        let why = "A pause needs a reason: whoever looks at the gate wants to know. Go back and give one.";
+        return trouble(&console, &Some(session), StatusCode::BAD_REQUEST, why);
+    }
+    obey(&console, session, &fields, Command::Pause).await
+}
+
+pub(super) async fn resume(
+    State(console): State<Shared>,
+    Extension(session): Extension<Session>,
+    body: Bytes,
+) -> Response {
+    obey(&console, session, &Fields::of_form(&body), Command::Resume).await
+}
+
+pub(super) async fn rate(
+    State(console): State<Shared>,
+    Extension(session): Extension<Session>,
+    body: Bytes,
+) -> Response {
+    let fields = Fields::of_form(&body);
+    let given = fields.get("rates").unwrap_or_default();
+    let separated = |c: char| c.is_whitespace() || c == ',';
+    let given = given.split(separated).filter(|text| !text.is_empty() && *text != "configured");
+    match given.map(str::parse::<Rate>).collect::<Result<Vec<_>, _>>() {
+        Ok(rates) => {
+            let rates = (!rates.is_empty()).then_some(rates);
+            obey(&console, session, &fields, Command::Rate { rates }).await
+        }
+        Err(error) => {
+            trouble(&console, &Some(session), StatusCode::BAD_REQUEST, &error.to_string())
+        }
+    }
+}
+
+async fn obey(console: &Shared, session: Session, fields: &Fields, command: Command) -> Response {
+    let Some(place) = console.place(fields) else {
+        return trouble(console, &Some(session), StatusCode::NOT_FOUND, NO_LANE);
+    };
+    let by = session.who.clone();
+    let reason = fields.get("why").map(str::to_owned);
+    let answer = place.order(Order { command: command.clone(), by, reason }).await;
+    if answer.done && answer.said == done(&command) {
+        return Redirect::to(&format!("/{}", query(&[("lane", &place.name)]))).into_response();
+    }
+    let code = if answer.done { StatusCode::OK } else { StatusCode::CONFLICT };
+    trouble(console, &Some(session), code, &answer.said)
+}

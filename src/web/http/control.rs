@@ -1,0 +1,172 @@
+//! How does an operator steer the worker over HTTP? `POST /control/pause|resume|rate|priority` with the operator's token.
+//!
+//! The body is JSON, `by` and `reason` of it optional: `{"by": "anna", "reason": "maintenance"}`. A rate needs `rates`, a
+//! list or `"configured"`; a priority needs `id` (a message id or a run) and `priority`. With several lanes
+//! `?lane=NAME` says which one is meant. The answer is an [`Answer`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use axum::{Json, Router};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use tokio::sync::watch;
+
+use super::{BODY_LIMIT, Lane, Operator, Orders, Right, no_longer_than};
+use crate::message::command::{Answer, Heard, Order, RECORD};
+use crate::message::status::{Session, Status};
+
+#[derive(Debug)]
+struct Shared {
+    lanes: Arc<[Lane]>,
+    operator: Operator,
+}
+
+pub(super) fn routes(lanes: Arc<[Lane]>, operator: Operator) -> Router {
+    let shared = Arc::new(Shared { lanes, operator });
+    Router::new()
+        .route("/control/{what}", post(control))
+        .route_layer(middleware::from_fn_with_state(BODY_LIMIT, no_longer_than))
+        .route_layer(DefaultBodyLimit::max(BODY_LIMIT))
+        // The last one that is put around is the first one that is asked.
+        .route_layer(middleware::from_fn_with_state(Arc::clone(&shared), judged))
+        .with_state(shared)
+}
+
+/// Nobody's body is read before their token was.
+async fn judged(
+    State(shared): State<Arc<Shared>>,
+    headers: HeaderMap,
+    request: Request,
+    next: Next,
+) -> Response {
+    match may(&shared.operator, &headers) {
+        Ok(()) => next.run(request).await,
+        Err((code, why)) => (code, Json(Answer::refused(why))).into_response(),
+    }
+}
+
+fn may(operator: &Operator, headers: &HeaderMap) -> Result<(), Refused> {
+    if !operator.is_set() {
+        let why = "this worker has no operator token: set http.operator_token_file and restart it";
+        return Err((StatusCode::FORBIDDEN, why.to_owned()));
+    }
+    if operator.bearer(headers) == Some(Right::Read) {
+        let why = "this is the reader's token, which changes nothing: send the operator's";
+        return Err((StatusCode::FORBIDDEN, why.to_owned()));
+    }
+    if !operator.allows(headers) {
+        let why =
+            "the operator's token is missing or wrong: send it as `Authorization: Bearer TOKEN`";
+        return Err((StatusCode::UNAUTHORIZED, why.to_owned()));
+    }
+    Ok(())
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Which {
+    lane: Option<String>,
+}
+
+async fn control(
+    State(shared): State<Arc<Shared>>,
+    Path(what): Path<String>,
+    Query(which): Query<Which>,
+    body: axum::body::Bytes,
+) -> Response {
+    let (code, answer) = match order(&shared, &what, &which, &body) {
+        Ok((lane, order)) => give(&lane.status, &lane.orders, order).await,
+        Err((code, why)) => (code, Answer::refused(why)),
+    };
+    (code, Json(answer)).into_response()
+}
+
+/// Everything here that changes something.
+pub const CHANGES: [&str; 4] =
+    ["/control/pause", "/control/resume", "/control/rate", "/control/priority"];
+
+type Refused = (StatusCode, String);
+
+fn order<'a>(
+    shared: &'a Shared,
+    what: &str,
+    which: &Which,
+    body: &[u8],
+) -> Result<(&'a Lane, Order), Refused> {
+    if !CHANGES.iter().any(|path| path.strip_prefix("/control/") == Some(what)) {
+        let why = format!("there is no /control/{what}: pause, resume, rate or priority");
+        return Err((StatusCode::NOT_FOUND, why));
+    }
+    let order = read(what, body).map_err(|why| {
+        let fields = match what {
+            "rate" => "rates, by, reason",
+            "priority" => "id, priority (0 to 65535), by, reason",
+            _ => "by, reason",
+        };
+        (StatusCode::BAD_REQUEST, format!("the body is not {{{fields}}}: {why}"))
+    })?;
+    Ok((lane(&shared.lanes, which)?, order))
+}
+
+/// The order that the body gives, but for the word that the path says.
+fn read(what: &str, body: &[u8]) -> Result<Order, String> {
+    let mut said: Map<String, Value> = match body {
+        [] => Map::new(),
+        body => serde_json::from_slice(body).map_err(|error| error.to_string())?,
+    };
+    if said.insert("do".to_owned(), what.into()).is_some() {
+        return Err("the path says what to do".to_owned());
+    }
+    said.entry("by").or_insert_with(|| "operator".into());
+    Order::deserialize(Value::Object(said)).map_err(|error| error.to_string())?.tidy()
+}
+
+fn lane<'a>(lanes: &'a [Lane], which: &Which) -> Result<&'a Lane, Refused> {
+    let name = |lane: &Lane| lane.status.borrow().lane.clone();
+    let found = match (&which.lane, lanes) {
+        (None, [only]) => Some(only),
+        (None, _) => None,
+        (Some(wanted), lanes) => lanes.iter().find(|lane| name(lane) == *wanted),
+    };
+    found.ok_or_else(|| {
+        let names: Vec<_> = lanes.iter().map(name).collect();
+        (
+            StatusCode::NOT_FOUND,
+            format!("say which lane is meant with ?lane=: {}", names.join(", ")),
+        )
+    })
+}
+
+/// Hands the order to the lane's loop and waits for its answer.
+pub(crate) async fn give(
+    status: &watch::Receiver<Status>,
+    orders: &Orders,
+    order: Order,
+) -> (StatusCode, Answer) {
+    if let Session::Standby { .. } = status.borrow().session {
+        let why = "this worker is a standby: ask the active one, or leave out --url to reach it through the broker";
+        return (StatusCode::CONFLICT, Answer::refused(why));
+    }
+    let down = || {
+        let why = "the lane is not running just now; GET /readyz says why";
+        (StatusCode::SERVICE_UNAVAILABLE, Answer::refused(why))
+    };
+    let Some(orders) = orders.borrow().clone() else { return down() };
+    let (heard, answer) = Heard::new(order);
+    if orders.try_send(heard).is_err() {
+        return down();
+    }
+    match tokio::time::timeout(RECORD + Duration::from_secs(2), answer).await {
+        Ok(Ok(answer)) => (StatusCode::OK, answer),
+        Ok(Err(_)) => down(),
+        Err(_) => {
+            let why = "the worker does not answer: the order may have been obeyed or not; GET /status says how it is";
+            (StatusCode::GATEWAY_TIMEOUT, Answer::refused(why))
+        }
+    }
+}

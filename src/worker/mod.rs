@@ -1,0 +1,528 @@
+//! Who carries the core's decisions out? The one loop: it owns the source, the core and everything that is under way.
+//!
+//! Only the `select!` waits. What takes time (a call, a settlement) is a future that comes back with what happened;
+//! handlers are plain functions. Between two waits the core is asked until it has nothing more to start.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use tokio::sync::{mpsc, watch};
+
+use crate::core::Trace;
+use crate::core::{
+    Core, Ending, Fault, Hot, Job, Listing, Moment, Now, Query, Rate, Run, Settings, Settlement,
+    Step, Verdict, judge,
+};
+use crate::message::audit::Act;
+use crate::message::bug;
+use crate::message::command::{Change, Heard, Steering};
+use crate::message::status::Status;
+use crate::worker::clock::Clock;
+use crate::worker::source::{Delivery, Event, Settled, Source};
+
+pub mod bodies;
+pub mod clock;
+mod orders;
+pub mod source;
+
+/// Reading a body and passing it on takes so long on a busy machine, however exact the rate is to be.
+const LEAST_FRESH: Duration = Duration::from_millis(5);
+
+/// The API as the worker uses it. Each call is one request on the wire, and says the generation of the token it used.
+pub trait Submit: Send + Sync + 'static {
+    /// `POST /v3/tasks` with these bytes.
+    fn post(
+        &self,
+        body: Bytes,
+        trace: Option<&Trace>,
+    ) -> impl Future<Output = (Verdict, u64)> + Send;
+
+    /// `GET /v3/tasks`.
+    fn list(
+        &self,
+        query: &Query,
+        trace: Option<&Trace>,
+    ) -> impl Future<Output = (Result<Listing, Verdict>, u64)> + Send;
+
+    /// Fetches a fresh token in place of this generation (`None`: of whichever is in use) and says its generation.
+    fn refresh(&self, generation: Option<u64>) -> impl Future<Output = Result<u64, Fault>> + Send;
+}
+
+/// What a call was for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Call {
+    Post,
+    Look,
+}
+
+/// What the loop tells those who watch: metrics, the log, the status. Called from the loop, so it must not wait.
+pub trait Watch<D>: Send {
+    /// An attempt has ended after `took`.
+    fn posted(&mut self, job: &Job<D>, verdict: &Verdict, now: Now, took: Duration);
+    /// A look for this job was answered, or was not, after `took`.
+    fn look_answered(
+        &mut self,
+        _job: &Job<D>,
+        _result: &Result<Listing, Verdict>,
+        _now: Now,
+        _took: Duration,
+    ) {
+    }
+    /// The trace context that a call for this job carries.
+    fn trace(&self, job: &Job<D>, _call: Call) -> Option<Trace> {
+        job.request.trace()
+    }
+    /// A look has ended; `found` is the word of its finding.
+    fn looked(&mut self, found: &'static str, took: Duration);
+    /// A request has been settled (or its session was lost under it).
+    fn settled(&mut self, job: &Job<D>, ending: &Ending, how: &Settled, now: Now, took: Duration);
+    /// A delivery came; `redelivered` as the source said.
+    fn arrived(&mut self, job: &Job<D>);
+    /// A delivery is held no more, and nothing has become of its request by this: it is given back, or was published anew,
+    /// or its request was settled before.
+    fn left(&mut self, _job: &Job<D>) {}
+    /// The source's session was opened or lost.
+    fn session(&mut self, event: SessionEvent<'_>);
+    /// All that could be started has been: the state until something happens.
+    fn state(&mut self, core: &Core<D>, now: Now);
+    /// How the worker is, for an operator who asks; none where nobody keeps such a thing.
+    fn status(&mut self, _core: &Core<D>, _now: Now) -> Option<Status> {
+        None
+    }
+}
+
+/// What happened to the session.
+#[derive(Clone, Copy, Debug)]
+pub enum SessionEvent<'a> {
+    Opened(u32),
+    Lost(&'a str),
+    Blocked(bool),
+}
+
+/// How something that was under way has ended.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "it comes out of a boxed future, to be taken apart at once"
+)]
+enum Done<D> {
+    /// Its body was read, or its beginning written down, so slowly that the permit is of no use any more.
+    Late {
+        job: Job<D>,
+        body: Bytes,
+    },
+    Posted {
+        job: Job<D>,
+        started: Now,
+        outcome: Result<(Verdict, u64), Bug>,
+    },
+    Looked {
+        job: Job<D>,
+        started: Now,
+        outcome: Result<(Result<Listing, Verdict>, u64), Bug>,
+    },
+    Listed {
+        started: Now,
+        result: Result<Listing, Verdict>,
+        generation: u64,
+    },
+    Counted {
+        started: Now,
+        result: Result<Listing, Verdict>,
+        generation: u64,
+    },
+    Asked {
+        started: Now,
+        result: Result<Listing, Verdict>,
+        generation: u64,
+    },
+    Refreshed(Result<u64, Fault>),
+    Settled {
+        job: Job<D>,
+        ending: Box<Ending>,
+        how: Settled,
+        started: Now,
+    },
+    Republished {
+        job: Job<D>,
+        how: Settled,
+        heard: Heard,
+    },
+    Released,
+    Recorded {
+        heard: Option<Heard>,
+        change: Change,
+        result: Result<(), String>,
+    },
+}
+
+/// What a panic said.
+struct Bug(String);
+
+/// The worker: one source, one API, one loop.
+pub struct Worker<S: Source, A, W> {
+    source: S,
+    api: Arc<A>,
+    watch: W,
+    core: Core<S::Delivery>,
+    clock: Clock,
+    /// `limits.rates` of the configuration, and what operators have set since.
+    configured: Vec<Rate>,
+    /// Where a changed configuration comes from, if it may change.
+    hot: Option<watch::Receiver<Hot>>,
+    steering: Steering,
+    /// Orders to give a request another priority, of the requests that the core hands out next.
+    moves: HashMap<Run, (Heard, Act)>,
+    /// Bodies of requests that were late for their permit, and wait for another one.
+    ready: HashMap<Run, Bytes>,
+    /// A call that begins later than this after its permit was taken could come on top of the next one's.
+    fresh: Duration,
+    /// Changes that could not be written down yet, the latest few.
+    unwritten: Vec<Change>,
+    under_way: FuturesUnordered<BoxFuture<'static, Done<S::Delivery>>>,
+}
+
+impl<S, A, W> Worker<S, A, W>
+where
+    S: Source,
+    A: Submit,
+    W: Watch<S::Delivery>,
+{
+    pub fn new(source: S, api: Arc<A>, watch: W, settings: Settings, clock: Clock) -> Self {
+        let configured = settings.gate.rates.clone();
+        let fresh = settings.gate.margin.max(LEAST_FRESH);
+        let core = Core::new(settings, clock.now());
+        Self {
+            source,
+            api,
+            watch,
+            core,
+            clock,
+            configured,
+            hot: None,
+            steering: Steering::default(),
+            moves: HashMap::new(),
+            ready: HashMap::new(),
+            fresh,
+            unwritten: Vec::new(),
+            under_way: FuturesUnordered::new(),
+        }
+    }
+
+    /// Takes over what changes in the configuration while it works.
+    #[must_use]
+    pub fn following(self, hot: watch::Receiver<Hot>) -> Self {
+        Self { hot: Some(hot), ..self }
+    }
+
+    /// Works until `stop` resolves; then starts nothing new, waits for what is in flight, gives the rest back and
+    /// leaves. A source that ends ([`Event::Ended`]) stops the worker once everything is settled.
+    pub async fn run(
+        mut self,
+        stop: impl Future<Output = ()> + Send,
+        mut orders: mpsc::Receiver<Heard>,
+    ) {
+        let mut stop = std::pin::pin!(stop.fuse());
+        let mut stopping = false;
+        let mut ordered = true;
+        loop {
+            let wake = self.start_what_may();
+            if (stopping || self.core.is_done())
+                && self.core.is_quiet()
+                && self.under_way.is_empty()
+            {
+                break;
+            }
+            let clock = self.clock;
+            // In this order: what has ended makes room for what is chosen next, and new deliveries come last.
+            tokio::select! {
+                biased;
+                () = &mut stop, if !stopping => {
+                    stopping = true;
+                    self.core.stop();
+                    self.source.stop().await;
+                }
+                heard = orders.recv(), if ordered => match heard {
+                    Some(heard) => self.obey(heard),
+                    None => ordered = false,
+                },
+                hot = changed(&mut self.hot) => self.reconfigure(&hot),
+                Some(done) = self.under_way.next() => self.done(done),
+                event = self.source.next() => self.event(event),
+                () = sleep_until(clock, wake) => {}
+            }
+            self.catch_up();
+        }
+        let held = self.core.drain();
+        self.source.leave(held).await;
+    }
+
+    /// Everything else that has happened by now, so that the next choice is made with all that can be known.
+    fn catch_up(&mut self) {
+        const AT_MOST: usize = 1024;
+        for _ in 0..AT_MOST {
+            if let Some(Some(done)) = self.under_way.next().now_or_never() {
+                self.done(done);
+            } else if let Some(event) = self.source.next().now_or_never() {
+                self.event(event);
+            } else {
+                break;
+            }
+        }
+    }
+
+    /// Asks the core until it has nothing more to start; says when to ask again.
+    fn start_what_may(&mut self) -> Option<Moment> {
+        loop {
+            let now = self.clock.now();
+            match self.core.next(now) {
+                Step::Post(job) => self.post(job, now),
+                Step::Look(job) => self.look(job, now),
+                Step::List { offset } => self.list(offset, now),
+                Step::Count(query) => self.count(query, now),
+                Step::Ask => self.ask(now),
+                Step::Refresh { generation } => {
+                    let api = Arc::clone(&self.api);
+                    self.begin(async move { Done::Refreshed(api.refresh(generation).await) });
+                }
+                Step::Settle(job, ending) => self.settle(job, *ending, now),
+                Step::Acknowledge(job) => {
+                    self.watch.left(&job);
+                    let ends = self.source.acknowledge(job);
+                    self.begin(ends.map(|()| Done::Released));
+                }
+                Step::Republish(job, priority) => self.republish(job, priority),
+                Step::GiveBack(job) => {
+                    self.ready.remove(&job.request.run);
+                    self.watch.left(&job);
+                    let ends = self.source.give_back(job);
+                    self.begin(ends.map(|()| Done::Released));
+                }
+                Step::Wait(until) => {
+                    self.watch.state(&self.core, now);
+                    return until;
+                }
+            }
+        }
+    }
+
+    fn begin(&self, future: impl Future<Output = Done<S::Delivery>> + Send + 'static) {
+        self.under_way.push(future.boxed());
+    }
+
+    fn post(&mut self, job: Job<S::Delivery>, started: Now) {
+        let api = Arc::clone(&self.api);
+        let trace = self.watch.trace(&job, Call::Post);
+        if let Some(body) = self.ready.remove(&job.request.run) {
+            return self.begin(async move {
+                let outcome = caught(api.post(body, trace.as_ref())).await;
+                Done::Posted { job, started, outcome }
+            });
+        }
+        let (clock, fresh) = (self.clock, self.fresh);
+        let body = job.delivery.body();
+        let read = clock.now().at - started.at;
+        let starting = job.delivery.starting(started, &job.request);
+        self.begin(async move {
+            let writes = clock.now().at;
+            let written = starting.await;
+            let took = read + (clock.now().at - writes);
+            let outcome = match written.and(body) {
+                Ok(body) if took > fresh => {
+                    return Done::Late { job, body };
+                }
+                Ok(body) => caught(api.post(body, trace.as_ref())).await,
+                // Surely not sent, and surely tried again: the source still has the request.
+                Err(error) => Ok((unsent(&error), 0)),
+            };
+            Done::Posted { job, started, outcome }
+        });
+    }
+
+    fn look(&mut self, job: Job<S::Delivery>, started: Now) {
+        let api = Arc::clone(&self.api);
+        let trace = self.watch.trace(&job, Call::Look);
+        self.begin(async move {
+            let query = judge::query(&job.request);
+            let outcome = caught(api.list(&query, trace.as_ref())).await;
+            Done::Looked { job, started, outcome }
+        });
+    }
+
+    fn list(&mut self, offset: u32, started: Now) {
+        let api = Arc::clone(&self.api);
+        self.begin(async move {
+            let outcome = caught(api.list(&Query::All { offset }, None)).await;
+            let (result, generation) =
+                outcome.unwrap_or_else(|Bug(text)| (Err(bug_as_transient(&text)), 0));
+            Done::Listed { started, result, generation }
+        });
+    }
+
+    fn count(&mut self, query: Query, started: Now) {
+        let api = Arc::clone(&self.api);
+        self.begin(async move {
+            let outcome = caught(api.list(&query, None)).await;
+            let (result, generation) =
+                outcome.unwrap_or_else(|Bug(text)| (Err(bug_as_transient(&text)), 0));
+            Done::Counted { started, result, generation }
+        });
+    }
+
+    fn ask(&mut self, started: Now) {
+        let api = Arc::clone(&self.api);
+        self.begin(async move {
+            let outcome = caught(api.list(&Query::Any, None)).await;
+            let (result, generation) =
+                outcome.unwrap_or_else(|Bug(text)| (Err(bug_as_transient(&text)), 0));
+            Done::Asked { started, result, generation }
+        });
+    }
+
+    fn settle(&mut self, job: Job<S::Delivery>, ending: Ending, started: Now) {
+        let settles = self.source.settle(job, ending);
+        self.begin(settles.map(move |(job, ending, how)| Done::Settled {
+            job,
+            ending: Box::new(ending),
+            how,
+            started,
+        }));
+    }
+
+    fn republish(&mut self, job: Job<S::Delivery>, priority: u16) {
+        // Another order for the same run may have taken its place: it keeps its priority then.
+        let Some((heard, act)) = self.moves.remove(&job.request.run) else {
+            return self.give_back_unmoved(job);
+        };
+        let publishes = self.source.republish(job, priority, act);
+        self.begin(publishes.map(|(job, how)| Done::Republished { job, how, heard }));
+    }
+
+    fn done(&mut self, done: Done<S::Delivery>) {
+        let now = self.clock.now();
+        match done {
+            Done::Late { job, body } => {
+                self.ready.insert(job.request.run, body);
+                self.core.late(now, job);
+            }
+            Done::Posted { job, started, outcome: Ok((verdict, generation)) } => {
+                self.watch.posted(&job, &verdict, now, now.at - started.at);
+                self.core.posted(now, started, job, verdict, generation);
+            }
+            Done::Looked { job, started, outcome: Ok((result, generation)) } => {
+                self.watch.look_answered(&job, &result, now, now.at - started.at);
+                let found = self.core.looked(now, started, job, result, generation);
+                self.watch.looked(found, now.at - started.at);
+            }
+            Done::Posted { job, outcome: Err(Bug(text)), .. }
+            | Done::Looked { job, outcome: Err(Bug(text)), .. } => {
+                tracing::error!(request.id = &*job.request.id.get(), panic = %text, "a call panicked: this is a bug in sluice");
+                self.core.panicked(now, job, &text);
+            }
+            Done::Listed { started, result, generation } => {
+                let found = if result.is_ok() { "page" } else { "failed" };
+                self.watch.looked(found, now.at - started.at);
+                self.core.listed(now, started, result, generation);
+            }
+            Done::Counted { started, result, generation } => {
+                let found = if result.is_ok() { "count" } else { "failed" };
+                self.watch.looked(found, now.at - started.at);
+                self.core.counted(now, started, result, generation);
+            }
+            Done::Asked { started, result, generation } => {
+                let found = if result.is_ok() { "page" } else { "failed" };
+                self.watch.looked(found, now.at - started.at);
+                self.core.asked(now, started, result, generation);
+            }
+            Done::Refreshed(result) => self.core.refreshed(now, result.as_ref().copied()),
+            Done::Settled { job, ending, how, started } => {
+                self.watch.settled(&job, &ending, &how, now, now.at - started.at);
+                self.ready.remove(&job.request.run);
+                let how = match how {
+                    Settled::Done => Settlement::Done,
+                    Settled::SessionLost => Settlement::Void,
+                    Settled::Refused(_) => Settlement::Refused,
+                };
+                self.core.settled(now, job, ending, how);
+            }
+            Done::Republished { job, how, heard } => self.republished(now, job, &how, heard),
+            Done::Released => {}
+            Done::Recorded { heard, change, result } => self.recorded(now, heard, change, result),
+        }
+    }
+
+    fn event(&mut self, event: Event<S::Delivery>) {
+        let now = self.clock.now();
+        match event {
+            Event::Steered(steering) => self.take_over(now, steering),
+            Event::Ordered(heard) => self.obey(heard),
+            Event::Opened { session, waiting } => {
+                self.watch.session(SessionEvent::Opened(session));
+                self.core.session_opened(now, session, waiting);
+                self.write_down();
+            }
+            Event::Arrived(job) => {
+                self.watch.arrived(&job);
+                self.core.arrived(now, job);
+            }
+            Event::Invalid(job, violations) => {
+                self.watch.arrived(&job);
+                self.core.invalid(now, job, violations);
+            }
+            Event::Unreadable(job, text) => {
+                self.watch.arrived(&job);
+                self.core.unreadable(now, job, &text);
+            }
+            Event::Lost { why } => {
+                self.watch.session(SessionEvent::Lost(&why));
+                self.forget_moves();
+                self.ready.clear();
+                self.core.session_lost();
+            }
+            Event::Blocked(blocked) => {
+                self.watch.session(SessionEvent::Blocked(blocked));
+                self.core.blocked(blocked);
+            }
+            Event::Ended => self.core.source_ended(),
+        }
+    }
+}
+
+/// The next change of the configuration.
+async fn changed(hot: &mut Option<watch::Receiver<Hot>>) -> Hot {
+    if let Some(hot) = hot
+        && hot.changed().await.is_ok()
+    {
+        return hot.borrow_and_update().clone();
+    }
+    // Nothing changes any more.
+    std::future::pending().await
+}
+
+/// Until the moment, but for a second at most: whoever watches wants to see time pass.
+async fn sleep_until(clock: Clock, moment: Option<Moment>) {
+    let a_second = clock.now().at + Duration::from_secs(1);
+    tokio::time::sleep_until(clock.instant(moment.map_or(a_second, |moment| moment.min(a_second))))
+        .await;
+}
+
+/// The one place where a panic of a call is caught: whatever went wrong belongs to the request that was handled.
+async fn caught<T>(future: impl Future<Output = T>) -> Result<T, Bug> {
+    AssertUnwindSafe(future).catch_unwind().await.map_err(|panic| Bug(bug::text(&*panic)))
+}
+
+fn unsent(error: &std::io::Error) -> Verdict {
+    let error_msg = format!("not sent, for a file of this machine could not be used: {error}");
+    Verdict::Transient { fault: Fault { error_msg, ..Fault::default() }, answered: false }
+}
+
+fn bug_as_transient(text: &str) -> Verdict {
+    let error_msg = format!("a list of tasks panicked ({text}): this is a bug in sluice");
+    Verdict::Transient { fault: Fault { error_msg, ..Fault::default() }, answered: false }
+}
