@@ -9,8 +9,6 @@ use jiff::Timestamp;
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, LongString, ShortString};
 
-use crate::broker::publish::planner::coarse;
-use crate::broker::publish::publisher::Outgoing;
 use crate::broker::settings::Queues;
 use crate::broker::transport::Restored;
 use crate::core::{Ending, Request};
@@ -360,6 +358,28 @@ pub(crate) fn long(text: &str) -> AMQPValue {
     AMQPValue::LongString(LongString::from(text))
 }
 
+/// One message to publish.
+#[derive(Clone, Debug)]
+pub(crate) struct Outgoing {
+    /// Empty: the default exchange, where the key is the queue.
+    pub(crate) exchange: ShortString,
+    pub(crate) key: ShortString,
+    pub(crate) body: Bytes,
+    pub(crate) properties: BasicProperties,
+}
+
+/// The broker's level for a priority: 0 to 3 keep levels of their own, the rest spread evenly over those that the
+/// queue has.
+pub fn coarse(priority: u16, highest: u8) -> u8 {
+    const OWN: u16 = 4;
+    if priority < OWN || highest < 4 {
+        return u8::try_from(priority).unwrap_or(u8::MAX).min(highest);
+    }
+    let levels = u32::from(highest) - 3;
+    let above = u32::from(priority - OWN) * levels / (u32::from(u16::MAX - OWN) + 1);
+    u8::try_from(above + u32::from(OWN)).unwrap_or(highest).min(highest)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -482,5 +502,19 @@ mod tests {
     #[test]
     fn a_text_too_long_for_a_short_string_is_cut_at_a_character() {
         assert_eq!(short(&"ü".repeat(200)).as_str().len(), 254);
+    }
+
+    #[test]
+    fn coarse_levels_keep_the_order_and_use_all_that_the_queue_has() {
+        for highest in [1, 3, 4, 10, 31, 255] {
+            let levels: Vec<u8> =
+                (0..=u16::MAX).map(|priority| coarse(priority, highest)).collect();
+            assert!(levels.is_sorted(), "{highest}");
+            assert_eq!((levels[0], levels[65_535]), (0, highest), "{highest}");
+            let mut used = levels.clone();
+            used.dedup();
+            assert_eq!(used.len(), usize::from(highest) + 1, "{highest}");
+        }
+        assert_eq!([0, 1, 2, 3, 4].map(|priority| coarse(priority, 10)), [0, 1, 2, 3, 4]);
     }
 }

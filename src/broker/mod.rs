@@ -1,9 +1,10 @@
 //! How does the worker talk to RabbitMQ? Everything that names `lapin` stands here.
 //!
 //! A [`Broker`] is the source of requests: its supervisor opens one [`session`] after another, each of two
-//! connections ([`session::connect`]); what was declared or is wrong is [`topology`]'s; one task owns each confirm channel
+//! connections ([`connection::connect`]); what was declared or is wrong is [`topology`]'s; one task owns each confirm channel
 //! ([`publish::publisher`]); bodies wait in memory or in a file ([`crate::worker::bodies`]).
 
+mod connection;
 mod consume;
 mod control;
 mod convert;
@@ -16,12 +17,13 @@ pub mod topology;
 mod transport;
 mod version;
 
+pub use connection::link::SessionLost;
 pub use consume::delivery::Held;
-pub use consume::source::{Broker, Options};
 pub use control::steer::{NotAsked, ask};
 pub use control::tool::Tool;
-pub use publish::planner::{Enqueue, Planner, PlannerError, coarse, requests_waiting};
-pub use session::link::SessionLost;
+pub use convert::coarse;
+pub use publish::planner::{Enqueue, Planner, PlannerError, requests_waiting};
+pub use session::source::{Broker, Options};
 pub use session::status::{Others, State, Status};
 pub use streams::reader::{From, Reader};
 pub use transport::{Filtered, filtered};

@@ -17,6 +17,7 @@ mod documents;
 mod doubt;
 mod fuzz;
 mod gate;
+mod house;
 mod http;
 mod limits;
 mod long;

@@ -2,15 +2,32 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use bytes::Bytes;
+use lapin::Channel;
 use lapin::options::{BasicAckOptions, BasicNackOptions, BasicRejectOptions};
 
+use crate::broker::connection::link::{Link, SessionLost};
 use crate::broker::consume::common::Kept;
-use crate::broker::session::link::{Consuming, SessionLost};
+use crate::broker::publish::publisher::Publisher;
+use crate::broker::transport::Wire;
+use crate::broker::version::Version;
 use crate::broker::{ANSWER, within};
 use crate::worker::bodies::Body;
 use crate::worker::source::Delivery;
+
+/// What a delivery needs of the session that it came on. Shared by all of them: its parts take 160 bytes.
+#[derive(Debug)]
+pub(crate) struct Consuming {
+    pub(crate) channel: Channel,
+    pub(crate) link: Arc<Link>,
+    pub(crate) publisher: Publisher,
+    pub(crate) version: Version,
+    pub(crate) wire: Arc<Wire>,
+    /// Something was delivered: of a queue with a single active consumer this one is it.
+    pub(crate) received: AtomicBool,
+}
 
 /// A delivery of a session, unsettled. Dropped, it stays unsettled until its session ends.
 #[derive(Debug)]

@@ -16,9 +16,9 @@ use tokio::sync::mpsc;
 use tracing::Span;
 
 use crate::broker::consume::common::{Common, Kept};
+use crate::broker::consume::delivery::Consuming;
 use crate::broker::consume::delivery::Held;
 use crate::broker::convert;
-use crate::broker::session::link::Consuming;
 use crate::broker::transport::{self, Original};
 use crate::contract::{Rules, Violation};
 use crate::core::{Job, Request};

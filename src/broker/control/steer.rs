@@ -19,10 +19,11 @@ use tokio::sync::oneshot;
 use tracing::Instrument as _;
 use uuid::Uuid;
 
+use crate::broker::connection::link::SessionLost;
+use crate::broker::convert::Outgoing;
 use crate::broker::convert::{long, properties, short};
 use crate::broker::publish::planner::{self, PlannerError, is_not_found};
-use crate::broker::publish::publisher::{Outgoing, Publisher};
-use crate::broker::session::link::SessionLost;
+use crate::broker::publish::publisher::Publisher;
 use crate::broker::settings::{Broker as Settings, Queues};
 use crate::broker::streams::audit;
 use crate::broker::transport::HARD;

@@ -9,10 +9,11 @@ use futures_util::stream::StreamExt as _;
 use lapin::options::ConfirmSelectOptions;
 use lapin::{BasicProperties, Channel, Connection};
 
+use crate::broker::connection::connect::{self, Opened};
+use crate::broker::connection::link::{self, Link, SessionLost};
+use crate::broker::convert::Outgoing;
 use crate::broker::convert::short;
-use crate::broker::publish::publisher::{Outgoing, Publisher};
-use crate::broker::session::connect::{self, Opened};
-use crate::broker::session::link::{self, Link, SessionLost};
+use crate::broker::publish::publisher::Publisher;
 use crate::broker::settings::{Broker as Settings, Queues};
 use crate::broker::streams::audit;
 use crate::broker::topology::TopologyError;

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::{Attend, IN_FLIGHT, Progress, Review, ReviewError, letter_message, to_the_end};
 use crate::broker::control::tool::Tool;
-use crate::broker::publish::publisher::Outgoing;
+use crate::broker::convert::Outgoing;
 use crate::broker::streams::audit::{self, Acts};
 use crate::message::audit::{Act, Action, By, Undoable};
 use crate::message::parcel::Parcel;

@@ -22,12 +22,12 @@ pub use moves::Order;
 pub(super) use snapshot::whole;
 pub use snapshot::{Found, Preview, Snapshot};
 
+use crate::broker::connection::link::SessionLost;
 use crate::broker::control::tool::Tool;
+use crate::broker::convert::Outgoing;
 use crate::broker::convert::short;
 use crate::broker::dead_letters::pass::{NoPass, Pass, Terms};
 use crate::broker::publish::planner::PlannerError;
-use crate::broker::publish::publisher::Outgoing;
-use crate::broker::session::link::SessionLost;
 use crate::broker::settings::{Broker as Settings, Queues};
 use crate::broker::streams::audit::Acts;
 use crate::broker::topology::TopologyError;

@@ -9,13 +9,13 @@ use jiff::Timestamp;
 
 use super::snapshot::{preview, whole};
 use super::{Attend, IN_FLIGHT, Progress, Review, ReviewError, to_the_end};
+use crate::broker::connection::link::SessionLost;
 use crate::broker::control::tool::Tool;
+use crate::broker::convert::Outgoing;
+use crate::broker::convert::coarse;
 use crate::broker::convert::{header_bytes, short};
 use crate::broker::dead_letters::parcels;
 use crate::broker::dead_letters::pass::{Copy, Entry, Pass};
-use crate::broker::publish::planner::coarse;
-use crate::broker::publish::publisher::Outgoing;
-use crate::broker::session::link::SessionLost;
 use crate::broker::streams::audit;
 use crate::broker::transport::HARD;
 use crate::message::audit::{Act, Action, By};

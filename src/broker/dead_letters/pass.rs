@@ -16,13 +16,13 @@ use lapin::types::FieldTable;
 use lapin::{Channel, Consumer, ErrorKind};
 use uuid::Uuid;
 
+use crate::broker::connection::link::SessionLost;
 use crate::broker::control::tool::Tool;
 use crate::broker::convert::short;
 use crate::broker::dead_letters::lock::{AGAIN, Lock};
 use crate::broker::dead_letters::parcels;
 use crate::broker::dead_letters::taking::{self, Letters};
 use crate::broker::dead_letters::{IN_FLIGHT, letter_message, whole};
-use crate::broker::session::link::SessionLost;
 use crate::broker::settings::QueueType;
 use crate::broker::transport::Restored;
 use crate::broker::{ANSWER, session, topology, within};

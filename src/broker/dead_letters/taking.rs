@@ -11,10 +11,10 @@ use lapin::message::{Delivery, DeliveryResult};
 use tokio::sync::{mpsc, watch};
 use tracing::Span;
 
+use crate::broker::connection::link::SessionLost;
 use crate::broker::convert::{heap_bytes, returns};
 use crate::broker::dead_letters::parcels;
 use crate::broker::dead_letters::pass::{Copy, Entry, Terms};
-use crate::broker::session::link::SessionLost;
 use crate::broker::transport::{self, Original, Wire};
 use crate::contract::Rules;
 use crate::message::intake;

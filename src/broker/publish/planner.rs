@@ -11,10 +11,11 @@ use lapin::options::{ConfirmSelectOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Connection, ErrorKind};
 
-use crate::broker::convert::{long, properties, short};
-use crate::broker::publish::publisher::{Outgoing, Publisher};
-use crate::broker::session::connect;
-use crate::broker::session::link::{self, Link, SessionLost};
+use crate::broker::connection::connect;
+use crate::broker::connection::link::{self, Link, SessionLost};
+use crate::broker::convert::Outgoing;
+use crate::broker::convert::{coarse, long, properties, short};
+use crate::broker::publish::publisher::Publisher;
 use crate::broker::settings::{Broker as Settings, Queues};
 use crate::broker::transport::HARD;
 use crate::broker::{ANSWER, within};
@@ -289,35 +290,4 @@ async fn passive<T>(
 pub(in crate::broker) fn is_not_found(error: &lapin::Error) -> bool {
     const NOT_FOUND: u16 = 404;
     matches!(error.kind(), ErrorKind::ProtocolError(amqp) if amqp.get_id() == NOT_FOUND)
-}
-
-/// The broker's level for a priority: 0 to 3 keep levels of their own, the rest spread evenly over those that the
-/// queue has.
-pub fn coarse(priority: u16, highest: u8) -> u8 {
-    const OWN: u16 = 4;
-    if priority < OWN || highest < 4 {
-        return u8::try_from(priority).unwrap_or(u8::MAX).min(highest);
-    }
-    let levels = u32::from(highest) - 3;
-    let above = u32::from(priority - OWN) * levels / (u32::from(u16::MAX - OWN) + 1);
-    u8::try_from(above + u32::from(OWN)).unwrap_or(highest).min(highest)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn coarse_levels_keep_the_order_and_use_all_that_the_queue_has() {
-        for highest in [1, 3, 4, 10, 31, 255] {
-            let levels: Vec<u8> =
-                (0..=u16::MAX).map(|priority| coarse(priority, highest)).collect();
-            assert!(levels.is_sorted(), "{highest}");
-            assert_eq!((levels[0], levels[65_535]), (0, highest), "{highest}");
-            let mut used = levels.clone();
-            used.dedup();
-            assert_eq!(used.len(), usize::from(highest) + 1, "{highest}");
-        }
-        assert_eq!([0, 1, 2, 3, 4].map(|priority| coarse(priority, 10)), [0, 1, 2, 3, 4]);
-    }
 }

@@ -8,17 +8,15 @@
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use futures_util::future::{FutureExt as _, try_join_all};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
-use lapin::types::ShortString;
-use lapin::{BasicProperties, Channel, Confirmation, Connection};
+use lapin::{Channel, Confirmation, Connection};
 use tokio::sync::{mpsc, oneshot};
 use tracing::Instrument as _;
 
-use crate::broker::convert::header_bytes;
-use crate::broker::session::link::{Link, SessionLost};
+use crate::broker::connection::link::{Link, SessionLost};
+use crate::broker::convert::{Outgoing, header_bytes};
 use crate::broker::{ANSWER, within};
 
 /// How long a confirm may take while the broker is not in an alarm.
@@ -26,16 +24,6 @@ const CONFIRM: Duration = Duration::from_secs(30);
 
 /// What a frame has beside what it carries.
 const FRAME: usize = 8;
-
-/// One message to publish.
-#[derive(Clone, Debug)]
-pub(crate) struct Outgoing {
-    /// Empty: the default exchange, where the key is the queue.
-    pub(crate) exchange: ShortString,
-    pub(crate) key: ShortString,
-    pub(crate) body: Bytes,
-    pub(crate) properties: BasicProperties,
-}
 
 /// The one way to the confirm channel of a session.
 #[derive(Clone, Debug)]

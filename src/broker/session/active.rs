@@ -18,8 +18,8 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use crate::broker::connection::link::{Link, SessionLost};
 use crate::broker::convert::short;
-use crate::broker::session::link::{Link, SessionLost};
 use crate::broker::{ANSWER, within};
 
 /// How long a question waits for its confirm.

@@ -10,9 +10,10 @@ use lapin::types::ShortString;
 use lapin::{Channel, Connection};
 use tokio::sync::watch;
 
+use crate::broker::connection::link::SessionLost;
+use crate::broker::consume::delivery::Consuming;
 use crate::broker::control::steer;
 use crate::broker::publish::planner::is_not_found;
-use crate::broker::session::link::{Consuming, SessionLost};
 use crate::broker::session::look_at;
 use crate::broker::session::status::{Others, Status};
 use crate::broker::settings::Queues;

@@ -2,9 +2,8 @@
 //! stream of deliveries. Any failure of any part ends the whole session; a new one starts from nothing.
 
 pub(in crate::broker) mod active;
-pub(in crate::broker) mod connect;
-pub(in crate::broker) mod link;
 mod lookout;
+pub(in crate::broker) mod source;
 pub(in crate::broker) mod status;
 pub(in crate::broker) mod supervisor;
 
@@ -23,12 +22,14 @@ use lapin::types::FieldTable;
 use lapin::{Channel, Connection, Consumer, ErrorKind};
 use tokio::sync::{mpsc, watch};
 
+use crate::broker::connection::connect::{self, Address, Opened};
+use crate::broker::connection::link::{Link, SessionLost};
+use crate::broker::consume::delivery::Consuming;
 use crate::broker::consume::taker::{NotTaken, Taker};
 use crate::broker::control::steer::Control;
 use crate::broker::convert::short;
 use crate::broker::publish::publisher::Publisher;
 use crate::broker::session::active::Candidate;
-use crate::broker::session::link::{Consuming, Link, SessionLost};
 use crate::broker::session::lookout::Lookout;
 use crate::broker::session::status::Status;
 use crate::broker::settings::Queues;
@@ -38,7 +39,6 @@ use crate::broker::version::Version;
 use crate::broker::{ANSWER, within};
 use crate::message::command::{Heard, Steering};
 use crate::worker::bodies::Spill;
-use connect::{Address, Opened};
 
 /// How long a quorum queue's client takes to hand on settlements after the channel has read them.
 const FLUSH: Duration = Duration::from_millis(500);

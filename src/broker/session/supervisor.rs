@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::Instrument as _;
 
+use crate::broker::connection::connect;
 use crate::broker::consume::common::Common;
 use crate::broker::consume::delivery::Held;
-use crate::broker::consume::source::{Options, Order};
 use crate::broker::consume::taker::Taker;
 use crate::broker::publish::publisher::Publisher;
-use crate::broker::session::connect;
+use crate::broker::session::source::{Options, Order};
 use crate::broker::session::status::{Others, State, Status};
 use crate::broker::session::{Connections, Said, Session};
 use crate::broker::topology::{self, Object, TopologyError};

@@ -1,8 +1,8 @@
 //! How do acts get into the audit stream, and out of it?
 
+use crate::broker::convert::Outgoing;
 use crate::broker::convert::{properties, short};
 use crate::broker::publish::planner::PlannerError;
-use crate::broker::publish::publisher::Outgoing;
 use crate::broker::settings::{Broker as Settings, Queues};
 use crate::broker::streams::reader::{From, Reader};
 use crate::broker::transport::HARD;

@@ -9,9 +9,9 @@ use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, Connection, Consumer};
 
+use crate::broker::connection::link::SessionLost;
 use crate::broker::convert::{long, short, timestamp};
 use crate::broker::publish::planner::{self, PlannerError};
-use crate::broker::session::link::SessionLost;
 use crate::broker::settings::Broker as Settings;
 use crate::broker::{ANSWER, within};
 

@@ -10,8 +10,8 @@ use lapin::{Connection, ErrorKind, ExchangeKind};
 
 use super::objects::{Argument, Object, Routes};
 use super::{Mismatch, Report};
+use crate::broker::connection::link::SessionLost;
 use crate::broker::convert::short;
-use crate::broker::session::link::SessionLost;
 use crate::broker::{ANSWER, within};
 
 /// Arguments whose values are the operator's business: they may be changed by policy, or cannot be compared.

@@ -10,8 +10,8 @@ use std::time::Duration;
 use lapin::Connection;
 use serde::Serialize;
 
-use crate::broker::session::connect::{self, Opened};
-use crate::broker::session::link::SessionLost;
+use crate::broker::connection::connect::{self, Opened};
+use crate::broker::connection::link::SessionLost;
 use crate::broker::settings::{Broker as Settings, QueueType, Queues};
 use crate::broker::transport::HARD;
 use crate::broker::version::Version;

@@ -13,7 +13,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls_platform_verifier::Verifier;
 use url::{Host, Url};
 
-use crate::broker::session::link::SessionLost;
+use crate::broker::connection::link::SessionLost;
 use crate::broker::settings::Broker as Settings;
 use crate::broker::transport::{self, FRAME, LONGEST_FRAME, Way, Wire};
 use crate::broker::version::Version;

@@ -10,11 +10,12 @@ use futures_util::future::FutureExt as _;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tracing::Instrument as _;
 
+use crate::broker::connection::link::SessionLost;
 use crate::broker::consume::delivery::Held;
 use crate::broker::control::steer;
 use crate::broker::convert;
-use crate::broker::publish::publisher::{Offered, Outgoing, Publisher};
-use crate::broker::session::link::SessionLost;
+use crate::broker::convert::Outgoing;
+use crate::broker::publish::publisher::{Offered, Publisher};
 use crate::broker::session::status::Status;
 use crate::broker::session::supervisor::Supervisor;
 use crate::broker::settings::{Broker as Settings, Queues};

@@ -2,15 +2,10 @@
 //! and the one place where it is declared lost.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use futures_util::stream::{BoxStream, StreamExt as _};
-use lapin::Channel;
 use tokio::sync::watch;
-
-use crate::broker::transport::Wire;
-use crate::broker::version::Version;
 
 /// The session is gone, with everything that was received on it; why.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -79,18 +74,6 @@ impl Link {
         let blocked = *self.blocked.borrow();
         blocked.now || blocked.until.is_some_and(|at| at.elapsed() < span)
     }
-}
-
-/// What a delivery needs of the session that it came on. Shared by all of them: its parts take 160 bytes.
-#[derive(Debug)]
-pub(crate) struct Consuming {
-    pub(crate) channel: Channel,
-    pub(crate) link: Arc<Link>,
-    pub(crate) publisher: crate::broker::publish::publisher::Publisher,
-    pub(crate) version: Version,
-    pub(crate) wire: Arc<Wire>,
-    /// Something was delivered: of a queue with a single active consumer this one is it.
-    pub(crate) received: AtomicBool,
 }
 
 /// Notes when the broker goes into an alarm and out of it, until the link is lost.
