@@ -263,3 +263,33 @@ fn every_command_line_of_a_document_has_flags_and_arguments_that_there_are() {
     }
     assert!(count > 25, "only {count} command lines were found");
 }
+
+/// What an example names as the cause of a dead letter can be one: an error of the account keeps the request, and an error
+/// that only the agent reports never answers a create call.
+#[test]
+fn causes_in_examples_can_be_causes() {
+    let table = read("src/api/codes.tsv");
+    let rows: Vec<Vec<&str>> = table
+        .lines()
+        .filter(|line| line.starts_with("SMS."))
+        .map(|line| line.split('\t').collect())
+        .collect();
+    let can_be = |code: &str| {
+        rows.iter().any(|row| {
+            row[0] == code && row[1] != "4xx" && ["rejected", "conflict", "transient"].contains(&row[2])
+        })
+    };
+    let mut seen = 0;
+    for page in pages() {
+        let text = fs::read_to_string(&page).unwrap();
+        for (at, _) in text.match_indices("--cause SMS.") {
+            let code: String = text[at + "--cause ".len()..]
+                .chars()
+                .take_while(|c| c.is_ascii_alphanumeric() || *c == '.')
+                .collect();
+            assert!(can_be(&code), "{}: {code} is never the cause of a dead letter", page.display());
+            seen += 1;
+        }
+    }
+    assert!(seen > 3, "only {seen} examples were found");
+}

@@ -10,7 +10,7 @@ use crate::review::Filter;
 #[command(after_help = "\
 They go as new runs: their retries start afresh, what was tried before stays in their history, and
 the worker looks first whether the task is there already. Ctrl-C lets what is in hand end.
-Example: sluice dead-letters replay --cause SMS.0204 --why 'the servers are registered now'
+Example: sluice dead-letters replay --cause SMS.6603 --why 'the agents are connected again'
          sluice dead-letters replay 0d6c3a5e --yes")]
 pub(super) struct Replay {
     #[command(flatten)]

@@ -22,7 +22,7 @@ Without --set and --header one letter opens in $VISUAL or $EDITOR, what is wrong
 comments on top. You see every difference before anything moves, and nothing moves unless all are
 valid then (else: 3).
 Undone, a letter is back as it was; what was sent stays sent.
-Example: sluice dead-letters edit --cause SMS.1204 --set target_server.disks.0.size=53687091200
+Example: sluice dead-letters edit --cause SMS.6539 --set target_server.disks.0.size=53687091200
          sluice dead-letters edit --batch wave-7 --header x-sluice-priority=3
          sluice dead-letters edit 0d6c3a5e")]
 pub(super) struct Args {

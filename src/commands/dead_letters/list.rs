@@ -17,7 +17,7 @@ use crate::review::groups;
 A cause is what letters have in common: outcome, error code, status, and the message without what
 differs from request to request; for invalid ones the places that are wrong.
 Example: sluice dead-letters list --batch wave-1
-         sluice dead-letters list --cause SMS.0204 --letters")]
+         sluice dead-letters list --cause SMS.6603 --letters")]
 pub(super) struct Args {
     #[command(flatten)]
     selection: Selection,

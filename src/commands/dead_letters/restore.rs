@@ -72,7 +72,7 @@ fn is_wanted(act: &Act, filter: &Filter, rules: &Rules) -> bool {
     is_named && others.matches(&letter, || Some(before.body.clone()))
 }
 
-/// `2026-01-31 12:00:00  discard by ada@host  0d6c3a5e-...  rejected SMS.0204 (400): ...`
+/// `2026-01-31 12:00:00  discard by ada@host  0d6c3a5e-...  rejected SMS.6603 (400): ...`
 pub(super) fn in_a_line(act: &Act) -> String {
     let letter = act.letter.map(|id| format!("  {id}")).unwrap_or_default();
     let cause = act.cause.as_deref().map(|cause| format!("  {cause}")).unwrap_or_default();
