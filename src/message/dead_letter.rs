@@ -120,7 +120,7 @@ mod tests {
         end.reason = "the API refused it".into();
         end.fault = Some(Fault {
             status: Some(400),
-            error_code: Some("SMS.0204".into()),
+            error_code: Some("SMS.6603".into()),
             error_msg: "no such server".into(),
             ..Fault::default()
         });
@@ -133,7 +133,7 @@ mod tests {
         }];
         let headers = dead_letter_headers(&end);
         assert_eq!(headers[header::OUTCOME], "rejected");
-        assert_eq!(headers[header::ERROR_CODE], "SMS.0204");
+        assert_eq!(headers[header::ERROR_CODE], "SMS.6603");
         assert_eq!(headers[header::STATUS], "400");
         assert_eq!(headers[header::REASON], "the API refused it");
         assert_eq!(headers[header::ATTEMPTS], "1");

@@ -53,7 +53,7 @@ impl Cause {
         Self { id: format!("{id:08x}"), outcome, error_code, status, message }
     }
 
-    /// `rejected SMS.0204 (400): source server # is not found`
+    /// `rejected SMS.6603 (400): source server # is not found`
     pub fn in_a_line(&self) -> String {
         let code = self.error_code.as_deref().map(|code| format!(" {code}")).unwrap_or_default();
         let status = self.status.map(|status| format!(" ({status})")).unwrap_or_default();

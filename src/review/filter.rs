@@ -119,7 +119,7 @@ mod tests {
     fn letter() -> Letter {
         let headers = [
             ("x-sluice-outcome", "rejected"),
-            ("x-sluice-error-code", "SMS.0204"),
+            ("x-sluice-error-code", "SMS.6603"),
             ("x-sluice-failed-at", "2026-01-31T12:00:00Z"),
             ("x-sluice-batch", "wave-1"),
         ];
@@ -148,7 +148,7 @@ mod tests {
             Filter::ids(["0D6C3A5E"]),
             Filter::ids(["other", "0d6c3a5e-55aa-4b7e-9d5b-51c1ce6a7e00"]),
             Filter { cause: some("rejected"), ..Filter::default() },
-            Filter { cause: some("SMS.0204"), batch: some("wave-1"), ..Filter::default() },
+            Filter { cause: some("SMS.6603"), batch: some("wave-1"), ..Filter::default() },
             Filter { cause: Some(letter.cause.id.clone()), ..Filter::default() },
             Filter { name: some("web s"), region: some("r"), ..Filter::default() },
             Filter {

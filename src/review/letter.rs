@@ -240,7 +240,7 @@ mod tests {
         let mut parcel = parcel(&[
             (result::header::OUTCOME, "rejected"),
             (result::header::REASON, "the API refused it"),
-            (result::header::ERROR_CODE, "SMS.0204"),
+            (result::header::ERROR_CODE, "SMS.6603"),
             (result::header::STATUS, "400"),
             (result::header::ATTEMPTS, "3"),
             (result::header::FAILED_AT, "2026-01-31T12:00:00.000Z"),
@@ -260,7 +260,7 @@ mod tests {
         assert_eq!(letter.cause.message, "server # not found");
         assert_eq!(
             (letter.cause.error_code.as_deref(), letter.cause.status),
-            (Some("SMS.0204"), Some(400))
+            (Some("SMS.6603"), Some(400))
         );
         assert_eq!((letter.batch.as_deref(), letter.history.len()), (Some("wave-1"), 1));
     }

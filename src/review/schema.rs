@@ -33,7 +33,7 @@ pub fn headers() -> Value {
         "properties": {
             header::OUTCOME: { "type": "string", "enum": outcomes, "description": "How it ended" },
             header::REASON: text("Why, in a sentence"),
-            header::ERROR_CODE: text("The API's error code, such as SMS.0204"),
+            header::ERROR_CODE: text("The API's error code, such as SMS.6603"),
             header::STATUS: { "type": "string", "pattern": "^[1-5][0-9]{2}$", "description": "The API's HTTP status" },
             header::ATTEMPTS: { "type": "string", "pattern": "^[0-9]+$", "description": "How many POSTs were sent" },
             header::FAILED_AT: { "type": "string", "format": "date-time" },
@@ -124,7 +124,7 @@ mod tests {
             task_state: None,
             fault: Some(Fault {
                 status: Some(400),
-                error_code: Some("SMS.0204".into()),
+                error_code: Some("SMS.6603".into()),
                 error_msg: "no".into(),
                 ..Fault::default()
             }),

@@ -276,7 +276,9 @@ fn causes_in_examples_can_be_causes() {
         .collect();
     let can_be = |code: &str| {
         rows.iter().any(|row| {
-            row[0] == code && row[1] != "4xx" && ["rejected", "conflict", "transient"].contains(&row[2])
+            row[0] == code
+                && row[1] != "4xx"
+                && ["rejected", "conflict", "transient"].contains(&row[2])
         })
     };
     let mut seen = 0;
@@ -287,7 +289,11 @@ fn causes_in_examples_can_be_causes() {
                 .chars()
                 .take_while(|c| c.is_ascii_alphanumeric() || *c == '.')
                 .collect();
-            assert!(can_be(&code), "{}: {code} is never the cause of a dead letter", page.display());
+            assert!(
+                can_be(&code),
+                "{}: {code} is never the cause of a dead letter",
+                page.display()
+            );
             seen += 1;
         }
     }

@@ -5,14 +5,24 @@ use std::path::{Path, PathBuf};
 
 /// From the ground floor up. `docs/architecture.md` says what each is for.
 const ROOMS: [&str; 16] = [
-    "contract", "config", "core", "message", "worker", "plan", "api", "review", "report", "sandbox",
-    "broker", "planner", "observe", "lane", "web", "commands",
+    "contract", "config", "core", "message", "worker", "plan", "api", "review", "report",
+    "sandbox", "broker", "planner", "observe", "lane", "web", "commands",
 ];
 
 /// The same within the largest of them.
 const BROKER: [&str; 12] = [
-    "version", "settings", "transport", "connection", "convert", "publish", "streams", "topology",
-    "control", "consume", "session", "dead_letters",
+    "version",
+    "settings",
+    "transport",
+    "connection",
+    "convert",
+    "publish",
+    "streams",
+    "topology",
+    "control",
+    "consume",
+    "session",
+    "dead_letters",
 ];
 
 /// Every source file below `dir`.
@@ -128,9 +138,9 @@ fn libraries_stay_in_their_rooms() {
         for (number, line) in code(&path) {
             let place = || format!("{}:{number}: {line}", path.display());
             for (library, rooms) in only {
-                let named = line
-                    .match_indices(library)
-                    .any(|(at, _)| !line[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_'));
+                let named = line.match_indices(library).any(|(at, _)| {
+                    !line[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_')
+                });
                 if named {
                     seen.insert(library);
                     if !rooms.contains(&&*own) {

@@ -4,6 +4,7 @@
 mod facts;
 mod ods;
 mod package;
+mod scan;
 mod tame;
 mod values;
 mod whole;
@@ -21,8 +22,8 @@ use super::{Broken, kind};
 use facts::Spans;
 use kind::Kind;
 
-pub(super) use facts::position;
 pub(super) use package::{MOST_OF_A_SHEET, Package, attribute, relations, relations_path};
+pub(super) use scan::position;
 pub(super) use tame::Tame;
 
 /// Rows read ahead.

@@ -12,8 +12,9 @@ use super::super::Broken;
 use super::super::cell::Cell;
 use super::super::rows::Line;
 use super::super::shown::Formats;
-use super::facts::{self, Active, Facts};
+use super::facts::{Active, Facts};
 use super::package::Package;
+use super::scan;
 use super::{
     Candidate, MAX_COLUMNS, Sheet, Told, Wanted, caught, choose, has_headers, opened, other_plans,
     reading, values,
@@ -36,7 +37,7 @@ pub(super) fn open(file: &Path, wanted: Wanted<'_>) -> Result<Sheet, Broken> {
     let (chosen, others) = choose(&candidates, wanted, |at| {
         // read to its end first: nothing of it is too large for the reader that follows
         let path = package.sheets[at].path.clone();
-        known[at] = Some(facts::read(&mut package, &path)?);
+        known[at] = Some(scan::read(&mut package, &path)?);
         let book = match &mut book {
             Some(book) => book,
             none => none.insert(caught(|| calamine_of(opened(file)?))?),
@@ -49,7 +50,7 @@ pub(super) fn open(file: &Path, wanted: Wanted<'_>) -> Result<Sheet, Broken> {
         facts
     } else {
         let path = package.sheets[chosen].path.clone();
-        facts::read(&mut package, &path)?
+        scan::read(&mut package, &path)?
     };
     drop(package);
     let book = match book {

@@ -1,16 +1,19 @@
 //! How is a request fixed without touching the rest of it? Of its body only the bytes of what changes are replaced, and
 //! of its headers only those that say what is asked for.
 
+mod differences;
+mod splice;
+
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use serde::Serialize;
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
-use serde_json::value::RawValue;
 
 use crate::contract;
 use crate::message::intake::header;
+use splice::change_at;
+
+pub use differences::{Difference, differences};
 
 /// How requests are to be changed.
 #[derive(Clone, Debug, PartialEq)]
@@ -82,15 +85,6 @@ pub enum EditError {
 
 fn hint(nearest: Option<impl std::fmt::Display>) -> String {
     nearest.map(|name| format!("; is {name} meant?")).unwrap_or_default()
-}
-
-/// One difference between two bodies.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Difference {
-    /// JSON pointer; empty where the bodies cannot be compared as JSON.
-    pub pointer: String,
-    pub before: Option<String>,
-    pub after: Option<String>,
 }
 
 impl Change {
@@ -235,172 +229,6 @@ impl EditError {
     }
 }
 
-/// An object as its keys and the texts of its values, in order.
-struct Entries<'a>(Vec<(String, &'a RawValue)>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for Entries<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Map;
-        impl<'de> Visitor<'de> for Map {
-            type Value = Entries<'de>;
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("an object")
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries<'de>, A::Error> {
-                let mut entries = Vec::new();
-                while let Some(entry) = map.next_entry::<String, &'de RawValue>()? {
-                    entries.push(entry);
-                }
-                Ok(Entries(entries))
-            }
-        }
-        deserializer.deserialize_map(Map)
-    }
-}
-
-/// The text with the value at `path` changed.
-fn change_at(text: &str, path: &[String], to: &To) -> Result<String, EditError> {
-    let Some((step, rest)) = path.split_first() else {
-        return match to {
-            To::Typed(typed) => Ok(value_of(typed, Some(text))),
-            To::Removed => Err(EditError::NoPlace(String::new())),
-        };
-    };
-    match text.trim_start().chars().next() {
-        Some('{') => in_object(text, step, rest, to),
-        Some('[') => in_array(text, step, rest, to),
-        Some(_) => Err(EditError::NoPlace(step.clone())),
-        None => Err(EditError::NotJson),
-    }
-}
-
-fn in_object(text: &str, key: &str, rest: &[String], to: &To) -> Result<String, EditError> {
-    let Entries(entries) = serde_json::from_str(text).map_err(|_| EditError::NotJson)?;
-    let removes = rest.is_empty() && *to == To::Removed;
-    match entries.iter().find(|(name, _)| name == key) {
-        Some(_) if removes => {
-            let kept = entries.iter().filter(|(name, _)| name != key);
-            let members: Vec<String> =
-                kept.map(|(name, value)| format!("{}:{}", json_text(name), value.get())).collect();
-            Ok(format!("{{{}}}", members.join(",")))
-        }
-        Some((_, value)) => splice(text, value.get(), &change_at(value.get(), rest, to)?),
-        None if *to == To::Removed => Err(EditError::NoPlace(key.to_owned())),
-        None => {
-            let value = if rest.is_empty() { new_value(to)? } else { change_at("{}", rest, to)? };
-            let open = text.trim_end().strip_suffix('}').ok_or(EditError::NotJson)?.trim_end();
-            let comma = if entries.is_empty() { "" } else { "," };
-            Ok(format!("{open}{comma}{}:{value}}}", json_text(key)))
-        }
-    }
-}
-
-fn in_array(text: &str, index: &str, rest: &[String], to: &To) -> Result<String, EditError> {
-    let items: Vec<&RawValue> = serde_json::from_str(text).map_err(|_| EditError::NotJson)?;
-    let at: usize = index.parse().map_err(|_| EditError::NoPlace(index.to_owned()))?;
-    let removes = rest.is_empty() && *to == To::Removed;
-    match items.get(at) {
-        Some(_) if removes => {
-            let kept = items.iter().enumerate().filter(|(position, _)| *position != at);
-            let kept: Vec<&str> = kept.map(|(_, value)| value.get()).collect();
-            Ok(format!("[{}]", kept.join(",")))
-        }
-        Some(value) => splice(text, value.get(), &change_at(value.get(), rest, to)?),
-        None if at == items.len() && *to != To::Removed => {
-            let value = if rest.is_empty() { new_value(to)? } else { change_at("{}", rest, to)? };
-            let open = text.trim_end().strip_suffix(']').ok_or(EditError::NotJson)?.trim_end();
-            let comma = if items.is_empty() { "" } else { "," };
-            Ok(format!("{open}{comma}{value}]"))
-        }
-        None => Err(EditError::NoPlace(index.to_owned())),
-    }
-}
-
-/// `whole` with `part`, which is a piece of it, replaced.
-fn splice(whole: &str, part: &str, new: &str) -> Result<String, EditError> {
-    let at =
-        (part.as_ptr() as usize).checked_sub(whole.as_ptr() as usize).ok_or(EditError::NotJson)?;
-    let (before, after) = (whole.get(..at), whole.get(at + part.len()..));
-    match (before, after) {
-        (Some(before), Some(after)) => Ok(format!("{before}{new}{after}")),
-        _ => Err(EditError::NotJson),
-    }
-}
-
-fn new_value(to: &To) -> Result<String, EditError> {
-    match to {
-        To::Typed(typed) => Ok(value_of(typed, None)),
-        To::Removed => Err(EditError::NoPlace(String::new())),
-    }
-}
-
-/// What a person typed as JSON. Where a text stands a text is meant, even if it looks like a number: names such as `0012`.
-fn value_of(typed: &str, standing: Option<&str>) -> String {
-    let quoted = typed.starts_with('"') && serde_json::from_str::<String>(typed).is_ok();
-    let stands_text = standing.is_some_and(|text| text.trim_start().starts_with('"'));
-    let is_json = serde_json::from_str::<Value>(typed).is_ok();
-    if quoted || (is_json && (!stands_text || typed == "null")) {
-        typed.to_owned()
-    } else {
-        json_text(typed)
-    }
-}
-
-fn json_text(text: &str) -> String {
-    Value::from(text).to_string()
-}
-
-/// The most differences that are told.
-const MOST: usize = 200;
-
-/// What changed, place by place; [`MOST`] places at most.
-pub fn differences(before: &[u8], after: &[u8]) -> Vec<Difference> {
-    if before == after {
-        return Vec::new();
-    }
-    let parse = |bytes: &[u8]| serde_json::from_slice::<Value>(bytes).ok();
-    let mut found = Vec::new();
-    if let (Some(old), Some(new)) = (parse(before), parse(after)) {
-        compare("", Some(&old), Some(&new), &mut found);
-    }
-    if found.is_empty() {
-        let text = |bytes: &[u8]| Some(shown(&String::from_utf8_lossy(bytes)));
-        found.push(Difference { pointer: String::new(), before: text(before), after: text(after) });
-    }
-    found
-}
-
-fn compare(pointer: &str, old: Option<&Value>, new: Option<&Value>, found: &mut Vec<Difference>) {
-    if old == new || found.len() >= MOST {
-        return;
-    }
-    let below = |step: &str| format!("{pointer}/{}", step.replace('~', "~0").replace('/', "~1"));
-    match (old, new) {
-        (Some(Value::Object(old)), Some(Value::Object(new))) => {
-            for key in old.keys().chain(new.keys().filter(|key| !old.contains_key(*key))) {
-                compare(&below(key), old.get(key), new.get(key), found);
-            }
-        }
-        (Some(Value::Array(old)), Some(Value::Array(new))) => {
-            for index in 0..old.len().max(new.len()) {
-                compare(&below(&index.to_string()), old.get(index), new.get(index), found);
-            }
-        }
-        _ => {
-            let text = |value: Option<&Value>| value.map(|value| shown(&value.to_string()));
-            found.push(Difference { pointer: pointer.into(), before: text(old), after: text(new) });
-        }
-    }
-}
-
-fn shown(text: &str) -> String {
-    const LONGEST: usize = 2_000;
-    match text.char_indices().nth(LONGEST) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -500,27 +328,5 @@ mod tests {
         }
         // What is there can be changed, whether the API knows it or not.
         assert_eq!(fits(r#"{"theirs":[{"a":1}]}"#, "theirs.0.a=2"), Ok(()));
-    }
-
-    #[test]
-    fn differences_name_each_place() {
-        let found =
-            differences(br#"{"a":1,"b":{"c":[1,2]},"d":0}"#, br#"{"a":2,"b":{"c":[1]},"e":"x"}"#);
-        let shown: Vec<_> = found
-            .iter()
-            .map(|d| format!("{} {:?} {:?}", d.pointer, d.before.as_deref(), d.after.as_deref()))
-            .collect();
-        assert_eq!(
-            shown,
-            [
-                "/a Some(\"1\") Some(\"2\")",
-                "/b/c/1 Some(\"2\") None",
-                "/d Some(\"0\") None",
-                "/e None Some(\"\\\"x\\\"\")"
-            ]
-        );
-        assert_eq!(differences(b"{}", b"{}"), []);
-        assert_eq!(differences(b"{}", b"{ }").len(), 1);
-        assert_eq!(differences(b"nonsense", b"{}")[0].pointer, "");
     }
 }
