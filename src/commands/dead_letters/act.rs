@@ -1,9 +1,12 @@
-//! `sluice dead-letters replay` and `discard`: send letters again as they are, or take them out.
+//! `sluice dead-letters replay`, `discard` and `note`: send dead letters again as they are, take them out, write
+//! something down about one.
 
-use super::super::{Exit, Failure, World};
-use super::ask::describe;
-use super::{Common, Desk, bulk, letters};
-use crate::broker::dead_letters::{Found, Order};
+use uuid::Uuid;
+
+use super::super::{Exit, Failure, World, print};
+use super::{Common, Desk, Place, failure, gate, letters, moving, selection};
+use crate::broker::dead_letters::{Found, Order, Progress};
+use crate::message::audit::By;
 use crate::review::Filter;
 
 #[derive(Debug, clap::Args)]
@@ -44,7 +47,7 @@ fn run(args: &Common, world: &World, verb: [&str; 3], order: &Order) -> Result<E
     let [will, doing, done] = verb;
     if !selected.is_empty() {
         eprintln!("this will {will} {}:", letters(selected.len()));
-        describe(&selected);
+        moving::describe(&selected);
         if !args.yes.confirmed(&format!("{will} {}?", letters(selected.len()))) {
             return Ok(Exit::NotAllWell);
         }
@@ -53,17 +56,49 @@ fn run(args: &Common, world: &World, verb: [&str; 3], order: &Order) -> Result<E
     let by = args.who.by(world);
     let progress = if selected.is_empty() {
         eprintln!("no dead letter meets these conditions");
-        crate::broker::dead_letters::Progress { left: snapshot.left, ..Default::default() }
+        Progress { left: snapshot.left, ..Default::default() }
     } else {
         drop(snapshot);
-        bulk::run(&desk, world, doing, |attendant| {
+        moving::run(&desk, world, doing, |attendant| {
             desk.review.act(&exactly, order, &by, attendant)
         })?
     };
-    Ok(bulk::report(done, progress, args.json))
+    Ok(moving::report(done, progress, args.json))
 }
 
 /// Those that were shown, and none that came since.
 pub(super) fn exactly(selected: &[&Found]) -> Filter {
     Filter::ids(selected.iter().map(|found| found.letter.id.to_string()))
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+`sluice dead-letters audit ID` tells it to everybody.
+Example: sluice dead-letters note 0d6c3a5e 'the customer will remove the second disk'")]
+pub(super) struct Note {
+    /// The letter's id; as long as it is in the queue its first 8 characters will do
+    id: String,
+    /// What to write down
+    text: String,
+    #[command(flatten)]
+    place: Place,
+    /// Who says it, for the audit (default: user@host)
+    #[arg(long, value_name = "WHO")]
+    by: Option<String>,
+}
+
+pub(super) fn note(args: &Note, world: &World) -> Result<Exit, Failure> {
+    if args.text.trim().is_empty() {
+        return Err(Failure::usage("a note needs a text"));
+    }
+    let desk = Desk::open(&args.place, world)?;
+    let letter = match args.id.parse::<Uuid>() {
+        Ok(id) => id,
+        Err(_) => selection::one(&desk.look()?, &args.id)?.letter.id,
+    };
+    let who = args.by.clone().unwrap_or_else(|| gate::who(world));
+    let by = By { who, why: Some(args.text.clone()) };
+    desk.runtime.block_on(desk.review.note(letter, &by)).map_err(|error| failure(&error))?;
+    print(&format!("noted about {letter}\n"));
+    Ok(Exit::Done)
 }

@@ -7,8 +7,8 @@ use bytes::Bytes;
 
 use super::super::{Exit, Failure, World, print};
 use super::act::exactly;
-use super::ask::describe;
-use super::{Common, Desk, bulk, editor, json, letters, show};
+use super::moving::describe;
+use super::{Common, Desk, editor, json, letters, moving, show};
 use crate::broker::dead_letters::{Found, Order, Preview, Progress, Snapshot};
 use crate::report::text::one_line;
 use crate::review::edit::{Change, Edit};
@@ -53,7 +53,7 @@ pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
     let selected = args.common.which.selection.of(&snapshot, &filter)?;
     if selected.is_empty() {
         eprintln!("no dead letter meets these conditions");
-        return Ok(bulk::report("mended and replayed", Progress::default(), args.common.json));
+        return Ok(moving::report("mended and replayed", Progress::default(), args.common.json));
     }
     let edit = if changes.is_empty() {
         let Some(body) = in_editor(&selected, &desk, args, world)? else {
@@ -76,10 +76,10 @@ pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
     }
     let (exactly, by, order) = (exactly(&selected), args.common.who.by(world), Order::Edit(edit));
     drop(snapshot);
-    let progress = bulk::run(&desk, world, "mending", |attendant| {
+    let progress = moving::run(&desk, world, "mending", |attendant| {
         desk.review.act(&exactly, &order, &by, attendant)
     })?;
-    Ok(bulk::report("mended and replayed", progress, args.common.json))
+    Ok(moving::report("mended and replayed", progress, args.common.json))
 }
 
 /// The new body of the one letter, if it was changed.

@@ -8,7 +8,7 @@ use std::process::Command;
 use bytes::Bytes;
 
 use super::super::{Failure, World};
-use super::ask::Yes;
+use super::moving::Yes;
 use super::{local, show};
 use crate::contract::{self, Rules, Violation};
 use crate::report::text::{indented, one_line, squeezed};

@@ -1,15 +1,12 @@
 //! `sluice dead-letters`: see what failed and why, mend it, send it again, take it out, put it back.
 
 mod act;
-mod ask;
 mod audit;
-mod bulk;
 mod edit;
 mod editor;
-mod export;
-mod import;
+mod file;
 mod list;
-mod note;
+mod moving;
 mod restore;
 mod selection;
 mod show;
@@ -49,11 +46,11 @@ enum Command {
     /// Put back, as they were, what was discarded or edited
     Restore(restore::Args),
     /// Write them to a file, whole; the queue keeps them
-    Export(export::Args),
+    Export(file::Export),
     /// Put the letters of an exported file into the queue
-    Import(import::Args),
+    Import(file::Import),
     /// Write something down about one, for others
-    Note(note::Args),
+    Note(act::Note),
     /// Say who did what to letters and the gate, when and why
     Audit(audit::Args),
 }
@@ -69,7 +66,7 @@ struct Common {
     #[command(flatten)]
     who: Who,
     #[command(flatten)]
-    yes: ask::Yes,
+    yes: moving::Yes,
     /// As JSON on stdout
     #[arg(long)]
     json: bool,
@@ -163,9 +160,9 @@ pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
         Command::Replay(args) => act::replay(args, world),
         Command::Discard(args) => act::discard(args, world),
         Command::Restore(args) => restore::run(args, world),
-        Command::Export(args) => export::run(args, world),
-        Command::Import(args) => import::run(args, world),
-        Command::Note(args) => note::run(args, world),
+        Command::Export(args) => file::export(args, world),
+        Command::Import(args) => file::import(args, world),
+        Command::Note(args) => act::note(args, world),
         Command::Audit(args) => audit::run(args, world),
     }
 }

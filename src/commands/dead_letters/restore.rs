@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::super::{Exit, Failure, World};
-use super::{Common, Desk, bulk, failure, letters, local};
+use super::{Common, Desk, failure, letters, local, moving};
 use crate::broker::dead_letters::Progress;
 use crate::contract::Rules;
 use crate::message::audit::Act;
@@ -35,7 +35,7 @@ pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
         let why = "nothing of that can be undone: discards and edits can, once, as long as the audit keeps them";
         if args.common.which.selection.ids.is_empty() {
             eprintln!("{why}");
-            return Ok(bulk::report("restored", Progress::default(), args.common.json));
+            return Ok(moving::report("restored", Progress::default(), args.common.json));
         }
         return Err(Failure::usage(why));
     }
@@ -52,8 +52,8 @@ pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
     let ids: HashSet<_> = acts.iter().map(|act| act.id).collect();
     let by = args.common.who.by(world);
     let progress =
-        bulk::run(&desk, world, "restoring", |attendant| desk.review.undo(&ids, &by, attendant))?;
-    Ok(bulk::report("restored", progress, args.common.json))
+        moving::run(&desk, world, "restoring", |attendant| desk.review.undo(&ids, &by, attendant))?;
+    Ok(moving::report("restored", progress, args.common.json))
 }
 
 /// The time is that of the act; everything else is about the letter as it was.

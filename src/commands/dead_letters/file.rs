@@ -1,12 +1,14 @@
-//! `sluice dead-letters export`: letters as a file, whole.
+//! `sluice dead-letters export` and `import`: dead letters as a file, whole, and back into the queue.
 
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 
+use super::super::plan_file::{PlanFile, Source};
 use super::super::{Exit, Failure, World, print};
 use super::selection::Selection;
-use super::{Desk, Place, letters};
-use crate::review::file::{Format, Writer};
+use super::{Desk, Place, Who, letters, moving};
+use crate::message::parcel::Parcel;
+use crate::review::file::{self, FileError, Format, Writer};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -14,7 +16,7 @@ JSON lines keep every byte; so does CSV, but a spreadsheet that saves it may not
 the letters: discard them if the file is to replace them. A file that is there is left alone.
 Example: sluice dead-letters export letters.jsonl --batch wave-1
          sluice dead-letters export letters.csv")]
-pub(super) struct Args {
+pub(super) struct Export {
     /// The file to write: .jsonl or .csv
     file: PathBuf,
     #[command(flatten)]
@@ -26,7 +28,7 @@ pub(super) struct Args {
     place: Place,
 }
 
-pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
+pub(super) fn export(args: &Export, world: &World) -> Result<Exit, Failure> {
     let format = format(&args.file, args.format)?;
     let file = &args.file;
     let wrong = |e: std::io::Error| Failure::usage(format!("cannot write {}: {e}", file.display()));
@@ -56,7 +58,7 @@ pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-pub(super) fn format(file: &Path, given: Option<Format>) -> Result<Format, Failure> {
+fn format(file: &Path, given: Option<Format>) -> Result<Format, Failure> {
     let ending = file.extension().and_then(|ending| ending.to_str()).map(str::to_lowercase);
     match (given, ending.as_deref()) {
         (Some(format), _) => Ok(format),
@@ -67,4 +69,56 @@ pub(super) fn format(file: &Path, given: Option<Format>) -> Result<Format, Failu
             file.display()
         ))),
     }
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+The whole file is read first: if a row of it is wrong, nothing is put into the queue (else: 3). What
+is in the queue already is there twice then, but shown and moved as one.
+Example: sluice dead-letters import letters.jsonl --why 'from the other cluster'")]
+pub(super) struct Import {
+    /// What export wrote, .jsonl or .csv, or a workbook made of it; or - with --format
+    file: PathBuf,
+    #[command(flatten)]
+    source: Source,
+    #[command(flatten)]
+    place: Place,
+    #[command(flatten)]
+    who: Who,
+    /// As JSON on stdout
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn import(args: &Import, world: &World) -> Result<Exit, Failure> {
+    let letters = args.source.take(&args.file)?;
+    let mut count = 0;
+    for parcel in read(args, &letters)? {
+        parcel.map_err(|error| wrong_file(&letters, &error))?;
+        count += 1;
+    }
+    let desk = Desk::open(&args.place, world)?;
+    let by = args.who.by(world);
+    // Read a second time: a file may be larger than the memory. If somebody changes it meanwhile it ends there.
+    let parcels = read(args, &letters)?.map_while(Result::ok);
+    let progress = moving::run(&desk, world, "importing", |attendant| {
+        desk.review.import(parcels, count, &by, attendant)
+    })?;
+    Ok(moving::report("imported", progress, args.json))
+}
+
+fn read(
+    args: &Import,
+    letters: &PlanFile,
+) -> Result<Box<dyn Iterator<Item = Result<Parcel, FileError>> + Send>, Failure> {
+    if let Err(e) = std::fs::File::open(&letters.path) {
+        return Err(Failure::usage(format!("cannot read {}: {e}", letters.name.display())));
+    }
+    file::read(&letters.path, &args.source.options(letters))
+        .map_err(|error| wrong_file(letters, &error))
+}
+
+fn wrong_file(letters: &PlanFile, error: &FileError) -> Failure {
+    let file = letters.name.display();
+    Failure::invalid_plan(format!("{file}: {error}; nothing was put into the queue"))
 }

@@ -1,5 +1,7 @@
-//! How does an order on many letters run? With a bar; the first Ctrl-C lets what is in hand end, a second one does not.
+//! How does a command run that moves many dead letters? It says which ones and asks; then a bar shows how far it is. The
+//! first Ctrl-C lets what is in hand end, a second one does not.
 
+use std::io::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -9,7 +11,72 @@ use serde_json::json;
 use super::super::signals::Signals;
 use super::super::{Exit, Failure, World, print, progress_bar};
 use super::{Desk, failure, letters, say_left};
-use crate::broker::dead_letters::{Attend, Progress, ReviewError};
+use crate::broker::dead_letters::{Attend, Found, Progress, ReviewError};
+use crate::report::text::one_line;
+use crate::review::groups;
+
+/// So many letters are named one by one.
+const NAMED: usize = 10;
+
+/// What a command that moves letters is told about asking.
+#[derive(Clone, Copy, Debug, clap::Args)]
+#[group(skip)]
+pub(super) struct Yes {
+    /// Do not ask
+    #[arg(long)]
+    yes: bool,
+}
+
+impl Yes {
+    /// Nobody can be asked where there is no terminal, so this comes before anything else.
+    ///
+    /// # Errors
+    /// There is nobody to ask.
+    pub(super) fn can_be_asked(self, world: &World) -> Result<(), Failure> {
+        if self.yes || world.stdin_is_terminal {
+            return Ok(());
+        }
+        Err(Failure::usage("there is no terminal to ask at: give --yes; nothing was done"))
+    }
+
+    /// Always asks.
+    pub(super) fn ask() -> Self {
+        Self { yes: false }
+    }
+
+    pub(super) fn is_given(self) -> bool {
+        self.yes
+    }
+
+    /// Whether the answer is yes.
+    pub(super) fn confirmed(self, question: &str) -> bool {
+        if self.yes {
+            return true;
+        }
+        eprint!("{question} [y/N] ");
+        let _ = std::io::stderr().flush();
+        let mut answer = String::new();
+        let read = std::io::stdin().read_line(&mut answer);
+        let yes = read.is_ok() && matches!(answer.trim().to_lowercase().as_str(), "y" | "yes");
+        if !yes {
+            eprintln!("nothing was done");
+        }
+        yes
+    }
+}
+
+/// The letters that are meant: by cause, and by name where they are few.
+pub(super) fn describe(selected: &[&Found]) {
+    for group in groups(selected.iter().map(|found| &found.letter)) {
+        eprintln!("{:>7}  {}  {}", group.count, group.cause.id, one_line(&group.cause.in_a_line()));
+    }
+    if selected.len() <= NAMED {
+        for found in selected {
+            let (id, name) = (found.letter.id, one_line(&found.letter.name));
+            eprintln!("         {id}  {name}");
+        }
+    }
+}
 
 /// Shows how far an order is, and stops it when it is told to.
 #[derive(Clone, Debug)]
