@@ -11,8 +11,8 @@ const ROOMS: [&str; 16] = [
 
 /// The same within the largest of them.
 const BROKER: [&str; 12] = [
-    "version",
     "settings",
+    "version",
     "transport",
     "connection",
     "convert",
