@@ -1,5 +1,5 @@
 //! The window and the gate with so many requests held: a request arrives, is chosen, is settled, is held for later, is
-//! given back, under two limits that let all of it through. The number held is the same before each sample, for what is put
+//! requeued, under two limits that let all of it through. The number held is the same before each sample, for what is put
 //! in was taken out before, unmeasured; only what is held for later stays, 2,000 in all.
 
 use std::cell::RefCell;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use divan::{Bencher, black_box};
 use jiff::Timestamp;
 use sluicegate::core::{
-    Core, Ending, Job, Moment, Now, Request, Run, Settings, Settlement, Step, Verdict, gate,
+    Core, Ending, Input, Job, Moment, Now, Request, Run, Settings, Settlement, Step, Verdict, gate,
 };
 
 const HELD: [usize; 3] = [1_000, 100_000, 1_000_000];
@@ -36,11 +36,11 @@ impl Bench {
         let start: Timestamp = "2026-11-23T12:00:00Z".parse().unwrap();
         let now = Now { at: Moment::from_nanos(1_000_000_000), wall: start };
         let mut core = Core::new(settings, now);
-        core.session_opened(now, 1, 0);
+        core.take(now, Input::Opened { session: 1, waiting: 0 });
         let mut bench = Self { core, now, made: 0 };
         for _ in 0..count {
             let job = bench.job();
-            bench.core.arrived(bench.now, job);
+            bench.core.take(bench.now, Input::Delivered(job));
             bench.wait(APART);
         }
         // Past the linger of a start.
@@ -68,7 +68,8 @@ impl Bench {
 
     fn answer(&mut self, job: Job<u64>) -> (Job<u64>, Box<Ending>) {
         let verdict = Verdict::Created { task_id: "3d1f7b52-0a36-4f7e-93a1-8a4d0d6c3a5e".into() };
-        self.core.posted(self.now, self.now, job, verdict, 1);
+        let started = self.now;
+        self.core.take(self.now, Input::Answered { job, started, verdict, generation: 1 });
         match self.core.next(self.now) {
             Step::Settle(job, ending) => (job, ending),
             other => panic!("expected a settlement, not {other:?}"),
@@ -76,7 +77,7 @@ impl Bench {
     }
 
     fn settle(&mut self, (job, ending): (Job<u64>, Box<Ending>)) {
-        self.core.settled(self.now, job, ending, Settlement::Done);
+        self.core.take(self.now, Input::Settled { job, ending, how: Settlement::Done });
     }
 }
 
@@ -114,7 +115,7 @@ fn push(bencher: Bencher<'_, '_>, held: usize) {
         .bench_local_values(|job| {
             let mut bench = bench.borrow_mut();
             let now = bench.now;
-            bench.core.arrived(now, job);
+            bench.core.take(now, Input::Delivered(job));
         });
 }
 
@@ -132,7 +133,7 @@ fn next(bencher: Bencher<'_, '_>, held: usize) {
                 bench.settle(settled);
                 let job = bench.job();
                 let now = bench.now;
-                bench.core.arrived(now, job);
+                bench.core.take(now, Input::Delivered(job));
             }
         })
         .bench_local_values(|()| {
@@ -150,7 +151,7 @@ fn settle(bencher: Bencher<'_, '_>, held: usize) {
             let mut bench = bench.borrow_mut();
             let job = bench.job();
             let now = bench.now;
-            bench.core.arrived(now, job);
+            bench.core.take(now, Input::Delivered(job));
             bench.start()
         })
         .bench_local_values(|job| {
@@ -175,13 +176,13 @@ fn hold(bencher: Bencher<'_, '_>, held: usize) {
         .bench_local_values(|job| {
             let mut bench = bench.borrow_mut();
             let now = bench.now;
-            bench.core.arrived(now, job);
+            bench.core.take(now, Input::Delivered(job));
         });
 }
 
-/// A request that has been held too long is given back, and another comes.
+/// A request that has been held too long is requeued, and another comes.
 #[divan::bench(args = HELD, sample_size = SAMPLE, sample_count = 20)]
-fn give_back(bencher: Bencher<'_, '_>, held: usize) {
+fn requeue(bencher: Bencher<'_, '_>, held: usize) {
     let bench = RefCell::new(Bench::holding(held));
     let since_first = bench.borrow().now.at - Moment::from_nanos(1_000_000_000);
     bench.borrow_mut().wait(HOLD.saturating_sub(since_first));
@@ -192,7 +193,7 @@ fn give_back(bencher: Bencher<'_, '_>, held: usize) {
             let now = bench.now;
             // As far behind those before it as they are behind each other: it will be due after them.
             job.received = now.at - HOLD + APART * u32::try_from(held).unwrap();
-            bench.core.arrived(now, job);
+            bench.core.take(now, Input::Delivered(job));
             // The next one is due.
             bench.wait(APART);
         })
@@ -200,7 +201,7 @@ fn give_back(bencher: Bencher<'_, '_>, held: usize) {
             let mut bench = bench.borrow_mut();
             let now = bench.now;
             match bench.core.next(now) {
-                Step::GiveBack(job) => drop(black_box(job)),
+                Step::Requeue(job) => drop(black_box(job)),
                 other => panic!("expected it back, not {other:?}"),
             }
         });

@@ -113,7 +113,7 @@ fn result(bencher: Bencher<'_, '_>) {
         violations: Vec::new(),
         reason: String::new(),
         attempts: 1,
-        looks: 0,
+        look_ups: 0,
         dead_lettered: false,
         never_sent: false,
         first_attempt_at: Some(Timestamp::now()),

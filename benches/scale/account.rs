@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use sluicegate::core::{
-    Core, Ending, Fault, Job, Listing, Moment, Now, Parts, Request, Run, Settings, Settlement,
-    Step, Task, Verdict, gate,
+    Core, Ending, Fault, Input, Job, Listing, Moment, Now, Parts, Question, Request, Run, Settings,
+    Settlement, Step, Task, Verdict, gate,
 };
 
 pub(crate) const START: Moment = Moment::from_nanos(1_000_000_000);
@@ -103,7 +103,7 @@ impl Account {
         let gate = gate::Settings { rates, ..gate::Settings::default() };
         let settings = Settings { gate, window: WINDOW, ..Settings::default() };
         let mut core = Core::new(settings, at(START));
-        core.session_opened(at(START), 1, 0);
+        core.take(at(START), Input::Opened { session: 1, waiting: 0 });
         Self {
             number,
             requests: u32::try_from(requests).unwrap(),
@@ -141,7 +141,8 @@ impl Account {
         while self.held < WINDOW && self.next < self.requests {
             let priority = self.random.u16(..);
             let request = self.request(self.next, priority, now);
-            self.core.arrived(now, Job::new(request, self.next, 1, false, now.at));
+            let job = Job::new(request, self.next, 1, false, now.at);
+            self.core.take(now, Input::Delivered(job));
             self.next += 1;
             self.held += 1;
             self.counts.held = self.counts.held.max(self.held);
@@ -153,23 +154,23 @@ impl Account {
         loop {
             match self.core.next(now) {
                 Step::Post(job) => self.post(now, job),
-                Step::Look(job) => {
+                Step::Ask(Question::LookUp(job)) => {
                     self.counts.looks += 1;
                     self.call(now);
                     self.later(now, 20..80, Out::Looked(job, now));
                 }
-                Step::List { offset } => {
+                Step::Ask(Question::List { offset }) => {
                     self.counts.lists += 1;
                     self.call(now);
                     self.later(now, 50..200, Out::Listed(offset as usize, now));
                 }
                 Step::Settle(job, ending) => self.later(now, 2..10, Out::Settled(job, ending)),
                 // It comes again at once.
-                Step::GiveBack(mut job) => {
+                Step::Requeue(mut job) => {
                     job.redelivered = true;
                     let Parts { request, delivery, .. } = job.into_parts();
                     let again = Job::new(request, delivery, 1, true, now.at);
-                    self.core.arrived(now, again);
+                    self.core.take(now, Input::Delivered(again));
                 }
                 Step::Acknowledge(_) => self.held -= 1,
                 Step::Wait(until) => return until,
@@ -234,27 +235,34 @@ impl Account {
     fn ends(&mut self, now: Now, out: Out) {
         match out {
             Out::Posted(job, started, verdict) => {
-                self.core.posted(now, started, job, verdict, 1);
+                self.core.take(now, Input::Answered { job, started, verdict, generation: 1 });
             }
             Out::Looked(job, started) => {
                 let found = self.made[job.delivery as usize] > 0;
                 let tasks: Vec<_> = found.then(|| self.task(job.delivery)).into_iter().collect();
                 let count = u32::try_from(tasks.len()).unwrap();
-                let listing = Listing { tasks, count, date: None };
-                self.core.looked(now, started, job, Ok(listing), 1);
+                let listing = Listing { tasks, count, ..Listing::default() };
+                self.told(now, started, Question::LookUp(job), listing);
             }
             Out::Listed(offset, started) => {
                 let page = self.tasks.iter().skip(offset).take(PAGE);
                 let tasks = page.map(|request| self.task(*request)).collect();
                 let count = u32::try_from(self.tasks.len()).unwrap();
-                self.core.listed(now, started, Ok(Listing { tasks, count, date: None }), 1);
+                let offset = u32::try_from(offset).unwrap();
+                let listing = Listing { tasks, count, ..Listing::default() };
+                self.told(now, started, Question::List { offset }, listing);
             }
             Out::Settled(job, ending) => {
                 assert!(ending.task_id.is_some(), "a request ended without its task: {ending:?}");
                 self.held -= 1;
-                self.core.settled(now, job, ending, Settlement::Done);
+                self.core.take(now, Input::Settled { job, ending, how: Settlement::Done });
             }
         }
+    }
+
+    fn told(&mut self, now: Now, started: Now, question: Question<u32>, listing: Listing) {
+        let result = Ok(listing);
+        self.core.take(now, Input::Told { question, started, result, generation: 1 });
     }
 
     fn task(&self, request: u32) -> Task {

@@ -27,6 +27,7 @@ mod online;
 mod output;
 mod plan;
 mod plan_file;
+mod replay;
 mod run;
 mod sandbox;
 pub mod schema;
@@ -78,6 +79,8 @@ enum Command {
     Plan(plan::Args),
     /// Check a configuration, or show what holds and where it comes from
     Config(config::Args),
+    /// Run the worker's decisions over a recording of `run --record`; say what this version decides otherwise
+    Replay(replay::Args),
     /// Stand in for the API on this machine: limits, faults, statistics; to rehearse a plan
     Sandbox(sandbox::Args),
     /// Describe the messages to other programs: JSON Schemas, AsyncAPI
@@ -116,6 +119,7 @@ impl Cli {
             Command::Check(args) => check::run(&args, world),
             Command::Plan(args) => plan::run(&args),
             Command::Config(args) => config::run(&args, world),
+            Command::Replay(args) => replay::run(&args),
             Command::Sandbox(args) => sandbox::run(&args),
             Command::Schema(args) => schema::run(&args),
             Command::Completions(args) => completions::run(&args),

@@ -16,7 +16,7 @@ use super::signals::Signals;
 use super::{Exit, Failure, World, check, enqueue, lane, print, progress_bar, run};
 use crate::api::Client;
 use crate::core::gate::Reason;
-use crate::core::{Core, Ending, Job, Now, Outcome, Query, Settings, Verdict};
+use crate::core::{Core, Ending, Found, Job, Now, Outcome, Query, Settings, Verdict};
 use crate::lane::Config;
 use crate::message::result;
 use crate::plan::{self, Pace, Survey, SurveyError};
@@ -202,6 +202,7 @@ async fn submit(
 /// What the worker goes by here.
 fn settings(config: &Config) -> Settings {
     let mut settings = config.core();
+    settings.seed = fastrand::u64(..);
     settings.max_hold = NO_MAX_HOLD;
     settings.gate.margin += SYNC;
     settings
@@ -373,8 +374,8 @@ impl<D> Watch<D> for Teller {
         tracing::debug!(request.id = %job.request.id, verdict = verdict.as_str(), took_ms, "attempted");
     }
 
-    fn looked(&mut self, found: &'static str, took: Duration) {
-        tracing::debug!(found, took_ms = took.as_millis(), "looked");
+    fn looked(&mut self, found: Found, took: Duration) {
+        tracing::debug!(found = found.as_str(), took_ms = took.as_millis(), "looked");
     }
 
     fn settled(

@@ -1,7 +1,7 @@
-//! What was given back and is not here again yet? Order is kept over it: nothing less urgent starts in the moment that a
+//! What was requeued and is not here again yet? Order is kept over it: nothing less urgent starts in the moment that a
 //! message takes to the broker and back.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::request::Run;
@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// The jobs that are on their way to the broker and back.
 #[derive(Debug, Default)]
 pub struct Away {
-    runs: HashMap<Run, (Rank, Moment)>,
+    runs: BTreeMap<Run, (Rank, Moment)>,
     ranks: BTreeSet<(Rank, Run)>,
     since: BTreeSet<(Moment, Run)>,
 }

@@ -5,6 +5,8 @@
 //! between them; half open, one *probe* at a time goes, each with another request, until one is created or an operator
 //! resumes. One request that is refused, or fails, while others are created hurts only itself.
 
+mod open;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -15,12 +17,12 @@ use super::retry::{self, Jitter};
 use super::time::{Moment, Now};
 use super::verdict::Fault;
 
+pub use open::Open;
+
 /// So many failures in a row, of at least two requests, shut the gate: by then it is not the requests.
 pub const FAILURES: u32 = 10;
 /// So many different requests refused in a row shut the gate: by then it is the account.
 pub const REFUSALS: usize = 3;
-/// The longest wait between two probes of an API that fails.
-const FAILING_MAX: Duration = Duration::from_secs(60);
 /// The longest wait between two probes of an account that refuses is this many times the first.
 const PROBE_GROWTH: u32 = 16;
 
@@ -29,7 +31,7 @@ const PROBE_GROWTH: u32 = 16;
 pub enum Call {
     Post,
     /// A look-up, or a page of a list.
-    Look,
+    LookUp,
 }
 
 /// Whose trouble has opened the breaker.
@@ -59,25 +61,6 @@ impl Group {
     pub fn has(&self, request: &Request) -> bool {
         self.project_id == request.shared.project_id && self.region_id == request.shared.region_id
     }
-}
-
-/// A breaker that is open.
-#[derive(Clone, Debug)]
-pub struct Open {
-    pub cause: Cause,
-    /// What the API, the gateway or the network said last.
-    pub fault: Fault,
-    pub since: Timestamp,
-    /// The kind of call that is in trouble.
-    pub call: Call,
-    /// The token was refused: a probe begins with a fresh one.
-    pub token: bool,
-    pub probe_at: Moment,
-    interval: Duration,
-    /// Probes that have been made.
-    pub probes: u32,
-    /// Every request that could go was refused, and those were fewer than [`REFUSALS`]: the next one that comes goes at once.
-    few: bool,
 }
 
 /// A group whose requests are refused while others are created: kept, and probed by itself.
@@ -213,9 +196,9 @@ impl Breaker {
         let Some(open) = &mut self.open else { return };
         let closes = match open.cause {
             // The API answers, and not only look-ups where `POST`s were in trouble.
-            Cause::Failures => call == Call::Post || open.call == Call::Look,
+            Cause::Failures => call == Call::Post || open.call == Call::LookUp,
             // That one may look does not show that one may create; but look-ups, or the token, are allowed again.
-            Cause::Account => call == Call::Look && (open.call == Call::Look || open.token),
+            Cause::Account => call == Call::LookUp && (open.call == Call::LookUp || open.token),
         };
         if closes {
             self.open = None;
@@ -322,7 +305,7 @@ impl Breaker {
                 open.probe_at = now.at + open.interval;
             }
             None => {
-                let mut open = Open::new(now, Cause::Account, Call::Look, fault, self.probe);
+                let mut open = Open::new(now, Cause::Account, Call::LookUp, fault, self.probe);
                 open.token = true;
                 self.open = Some(open);
             }
@@ -361,43 +344,5 @@ impl Breaker {
         self.failed = Row::default();
         self.groups.clear();
         self.aside_at = now;
-    }
-}
-
-impl Open {
-    fn new(now: Now, cause: Cause, call: Call, fault: &Fault, interval: Duration) -> Self {
-        Self {
-            cause,
-            fault: fault.clone(),
-            since: now.wall,
-            call,
-            token: false,
-            probe_at: now.at + interval,
-            interval,
-            probes: 0,
-            few: false,
-        }
-    }
-
-    fn fail(
-        &mut self,
-        now: Moment,
-        call: Call,
-        fault: &Fault,
-        (retry, jitter): (&retry::Settings, &mut Jitter),
-    ) {
-        // Calls that were out when the breaker opened do not lengthen it.
-        if self.probe_at > now {
-            return;
-        }
-        self.call = call;
-        self.fault = fault.clone();
-        self.probe_at = now + retry::delay(retry, self.probes.max(1), jitter).min(FAILING_MAX);
-    }
-
-    fn postpone(&mut self, now: Moment) {
-        if self.probe_at <= now {
-            self.probe_at = now + self.interval;
-        }
     }
 }

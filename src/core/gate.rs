@@ -3,6 +3,7 @@
 //! The gate is *open* or *shut*. Limits, throttling and the breaker hold every call; a pause holds `POST`s only.
 
 mod reason;
+mod token;
 
 use std::time::Duration;
 
@@ -16,13 +17,15 @@ use super::request::{Request, Run};
 use super::retry::{self, Jitter};
 use super::time::{Moment, Now};
 use super::verdict::{Fault, Verdict};
+use token::Refresh;
+
 pub use reason::{Reason, Shut};
 
 /// How long a 429 that names no time holds the gate at first.
 const THROTTLE_FIRST: Duration = Duration::from_secs(1);
 
 /// `[limits]`, `[halt]` and what of `[retry]` the gate needs.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Settings {
     pub rates: Vec<Rate>,
     pub margin: Duration,
@@ -30,8 +33,6 @@ pub struct Settings {
     pub halt_after: u32,
     pub probe: Duration,
     pub retry: retry::Settings,
-    /// What the jitter of delays begins with.
-    pub seed: u64,
 }
 
 impl Default for Settings {
@@ -43,7 +44,6 @@ impl Default for Settings {
             halt_after: 3,
             probe: Duration::from_secs(60),
             retry: retry::Settings::default(),
-            seed: 0,
         }
     }
 }
@@ -67,7 +67,6 @@ pub struct Gate {
     throttled_until: Moment,
     throttles: u32,
     breaker: Breaker,
-    jitter: Jitter,
     refresh: Refresh,
     pause: Option<Pause>,
     blocked: bool,
@@ -86,23 +85,11 @@ pub struct Of {
     pub alone: bool,
 }
 
-/// Where the token stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Refresh {
-    Good,
-    /// This generation was refused: a fresh token is wanted.
-    Wanted(u64),
-    Fetching,
-    /// This generation is fresh: if it is refused too, it is not the token's age.
-    Fresh(u64),
-}
-
 impl Gate {
     /// A gate starts as if it had just let through all that the limits allow.
     pub fn new(settings: Settings, now: Now) -> Self {
         let limits = Limits::new(&settings.rates, settings.margin, now.at);
         let breaker = Breaker::new(settings.probe, settings.retry.clone());
-        let jitter = Jitter::with_seed(settings.seed);
         Self {
             settings,
             limits,
@@ -111,7 +98,6 @@ impl Gate {
             throttled_until: Moment::START,
             throttles: 0,
             breaker,
-            jitter,
             refresh: Refresh::Good,
             pause: None,
             blocked: false,
@@ -177,6 +163,7 @@ impl Gate {
         started: Moment,
         result: Result<(), &Verdict>,
         of: Of,
+        jitter: &mut Jitter,
     ) -> bool {
         let run = of.run;
         self.calls = self.calls.saturating_sub(1);
@@ -196,14 +183,16 @@ impl Gate {
                     self.breaker.answered(now.at, call);
                 }
             }
-            Err(Verdict::Ambiguous { fault, .. }) => self.failed(now, call, run, fault, true),
+            Err(Verdict::Ambiguous { fault, .. }) => {
+                self.failed(now, (call, run, true), fault, jitter);
+            }
             Err(Verdict::Transient { fault, answered }) => {
-                self.failed(now, call, run, fault, *answered);
+                self.failed(now, (call, run, *answered), fault, jitter);
             }
             // One that is told so while others are not says nothing about the quota.
             Err(Verdict::Throttled { .. }) if of.alone => self.breaker.showed_nothing(now.at),
             Err(Verdict::Throttled { wait, limit, .. }) => {
-                self.throttled(now.at, started, *wait, *limit);
+                self.throttled(now.at, started, (*wait, *limit), jitter);
             }
             Err(Verdict::Unauthorized(fault)) => return self.unauthorized(now, fault, of),
             Err(Verdict::Account { .. }) => return true,
@@ -211,11 +200,17 @@ impl Gate {
         false
     }
 
-    fn failed(&mut self, now: Now, call: Call, run: Option<Run>, fault: &Fault, reached: bool) {
+    fn failed(
+        &mut self,
+        now: Now,
+        (call, run, reached): (Call, Option<Run>, bool),
+        fault: &Fault,
+        jitter: &mut Jitter,
+    ) {
         match run {
             Some(run) => {
                 let failure = Failure { run, call, reached };
-                self.breaker.failed(now, failure, fault, &mut self.jitter);
+                self.breaker.failed(now, failure, fault, jitter);
             }
             None => self.breaker.showed_nothing(now.at),
         }
@@ -256,13 +251,6 @@ impl Gate {
         runs
     }
 
-    /// The next probe begins with another token.
-    fn doubt_the_token(&mut self) {
-        if let Refresh::Fresh(_) = self.refresh {
-            self.refresh = Refresh::Good;
-        }
-    }
-
     /// A request that was not refused is there to go.
     pub fn another_may_go(&mut self) {
         self.breaker.another_may_go();
@@ -277,66 +265,19 @@ impl Gate {
         &mut self,
         now: Moment,
         started: Moment,
-        wait: Option<Duration>,
-        limit: Option<(u32, Duration)>,
+        (wait, limit): (Option<Duration>, Option<(u32, Duration)>),
+        jitter: &mut Jitter,
     ) {
         self.throttles = self.throttles.saturating_add(1);
         let wait = wait.or(limit.map(|(_, window)| window)).unwrap_or_else(|| {
             let settings =
                 retry::Settings { initial: THROTTLE_FIRST, ..self.settings.retry.clone() };
-            retry::delay(&settings, self.throttles, &mut self.jitter)
+            retry::delay(&settings, self.throttles, jitter)
         });
         self.throttled_until = self.throttled_until.max(now + wait);
         let named = limit.and_then(|(count, window)| Rate::new(count, window));
         self.limits.lower(started, named, now, self.throttled_until);
         self.breaker.showed_nothing(now);
-    }
-
-    /// Says whether it is refused with the freshest token that can be had.
-    fn unauthorized(&mut self, now: Now, fault: &Fault, of: Of) -> bool {
-        let generation = of.generation;
-        match self.refresh {
-            // A fresh token has changed nothing for this one, whatever it did for others.
-            Refresh::Good if of.renewed && self.breaker.opened().is_none() => true,
-            // The token that was refused is not the one in use any more.
-            Refresh::Fresh(fresh) if generation < fresh => false,
-            Refresh::Wanted(_) | Refresh::Fetching => false,
-            Refresh::Good if self.breaker.opened().is_none() => {
-                self.refresh = Refresh::Wanted(generation);
-                false
-            }
-            Refresh::Good => {
-                self.breaker.no_token(now, fault);
-                true
-            }
-            Refresh::Fresh(_) => true,
-        }
-    }
-
-    /// The generation of the token to replace (`None`: whichever is in use), if a fresh one is wanted now. The caller fetches it and says
-    /// [`Gate::refreshed`].
-    pub fn wants_token(&mut self, now: Moment) -> Option<Option<u64>> {
-        let open = self.breaker.opened();
-        let probe = open.is_some_and(|open| open.token && open.probe_at <= now && self.calls == 0);
-        let wanted = match self.refresh {
-            Refresh::Wanted(generation) => Some(generation),
-            // The probe of a refused token begins with a fresh one.
-            Refresh::Good if probe => None,
-            _ => return None,
-        };
-        self.refresh = Refresh::Fetching;
-        Some(wanted)
-    }
-
-    /// The token has been fetched (its generation), or could not be.
-    pub fn refreshed(&mut self, now: Now, result: Result<u64, &Fault>) {
-        match result {
-            Ok(generation) => self.refresh = Refresh::Fresh(generation),
-            Err(fault) => {
-                self.refresh = Refresh::Good;
-                self.breaker.no_token(now, fault);
-            }
-        }
     }
 
     pub fn is_blocked(&self) -> bool {
@@ -376,8 +317,8 @@ impl Gate {
     }
 
     /// How long what has failed so often in a row waits for its next try.
-    pub fn delay(&mut self, failures: u32) -> Duration {
-        retry::delay(&self.settings.retry, failures, &mut self.jitter)
+    pub fn delay(&self, failures: u32, jitter: &mut Jitter) -> Duration {
+        retry::delay(&self.settings.retry, failures, jitter)
     }
 
     /// A 429 holds every call until then.

@@ -1,4 +1,4 @@
-//! What do the tasks that a look found mean for this request? The rules of `docs/architecture.md`, first match wins.
+//! What do the tasks that a look-up found mean for this request? The rules of `docs/architecture.md`, first match wins.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ pub fn is_ended(state: &str) -> bool {
     ENDED.contains(&state)
 }
 
-/// What a look says about one request.
+/// What a look-up says about one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Finding<'a> {
     /// Made for this run: same name, created since the run was enqueued.
@@ -33,15 +33,31 @@ pub enum Finding<'a> {
     Nothing,
 }
 
+labelled! {
+    /// What a question to the API has shown: for the metric's `found` label.
+    Found {
+        Nothing => "nothing",
+        Created => "created",
+        Exists => "exists",
+        Conflict => "conflict",
+        Unclear => "unclear",
+        /// A page of the list of all tasks.
+        Page => "page",
+        /// One of those that count what runs.
+        Count => "count",
+        /// It was not answered.
+        Failed => "failed",
+    }
+}
+
 impl Finding<'_> {
-    /// The word for the metric's `found` label.
-    pub fn as_str(&self) -> &'static str {
+    pub fn found(&self) -> Found {
         match self {
-            Self::Created(_) => "created",
-            Self::Exists(_) => "exists",
-            Self::Conflict(_) => "conflict",
-            Self::Unclear(_) => "unclear",
-            Self::Nothing => "nothing",
+            Self::Created(_) => Found::Created,
+            Self::Exists(_) => Found::Exists,
+            Self::Conflict(_) => Found::Conflict,
+            Self::Unclear(_) => Found::Unclear,
+            Self::Nothing => Found::Nothing,
         }
     }
 }
@@ -95,7 +111,7 @@ pub fn by_target<'a>(request: &Request, rows: &'a [Task]) -> Option<&'a Task> {
     there.clone().find(|task| !is_ended(&task.state)).or_else(|| there.next())
 }
 
-/// The look for one request.
+/// The look-up for one request.
 pub fn query(request: &Request) -> Query {
     Query::Source(request.source_server_id.to_string())
 }

@@ -3,26 +3,27 @@
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 
-use foldhash::quality::RandomState;
+use super::Hashes;
 
 /// How many entries that must stay are passed over for one that is inserted.
 const PASSED_OVER: usize = 8;
 
-/// A map bounded in count. Forgetting a run costs a look. Forgetting a source server would spare another request for it a look
+/// A map bounded in count. Forgetting a run costs a look-up. Forgetting a source server would spare another request for it a look-up
 /// that it needs: no account has as many as are remembered, and those in doubt must stay.
 #[derive(Debug)]
 pub struct Memory<K, V> {
-    /// The hash is seeded anew in each process. It is no defence against somebody who chooses source servers while he
-    /// watches how long we take; whoever may publish requests is trusted that far.
-    entries: HashMap<K, (u64, V), RandomState>,
+    /// The hash is seeded from the core's generator, so anew in each process. It is no defence against somebody who
+    /// chooses source servers while he watches how long we take; whoever may publish requests is trusted that far.
+    entries: HashMap<K, (u64, V), Hashes>,
     order: VecDeque<(u64, K)>,
     capacity: usize,
     inserted: u64,
 }
 
 impl<K: Hash + Eq + Clone, V> Memory<K, V> {
-    pub fn new(capacity: usize) -> Self {
-        Self { entries: HashMap::default(), order: VecDeque::new(), capacity, inserted: 0 }
+    pub fn new(capacity: usize, hashes: Hashes) -> Self {
+        let entries = HashMap::with_hasher(hashes);
+        Self { entries, order: VecDeque::new(), capacity, inserted: 0 }
     }
 
     pub fn insert(&mut self, key: K, value: V) {
@@ -77,6 +78,7 @@ impl<K: Hash + Eq + Clone, V> Memory<K, V> {
         self.entries.remove(key).map(|(_, value)| value)
     }
 
+    /// In no order that means anything: for what is done to all alike.
     pub fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
         self.entries.values_mut().map(|(_, value)| value)
     }
@@ -92,7 +94,7 @@ impl<K: Hash + Eq + Clone, V> Memory<K, V> {
 
 /// What stands under the key, if it was inserted with this number.
 fn current<'a, K: Hash + Eq, V>(
-    entries: &'a HashMap<K, (u64, V), RandomState>,
+    entries: &'a HashMap<K, (u64, V), Hashes>,
     number: u64,
     key: &K,
 ) -> Option<&'a V> {
@@ -105,7 +107,7 @@ mod tests {
 
     #[test]
     fn the_oldest_entry_is_forgotten_first() {
-        let mut memory = Memory::new(2);
+        let mut memory = Memory::new(2, Hashes::default());
         memory.insert(1, "a");
         memory.insert(2, "b");
         memory.insert(1, "again");
@@ -118,7 +120,7 @@ mod tests {
 
     #[test]
     fn inserting_and_removing_for_ever_keeps_it_small() {
-        let mut memory = Memory::new(4);
+        let mut memory = Memory::new(4, Hashes::default());
         for key in 0..10_000 {
             memory.insert(key, ());
             memory.remove(&key);
@@ -128,7 +130,7 @@ mod tests {
 
     #[test]
     fn inserting_the_same_for_ever_forgets_no_other() {
-        let mut memory = Memory::new(4);
+        let mut memory = Memory::new(4, Hashes::default());
         memory.insert(0, ());
         for _ in 0..10_000 {
             memory.insert(1, ());
@@ -138,7 +140,7 @@ mod tests {
 
     #[test]
     fn what_must_stay_is_kept_beyond_the_bound_and_no_longer() {
-        let mut memory = Memory::new(4);
+        let mut memory = Memory::new(4, Hashes::default());
         for key in 0..100 {
             memory.insert_beside(key, key < 50, |stays| *stays);
         }

@@ -1,6 +1,9 @@
 //! The pure core: what a request is, what an answer means, what goes next and when. It does no input or output and
 //! never asks the time; it is told [`Now`].
 
+#[macro_use]
+mod labels;
+
 pub mod away;
 pub mod breaker;
 pub mod engine;
@@ -10,6 +13,7 @@ pub mod limits;
 pub mod memory;
 pub mod outcome;
 pub mod rate;
+pub mod record;
 pub mod request;
 pub mod retry;
 pub mod running;
@@ -22,7 +26,8 @@ pub mod trace;
 pub mod verdict;
 pub mod window;
 
-pub use engine::{Core, Hot, Settings, Step};
+pub use engine::{Core, Hot, Input, Question, Reply, Settings, Steer, Step};
+pub use judge::Found;
 pub use limits::Limits;
 pub use outcome::{Ending, Outcome, Settlement, Try};
 pub use rate::{Rate, RateError};
@@ -31,4 +36,7 @@ pub use sparse::Sparse;
 pub use text::Text;
 pub use time::{Moment, Now};
 pub use trace::Trace;
-pub use verdict::{Fault, FaultDetail, Listing, Query, Task, Verdict};
+pub use verdict::{Fault, FaultDetail, Listing, Query, Task, Verdict, VerdictKind};
+
+/// How what is remembered is hashed: from a seed, so that nothing depends on the process it happens in.
+pub(crate) type Hashes = foldhash::quality::FixedState;

@@ -6,72 +6,36 @@ use serde::{Deserialize, Serialize};
 use super::verdict::Fault;
 use crate::contract::Violation;
 
-/// How a request ended. All but `created` and `exists` are dead letters.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    PartialEq,
-    Eq,
-    Hash,
-    PartialOrd,
-    Ord,
-    Serialize,
-    Deserialize,
-    schemars::JsonSchema,
-)]
-#[serde(rename_all = "snake_case")]
-pub enum Outcome {
-    /// A task was created for this run.
-    Created,
-    /// The source server already has the task that the request asks for.
-    Exists,
-    /// The API refused the request for good.
-    Rejected,
-    /// Another task stands in the way.
-    Conflict,
-    /// The body breaks the API's contract; it was never sent.
-    Invalid,
-    /// The retries ran out.
-    Exhausted,
-    /// The deadline passed before it could be sent.
-    Expired,
-    /// It may or may not have been created, and no look could tell.
-    Unknown,
+labelled! {
+    /// How a request ended. All but `created` and `exists` are dead letters. The words stand in routing keys, headers and
+    /// labels of metrics.
+    Outcome {
+        /// A task was created for this run.
+        Created => "created",
+        /// The source server already has the task that the request asks for.
+        Exists => "exists",
+        /// The API refused the request for good.
+        Rejected => "rejected",
+        /// Another task stands in the way.
+        Conflict => "conflict",
+        /// The body breaks the API's contract; it was never sent.
+        Invalid => "invalid",
+        /// The retries ran out.
+        Exhausted => "exhausted",
+        /// The deadline passed before it could be sent.
+        Expired => "expired",
+        /// It may or may not have been created, and no look-up could tell.
+        Unknown => "unknown",
+    }
 }
 
 impl Outcome {
-    pub const ALL: [Self; 8] = [
-        Self::Created,
-        Self::Exists,
-        Self::Rejected,
-        Self::Conflict,
-        Self::Invalid,
-        Self::Exhausted,
-        Self::Expired,
-        Self::Unknown,
-    ];
-
-    /// The word used in routing keys, headers and metric labels.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Created => "created",
-            Self::Exists => "exists",
-            Self::Rejected => "rejected",
-            Self::Conflict => "conflict",
-            Self::Invalid => "invalid",
-            Self::Exhausted => "exhausted",
-            Self::Expired => "expired",
-            Self::Unknown => "unknown",
-        }
-    }
-
     pub fn is_dead_letter(self) -> bool {
         !matches!(self, Self::Created | Self::Exists)
     }
 }
 
-/// One attempt or look of a request's history, as a dead letter's `x-sluice-history` tells it.
+/// One attempt or look-up of a request's history, as a dead letter's `x-sluice-history` tells it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Try {
     #[schemars(with = "String")]
@@ -87,7 +51,8 @@ pub struct Try {
 }
 
 /// How a settlement has ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Settlement {
     /// Published, confirmed, and the delivery acknowledged.
     Done,
@@ -102,7 +67,7 @@ pub enum Settlement {
 pub struct Ending {
     pub outcome: Outcome,
     pub task_id: Option<String>,
-    /// The state of the task that a look found.
+    /// The state of the task that a look-up found.
     pub task_state: Option<String>,
     /// What the API said, for outcomes that come from an answer.
     pub fault: Option<Fault>,
@@ -111,7 +76,7 @@ pub struct Ending {
     /// One sentence for the reader of a dead letter: what happened and what to do.
     pub reason: String,
     pub attempts: u32,
-    pub looks: u32,
+    pub look_ups: u32,
     /// Its dead letter has been published and confirmed; its result may not have been.
     pub dead_lettered: bool,
     /// Surely no `POST` of it was ever begun, by whomever.

@@ -1,13 +1,14 @@
-//! When is it tried again? The one place that names `backoff`, used as a calculator of delays: it is unmaintained, and
-//! replacing it is a matter of this file.
+//! When is it tried again? The one place that names `backoff`, used as a calculator of delays without its jitter, which
+//! cannot be repeated: the caller's generator gives that. It is unmaintained, and replacing it is a matter of this file.
 
 use std::time::Duration;
 
 use backoff::ExponentialBackoff;
 use backoff::backoff::Backoff as _;
+use serde::{Deserialize, Serialize};
 
 /// `[retry]`: exponential delays with jitter, bounded in attempts and in age.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Settings {
     pub initial: Duration,
     pub multiplier: f64,

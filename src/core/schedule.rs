@@ -8,12 +8,14 @@ use std::time::Duration;
 use jiff::civil::{Date, Time, Weekday};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, ToSpan as _};
+use serde::{Deserialize, Serialize};
 
 use super::gate::{Reason, Shut};
 use super::time::Now;
 
 /// One window of the week. It begins on its days and may end on the day after.
-#[derive(Clone, PartialEq)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Window {
     text: String,
     days: Vec<Weekday>,
@@ -78,6 +80,20 @@ impl FromStr for Window {
     }
 }
 
+impl TryFrom<String> for Window {
+    type Error = WindowError;
+
+    fn try_from(text: String) -> Result<Self, WindowError> {
+        text.parse()
+    }
+}
+
+impl From<Window> for String {
+    fn from(window: Window) -> Self {
+        window.text
+    }
+}
+
 fn time(text: &str) -> Result<Time, WindowError> {
     let error = || wrong(format!("{text:?} is not a time such as 22:00"));
     let (hours, minutes) = text.split_once(':').ok_or_else(error)?;
@@ -134,7 +150,8 @@ impl Window {
 }
 
 /// When requests may be submitted.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Schedule {
     windows: Vec<Window>,
 }

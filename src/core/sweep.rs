@@ -6,7 +6,7 @@
 //! begun again. At the end at least `count` different tasks must have been seen. Both hold as long as the API keeps the
 //! relative order of its rows; tasks that are created meanwhile do not disturb it.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 use super::text::Text;
 use super::time::Moment;
@@ -49,12 +49,12 @@ pub struct Sweep {
     /// The tasks at the source and target servers of the jobs that wait.
     pub rows: Vec<Task>,
     /// Source servers of rows that cannot be read: the list says nothing about them.
-    pub unread: HashSet<Text>,
-    sources: HashSet<Text>,
-    targets: HashSet<Text>,
-    seen: HashSet<String>,
+    pub unread: BTreeSet<Text>,
+    sources: BTreeSet<Text>,
+    targets: BTreeSet<Text>,
+    seen: BTreeSet<String>,
     /// Tasks of this worker's own making since the list began.
-    own: HashSet<String>,
+    own: BTreeSet<String>,
     offset: u32,
     restarts: u32,
 }

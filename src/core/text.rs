@@ -7,11 +7,12 @@ use uuid::Uuid;
 use uuid::fmt::Hyphenated;
 
 /// The id of a message, of a source or a target server, or the name of a task, as somebody wrote it. Equal texts are equal.
-#[derive(Clone, PartialEq, Eq, Hash)]
+/// Their order is ours alone.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Text(Form);
 
 /// A text has one form only, so equal texts have equal forms.
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Form {
     /// Written with hyphens, in lower case: as it is written again.
     Uuid(Uuid),
@@ -20,7 +21,7 @@ enum Form {
 }
 
 /// At most so many bytes of UTF-8; those behind it are zero.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct Short {
     len: u8,
     bytes: [u8; Short::MOST],

@@ -4,9 +4,12 @@ use std::ops::{Add, Sub};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 /// A point on the worker's monotonic clock: nanoseconds since an arbitrary start. Arithmetic saturates.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct Moment(u64);
 
 impl Moment {
@@ -45,7 +48,7 @@ impl Sub for Moment {
 }
 
 /// Both clocks at one instant: the monotonic one for waits and limits, the wall clock for what other machines wrote.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Now {
     pub at: Moment,
     pub wall: Timestamp,

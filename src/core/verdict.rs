@@ -6,8 +6,22 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// What one attempt (a `POST`) showed, or why a look failed.
-#[derive(Clone, Debug, PartialEq)]
+labelled! {
+    /// A [`Verdict`] without what was said.
+    VerdictKind {
+        Created => "created",
+        Rejected => "rejected",
+        Ambiguous => "ambiguous",
+        Transient => "transient",
+        Throttled => "throttled",
+        Unauthorized => "unauthorized",
+        Account => "account",
+    }
+}
+
+/// What one attempt (a `POST`) showed, or why a look-up failed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// 2xx with an `id`.
     Created { task_id: String },
@@ -16,8 +30,8 @@ pub enum Verdict {
     /// It may have been applied. `conflict`: the API says that a task is in the way (7605, 6615, 6005), which may be
     /// our own.
     Ambiguous { fault: Fault, conflict: bool },
-    /// Worth trying again. `answered`: SMS itself said so, so one look settles the doubt; otherwise the request surely
-    /// never left (refused, DNS, TLS) and needs no look.
+    /// Worth trying again. `answered`: SMS itself said so, so one look-up settles the doubt; otherwise the request surely
+    /// never left (refused, DNS, TLS) and needs no look-up.
     Transient { fault: Fault, answered: bool },
     /// 429: the whole gate waits, `wait` if the answer says how long. `limit` is the quota that the text names,
     /// as (calls, window).
@@ -30,17 +44,21 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    pub fn kind(&self) -> VerdictKind {
+        match self {
+            Self::Created { .. } => VerdictKind::Created,
+            Self::Rejected(_) => VerdictKind::Rejected,
+            Self::Ambiguous { .. } => VerdictKind::Ambiguous,
+            Self::Transient { .. } => VerdictKind::Transient,
+            Self::Throttled { .. } => VerdictKind::Throttled,
+            Self::Unauthorized(_) => VerdictKind::Unauthorized,
+            Self::Account { .. } => VerdictKind::Account,
+        }
+    }
+
     /// The word used in logs, histories and the `verdict` label.
     pub fn as_str(&self) -> &'static str {
-        match self {
-            Self::Created { .. } => "created",
-            Self::Rejected(_) => "rejected",
-            Self::Ambiguous { .. } => "ambiguous",
-            Self::Transient { .. } => "transient",
-            Self::Throttled { .. } => "throttled",
-            Self::Unauthorized(_) => "unauthorized",
-            Self::Account { .. } => "account",
-        }
+        self.kind().as_str()
     }
 
     pub fn fault(&self) -> Option<&Fault> {
@@ -104,7 +122,7 @@ pub struct FaultDetail {
 /// A page of `GET /v3/tasks` to ask for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Query {
-    /// The tasks of one source server: a look. The id of the source server.
+    /// The tasks of one source server: a look-up. The id of the source server.
     Source(String),
     /// One task, whichever: whether look-ups are answered at all.
     Any,
@@ -117,7 +135,8 @@ pub enum Query {
 }
 
 /// What a `GET /v3/tasks` answered.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Listing {
     pub tasks: Vec<Task>,
     /// How many there are in all, whatever the page.
@@ -132,7 +151,7 @@ pub struct Listing {
 }
 
 /// One row of a listing: what the judge needs to know of a task.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Task {
     pub id: String,
     pub name: String,

@@ -2,157 +2,27 @@
 //!
 //! A job in the window stands in one [`Place`]. Everything costs O(log n) a move, whatever the backlog.
 
+mod places;
+mod rank;
 mod shelf;
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashSet};
 
-use foldhash::quality::RandomState;
 use jiff::Timestamp;
 
+use super::Hashes;
 use super::breaker::Group;
-use super::request::{Job, Rare, Request};
+use super::request::{Job, Rare};
 use super::text::Text;
 use super::time::{Moment, Now};
+use places::Places;
+use rank::Scale;
 use shelf::Shelf;
 
-/// The order in which jobs start: most urgent first, then the oldest (enqueued-at, row, arrival).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Rank {
-    score: Reverse<i64>,
-    since_ms: i64,
-    /// The row of the plan above, the arrival number below: one number, for every request that is held has one.
-    row_and_arrival: u64,
-}
+pub use places::{Line, Place};
+pub use rank::Rank;
 
-impl Rank {
-    /// Where aging is measured from: keeps scores small.
-    const AGING_EPOCH_MS: i64 = 1_577_836_800_000; // 2020-01-01
-    /// Aging is kept to a hundredth of a point.
-    const SCALE: i64 = 100 * 3_600_000;
-    /// A trillion deliveries can arrive, three years at ten thousand a second, before their numbers begin again.
-    const ARRIVAL_BITS: u32 = 40;
-    const LAST_ARRIVAL: u64 = u64::MAX >> (u64::BITS - Self::ARRIVAL_BITS);
-    /// Rows above this one, of equal time, go by arrival alone.
-    const LAST_ROW: u64 = u64::MAX >> Self::ARRIVAL_BITS;
-
-    /// `aging`: priority points gained per hour of waiting. All requests age alike, so the order between two of them
-    /// never changes.
-    fn of<D>(job: &Job<D>, priority: u16, scale: Scale) -> Self {
-        let since_ms = scale.since_ms(job);
-        let aged = scale.aging.saturating_mul(since_ms.saturating_sub(Self::AGING_EPOCH_MS));
-        let score = (i64::from(priority) * Self::SCALE).saturating_sub(aged);
-        let row = job.request.row.get().unwrap_or(0).min(Self::LAST_ROW);
-        let row_and_arrival = row << Self::ARRIVAL_BITS | job.arrival;
-        Self { score: Reverse(score), since_ms, row_and_arrival }
-    }
-
-    fn arrival(self) -> Key {
-        self.row_and_arrival & Self::LAST_ARRIVAL
-    }
-}
-
-/// What ranks are measured by: the same for all jobs of a window, for as long as there is one.
-#[derive(Clone, Copy, Debug)]
-struct Scale {
-    /// Hundredths of a point an hour.
-    aging: i64,
-    /// The wall clock where the monotonic one begins, as it was when the first job came.
-    start_ms: i64,
-}
-
-impl Scale {
-    /// When the job was enqueued, or, where it does not say so, first received.
-    fn since_ms<D>(self, job: &Job<D>) -> i64 {
-        let received = || {
-            let after = (job.first_received() - Moment::START).as_millis();
-            self.start_ms.saturating_add(i64::try_from(after).unwrap_or(i64::MAX))
-        };
-        job.request.enqueued_at.millisecond().unwrap_or_else(received)
-    }
-}
-
-/// What a job in the window waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
-    /// Its turn: the next call for it is a `POST`.
-    Post,
-    /// Its turn: the next call for it is a look.
-    Look,
-    /// Its time: a retry's, or its planner's.
-    Until,
-    /// The verdict of another job for the same source server.
-    Copy,
-    /// The list of all tasks.
-    Swept,
-    /// It was refused where others were not, and is tried again at its time, if then.
-    Aside,
-    /// Its project is refused where others are not, and is probed with one request at a time.
-    Group,
-}
-
-/// Requests whose turn is a `POST` stand in one of two lines, because the running cap holds only one of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Line {
-    /// The migration starts by itself.
-    Starting,
-    /// `auto_start` is `false`: it takes no place in the account.
-    Still,
-}
-
-impl Line {
-    pub const BOTH: [Self; 2] = [Self::Starting, Self::Still];
-
-    fn of(request: &Request) -> Self {
-        if request.starts { Self::Starting } else { Self::Still }
-    }
-}
-
-/// Both lines, each in order.
-#[derive(Debug, Default)]
-struct Lines {
-    starting: BTreeSet<Rank>,
-    still: BTreeSet<Rank>,
-}
-
-impl Lines {
-    fn of(&self, line: Line) -> &BTreeSet<Rank> {
-        match line {
-            Line::Starting => &self.starting,
-            Line::Still => &self.still,
-        }
-    }
-
-    fn of_mut(&mut self, line: Line) -> &mut BTreeSet<Rank> {
-        match line {
-            Line::Starting => &mut self.starting,
-            Line::Still => &mut self.still,
-        }
-    }
-
-    fn len(&self) -> usize {
-        self.starting.len() + self.still.len()
-    }
-}
-
-/// Where the jobs stand, each in one of these by its place. A rank ends with the job's key, and is found again from what
-/// does not change while the job is held.
-#[derive(Debug, Default)]
-struct Places {
-    posts: Lines,
-    looks: BTreeSet<Rank>,
-    swept: BTreeSet<Rank>,
-    until: BTreeSet<(Moment, Key)>,
-    aside: BTreeSet<(Moment, Key)>,
-    groups: BTreeMap<Group, BTreeSet<Rank>>,
-    /// By source server. One of each line stands among the others when its source server is free; so an ending costs the
-    /// same beside any number of copies.
-    copies: HashMap<Text, Lines, RandomState>,
-    /// Source servers of which a job has left its line: the next copy's turn may have come.
-    left: Vec<Text>,
-}
-
-/// A job's name within the window: its arrival number.
+/// A job's name: its arrival number.
 pub type Key = u64;
 
 /// The deliveries held, ordered.
@@ -166,12 +36,12 @@ pub struct Window<D> {
     places: Places,
     deadlines: BTreeSet<(Moment, Key)>,
     /// Source servers with a job out of the window: in a call, or being settled.
-    busy: HashSet<Text, RandomState>,
+    busy: HashSet<Text, Hashes>,
     arrivals: u64,
 }
 
 impl<D> Window<D> {
-    pub fn new(aging: f64) -> Self {
+    pub fn new(aging: f64, hashes: Hashes) -> Self {
         #[allow(clippy::cast_possible_truncation)] // bounded by the configuration
         let aging = (aging * 100.0).round() as i64;
         Self {
@@ -180,7 +50,7 @@ impl<D> Window<D> {
             jobs: Shelf::default(),
             places: Places::default(),
             deadlines: BTreeSet::new(),
-            busy: HashSet::default(),
+            busy: HashSet::with_hasher(hashes),
             arrivals: 0,
         }
     }
@@ -195,28 +65,35 @@ impl<D> Window<D> {
 
     /// How many jobs wait for their turn, and how many for something else.
     pub fn counts(&self) -> (usize, usize) {
-        let ready = self.places.posts.len() + self.places.looks.len();
+        let ready = self.places.posts.len() + self.places.look_ups.len();
         (ready, self.jobs.len() - ready)
     }
 
-    pub fn looks_len(&self) -> usize {
-        self.places.looks.len()
+    pub fn look_ups_len(&self) -> usize {
+        self.places.look_ups.len()
+    }
+
+    /// Numbers a delivery, in the order of arrival: its name from now on, wherever it is.
+    pub fn number(&mut self, job: &mut Job<D>) {
+        self.arrivals = self.next_number();
+        job.arrival = self.arrivals;
+    }
+
+    /// The number of the next delivery.
+    pub fn next_number(&self) -> Key {
+        self.arrivals % Rank::LAST_ARRIVAL + 1
     }
 
     /// Puts a job in. A job whose turn has come but whose source server is busy waits as a copy.
     /// A source receives in the order of arrival: the job that arrived first is the one that is held longest.
     pub fn put(&mut self, now: Now, mut job: Job<D>, place: Place) -> Key {
-        if job.arrival == 0 {
-            self.arrivals = self.arrivals % Rank::LAST_ARRIVAL + 1;
-            job.arrival = self.arrivals;
-        }
         if !std::mem::replace(&mut self.began, true) {
             self.scale.start_ms = (now.wall - (now.at - Moment::START)).as_millisecond();
         }
         let key = job.arrival;
         let busy = self.busy.contains(&job.request.source_server_id);
         job.place = match place {
-            Place::Post | Place::Look if busy => Place::Copy,
+            Place::Post | Place::LookUp if busy => Place::Copy,
             place => place,
         };
         Self::look_at_the_clock(&mut job, now);
@@ -285,7 +162,7 @@ impl<D> Window<D> {
 
     /// At most so many whose turn has come, the most urgent first.
     pub fn first_ready(&self, most: usize) -> Vec<(&Job<D>, Place)> {
-        let lines = [&self.places.posts.starting, &self.places.posts.still, &self.places.looks];
+        let lines = [&self.places.posts.starting, &self.places.posts.still, &self.places.look_ups];
         let mut ranks: Vec<_> = lines.into_iter().flat_map(|line| line.iter().take(most)).collect();
         ranks.sort_unstable();
         self.jobs_of(ranks.into_iter().map(|rank| rank.arrival()).take(most))
@@ -311,9 +188,9 @@ impl<D> Window<D> {
         self.first_free(|window| window.places.posts.of(line))
     }
 
-    /// The first job whose turn is a look and whose source server is free.
-    pub fn first_look(&mut self) -> Option<(Rank, Key)> {
-        self.first_free(|window| &window.places.looks)
+    /// The first job whose turn is a look-up and whose source server is free.
+    pub fn first_look_up(&mut self) -> Option<(Rank, Key)> {
+        self.first_free(|window| &window.places.look_ups)
     }
 
     /// The most urgent of the jobs that wait for a list.
@@ -380,14 +257,14 @@ impl<D> Window<D> {
 
     /// Whether a job of another group than this one has its turn.
     pub fn others_may_go(&self, group: &Group) -> bool {
-        let lines = [&self.places.posts.starting, &self.places.posts.still, &self.places.looks];
+        let lines = [&self.places.posts.starting, &self.places.posts.still, &self.places.look_ups];
         let mut jobs = lines.into_iter().flatten().filter_map(|rank| self.jobs.get(rank.arrival()));
         jobs.any(|job| !group.has(&job.request))
     }
 
-    /// Moves every job whose turn is a look to the list.
-    pub fn sweep_looks(&mut self) {
-        let keys: Vec<Key> = self.places.looks.iter().map(|rank| rank.arrival()).collect();
+    /// Moves every job whose turn is a look-up to the list.
+    pub fn sweep_look_ups(&mut self) {
+        let keys: Vec<Key> = self.places.look_ups.iter().map(|rank| rank.arrival()).collect();
         for key in keys {
             self.move_to(key, Place::Swept);
         }
@@ -497,80 +374,6 @@ impl<D> Window<D> {
                 return Some((rank, key));
             }
             self.move_to(key, Place::Copy);
-        }
-    }
-}
-
-impl Places {
-    fn enter<D>(&mut self, job: &Job<D>, scale: Scale) {
-        let (request, key) = (&job.request, job.arrival);
-        let rank = Rank::of(job, request.priority, scale);
-        match job.place {
-            Place::Post => {
-                self.posts.of_mut(Line::of(request)).insert(rank);
-            }
-            Place::Look => {
-                self.looks.insert(rank);
-            }
-            Place::Swept => {
-                self.swept.insert(rank);
-            }
-            Place::Until => {
-                self.until.insert((job.wakes(), key));
-            }
-            Place::Aside => {
-                self.aside.insert((job.progress.until, key));
-            }
-            Place::Group => {
-                self.groups.entry(Group::of(request)).or_default().insert(rank);
-            }
-            Place::Copy => {
-                let copies = self.copies.entry(request.source_server_id.clone()).or_default();
-                copies.of_mut(Line::of(request)).insert(rank);
-            }
-        }
-    }
-
-    fn exit<D>(&mut self, job: &Job<D>, scale: Scale) {
-        let (request, key) = (&job.request, job.arrival);
-        let rank = Rank::of(job, request.priority, scale);
-        let source = &request.source_server_id;
-        if matches!(job.place, Place::Post | Place::Look) && self.copies.contains_key(source) {
-            self.left.push(source.clone());
-        }
-        match job.place {
-            Place::Post => {
-                self.posts.of_mut(Line::of(request)).remove(&rank);
-            }
-            Place::Look => {
-                self.looks.remove(&rank);
-            }
-            Place::Swept => {
-                self.swept.remove(&rank);
-            }
-            Place::Until => {
-                self.until.remove(&(job.wakes(), key));
-            }
-            Place::Aside => {
-                self.aside.remove(&(job.progress.until, key));
-            }
-            Place::Group => {
-                let group = Group::of(request);
-                if let Some(members) = self.groups.get_mut(&group) {
-                    members.remove(&rank);
-                    if members.is_empty() {
-                        self.groups.remove(&group);
-                    }
-                }
-            }
-            Place::Copy => {
-                if let Some(copies) = self.copies.get_mut(source) {
-                    copies.of_mut(Line::of(request)).remove(&rank);
-                    if copies.len() == 0 {
-                        self.copies.remove(source);
-                    }
-                }
-            }
         }
     }
 }

@@ -26,7 +26,6 @@ impl Config {
                 halt_after: self.halt.after,
                 probe: self.halt.probe,
                 retry,
-                seed: fastrand::u64(..),
             },
             look_up: self.api.look_up,
             look_again: self.api.look_again(),
@@ -34,6 +33,8 @@ impl Config {
             schedule: Schedule::new(self.schedule.windows.clone()),
             answered_within: self.api.timeout,
             max_running: usize::try_from(self.limits.max_running).unwrap_or(usize::MAX),
+            // Whoever starts a core draws one.
+            seed: 0,
         }
     }
 

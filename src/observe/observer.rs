@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 
 use crate::core::gate::Reason;
-use crate::core::{Core, Ending, Job, Listing, Moment, Now, Trace, Verdict};
+use crate::core::{Core, Ending, Found, Job, Listing, Moment, Now, Trace, Verdict};
 use crate::message::status::WindowCounts;
 use crate::message::status::{self, Status};
 use crate::observe::batches::Batches;
@@ -202,7 +202,7 @@ impl<D, F: Fn() -> Around + Send> Watch<D> for Observer<F> {
             traces.called(job, Call::Post, verdict.as_str(), now, took);
         }
         self.calls.count();
-        self.metrics.attempted(verdict.as_str(), took);
+        self.metrics.attempted(verdict.kind(), took);
         tracing::debug!(
             request.id = &*job.request.id.get(),
             request.run = %job.request.run.0,
@@ -234,10 +234,10 @@ impl<D, F: Fn() -> Around + Send> Watch<D> for Observer<F> {
         }
     }
 
-    fn looked(&mut self, found: &'static str, took: Duration) {
+    fn looked(&mut self, found: Found, took: Duration) {
         self.calls.count();
         self.metrics.looked_up(found);
-        tracing::debug!(found, took_ms = millis(took), "looked");
+        tracing::debug!(found = found.as_str(), took_ms = millis(took), "looked");
     }
 
     fn settled(&mut self, job: &Job<D>, ending: &Ending, how: &Settled, now: Now, _: Duration) {
@@ -288,7 +288,7 @@ impl<D, F: Fn() -> Around + Send> Watch<D> for Observer<F> {
             task_id = ending.task_id.as_deref(),
             error_code = ending.fault.as_ref().and_then(|fault| fault.error_code.as_deref()),
             attempts = ending.attempts,
-            looks = ending.looks,
+            looks = ending.look_ups,
             age_ms = age.map(millis),
             trace_id = job.request.trace().map(|trace| display(trace.id())),
             "settled"

@@ -11,8 +11,8 @@ use uuid::Uuid;
 use crate::core::gate::Reason;
 use crate::core::running::COUNTED;
 use crate::core::{
-    Core, Ending, Job, Listing, Moment, Now, Query, Rare, Request, Row, Run, Settings, Settlement,
-    Sparse, Step, Task, Verdict,
+    Core, Ending, Input, Job, Listing, Moment, Now, Query, Question, Rare, Request, Row, Run,
+    Settings, Settlement, Sparse, Step, Task, Verdict,
 };
 
 /// What holds submissions up.
@@ -136,7 +136,7 @@ impl<'a> Trial<'a> {
         let settings = Settings { max_hold: FOR_EVER * 2, ..pace.settings.clone() };
         let begin = Now { at: Moment::START, wall: now };
         let mut core = Core::new(settings, begin);
-        core.session_opened(begin, 0, 0);
+        core.take(begin, Input::Opened { session: 0, waiting: 0 });
         let mut start = begin;
         if !pace.starts_now {
             start.at = Moment::START + IDLE;
@@ -171,7 +171,7 @@ impl<'a> Trial<'a> {
             let now = self.now();
             match self.core.next(now) {
                 Step::Post(job) => self.post(job),
-                Step::Count(query) => {
+                Step::Ask(Question::Count(query)) => {
                     self.after(self.pace.answer, Event::Counted(query, now));
                 }
                 Step::Settle(job, ending) => self.after(SETTLE, Event::Settled(job, ending)),
@@ -193,7 +193,7 @@ impl<'a> Trial<'a> {
             let waits = Load { not_before: None, starts: true };
             let load = place.map_or(waits, |place| self.plan[place]);
             let job = Job::new(request(number, load), (), 0, false, self.at);
-            self.core.arrived(self.now(), job);
+            self.core.take(self.now(), Input::Delivered(job));
             self.delivered += 1;
         }
     }
@@ -253,13 +253,17 @@ impl<'a> Trial<'a> {
                     self.running.insert((self.at + self.pace.migration, self.serial), task);
                 }
                 let verdict = Verdict::Created { task_id: String::new() };
-                self.core.posted(now, started, job, verdict, 0);
+                self.core.take(now, Input::Answered { job, started, verdict, generation: 0 });
             }
             Event::Counted(query, started) => {
                 let listing = self.listing(&query);
-                self.core.counted(now, started, Ok(listing), 0);
+                let question = Question::Count(query);
+                let told = Input::Told { question, started, result: Ok(listing), generation: 0 };
+                self.core.take(now, told);
             }
-            Event::Settled(job, ending) => self.core.settled(now, job, ending, Settlement::Done),
+            Event::Settled(job, ending) => {
+                self.core.take(now, Input::Settled { job, ending, how: Settlement::Done });
+            }
         }
     }
 

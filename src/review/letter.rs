@@ -108,7 +108,7 @@ impl Letter {
         let flaw = unread.flaw.clone();
         let intake = read_request(parcel, rules, unread);
         let request = intake.request;
-        let outcome = parcel.header(header::OUTCOME).and_then(|word| outcome(&word));
+        let outcome = parcel.header(header::OUTCOME).and_then(|word| Outcome::named(&word));
         // What the worker has dead-lettered may have passed the broker's own dead-lettering before.
         let death = if outcome.is_some() { None } else { death };
         let error = json::<Fault>(parcel, header::ERROR);
@@ -212,10 +212,6 @@ pub(crate) fn read_request(parcel: &Parcel, rules: &Rules, unread: Unread) -> in
 
 fn json<T: for<'de> Deserialize<'de>>(parcel: &Parcel, name: &str) -> Option<T> {
     serde_json::from_str(&parcel.header(name)?).ok()
-}
-
-fn outcome(word: &str) -> Option<Outcome> {
-    Outcome::ALL.into_iter().find(|outcome| outcome.as_str() == word)
 }
 
 #[cfg(test)]

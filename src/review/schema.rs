@@ -135,7 +135,7 @@ mod tests {
             }],
             reason: "the API refused it".into(),
             attempts: 3,
-            looks: 2,
+            look_ups: 2,
             dead_lettered: false,
             never_sent: false,
             first_attempt_at: Some(at),

@@ -16,9 +16,10 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{mpsc, watch};
 
 use crate::core::Trace;
+use crate::core::record::{Recorded, Tape};
 use crate::core::{
-    Core, Ending, Fault, Hot, Job, Listing, Moment, Now, Query, Rate, Run, Settings, Settlement,
-    Step, Verdict, judge,
+    Core, Ending, Fault, Found, Hot, Input, Job, Listing, Moment, Now, Query, Question, Rate,
+    Reply, Run, Settings, Settlement, Step, Verdict,
 };
 use crate::message::audit::Act;
 use crate::message::bug;
@@ -30,6 +31,7 @@ use crate::worker::source::{Delivery, Event, Settled, Source};
 pub mod bodies;
 pub mod clock;
 mod orders;
+pub mod recording;
 pub mod source;
 
 /// Reading a body and passing it on takes so long on a busy machine, however exact the rate is to be.
@@ -66,7 +68,7 @@ pub enum Call {
 pub trait Watch<D>: Send {
     /// An attempt has ended after `took`.
     fn posted(&mut self, job: &Job<D>, verdict: &Verdict, now: Now, took: Duration);
-    /// A look for this job was answered, or was not, after `took`.
+    /// A look-up for this job was answered, or was not, after `took`.
     fn look_answered(
         &mut self,
         _job: &Job<D>,
@@ -79,8 +81,8 @@ pub trait Watch<D>: Send {
     fn trace(&self, job: &Job<D>, _call: Call) -> Option<Trace> {
         job.request.trace()
     }
-    /// A look has ended; `found` is the word of its finding.
-    fn looked(&mut self, found: &'static str, took: Duration);
+    /// A question to the API has been answered, or was not.
+    fn looked(&mut self, found: Found, took: Duration);
     /// A request has been settled (or its session was lost under it).
     fn settled(&mut self, job: &Job<D>, ending: &Ending, how: &Settled, now: Now, took: Duration);
     /// A delivery came; `redelivered` as the source said.
@@ -122,25 +124,10 @@ enum Done<D> {
         started: Now,
         outcome: Result<(Verdict, u64), Bug>,
     },
-    Looked {
-        job: Job<D>,
+    Told {
+        question: Question<D>,
         started: Now,
         outcome: Result<(Result<Listing, Verdict>, u64), Bug>,
-    },
-    Listed {
-        started: Now,
-        result: Result<Listing, Verdict>,
-        generation: u64,
-    },
-    Counted {
-        started: Now,
-        result: Result<Listing, Verdict>,
-        generation: u64,
-    },
-    Asked {
-        started: Now,
-        result: Result<Listing, Verdict>,
-        generation: u64,
     },
     Refreshed(Result<u64, Fault>),
     Settled {
@@ -170,7 +157,7 @@ pub struct Worker<S: Source, A, W> {
     source: S,
     api: Arc<A>,
     watch: W,
-    core: Core<S::Delivery>,
+    core: Recorded<S::Delivery>,
     clock: Clock,
     /// `limits.rates` of the configuration, and what operators have set since.
     configured: Vec<Rate>,
@@ -197,7 +184,7 @@ where
     pub fn new(source: S, api: Arc<A>, watch: W, settings: Settings, clock: Clock) -> Self {
         let configured = settings.gate.rates.clone();
         let fresh = settings.gate.margin.max(LEAST_FRESH);
-        let core = Core::new(settings, clock.now());
+        let core = Recorded::new(settings, clock.now());
         Self {
             source,
             api,
@@ -221,7 +208,14 @@ where
         Self { hot: Some(hot), ..self }
     }
 
-    /// Works until `stop` resolves; then starts nothing new, waits for what is in flight, gives the rest back and
+    /// Writes down all that it is told and decides. To be said before it works.
+    #[must_use]
+    pub fn recording(self, tape: Tape) -> Self {
+        let core = self.core.onto(self.clock.now(), tape);
+        Self { core, ..self }
+    }
+
+    /// Works until `stop` resolves; then starts nothing new, waits for what is in flight, requeues the rest and
     /// leaves. A source that ends ([`Event::Ended`]) stops the worker once everything is settled.
     pub async fn run(
         mut self,
@@ -245,14 +239,14 @@ where
                 biased;
                 () = &mut stop, if !stopping => {
                     stopping = true;
-                    self.core.stop();
+                    self.core.take(clock.now(), Input::Stop);
                     self.source.stop().await;
                 }
                 heard = orders.recv(), if ordered => match heard {
                     Some(heard) => self.obey(heard),
                     None => ordered = false,
                 },
-                hot = changed(&mut self.hot) => self.reconfigure(&hot),
+                hot = changed(&mut self.hot) => self.reconfigure(hot),
                 Some(done) = self.under_way.next() => self.done(done),
                 event = self.source.next() => self.event(event),
                 () = sleep_until(clock, wake) => {}
@@ -283,10 +277,7 @@ where
             let now = self.clock.now();
             match self.core.next(now) {
                 Step::Post(job) => self.post(job, now),
-                Step::Look(job) => self.look(job, now),
-                Step::List { offset } => self.list(offset, now),
-                Step::Count(query) => self.count(query, now),
-                Step::Ask => self.ask(now),
+                Step::Ask(question) => self.ask(question, now),
                 Step::Refresh { generation } => {
                     let api = Arc::clone(&self.api);
                     self.begin(async move { Done::Refreshed(api.refresh(generation).await) });
@@ -298,7 +289,7 @@ where
                     self.begin(ends.map(|()| Done::Released));
                 }
                 Step::Republish(job, priority) => self.republish(job, priority),
-                Step::GiveBack(job) => {
+                Step::Requeue(job) => {
                     self.ready.remove(&job.request.run);
                     self.watch.left(&job);
                     let ends = self.source.give_back(job);
@@ -345,43 +336,12 @@ where
         });
     }
 
-    fn look(&mut self, job: Job<S::Delivery>, started: Now) {
+    fn ask(&mut self, question: Question<S::Delivery>, started: Now) {
         let api = Arc::clone(&self.api);
-        let trace = self.watch.trace(&job, Call::Look);
+        let trace = question.job().and_then(|job| self.watch.trace(job, Call::Look));
         self.begin(async move {
-            let query = judge::query(&job.request);
-            let outcome = caught(api.list(&query, trace.as_ref())).await;
-            Done::Looked { job, started, outcome }
-        });
-    }
-
-    fn list(&mut self, offset: u32, started: Now) {
-        let api = Arc::clone(&self.api);
-        self.begin(async move {
-            let outcome = caught(api.list(&Query::All { offset }, None)).await;
-            let (result, generation) =
-                outcome.unwrap_or_else(|Bug(text)| (Err(bug_as_transient(&text)), 0));
-            Done::Listed { started, result, generation }
-        });
-    }
-
-    fn count(&mut self, query: Query, started: Now) {
-        let api = Arc::clone(&self.api);
-        self.begin(async move {
-            let outcome = caught(api.list(&query, None)).await;
-            let (result, generation) =
-                outcome.unwrap_or_else(|Bug(text)| (Err(bug_as_transient(&text)), 0));
-            Done::Counted { started, result, generation }
-        });
-    }
-
-    fn ask(&mut self, started: Now) {
-        let api = Arc::clone(&self.api);
-        self.begin(async move {
-            let outcome = caught(api.list(&Query::Any, None)).await;
-            let (result, generation) =
-                outcome.unwrap_or_else(|Bug(text)| (Err(bug_as_transient(&text)), 0));
-            Done::Asked { started, result, generation }
+            let outcome = caught(api.list(&question.query(), trace.as_ref())).await;
+            Done::Told { question, started, outcome }
         });
     }
 
@@ -398,7 +358,7 @@ where
     fn republish(&mut self, job: Job<S::Delivery>, priority: u16) {
         // Another order for the same run may have taken its place: it keeps its priority then.
         let Some((heard, act)) = self.moves.remove(&job.request.run) else {
-            return self.give_back_unmoved(job);
+            return self.requeue_unmoved(job);
         };
         let publishes = self.source.republish(job, priority, act);
         self.begin(publishes.map(|(job, how)| Done::Republished { job, how, heard }));
@@ -409,38 +369,25 @@ where
         match done {
             Done::Late { job, body } => {
                 self.ready.insert(job.request.run, body);
-                self.core.late(now, job);
+                self.core.take(now, Input::Late(job));
             }
             Done::Posted { job, started, outcome: Ok((verdict, generation)) } => {
                 self.watch.posted(&job, &verdict, now, now.at - started.at);
-                self.core.posted(now, started, job, verdict, generation);
-            }
-            Done::Looked { job, started, outcome: Ok((result, generation)) } => {
-                self.watch.look_answered(&job, &result, now, now.at - started.at);
-                let found = self.core.looked(now, started, job, result, generation);
-                self.watch.looked(found, now.at - started.at);
+                self.core.take(now, Input::Answered { job, started, verdict, generation });
             }
             Done::Posted { job, outcome: Err(Bug(text)), .. }
-            | Done::Looked { job, outcome: Err(Bug(text)), .. } => {
+            | Done::Told { question: Question::LookUp(job), outcome: Err(Bug(text)), .. } => {
                 tracing::error!(request.id = &*job.request.id.get(), panic = %text, "a call panicked: this is a bug in sluice");
-                self.core.panicked(now, job, &text);
+                self.core.take(now, Input::Panicked(job, text));
             }
-            Done::Listed { started, result, generation } => {
-                let found = if result.is_ok() { "page" } else { "failed" };
-                self.watch.looked(found, now.at - started.at);
-                self.core.listed(now, started, result, generation);
+            Done::Told { question, started, outcome } => {
+                let (result, generation) =
+                    outcome.unwrap_or_else(|Bug(text)| (Err(bug_as_transient(&text)), 0));
+                self.told(now, started, question, result, generation);
             }
-            Done::Counted { started, result, generation } => {
-                let found = if result.is_ok() { "count" } else { "failed" };
-                self.watch.looked(found, now.at - started.at);
-                self.core.counted(now, started, result, generation);
+            Done::Refreshed(result) => {
+                self.core.take(now, Input::Refreshed(result));
             }
-            Done::Asked { started, result, generation } => {
-                let found = if result.is_ok() { "page" } else { "failed" };
-                self.watch.looked(found, now.at - started.at);
-                self.core.asked(now, started, result, generation);
-            }
-            Done::Refreshed(result) => self.core.refreshed(now, result.as_ref().copied()),
             Done::Settled { job, ending, how, started } => {
                 self.watch.settled(&job, &ending, &how, now, now.at - started.at);
                 self.ready.remove(&job.request.run);
@@ -449,11 +396,29 @@ where
                     Settled::SessionLost => Settlement::Void,
                     Settled::Refused(_) => Settlement::Refused,
                 };
-                self.core.settled(now, job, ending, how);
+                self.core.take(now, Input::Settled { job, ending, how });
             }
             Done::Republished { job, how, heard } => self.republished(now, job, &how, heard),
             Done::Released => {}
             Done::Recorded { heard, change, result } => self.recorded(now, heard, change, result),
+        }
+    }
+
+    fn told(
+        &mut self,
+        now: Now,
+        started: Now,
+        question: Question<S::Delivery>,
+        result: Result<Listing, Verdict>,
+        generation: u64,
+    ) {
+        let took = now.at - started.at;
+        if let Some(job) = question.job() {
+            self.watch.look_answered(job, &result, now, took);
+        }
+        let told = Input::Told { question, started, result, generation };
+        if let Reply::Found(found) = self.core.take(now, told) {
+            self.watch.looked(found, took);
         }
     }
 
@@ -464,32 +429,34 @@ where
             Event::Ordered(heard) => self.obey(heard),
             Event::Opened { session, waiting } => {
                 self.watch.session(SessionEvent::Opened(session));
-                self.core.session_opened(now, session, waiting);
+                self.core.take(now, Input::Opened { session, waiting });
                 self.write_down();
             }
             Event::Arrived(job) => {
                 self.watch.arrived(&job);
-                self.core.arrived(now, job);
+                self.core.take(now, Input::Delivered(job));
             }
             Event::Invalid(job, violations) => {
                 self.watch.arrived(&job);
-                self.core.invalid(now, job, violations);
+                self.core.take(now, Input::Invalid(job, violations));
             }
             Event::Unreadable(job, text) => {
                 self.watch.arrived(&job);
-                self.core.unreadable(now, job, &text);
+                self.core.take(now, Input::Unreadable(job, text));
             }
             Event::Lost { why } => {
                 self.watch.session(SessionEvent::Lost(&why));
                 self.forget_moves();
                 self.ready.clear();
-                self.core.session_lost();
+                self.core.take(now, Input::Lost);
             }
             Event::Blocked(blocked) => {
                 self.watch.session(SessionEvent::Blocked(blocked));
-                self.core.blocked(blocked);
+                self.core.take(now, Input::Blocked(blocked));
             }
-            Event::Ended => self.core.source_ended(),
+            Event::Ended => {
+                self.core.take(now, Input::SourceEnded);
+            }
         }
     }
 }

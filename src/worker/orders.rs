@@ -4,7 +4,7 @@
 use futures_util::FutureExt as _;
 
 use super::{Done, Submit, Watch, Worker};
-use crate::core::{Hot, Job, Now};
+use crate::core::{Hot, Input, Job, Now, Reply, Steer};
 use crate::message::command::{self, Answer, Change, Command, Heard, Steering};
 use crate::worker::source::{Settled, Source};
 
@@ -18,8 +18,9 @@ where
 {
     /// Has a request that waits published anew with another priority. Whoever ordered it hears of it when that is done.
     fn reprioritise(&mut self, heard: Heard, now: Now, id: &str, priority: u16) {
-        match self.core.reprioritise(now, id, priority) {
-            Ok(moved) => {
+        let wanted = id.to_owned();
+        match self.core.take(now, Input::Ordered(Steer::Priority { wanted, priority })) {
+            Reply::Moved(Ok(moved)) => {
                 let act = command::reprioritised(&heard.order, &moved, priority, now.wall);
                 tracing::info!(by = %heard.order.by, reason = heard.order.reason, request.id = &*moved.id.get(), before = moved.before, after = priority, "a request is given another priority");
                 if let Some((earlier, _)) = self.moves.insert(moved.run, (heard, act)) {
@@ -27,9 +28,10 @@ where
                     let _ = earlier.reply.send(Answer::refused(why));
                 }
             }
-            Err(kept) => {
+            Reply::Moved(Err(kept)) => {
                 let _ = heard.reply.send(Answer::refused(kept.to_string()));
             }
+            Reply::Nothing | Reply::Found(_) => {}
         }
     }
 
@@ -56,12 +58,12 @@ where
             let why =
                 format!("nothing was changed, for the queue takes no copy of the request: {why}");
             let _ = heard.reply.send(Answer::refused(why));
-            return self.give_back_unmoved(job);
+            return self.requeue_unmoved(job);
         }
         if let Settled::Done = how {
             self.watch.left(&job);
         }
-        self.core.republished(job);
+        self.core.take(now, Input::Republished(job));
         match how {
             Settled::Done => self.answer(heard, now, None),
             Settled::SessionLost | Settled::Refused(_) => {
@@ -71,8 +73,8 @@ where
     }
 
     /// A request that was to be published anew, and was not: it comes again as it is.
-    pub(super) fn give_back_unmoved(&mut self, job: Job<S::Delivery>) {
-        self.core.move_ended();
+    pub(super) fn requeue_unmoved(&mut self, job: Job<S::Delivery>) {
+        self.core.take(self.clock.now(), Input::NotRepublished(job.arrival));
         self.watch.left(&job);
         self.begin(self.source.give_back(job).map(|()| Done::Released));
     }
@@ -107,9 +109,13 @@ where
         tracing::info!(by = %heard.order.by, reason = heard.order.reason, command = ?heard.order.command, "an operator's order");
         self.steering = change.steering.clone();
         match &heard.order.command {
-            Command::Resume => self.core.resume(now),
+            Command::Resume => {
+                self.core.take(now, Input::Ordered(Steer::Resume));
+            }
             // Whatever a 429 has taught is forgotten, even if the rates stay the same.
-            Command::Rate { .. } => self.core.forget_learned(now),
+            Command::Rate { .. } => {
+                self.core.take(now, Input::Ordered(Steer::ForgetLearned));
+            }
             _ => {}
         }
         self.steer(now);
@@ -155,7 +161,7 @@ where
     }
 
     /// The configuration has changed.
-    pub(super) fn reconfigure(&mut self, hot: &Hot) {
+    pub(super) fn reconfigure(&mut self, hot: Hot) {
         let now = self.clock.now();
         self.configured.clone_from(&hot.rates);
         if self.steering.rates.is_some() && self.core.gate().limits().rates() != hot.rates {
@@ -163,13 +169,14 @@ where
                 "an operator has set other rates: they hold until `sluice gate rate configured`"
             );
         }
-        self.core.reconfigure(now, hot);
+        self.core.take(now, Input::Reconfigured(hot));
         self.steer(now);
     }
 
     fn steer(&mut self, now: Now) {
-        let rates = self.steering.rates.as_ref().unwrap_or(&self.configured);
-        self.core.steer(now, self.steering.pause.clone(), rates);
+        let rates = self.steering.rates.as_ref().unwrap_or(&self.configured).clone();
+        let pause = self.steering.pause.clone();
+        self.core.take(now, Input::Ordered(Steer::Set { pause, rates }));
     }
 
     /// Of what this worker was told and what the broker has kept, the later holds: an order that could not be written

@@ -13,10 +13,11 @@ use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
 use sluicegate::core::schedule::{Hours, Schedule};
 use sluicegate::core::{
-    Job, Moment, Outcome, Query, Rare, Request, Run, Settings, Settlement, Sparse, Step, gate,
+    Job, Moment, Outcome, Query, Question, Rare, Request, Run, Settings, Settlement, Sparse, Step,
+    gate,
 };
 
-use crate::support::bench::{Bench, created, listing, request, settings, start, task};
+use crate::support::bench::{Bench, Inputs as _, created, listing, request, settings, start, task};
 
 const PLACES: usize = 100;
 /// Points an hour; a whole number, so that the ideal order needs no rounding.
@@ -123,7 +124,7 @@ impl Account {
             self.watch_places();
             match self.core(Bench::next) {
                 Step::Post(job) => self.post(job),
-                Step::Count(query) => self.count(&query),
+                Step::Ask(Question::Count(query)) => self.count(&query),
                 Step::Settle(job, ending) => {
                     if ending.outcome == Outcome::Expired {
                         self.expire(&job);

@@ -7,12 +7,13 @@ use jiff::SignedDuration;
 use sluicegate::contract::Violation;
 use sluicegate::core::gate::{self, Pause, Reason};
 use sluicegate::core::{
-    Fault, Job, Listing, Outcome, Rare, Request, Run, Settings, Settlement, Sparse, Step, Task,
-    Verdict, retry,
+    Fault, Job, Listing, Outcome, Question, Rare, Request, Run, Settings, Settlement, Sparse, Step,
+    Task, Verdict, retry,
 };
 
 use crate::support::bench::{
-    Bench, LOOK_AGAIN, conflict, created, fault, listing, request, settings, task, timeout,
+    Bench, Inputs as _, LOOK_AGAIN, conflict, created, fault, listing, request, settings, task,
+    timeout,
 };
 
 #[test]
@@ -22,7 +23,7 @@ fn a_fresh_request_is_sent_without_a_look() {
     bench.post(created("t1"));
     let ending = bench.settle();
     assert_eq!(
-        (ending.outcome, ending.task_id.as_deref(), ending.looks),
+        (ending.outcome, ending.task_id.as_deref(), ending.look_ups),
         (Outcome::Created, Some("t1"), 0)
     );
 }
@@ -41,7 +42,7 @@ fn after_an_ambiguous_answer_two_empty_looks_a_look_again_apart_come_before_the_
     bench.look(vec![]);
     bench.post(created("t1"));
     let ending = bench.settle();
-    assert_eq!((ending.outcome, ending.attempts, ending.looks), (Outcome::Created, 2, 2));
+    assert_eq!((ending.outcome, ending.attempts, ending.look_ups), (Outcome::Created, 2, 2));
 }
 
 #[test]
@@ -102,10 +103,10 @@ fn a_replay_is_in_doubt() {
 #[test]
 fn what_this_worker_gave_back_itself_is_not_in_doubt() {
     let mut bench = Bench::with(Settings { max_hold: Duration::from_secs(60), ..settings() });
-    bench.core.pause(gate::Pause { by: "me".into(), reason: "test".into() });
+    bench.core.pause(bench.now, gate::Pause { by: "me".into(), reason: "test".into() });
     bench.deliver(request("s1", "a"), false);
     bench.wait(Duration::from_secs(61));
-    assert!(matches!(bench.next(), Step::GiveBack(_)));
+    assert!(matches!(bench.next(), Step::Requeue(_)));
     bench.deliver(request("s1", "a"), true);
     bench.core.resume(bench.now);
     bench.post(created("t1"));
@@ -118,21 +119,21 @@ fn a_doubt_survives_being_given_back() {
     bench.post(timeout());
     bench.look(vec![]);
     bench.wait(Duration::from_secs(31));
-    assert!(matches!(bench.next(), Step::GiveBack(_)));
+    assert!(matches!(bench.next(), Step::Requeue(_)));
     bench.deliver(request("s1", "a"), true);
     bench.expect_wait();
     bench.wait(Duration::from_secs(15));
-    assert!(matches!(bench.next(), Step::Look(_)), "never a POST");
+    assert!(matches!(bench.next(), Step::Ask(Question::LookUp(_))), "never a POST");
 }
 
 #[test]
 fn what_was_given_back_is_in_doubt_after_a_lost_session() {
     let mut bench = Bench::with(Settings { max_hold: Duration::from_secs(60), ..settings() });
-    bench.core.pause(gate::Pause { by: "me".into(), reason: "test".into() });
+    bench.core.pause(bench.now, gate::Pause { by: "me".into(), reason: "test".into() });
     bench.deliver(request("s1", "a"), false);
     bench.wait(Duration::from_secs(61));
-    assert!(matches!(bench.next(), Step::GiveBack(_)));
-    bench.core.session_lost();
+    assert!(matches!(bench.next(), Step::Requeue(_)));
+    bench.core.session_lost(bench.now);
     bench.core.resume(bench.now);
     bench.core.session_opened(bench.now, 2, 0);
     bench.deliver_in(2, request("s1", "a"), true);
@@ -240,7 +241,7 @@ fn a_verdict_that_outlives_its_session_settles_the_redelivery_without_a_second_p
     let mut bench = Bench::new();
     bench.deliver(request("s1", "a"), false);
     let out = bench.expect_post();
-    bench.core.session_lost();
+    bench.core.session_lost(bench.now);
     bench.core.session_opened(bench.now, 2, 0);
     bench.deliver_in(2, request("s1", "a"), true);
     bench.wait(Duration::from_secs(1));
@@ -257,7 +258,7 @@ fn a_settlement_that_lost_its_session_is_made_again() {
     bench.deliver(request("s1", "a"), false);
     bench.post(created("t1"));
     let (job, ending) = bench.expect_settled();
-    bench.core.session_lost();
+    bench.core.session_lost(bench.now);
     bench.core.settled(bench.now, job, Box::new(ending), Settlement::Void);
     bench.core.session_opened(bench.now, 2, 0);
     bench.deliver_in(2, request("s1", "a"), true);
@@ -394,7 +395,9 @@ fn a_conflict_answer_that_was_our_own_earlier_post_is_created() {
 
 /// Answers one page of the list of all tasks.
 fn list(bench: &mut Bench, tasks: Vec<Task>) {
-    let Step::List { offset: 0 } = bench.next() else { panic!("a list of all tasks") };
+    let Step::Ask(Question::List { offset: 0 }) = bench.next() else {
+        panic!("a list of all tasks")
+    };
     bench.core.listed(bench.now, bench.now, Ok(listing(tasks)), 1);
 }
 
@@ -469,7 +472,7 @@ fn a_post_that_was_under_way_when_looks_were_refused_does_not_show_who_may_list(
     let mut looks = 0;
     while looks < 3 {
         match bench.next() {
-            Step::Look(job) => {
+            Step::Ask(Question::LookUp(job)) => {
                 bench.core.looked(bench.now, bench.now, job, Err(frozen.clone()), 1);
                 looks += 1;
             }
@@ -508,12 +511,12 @@ fn looks_refused_before_any_post_was_allowed_keep_the_work() {
     bench.deliver(request("s1", "a"), true);
     for _ in 0..200 {
         match bench.next() {
-            Step::Look(job) => {
+            Step::Ask(Question::LookUp(job)) => {
                 let verdict = Verdict::Account { fault: fault("SMS.9004"), one_resource: true };
                 bench.core.looked(bench.now, bench.now, job, Err(verdict), 1);
             }
             Step::Wait(Some(_)) => bench.wait(Duration::from_secs(60)),
-            Step::GiveBack(_) => bench.deliver(request("s1", "a"), true),
+            Step::Requeue(_) => bench.deliver(request("s1", "a"), true),
             other => panic!("nothing may be settled: {other:?}"),
         }
     }
@@ -527,7 +530,7 @@ fn a_look_that_fails_is_made_again_and_never_creates() {
     for _ in 0..5 {
         bench.look_fails(timeout());
         // Alone in doubt, it asks whether look-ups are answered at all.
-        if let Step::Ask = bench.next() {
+        if let Step::Ask(Question::Any) = bench.next() {
             bench.core.asked(bench.now, bench.now, Err(timeout()), 1);
         }
         bench.wait(Duration::from_secs(60));
@@ -543,7 +546,7 @@ fn many_in_doubt_are_answered_by_two_lists_and_what_is_fresh_goes_on() {
         bench.deliver(request(&format!("s{n}"), "a"), true);
     }
     bench.deliver(Request { priority: 0, ..request("fresh", "f") }, false);
-    let Step::List { offset: 0 } = bench.next() else { panic!("a list") };
+    let Step::Ask(Question::List { offset: 0 }) = bench.next() else { panic!("a list") };
     let asked = bench.now;
     bench.post(created("fresh"));
     bench.settle();
@@ -590,7 +593,7 @@ fn a_list_that_has_more_pages_than_there_are_jobs_in_doubt_is_not_read_again() {
     let mut bench = Bench::new();
     let read = |bench: &mut Bench| {
         let mut pages = 0;
-        while let Step::List { offset } = bench.next() {
+        while let Step::Ask(Question::List { offset }) = bench.next() {
             let tasks = all.iter().skip(offset as usize).take(200).cloned().collect();
             let page = Listing { tasks, count: 2_000, ..Listing::default() };
             bench.core.listed(bench.now, bench.now, Ok(page), 1);
@@ -667,7 +670,7 @@ fn a_copy_goes_on_when_the_one_before_it_leaves_without_a_call() {
     bench.posted(first, Verdict::Rejected(fault("SMS.0204")));
     bench.settle();
     // The second one's turn has come, but the gate is shut until its deadline has passed.
-    bench.core.pause(Pause { by: "anna".into(), reason: "not now".into() });
+    bench.core.pause(bench.now, Pause { by: "anna".into(), reason: "not now".into() });
     bench.expect_wait();
     bench.wait(Duration::from_secs(600));
     assert_eq!(bench.settle().outcome, Outcome::Expired);
@@ -742,7 +745,7 @@ fn sessions_too_short_for_a_second_look_are_counted_until_one_lasts() {
         bench.wait(second);
         bench.look(vec![]);
         bench.expect_wait();
-        bench.core.session_lost();
+        bench.core.session_lost(bench.now);
         bench.core.session_opened(bench.now, session + 1, 1);
         bench.deliver_in(session + 1, request("s1", "a"), true);
         bench.wait(second);
@@ -755,10 +758,10 @@ fn sessions_too_short_for_a_second_look_are_counted_until_one_lasts() {
     assert_eq!(bench.core.short_sessions(), 0);
     bench.settle();
     // Nothing is in doubt: what ends soon holds nothing up.
-    bench.core.session_lost();
+    bench.core.session_lost(bench.now);
     bench.core.session_opened(bench.now, 9, 0);
     bench.expect_wait();
-    bench.core.session_lost();
+    bench.core.session_lost(bench.now);
     assert_eq!(bench.core.short_sessions(), 0);
 }
 
@@ -818,13 +821,15 @@ fn several_requests_whose_look_ups_always_fail_end_though_they_open_the_breaker(
         assert!(bench.now.at - begun < 4 * max_age, "{ended} have ended");
         opened |= bench.core.gate().breaker().opened().is_some();
         match bench.next() {
-            Step::Look(job) => {
+            Step::Ask(Question::LookUp(job)) => {
                 let started = bench.now;
                 bench.wait(Duration::from_millis(5));
                 bench.core.looked(bench.now, started, job, Err(timeout()), 1);
             }
             // Others are answered.
-            Step::Ask => bench.core.asked(bench.now, bench.now, Ok(listing(vec![])), 1),
+            Step::Ask(Question::Any) => {
+                bench.core.asked(bench.now, bench.now, Ok(listing(vec![])), 1);
+            }
             Step::Settle(job, ending) => {
                 assert_eq!(ending.outcome, Outcome::Unknown);
                 ended += 1;
@@ -844,10 +849,10 @@ fn while_nobody_is_answered_look_ups_that_fail_end_nothing() {
     let begun = bench.now.at;
     while bench.now.at - begun < 10 * max_age {
         match bench.next() {
-            Step::Look(job) => {
+            Step::Ask(Question::LookUp(job)) => {
                 bench.core.looked(bench.now, bench.now, job, Err(timeout()), 1);
             }
-            Step::Ask => bench.core.asked(bench.now, bench.now, Err(timeout()), 1),
+            Step::Ask(Question::Any) => bench.core.asked(bench.now, bench.now, Err(timeout()), 1),
             Step::Wait(until) => bench.wait(until.expect("something follows") - bench.now.at),
             step => panic!("{step:?}"),
         }

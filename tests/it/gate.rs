@@ -7,12 +7,13 @@ use sluicegate::core::breaker::FAILURES;
 use sluicegate::core::gate::{self, Pause, Reason};
 use sluicegate::core::schedule::Schedule;
 use sluicegate::core::{
-    Core, Fault, Outcome, Query, Rare, Request, Run, Settings, Settlement, Sparse, Step, Verdict,
-    retry,
+    Core, Fault, Outcome, Query, Question, Rare, Request, Run, Settings, Settlement, Sparse, Step,
+    Verdict, retry,
 };
 
 use crate::support::bench::{
-    Bench, LOOK_AGAIN, conflict, created, fault, listing, request, settings, task, timeout,
+    Bench, Inputs as _, LOOK_AGAIN, conflict, created, fault, listing, request, settings, task,
+    timeout,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -187,13 +188,13 @@ fn an_operator_resumes_a_halt() {
 #[test]
 fn what_is_given_back_keeps_its_place_while_it_is_away() {
     let mut bench = Bench::with(Settings { max_hold: MINUTE, ..settings() });
-    bench.core.pause(Pause { by: "test".into(), reason: "hold".into() });
+    bench.core.pause(bench.now, Pause { by: "test".into(), reason: "hold".into() });
     bench.deliver(Request { priority: 9, ..request("urgent", "a") }, false);
     bench.wait(59 * SECOND);
     bench.deliver(request("fresh", "a"), false);
     bench.wait(SECOND);
     bench.core.resume(bench.now);
-    let Step::GiveBack(job) = bench.next() else { panic!("held for a minute") };
+    let Step::Requeue(job) = bench.next() else { panic!("held for a minute") };
     let until = bench.expect_wait().expect("it waits for a moment");
     assert_eq!(reason(&bench), Some(Reason::Linger));
     bench.deliver(job.into_parts().request, true);
@@ -205,11 +206,11 @@ fn what_is_given_back_keeps_its_place_while_it_is_away() {
 #[test]
 fn a_request_without_a_time_ages_through_give_backs() {
     let mut bench = Bench::with(Settings { max_hold: 20 * MINUTE, aging: 10.0, ..settings() });
-    bench.core.pause(Pause { by: "test".into(), reason: "hold".into() });
+    bench.core.pause(bench.now, Pause { by: "test".into(), reason: "hold".into() });
     bench.deliver(Request { enqueued_at: None.into(), ..request("old", "a") }, false);
     for _ in 0..3 {
         bench.wait(20 * MINUTE);
-        let Step::GiveBack(job) = bench.next() else { panic!("held for 20 minutes") };
+        let Step::Requeue(job) = bench.next() else { panic!("held for 20 minutes") };
         bench.deliver(job.into_parts().request, true);
     }
     bench.wait(MINUTE);
@@ -227,13 +228,13 @@ fn a_request_without_a_time_ages_through_give_backs() {
 #[test]
 fn what_went_to_somebody_else_is_waited_for_but_a_moment() {
     let mut bench = Bench::with(Settings { max_hold: MINUTE, ..settings() });
-    bench.core.pause(Pause { by: "test".into(), reason: "hold".into() });
+    bench.core.pause(bench.now, Pause { by: "test".into(), reason: "hold".into() });
     bench.deliver(Request { priority: 9, ..request("urgent", "a") }, false);
     bench.wait(59 * SECOND);
     bench.deliver(request("fresh", "a"), false);
     bench.wait(SECOND);
     bench.core.resume(bench.now);
-    assert!(matches!(bench.next(), Step::GiveBack(_)));
+    assert!(matches!(bench.next(), Step::Requeue(_)));
     let until = bench.expect_wait().expect("it waits for a moment");
     bench.wait(until - bench.now.at);
     assert_eq!(bench.expect_post().request.source_server_id, "fresh");
@@ -276,7 +277,7 @@ fn an_account_without_permission_costs_few_calls_and_no_request() {
                     bench.wait(until - bench.now.at);
                 }
             }
-            Step::GiveBack(job) => bench.deliver(job.into_parts().request, true),
+            Step::Requeue(job) => bench.deliver(job.into_parts().request, true),
             other => panic!("nothing may be settled: {other:?}"),
         }
     }
@@ -397,11 +398,13 @@ fn looks_that_are_answered_do_not_hide_that_posts_fail() {
             Step::Post(job) => {
                 bench.posted(job, Verdict::Transient { fault: fault("SMS.6000"), answered: true });
             }
-            Step::Look(job) => {
+            Step::Ask(Question::LookUp(job)) => {
                 bench.core.looked(bench.now, bench.now, job, Ok(listing(vec![])), 1);
                 bench.wait(Duration::from_millis(5));
             }
-            Step::List { .. } => bench.core.listed(bench.now, bench.now, Ok(listing(vec![])), 1),
+            Step::Ask(Question::List { .. }) => {
+                bench.core.listed(bench.now, bench.now, Ok(listing(vec![])), 1);
+            }
             Step::Wait(until) => {
                 let until = until.expect("another try");
                 bench.wait(until - bench.now.at);
@@ -434,7 +437,7 @@ fn a_request_that_fails_alone_is_given_up_and_costs_the_others_nothing() {
             Step::Post(job) if job.request.source_server_id == "bad" => {
                 bench.posted(job, failed.clone());
             }
-            Step::Look(job) => {
+            Step::Ask(Question::LookUp(job)) => {
                 bench.core.looked(bench.now, bench.now, job, Ok(listing(vec![])), 1);
             }
             Step::Post(job) => {
@@ -479,7 +482,7 @@ fn a_pause_holds_posts_and_lets_looks_go_on() {
     let mut bench = Bench::new();
     many(&mut bench, 2);
     bench.post(timeout());
-    bench.core.pause(Pause { by: "ops".into(), reason: "change freeze".into() });
+    bench.core.pause(bench.now, Pause { by: "ops".into(), reason: "change freeze".into() });
     bench.look(vec![]);
     bench.expect_wait();
     assert_eq!(reason(&bench), Some(Reason::Paused));
@@ -490,11 +493,11 @@ fn a_pause_holds_posts_and_lets_looks_go_on() {
 #[test]
 fn an_alarm_ends_with_the_session_that_told_it() {
     let mut bench = Bench::new();
-    bench.core.blocked(true);
+    bench.core.blocked(bench.now, true);
     many(&mut bench, 1);
     bench.expect_wait();
     assert_eq!(reason(&bench), Some(Reason::Blocked));
-    bench.core.session_lost();
+    bench.core.session_lost(bench.now);
     bench.core.session_opened(bench.now, 2, 0);
     bench.deliver_in(2, request("s-2", "n"), false);
     // The linger of a new session, at most.
@@ -520,7 +523,7 @@ fn a_broker_that_takes_no_results_stops_submissions() {
 #[test]
 fn the_most_urgent_goes_first_and_equal_ones_by_age() {
     let mut bench = Bench::new();
-    bench.core.pause(Pause { by: "test".into(), reason: "gather".into() });
+    bench.core.pause(bench.now, Pause { by: "test".into(), reason: "gather".into() });
     let old = request("x", "a").enqueued_at.get().map(|at| at - SECOND);
     for (source, priority, enqueued_at) in [
         ("low", 1, None),
@@ -550,7 +553,7 @@ fn the_most_urgent_goes_first_and_equal_ones_by_age() {
 #[test]
 fn aging_lets_the_old_overtake_the_urgent_in_the_time_it_promises() {
     let mut bench = Bench::with(Settings { aging: 10.0, ..settings() });
-    bench.core.pause(Pause { by: "test".into(), reason: "gather".into() });
+    bench.core.pause(bench.now, Pause { by: "test".into(), reason: "gather".into() });
     let hours = |hours: u64| {
         request("x", "a").enqueued_at.get().map(|at| at - Duration::from_secs(hours * 3600))
     };
@@ -635,7 +638,9 @@ fn a_deadline_that_passes_in_doubt_is_looked_up_first() {
 fn count(bench: &mut Bench, running: &[&str]) {
     for state in ["READY", "RUNNING", "SYNCING"] {
         match bench.next() {
-            Step::Count(query) => assert_eq!(query, Query::State { state, offset: 0 }),
+            Step::Ask(Question::Count(query)) => {
+                assert_eq!(query, Query::State { state, offset: 0 });
+            }
             other => panic!("expected a count of {state}, not {other:?}"),
         }
         let of = if state == "RUNNING" { running } else { &[] };
@@ -682,7 +687,7 @@ fn the_account_is_counted_for_what_is_tried_again_alone_as_well() {
 fn an_unreachable_count_shuts_the_gate_rather_than_guess() {
     let mut bench = Bench::with(Settings { max_running: 2, ..settings() });
     bench.deliver(request("s1", "a"), false);
-    assert!(matches!(bench.next(), Step::Count(_)));
+    assert!(matches!(bench.next(), Step::Ask(Question::Count(_))));
     bench.core.counted(bench.now, bench.now, Err(timeout()), 1);
     bench.expect_wait();
     assert_eq!(reason(&bench), Some(Reason::Running));
@@ -716,7 +721,7 @@ fn a_list_that_shows_nothing_frees_no_place_of_a_call_that_is_under_way() {
     }
     count(&mut bench, &[]);
     let job = bench.expect_post();
-    assert!(matches!(bench.next(), Step::List { offset: 0 }));
+    assert!(matches!(bench.next(), Step::Ask(Question::List { offset: 0 })));
     bench.core.listed(bench.now, bench.now, Ok(listing(vec![])), 1);
     assert_eq!(bench.core.running().known(), Some(1));
     bench.posted(job, created("t"));
@@ -733,7 +738,7 @@ fn a_conflict_is_an_answer_of_a_healthy_api() {
         let job = loop {
             match bench.next() {
                 Step::Post(job) => break job,
-                Step::Look(_) | Step::List { .. } => {}
+                Step::Ask(Question::LookUp(_) | Question::List { .. }) => {}
                 other => panic!("{other:?}"),
             }
         };
@@ -747,7 +752,7 @@ fn a_stopping_core_starts_nothing_and_ends_what_it_has() {
     let mut bench = Bench::new();
     many(&mut bench, 3);
     let out = bench.expect_post();
-    bench.core.stop();
+    bench.core.stop(bench.now);
     bench.expect_wait();
     assert!(!bench.core.is_quiet());
     bench.posted(out, created("t"));
@@ -770,7 +775,7 @@ fn a_deadline_and_a_not_before_go_by_the_wall_clock_whatever_the_monotonic_one_d
         bench.deliver(Request { rare: Sparse::new(rare), ..request(source, "a") }, false);
     }
     // Until then nothing may go, so the one with a deadline waits as well.
-    bench.core.pause(Pause { by: "op".into(), reason: "lunch".into() });
+    bench.core.pause(bench.now, Pause { by: "op".into(), reason: "lunch".into() });
     bench.expect_wait();
     // The machine sleeps for two hours: its monotonic clock stands.
     bench.now.wall += 120 * MINUTE;

@@ -7,9 +7,11 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use sluicegate::core::gate::Reason;
 use sluicegate::core::schedule::{Hours, Schedule};
-use sluicegate::core::{Fault, Outcome, Request, Run, Settings, Settlement, Step, Verdict, gate};
+use sluicegate::core::{
+    Fault, Outcome, Question, Request, Run, Settings, Settlement, Step, Verdict, gate,
+};
 
-use crate::support::bench::{Bench, created, listing, request, settings, timeout};
+use crate::support::bench::{Bench, Inputs as _, created, listing, request, settings, timeout};
 use crate::support::cpu;
 use crate::support::form::number;
 
@@ -138,7 +140,7 @@ fn decision(held: usize) -> Duration {
     let settings = Settings { window: held + 10, ..settings() };
     let mut bench = Bench::with(settings);
     let pause = gate::Pause { by: "test".into(), reason: "gather".into() };
-    bench.core.pause(pause);
+    bench.core.pause(bench.now, pause);
     let mut number = 0_u64;
     let mut deliver = |bench: &mut Bench| {
         number += 1;
@@ -227,15 +229,15 @@ fn a_day_behind_a_shut_gate_leaves_memory_flat_and_loses_nothing() {
                     probes += 1;
                     bench.posted(job, denied.clone());
                 }
-                Step::GiveBack(job) => {
+                Step::Requeue(job) => {
                     given_back += 1;
                     bench.deliver_in(session, job.into_parts().request, true);
                 }
-                Step::List { .. } => {
+                Step::Ask(Question::List { .. }) => {
                     let now = bench.now;
                     bench.core.listed(now, now, Err(denied.clone()), 1);
                 }
-                Step::Look(job) => {
+                Step::Ask(Question::LookUp(job)) => {
                     let now = bench.now;
                     bench.core.looked(now, now, job, Err(denied.clone()), 1);
                 }
@@ -250,14 +252,16 @@ fn a_day_behind_a_shut_gate_leaves_memory_flat_and_loses_nothing() {
         }
         if hour % 3 == 0 {
             session += 1;
-            bench.core.session_lost();
+            bench.core.session_lost(bench.now);
             bench.core.session_opened(bench.now, session, 0);
             for n in 0..REQUESTS {
                 bench.deliver_in(session, request(&format!("s{n}"), "a"), true);
             }
         }
         if hour == 12 {
-            bench.core.pause(gate::Pause { by: "test".into(), reason: "the night".into() });
+            bench
+                .core
+                .pause(bench.now, gate::Pause { by: "test".into(), reason: "the night".into() });
         }
         used.push(memory());
     }
@@ -281,9 +285,11 @@ fn a_day_behind_a_shut_gate_leaves_memory_flat_and_loses_nothing() {
                 assert_eq!(ending.outcome, Outcome::Created, "{ending:?}");
                 bench.core.settled(bench.now, job, ending, Settlement::Done);
             }
-            Step::GiveBack(job) => bench.deliver_in(session, job.into_parts().request, true),
-            Step::List { .. } => bench.core.listed(bench.now, bench.now, Ok(listing(vec![])), 1),
-            Step::Look(job) => {
+            Step::Requeue(job) => bench.deliver_in(session, job.into_parts().request, true),
+            Step::Ask(Question::List { .. }) => {
+                bench.core.listed(bench.now, bench.now, Ok(listing(vec![])), 1);
+            }
+            Step::Ask(Question::LookUp(job)) => {
                 bench.core.looked(bench.now, bench.now, job, Ok(listing(vec![])), 1);
             }
             Step::Wait(until) => bench.wait(until.expect("more to come") - bench.now.at),

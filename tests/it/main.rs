@@ -28,6 +28,7 @@ mod plan;
 mod poison;
 mod progress;
 mod rabbit;
+mod replay;
 mod rude;
 mod sandbox;
 mod sheet;

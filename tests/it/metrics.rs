@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
-use sluicegate::core::Outcome;
 use sluicegate::core::gate::Reason;
+use sluicegate::core::{Found, Outcome, VerdictKind};
 use sluicegate::message::status::{BatchCounts, WindowCounts};
 use sluicegate::observe::metrics::{self, Metrics};
 
@@ -45,8 +45,8 @@ fn what_happened_is_counted_where_it_belongs() {
     let metrics = Metrics::new(None).unwrap();
     metrics.settled(Outcome::Rejected, Some(Duration::from_secs(90)));
     metrics.settled(Outcome::Created, None);
-    metrics.attempted("throttled", Duration::from_millis(80));
-    metrics.looked_up("conflict");
+    metrics.attempted(VerdictKind::Throttled, Duration::from_millis(80));
+    metrics.looked_up(Found::Conflict);
     metrics.gate_was_shut(Reason::Halted, Duration::from_millis(2500));
     metrics.set_window(
         WindowCounts { ready: 4, waiting: 3, in_flight: 2, settling: 1, unpublished: 5 },

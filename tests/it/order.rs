@@ -5,15 +5,19 @@ use std::time::Duration;
 
 use sluicegate::core::engine::{Kept, Waits};
 use sluicegate::core::gate::Pause;
-use sluicegate::core::{Job, Outcome, Rare, Request, Run, Settings, Settlement, Sparse, Step};
+use sluicegate::core::{
+    Job, Outcome, Question, Rare, Request, Run, Settings, Settlement, Sparse, Step,
+};
 
-use crate::support::bench::{Bench, created, listing, request, settings, task, timeout};
+use crate::support::bench::{
+    Bench, Inputs as _, created, listing, request, settings, task, timeout,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 
 fn paused() -> Bench {
     let mut bench = Bench::new();
-    bench.core.pause(Pause { by: "me".into(), reason: "test".into() });
+    bench.core.pause(bench.now, Pause { by: "me".into(), reason: "test".into() });
     bench
 }
 
@@ -34,7 +38,7 @@ fn moved(bench: &mut Bench, id: &str, priority: u16) {
     raise(bench, id, priority).unwrap();
     let (job, priority) = expect_move(bench);
     bench.deliver(Request { priority, ..job.request.clone() }, true);
-    bench.core.republished(job);
+    bench.core.republished(bench.now, job);
 }
 
 #[test]
@@ -65,7 +69,7 @@ fn while_a_raised_request_is_on_its_way_nothing_less_urgent_overtakes_it() {
     bench.core.resume(bench.now);
     bench.expect_wait();
     bench.deliver(Request { priority: 40, ..job.request.clone() }, true);
-    bench.core.republished(job);
+    bench.core.republished(bench.now, job);
     assert_eq!(bench.expect_post().request.source_server_id, "s1");
 }
 
@@ -100,14 +104,14 @@ fn what_is_in_flight_in_doubt_unknown_or_the_same_keeps_its_priority() {
     assert_eq!(raise(&mut bench, "twin@s9", 5), Err(Kept::Several));
     let run = copy(2).run.0.to_string();
     assert_eq!(raise(&mut bench, &run, 5), Ok(1), "the run tells them apart");
-    bench.core.blocked(true);
+    bench.core.blocked(bench.now, true);
     assert_eq!(raise(&mut bench, "twin@s9", 5), Err(Kept::Blocked));
 }
 
 #[test]
 fn with_a_full_window_a_request_is_not_sent_behind_the_rest_of_the_queue() {
     let mut bench = Bench::with(Settings { window: 2, ..settings() });
-    bench.core.pause(Pause { by: "me".into(), reason: "test".into() });
+    bench.core.pause(bench.now, Pause { by: "me".into(), reason: "test".into() });
     bench.deliver(request("s0", "a"), false);
     bench.deliver(Request { priority: 7, ..request("s1", "a") }, false);
     assert_eq!(raise(&mut bench, "a@s0", 5), Err(Kept::Full));
@@ -117,7 +121,7 @@ fn with_a_full_window_a_request_is_not_sent_behind_the_rest_of_the_queue() {
 #[test]
 fn while_the_window_still_fills_after_a_start_a_request_is_not_sent_behind_the_rest_of_the_queue() {
     let mut bench = paused();
-    bench.core.session_lost();
+    bench.core.session_lost(bench.now);
     bench.core.session_opened(bench.now, 2, 0);
     bench.deliver_in(2, request("s0", "a"), false);
     bench.wait(SECOND / 10);
@@ -139,7 +143,7 @@ fn only_so_many_move_at_once() {
     }
     assert_eq!(raise(&mut bench, "a@s64", 5), Err(Kept::Busy));
     let (job, _) = expect_move(&mut bench);
-    bench.core.republished(job);
+    bench.core.republished(bench.now, job);
     assert!(raise(&mut bench, "a@s64", 5).is_ok());
 }
 
@@ -149,8 +153,8 @@ fn a_session_lost_in_between_leaves_two_copies_of_one_run_and_one_task() {
     bench.deliver(request("s0", "a"), false);
     raise(&mut bench, "a@s0", 5).unwrap();
     let (job, _) = expect_move(&mut bench);
-    bench.core.session_lost();
-    bench.core.republished(job);
+    bench.core.session_lost(bench.now);
+    bench.core.republished(bench.now, job);
     bench.core.session_opened(bench.now, 2, 0);
     bench.deliver_in(2, request("s0", "a"), true);
     bench.deliver_in(2, Request { priority: 5, ..request("s0", "a") }, true);
@@ -158,7 +162,7 @@ fn a_session_lost_in_between_leaves_two_copies_of_one_run_and_one_task() {
     // Each copy is looked up for itself, twice.
     let job = loop {
         match bench.next() {
-            Step::Look(job) => {
+            Step::Ask(Question::LookUp(job)) => {
                 let started = bench.now;
                 bench.core.looked(bench.now, started, job, Ok(listing(vec![])), 1);
             }
@@ -167,7 +171,7 @@ fn a_session_lost_in_between_leaves_two_copies_of_one_run_and_one_task() {
             other => panic!("not {other:?}"),
         }
     };
-    assert_eq!(job.progress.looks, 2);
+    assert_eq!(job.progress.look_ups, 2);
     assert_eq!(job.request.priority, 5, "the more urgent one");
     bench.posted(job, created("t"));
     let (job, ending) = bench.expect_settled();
@@ -183,7 +187,7 @@ fn a_session_lost_before_it_began_settles_nothing() {
     let mut bench = paused();
     bench.deliver(request("s0", "a"), false);
     raise(&mut bench, "a@s0", 5).unwrap();
-    bench.core.session_lost();
+    bench.core.session_lost(bench.now);
     assert!(bench.core.is_quiet() && bench.core.counts().settling == 0);
 }
 

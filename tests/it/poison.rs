@@ -8,10 +8,12 @@ use std::time::Duration;
 use sluicegate::core::breaker::Cause;
 use sluicegate::core::gate::{self, Reason};
 use sluicegate::core::{
-    Fault, Listing, Outcome, Rate, Request, Settings, Settlement, Shared, Step, Verdict,
+    Fault, Listing, Outcome, Question, Rate, Request, Settings, Settlement, Shared, Step, Verdict,
 };
 
-use crate::support::bench::{Bench, created, fault, listing, request, settings, timeout};
+use crate::support::bench::{
+    Bench, Inputs as _, created, fault, listing, request, settings, timeout,
+};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -82,18 +84,18 @@ where
                     self.bench.wait(Duration::from_millis(5));
                     self.bench.core.posted(self.bench.now, started, job, verdict, self.generation);
                 }
-                Step::Look(job) => {
+                Step::Ask(Question::LookUp(job)) => {
                     self.calls += 1;
                     let result = (self.look)(&job.request.source_server_id.get());
                     self.bench.wait(Duration::from_millis(5));
                     self.bench.core.looked(self.bench.now, started, job, result, self.generation);
                 }
-                Step::List { .. } => {
+                Step::Ask(Question::List { .. }) => {
                     self.calls += 1;
                     self.bench.wait(Duration::from_millis(5));
                     self.bench.core.listed(self.bench.now, started, (self.list)(), self.generation);
                 }
-                Step::Ask => {
+                Step::Ask(Question::Any) => {
                     self.calls += 1;
                     self.bench.wait(Duration::from_millis(5));
                     self.bench.core.asked(self.bench.now, started, (self.list)(), self.generation);

@@ -22,6 +22,7 @@ use sluicegate::plan::{Load, Pace, forecast};
 
 use crate::support::form::short_or_full;
 use history::{History, epoch};
+use sluicegate::core::record::{Compared, Opening, RecordLine, Replayer, StepRecord};
 use world::World;
 
 /// Says which history was running when a check, here or in the core, failed.
@@ -140,6 +141,101 @@ const EXPECTED: [&str; 32] = [
     "expired",
     "unknown",
 ];
+
+/// What each core of a history has written down.
+fn record(seed: u64, make: fn(&mut SmallRng) -> History) -> Vec<Vec<u8>> {
+    let _seed = Seed(seed);
+    let history = make(&mut SmallRng::seed_from_u64(seed));
+    let mut world = World::new(seed, history, false);
+    let recordings = world.record();
+    world.run();
+    let recordings = recordings.lock().unwrap();
+    recordings.clone()
+}
+
+fn lines(recording: &[u8]) -> Vec<RecordLine> {
+    let lines = recording.split_inclusive(|byte| *byte == b'\n');
+    lines.map(|line| serde_json::from_slice(line).unwrap()).collect()
+}
+
+/// Runs a core over the lines; the first step that it decides otherwise, and what it decides.
+fn replay(lines: Vec<RecordLine>) -> Option<(StepRecord, StepRecord)> {
+    let mut lines = lines.into_iter();
+    let Some(RecordLine::Begin(begin)) = lines.next() else { panic!("it begins with its core") };
+    let mut replay = Replayer::begin(&begin);
+    for line in lines {
+        match line {
+            RecordLine::In(line) => match replay.take(*line) {
+                Compared::Told(None) => {}
+                other => panic!("{other:?}"),
+            },
+            RecordLine::Step(line) => {
+                if let Compared::Otherwise { ours, .. } = replay.step(&line) {
+                    return Some((line.what, ours));
+                }
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    None
+}
+
+#[test]
+fn the_same_seed_gives_the_same_bytes() {
+    let mut before = Vec::new();
+    for seed in 0..short_or_full(40, 400) {
+        let recordings = record(seed, History::new);
+        assert_eq!(recordings, record(seed, History::new), "history {seed}");
+        assert_ne!(recordings, before);
+        before = recordings;
+    }
+}
+
+/// Of all promises of a recording the one that it is made for.
+#[test]
+fn what_was_recorded_of_a_history_is_replayed_to_its_last_step() {
+    for seed in 0..number("SLUICE_HISTORIES").unwrap_or(short_or_full(300, 3_000)) {
+        for make in [History::new, History::poisoned] {
+            for recording in record(seed, make) {
+                let differs = replay(lines(&recording));
+                assert_eq!(differs, None, "history {seed}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_core_of_another_seed_or_setting_decides_otherwise() {
+    let changed = |change: fn(&mut Opening)| {
+        let histories = (0..40).flat_map(|seed| record(seed, History::new));
+        let differs = |recording: &Vec<u8>| {
+            let mut lines = lines(recording);
+            let RecordLine::Begin(begin) = &mut lines[0] else { panic!("it begins with its core") };
+            change(begin);
+            replay_loosely(lines)
+        };
+        histories.filter(differs).count()
+    };
+    assert!(changed(|begin| begin.settings.seed ^= 1) > 0);
+    assert!(changed(|begin| begin.settings.look_again *= 2) > 0);
+    assert_eq!(changed(|begin| begin.program = "another".into()), 0);
+}
+
+/// Whether a core decides otherwise somewhere; behind that nothing fits any more, and nothing may panic.
+fn replay_loosely(lines: Vec<RecordLine>) -> bool {
+    let mut lines = lines.into_iter();
+    let Some(RecordLine::Begin(begin)) = lines.next() else { panic!("it begins with its core") };
+    let mut replay = Replayer::begin(&begin);
+    let mut differs = false;
+    for line in lines {
+        differs |= match line {
+            RecordLine::In(line) => !matches!(replay.take(*line), Compared::Told(None)),
+            RecordLine::Step(line) => matches!(replay.step(&line), Compared::Otherwise { .. }),
+            other => panic!("{other:?}"),
+        };
+    }
+    differs
+}
 
 #[test]
 fn a_thousand_waiting_requests_go_in_order_and_within_the_rate() {

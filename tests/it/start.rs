@@ -5,12 +5,12 @@ use std::time::Duration;
 use sluicegate::core::gate::Reason;
 use sluicegate::core::{Job, Moment, Request, Settings};
 
-use crate::support::bench::{Bench, request, settings};
+use crate::support::bench::{Bench, Inputs as _, request, settings};
 
 /// A session has just begun, with so many waiting at the broker.
 fn started(window: usize, waiting: usize) -> Bench {
     let mut bench = Bench::with(Settings { window, ..settings() });
-    bench.core.session_lost();
+    bench.core.session_lost(bench.now);
     bench.core.session_opened(bench.now, 2, waiting);
     bench
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use sluicegate::core::gate::{self, Reason};
 use sluicegate::core::{Ending, Job, Outcome, Request, Settings, Settlement, Step, Verdict};
 
-use crate::support::bench::{Bench, created, fault, request, settings};
+use crate::support::bench::{Bench, Inputs as _, created, fault, request, settings};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -129,7 +129,7 @@ fn what_waits_so_is_given_back_in_time_and_ends_the_same_when_it_comes_again() {
                 let wait = until.unwrap() - bench.now.at;
                 bench.wait(wait);
             }
-            Step::GiveBack(job) => break job,
+            Step::Requeue(job) => break job,
             other => panic!("{other:?}"),
         }
     };
@@ -148,7 +148,7 @@ fn with_its_session_what_waits_is_void_and_ends_the_same_in_the_next() {
     let ended = bench.ended("bad", rejected());
     let again = ended.0.request.clone();
     bench.refuse(ended);
-    bench.core.session_lost();
+    bench.core.session_lost(bench.now);
     assert_eq!(bench.core.counts().unpublished, 0);
     bench.core.session_opened(bench.now, 2, 1);
     bench.deliver_in(2, again, true);

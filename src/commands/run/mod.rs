@@ -4,6 +4,7 @@ mod keep;
 mod notify;
 mod reload;
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -21,7 +22,8 @@ use crate::api::Client;
 use crate::broker::dead_letters::Review;
 use crate::broker::{self, Broker, topology};
 use crate::commands::run::notify::Notifier;
-use crate::core::Hot;
+use crate::config::values::parse_size;
+use crate::core::{Hot, Settings};
 use crate::lane::{Config, Loaded};
 use crate::message::command::Heard;
 use crate::message::status::{self, Status};
@@ -31,8 +33,10 @@ use crate::observe::traces::Traces;
 use crate::observe::{Around, Observer};
 use crate::web::console;
 use crate::web::http::{self, Operator};
-use crate::worker::Worker;
 use crate::worker::clock::Clock;
+use crate::worker::recording::{self, Recording};
+use crate::worker::source::Source;
+use crate::worker::{Watch, Worker};
 
 /// So long a page waits for another reviewer.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -47,6 +51,28 @@ Example: sluice run -c singapore.toml -c bangkok.toml")]
 pub(super) struct Args {
     #[command(flatten)]
     lanes: lanes::Args,
+    /// Write down what the worker is told and decides, for `sluice replay`: no bodies and no secrets. With several lanes
+    /// each has a file of its own: FILE.LANE
+    #[arg(long, value_name = "FILE")]
+    record: Option<PathBuf>,
+    /// A recording ends at this size; the worker goes on
+    #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = parse_size, requires = "record")]
+    record_size: u64,
+    /// How many recordings are kept, this one included: FILE.1 is the one of the start before
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..), requires = "record")]
+    record_keep: u8,
+}
+
+impl Args {
+    /// Where a lane's recording goes, if there is one.
+    fn recording(&self, lane: &str, several: bool) -> Option<recording::Options> {
+        let mut file = self.record.clone()?.into_os_string();
+        if several {
+            file.push(format!(".{lane}"));
+        }
+        let (bytes, keep) = (self.record_size, self.record_keep.into());
+        Some(recording::Options { file: file.into(), bytes, keep })
+    }
 }
 
 pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
@@ -76,6 +102,7 @@ struct Lane {
     client: Client,
     metrics: Arc<Metrics>,
     traces: Option<Traces>,
+    recording: Option<recording::Options>,
     status: watch::Sender<Status>,
     /// What of the configuration may change meanwhile.
     hot: watch::Sender<Hot>,
@@ -99,6 +126,7 @@ async fn serve(
     for (name, loaded) in loaded {
         let mut lane = prepare(name, loaded.config.clone(), &worker, several).await?;
         lane.traces = traces.cloned();
+        lane.recording = args.recording(&lane.name, several);
         followed.push(Followed { loaded, hot: lane.hot.clone() });
         lanes.push(lane);
     }
@@ -158,6 +186,7 @@ async fn prepare(
         client,
         metrics: Arc::new(metrics),
         traces: None,
+        recording: None,
         status: watch::Sender::new(status),
         orders: watch::Sender::new(None),
     })
@@ -232,7 +261,7 @@ async fn run_lane(lane: Lane, worker: String, several: bool, stopping: watch::Re
 }
 
 async fn work(lane: Lane, worker: String, stopping: watch::Receiver<bool>) {
-    let Lane { name, config, client, metrics, traces, status, hot, orders } = lane;
+    let Lane { name, config, client, metrics, traces, recording, status, hot, orders } = lane;
     let clock = Clock::start();
     let confirmed = Arc::clone(&metrics);
     let source = Broker::start(broker::Options {
@@ -256,9 +285,34 @@ async fn work(lane: Lane, worker: String, stopping: watch::Receiver<bool>) {
     orders.send_replace(Some(sender));
     tracing::info!(lane = %name, "the worker begins");
     let changes = hot.subscribe();
-    let core = config.core().with(&changes.borrow());
+    let seed = fastrand::u64(..);
+    tracing::info!(seed, "all chance in this worker's decisions comes from this seed");
+    let core = Settings { seed, ..config.core().with(&changes.borrow()) };
     let worker = Worker::new(source, Arc::new(client), observer, core, clock).following(changes);
+    let (worker, recording) = record(worker, recording.as_ref());
     worker.run(told_to_stop(stopping), inbox).await;
+    if let Some(recording) = recording {
+        recording.finish().await;
+    }
+}
+
+/// A recording that cannot begin keeps no worker from working.
+fn record<W>(
+    worker: Worker<Broker, Client, W>,
+    options: Option<&recording::Options>,
+) -> (Worker<Broker, Client, W>, Option<Recording>)
+where
+    W: Watch<<Broker as Source>::Delivery>,
+{
+    let Some(options) = options else { return (worker, None) };
+    match Recording::begin(options) {
+        Ok((tape, recording)) => (worker.recording(tape), Some(recording)),
+        Err(error) => {
+            let file = options.file.display();
+            tracing::warn!(%file, %error, "nothing is recorded: the file cannot be opened; the worker goes on");
+            (worker, None)
+        }
+    }
 }
 
 async fn told_to_stop(mut stopping: watch::Receiver<bool>) {

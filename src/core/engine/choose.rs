@@ -1,7 +1,7 @@
 //! Which call is the most urgent that may go now?
 
-use super::doubt::raise;
-use super::{Asks, Core, Linger, START_LINGER, START_LONGEST, START_QUIET, Step};
+use super::look_ups::Asks;
+use super::{Core, Question, Step};
 use crate::core::away;
 use crate::core::gate::{Call, Reason, Shut};
 use crate::core::request::{Doubt, Job};
@@ -12,7 +12,7 @@ use crate::core::window::{Key, Line, Place, Rank};
 #[derive(Clone, Copy)]
 enum Pick {
     Post(Key),
-    Look(Key),
+    LookUp(Key),
     /// A page of the list of all tasks.
     Page,
     /// Which tasks are in a state, or how one of our own stands.
@@ -36,7 +36,7 @@ impl<D> Core<D> {
         }
         let starting = self.first_post(Line::Starting);
         let still = self.first_post(Line::Still);
-        let look = self.first_look();
+        let look = self.first_look_up();
         let page = self.next_page(now.at);
         let fresh = starting.is_some() || still.is_some() || look.is_some() || page.is_some();
         if fresh {
@@ -52,13 +52,13 @@ impl<D> Core<D> {
         let again =
             self.first_aside(now.at, fresh).into_iter().chain(self.first_of_groups(now.at)).min();
         let again = again.filter(|(_, key)| self.may_go_again(*key));
-        let asks = self.asks == Asks::Wanted;
+        let asks = self.doubts.look_ups.asks == Asks::Wanted;
         if !fresh && again.is_none() && !asks {
             // Being at a limit with nothing to send is not being shut.
             let idle = |shut: &Shut| matches!(shut.reason, Reason::Rate | Reason::InFlight);
             return Err(self.gate.check(now.at, Call::Post).err().filter(|shut| !idle(shut)));
         }
-        self.gate.check(now.at, Call::Look).map_err(Some)?;
+        self.gate.check(now.at, Call::LookUp).map_err(Some)?;
         let (may_post, may_start) = self.may_post(now);
         let post = [starting.filter(|_| may_start.is_ok()), still];
         let post = post.into_iter().flatten().min().filter(|_| may_post.is_ok());
@@ -66,7 +66,7 @@ impl<D> Core<D> {
         let count = starting.filter(|_| wanted);
         // A count goes before the request that it is made for.
         let (look_again, post_again) = match again {
-            Some((rank, key)) if self.is_in_doubt(key) => (Some((rank, Pick::Look(key))), None),
+            Some((rank, key)) if self.is_in_doubt(key) => (Some((rank, Pick::LookUp(key))), None),
             Some((rank, key)) => {
                 let job = self.window.get(key);
                 let cap = job.is_some_and(|job| job.request.starts) && may_start.is_err();
@@ -79,7 +79,7 @@ impl<D> Core<D> {
         let calls = [
             count.map(|(rank, _)| (rank, Pick::Count)),
             post.map(|(rank, key)| (rank, Pick::Post(key))),
-            look.map(|(rank, key)| (rank, Pick::Look(key))),
+            look.map(|(rank, key)| (rank, Pick::LookUp(key))),
             page.map(|rank| (rank, Pick::Page)),
             look_again,
             post_again,
@@ -90,8 +90,8 @@ impl<D> Core<D> {
             // One call now and then, and something waits for it that nothing else can end.
             _ if ask.is_some() => self.start(now, Pick::Ask).ok_or(None),
             // What is on its way to the broker and back keeps its place in the order.
-            Some((rank, _)) if self.away.precedes(rank) => {
-                Err(Some(Shut { reason: Reason::Linger, until: self.away.expire(now.at) }))
+            Some((rank, _)) if self.out.away.precedes(rank) => {
+                Err(Some(Shut { reason: Reason::Linger, until: self.out.away.expire(now.at) }))
             }
             Some((_, pick)) => self.start(now, pick).ok_or(None),
             None => Err(may_post.err().or(may_start.err())),
@@ -111,7 +111,7 @@ impl<D> Core<D> {
     fn start(&mut self, now: Now, pick: Pick) -> Option<Step<D>> {
         match pick {
             Pick::Post(key) => self.start_post(now, key),
-            Pick::Look(key) => self.start_look(now, key),
+            Pick::LookUp(key) => self.start_look_up(now, key),
             Pick::Page => self.start_page(now),
             Pick::Count => Some(self.start_count(now)),
             Pick::Ask => Some(self.start_ask(now)),
@@ -119,16 +119,16 @@ impl<D> Core<D> {
     }
 
     pub(super) fn start_ask(&mut self, now: Now) -> Step<D> {
-        self.asks = Asks::Out;
+        self.doubts.look_ups.asks = Asks::Out;
         self.gate.start(now.at);
-        self.calling += 1;
-        Step::Ask
+        self.out.calling += 1;
+        Step::Ask(Question::Any)
     }
 
     /// What is set aside may be in doubt by what is known now.
     fn is_in_doubt(&mut self, key: Key) -> bool {
         let Some(job) = self.window.get_mut(key) else { return false };
-        raise(&self.known, job);
+        self.doubts.raise(job);
         job.progress.doubt != Doubt::None
     }
 
@@ -141,20 +141,20 @@ impl<D> Core<D> {
     pub(super) fn start_count(&mut self, now: Now) -> Step<D> {
         let query = self.running.ask(now.at);
         self.gate.start(now.at);
-        self.calling += 1;
-        Step::Count(query)
+        self.out.calling += 1;
+        Step::Ask(Question::Count(query))
     }
 
     pub(super) fn start_post(&mut self, now: Now, key: Key) -> Option<Step<D>> {
         let job = self.start_call(now, key)?;
-        self.begun.insert(job.request.run, ());
+        self.ledger.begun.insert(job.request.run, ());
         self.running.started(now.at, &job.request.source_server_id, job.request.starts);
         Some(Step::Post(job))
     }
 
-    pub(super) fn start_look(&mut self, now: Now, key: Key) -> Option<Step<D>> {
+    pub(super) fn start_look_up(&mut self, now: Now, key: Key) -> Option<Step<D>> {
         let job = self.start_call(now, key)?;
-        Some(Step::Look(job))
+        Some(Step::Ask(Question::LookUp(job)))
     }
 
     pub(super) fn start_call(&mut self, now: Now, key: Key) -> Option<Job<D>> {
@@ -162,76 +162,45 @@ impl<D> Core<D> {
         self.window.occupy(&job.request.source_server_id);
         job.in_flight = true;
         self.gate.start(now.at);
-        self.calling += 1;
+        self.out.calling += 1;
         Some(job)
     }
 
     pub(super) fn start_page(&mut self, now: Now) -> Option<Step<D>> {
-        let offset = self.sweep.as_mut()?.next(now.at);
+        let offset = self.doubts.list.as_mut()?.next(now.at);
         self.gate.start(now.at);
-        self.calling += 1;
-        Some(Step::List { offset })
+        self.out.calling += 1;
+        Some(Step::Ask(Question::List { offset }))
     }
 
-    /// The first job that may be sent without a look, by all that is known now.
+    /// The first job that may be sent without a look-up, by all that is known now.
     pub(super) fn first_post(&mut self, line: Line) -> Option<(Rank, Key)> {
         loop {
             let (rank, key) = self.window.first_post(line)?;
             let job = self.window.get_mut(key)?;
-            raise(&self.known, job);
+            self.doubts.raise(job);
             match job.progress.doubt {
                 Doubt::None => return Some((rank, key)),
-                Doubt::Look { .. } => self.window.move_to(key, Place::Look),
+                Doubt::LookUp { .. } => self.window.move_to(key, Place::LookUp),
                 Doubt::Target(_) => self.window.move_to(key, Place::Swept),
             }
         }
     }
 
-    pub(super) fn first_look(&mut self) -> Option<(Rank, Key)> {
-        let first = self.window.first_look()?;
-        raise(&self.known, self.window.get_mut(first.1)?);
+    pub(super) fn first_look_up(&mut self) -> Option<(Rank, Key)> {
+        let first = self.window.first_look_up()?;
+        self.doubts.raise(self.window.get_mut(first.1)?);
         Some(first)
     }
 
     /// When the first requests stop waiting for company; `None`: now.
     pub(super) fn lingers(&mut self, now: Moment) -> Option<Moment> {
-        let until = match self.linger {
-            Linger::Idle | Linger::Over => return None,
-            Linger::Start { .. } if self.window.len() >= self.settings.window => now,
-            Linger::Start { since, latest, missing: 0 } => {
-                (latest + START_QUIET).min(since + START_LINGER)
-            }
-            Linger::Start { since, .. } if self.window.is_empty() => since + START_LONGEST,
-            Linger::Start { since, latest, .. } => {
-                (latest + START_LINGER).min(since + START_LONGEST)
-            }
-            Linger::Until(until) => until,
-        };
-        if until > now {
-            return Some(until);
-        }
-        self.linger = if self.window.is_empty() { Linger::Idle } else { Linger::Over };
-        None
-    }
-
-    pub(super) fn note_arrival(&mut self, now: Moment) {
-        let idle = self.window.is_empty() && self.calling == 0 && self.settling == 0;
-        match &mut self.linger {
-            Linger::Start { since, latest, missing } => {
-                *latest = now;
-                if *missing == 1 {
-                    *since = now;
-                }
-                *missing = missing.saturating_sub(1);
-            }
-            linger if idle => *linger = Linger::Until(now + self.settings.linger),
-            _ => {}
-        }
+        self.session.lingers(now, self.window.len(), self.settings.window)
     }
 
     /// Lets waits end, deadlines pass, and deliveries go back that were held too long.
     pub(super) fn on_time(&mut self, now: Now) {
-        self.away.expire(now.at);
+        self.out.away.expire(now.at);
         for job in self.window.due(now.at) {
             self.admit(now, job);
         }
@@ -250,22 +219,22 @@ impl<D> Core<D> {
         }
         while let Some((received, key)) = self.window.oldest_held()
             && received + self.settings.max_hold <= now.at
-            && self.away.len() < away::AT_MOST
+            && self.out.away.len() < away::AT_MOST
         {
             let Some((rank, job)) = self.window.rank(key).zip(self.window.take(key)) else { break };
             if job.progress.until <= now.at {
-                self.away.insert(now.at, job.request.run, rank);
+                self.out.away.insert(now.at, job.request.run, rank);
             }
-            self.give_back(now, job);
+            self.requeue(now, job);
         }
     }
 
     /// When something is due next, if nothing happens before; never a time that has passed.
     pub(super) fn next_time(&mut self, now: Moment) -> Option<Moment> {
-        let away = self.away.expire(now);
+        let away = self.out.away.expire(now);
         let held = self.window.oldest_held().map(|(at, _)| at + self.settings.max_hold);
         let deadline = self.window.next_deadline().map(|(at, _)| at);
-        let sweep = self.sweep.as_ref().filter(|sweep| !sweep.out).map(|sweep| sweep.until);
+        let sweep = self.doubts.list.as_ref().filter(|sweep| !sweep.out).map(|sweep| sweep.until);
         let aside = self.next_aside(now).filter(|_| self.gate.breaker().opened().is_none());
         let unpublished = self.next_unpublished();
         [self.window.next_wait(), held, deadline, sweep, away, aside, unpublished]

@@ -10,7 +10,7 @@ impl<D> Core<D> {
     pub(super) fn created(&mut self, now: Now, job: Job<D>, task_id: String) {
         self.passed(now, &job);
         self.learn_own(now.at, &job, &task_id);
-        if let Some(sweep) = &mut self.sweep {
+        if let Some(sweep) = &mut self.doubts.list {
             sweep.created(&task_id);
         }
         let mut ending = self.ending(now, &job, Outcome::Created, String::new());
@@ -52,11 +52,11 @@ impl<D> Core<D> {
             violations: Vec::new(),
             reason,
             attempts: job.progress.attempts,
-            looks: job.progress.looks,
+            look_ups: job.progress.look_ups,
             dead_lettered: false,
             never_sent: job.progress.attempts == 0
                 // Another copy of it may have been sent.
-                && self.begun.get(&job.request.run).is_none()
+                && self.ledger.begun.get(&job.request.run).is_none()
                 && !job.redelivered
                 && (job.request.rare.replay == 0 || job.request.rare.never_sent),
             first_attempt_at: job.progress.first_attempt_at,
@@ -67,10 +67,11 @@ impl<D> Core<D> {
 
     /// A request has ended. If its delivery is void by now, the redelivery is settled so.
     pub(super) fn end(&mut self, now: Now, job: Job<D>, ending: Ending) {
-        if self.session == Some(job.session) {
+        if self.session.is(job.session) {
             return self.settle(now, job, ending);
         }
-        self.pending.insert(job.request.run, Box::new(ending));
+        // Whatever it is, for it was in a call and comes again.
+        self.ledger.pending.insert(job.request.run, Box::new(ending));
         self.land(now, &job);
     }
 }

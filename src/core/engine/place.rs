@@ -1,6 +1,5 @@
 //! Where does a job belong that has just arrived, or come back from a call?
 
-use super::doubt::raise;
 use super::{Core, Step};
 use crate::core::outcome::{Ending, Outcome};
 use crate::core::request::{Doubt, Job};
@@ -20,22 +19,22 @@ pub(super) enum Admitted {
 impl<D> Core<D> {
     /// Finds the place of a job that is not in the window: just arrived, or come back.
     pub(super) fn admit(&mut self, now: Now, mut job: Job<D>) -> Admitted {
-        if self.session != Some(job.session) {
-            self.carry(&job, false);
+        if !self.session.is(job.session) {
+            self.ledger.carry(&job, false);
             return Admitted::Elsewhere;
         }
         if job.redelivered {
-            if let Some(mut ending) = self.pending.remove(&job.request.run) {
+            if let Some(mut ending) = self.ledger.pending.remove(&job.request.run) {
                 ending.settled_at = now.wall;
                 self.settle(now, job, *ending);
                 return Admitted::Elsewhere;
             }
-            if self.published.get(&job.request.run).is_some() {
-                self.steps.push_back(Step::Acknowledge(job));
+            if self.ledger.published.get(&job.request.run).is_some() {
+                self.out.steps.push_back(Step::Acknowledge(job));
                 return Admitted::Elsewhere;
             }
         }
-        raise(&self.known, &mut job);
+        self.doubts.raise(&mut job);
         if job.progress.doubt != Doubt::None && !self.settings.look_up {
             let reason = "it may have been created already, and look-ups are switched off (api.look_up): find out, then \
                           replay or discard it";
@@ -49,15 +48,15 @@ impl<D> Core<D> {
         }
         let place = match job.progress.doubt {
             _ if job.request.rare.not_before.is_some_and(|at| at > now.wall) => Place::Until,
-            Doubt::None | Doubt::Look { .. } if self.is_in_a_group_aside(&job) => Place::Group,
-            Doubt::None | Doubt::Look { .. } if job.progress.aside => Place::Aside,
+            Doubt::None | Doubt::LookUp { .. } if self.is_in_a_group_aside(&job) => Place::Group,
+            Doubt::None | Doubt::LookUp { .. } if job.progress.aside => Place::Aside,
             _ if job.progress.until > now.at => Place::Until,
             Doubt::None => Place::Post,
-            Doubt::Look { .. } => Place::Look,
+            Doubt::LookUp { .. } => Place::LookUp,
             Doubt::Target(_) => Place::Swept,
         };
         self.window.put(now, job, place);
-        if matches!(place, Place::Post | Place::Look) {
+        if matches!(place, Place::Post | Place::LookUp) {
             Admitted::InLine
         } else {
             Admitted::Elsewhere
@@ -105,56 +104,43 @@ impl<D> Core<D> {
     /// Puts a job back after an attempt that failed, to be tried again after the next delay.
     pub(super) fn back_later(&mut self, now: Now, mut job: Job<D>) {
         job.progress.failures += 1;
-        let delay = self.gate.delay(job.progress.failures);
+        let delay = self.gate.delay(job.progress.failures, &mut self.random);
         self.back(now, job, now.at + delay);
     }
 
-    /// Puts a job back after a look that failed. An empty look does not make the delay of attempts start anew.
-    pub(super) fn look_later(&mut self, now: Now, mut job: Job<D>) {
-        job.progress.look_failures += 1;
-        let delay = self.gate.delay(job.progress.look_failures);
+    /// Puts a job back after a look-up that failed. An empty look-up does not make the delay of attempts start anew.
+    pub(super) fn look_up_later(&mut self, now: Now, mut job: Job<D>) {
+        job.progress.look_up_failures += 1;
+        let delay = self.gate.delay(job.progress.look_up_failures, &mut self.random);
         self.back(now, job, now.at + delay);
     }
 
-    pub(super) fn give_back(&mut self, now: Now, job: Job<D>) {
+    pub(super) fn requeue(&mut self, now: Now, job: Job<D>) {
         if job.progress.doubt != Doubt::None {
-            // Copies must not be sent while the doubt is out of sight. But it is no new doubt: the looks that jobs for
+            // Copies must not be sent while the doubt is out of sight. But it is no new doubt: the look-ups that jobs for
             // this source server have had still count, or a `max_hold` shorter than `look_again` would let none have
             // its second one.
             let source = &job.request.source_server_id;
             let (first, once) = match job.progress.doubt {
-                Doubt::Look { first, once, .. } => (first, once),
+                Doubt::LookUp { first, once, .. } => (first, once),
                 Doubt::None | Doubt::Target(_) => (None, false),
             };
-            let (at, once) = match self.known.get(source) {
+            let (at, once) = match self.doubts.of(source) {
                 Some(known) => (known.at, once && known.once),
                 None => (first.unwrap_or(now.at), once),
             };
             self.doubt(at, source, once);
         }
-        self.carried.insert(job.request.run, (job.carried(), true));
-        self.steps.push_back(Step::GiveBack(job));
-    }
-
-    /// Keeps what was tried for a run whose delivery is void.
-    pub(super) fn carry(&mut self, job: &Job<D>, given_back: bool) {
-        self.carried.insert(job.request.run, (job.carried(), given_back));
+        self.ledger.carry(&job, true);
+        self.out.steps.push_back(Step::Requeue(job));
     }
 
     pub(super) fn void_settlement(&mut self, job: &Job<D>, ending: Box<Ending>) {
-        self.settling -= 1;
+        self.out.settling -= 1;
         if job.in_flight {
             self.gate.settled();
             self.window.vacate(&job.request.source_server_id);
         }
-        self.keep_ending(job, ending);
-    }
-
-    /// Keeps how a run has ended for its next delivery. One that is invalid ends the same by itself when it comes again, and
-    /// thousands of them have long lists of violations.
-    pub(super) fn keep_ending(&mut self, job: &Job<D>, ending: Box<Ending>) {
-        if ending.outcome != Outcome::Invalid {
-            self.pending.insert(job.request.run, ending);
-        }
+        self.ledger.keep(job, ending);
     }
 }

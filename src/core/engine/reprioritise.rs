@@ -1,10 +1,10 @@
 //! How is a request that waits given another priority, for good? It is published anew, and only then acknowledged.
 //!
-//! To the broker and to every other worker the copy is what a delivery given back is: the same run, delivered before. So
-//! whatever happens in between, a worker that does not know better looks before it sends. To this one it is no new
+//! To the broker and to every other worker the copy is what a delivery requeued is: the same run, delivered before. So
+//! whatever happens in between, a worker that does not know better looks it up before it sends. To this one it is no new
 //! doubt: what was known of the request, its retries too, is known of its copy.
 
-use super::{Core, Linger, Step};
+use super::{Core, Step};
 use crate::core::request::{Doubt, Job, Run};
 use crate::core::text::Text;
 use crate::core::time::Now;
@@ -60,20 +60,20 @@ impl<D> Core<D> {
     ///
     /// # Errors
     /// Says why it keeps its priority.
-    pub fn reprioritise(
+    pub(super) fn reprioritise(
         &mut self,
         now: Now,
         wanted: &str,
         priority: u16,
     ) -> Result<Reprioritised, Kept> {
-        if self.stopping {
+        if self.session.stopping {
             return Err(Kept::Stopping);
         }
-        let Some(session) = self.session else { return Err(Kept::NoSession) };
+        let Some(session) = self.session.number() else { return Err(Kept::NoSession) };
         if self.gate.is_blocked() {
             return Err(Kept::Blocked);
         }
-        if self.moving >= MOST {
+        if self.out.moving >= MOST {
             return Err(Kept::Busy);
         }
         let run = wanted.parse().ok().map(Run);
@@ -84,7 +84,7 @@ impl<D> Core<D> {
             [_, _, ..] => return Err(Kept::Several),
         };
         let Some(job) = self.window.get_mut(key) else { return Err(Kept::NotHeld) };
-        super::doubt::raise(&self.known, job);
+        self.doubts.raise(job);
         if job.session != session {
             return Err(Kept::NotHeld);
         }
@@ -96,11 +96,11 @@ impl<D> Core<D> {
         if before == priority {
             return Err(Kept::Same);
         }
-        let out = self.calling + self.settling + self.counts().unpublished;
+        let out = self.out.calling + self.out.settling + self.counts().unpublished;
         if self.window.len() + out >= self.settings.window {
             return Err(Kept::Full);
         }
-        if matches!(self.linger, Linger::Start { .. }) && self.lingers(now.at).is_some() {
+        if self.session.is_starting() && self.lingers(now.at).is_some() {
             return Err(Kept::Filling);
         }
         let rank = self.window.rank_with(key, priority);
@@ -108,24 +108,18 @@ impl<D> Core<D> {
         let run = job.request.run;
         let moved = Reprioritised { run, id: job.request.id.clone(), before };
         if let Some(rank) = rank.filter(|_| !waits) {
-            self.away.insert(now.at, run, rank);
+            self.out.away.insert(now.at, run, rank);
         }
-        self.carried.insert(run, (job.carried(), true));
-        self.settling += 1;
-        self.moving += 1;
-        self.steps.push_back(Step::Republish(job, priority));
+        self.ledger.carry(&job, true);
+        self.out.settling += 1;
+        self.out.moving += 1;
+        self.out.steps.push_back(Step::Republish(job, priority));
         Ok(moved)
     }
 
-    /// A request was published anew and acknowledged, or its session was lost under it. Its delivery is gone either way.
-    #[allow(clippy::needless_pass_by_value)]
-    pub fn republished(&mut self, _job: Job<D>) {
-        self.move_ended();
-    }
-
-    /// Nothing came of it: the request was given back as it is.
-    pub fn move_ended(&mut self) {
-        self.settling -= 1;
-        self.moving -= 1;
+    /// What was to be published anew was, or was not.
+    pub(super) fn move_ended(&mut self) {
+        self.out.settling -= 1;
+        self.out.moving -= 1;
     }
 }

@@ -1,11 +1,10 @@
 //! A call was refused or failed: is it held against the request, and what of the rest may go meanwhile?
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::doubt::raise;
-use std::collections::BTreeSet;
-
-use super::{Asks, Core, Step, hash_of};
+use super::look_ups::Asks;
+use super::{Core, Step, hash_of};
 use crate::core::breaker::{self, Cause, Group, How};
 use crate::core::gate::{Call, Reason, Shut};
 use crate::core::outcome::Outcome;
@@ -67,14 +66,14 @@ impl<D> Core<D> {
         let others = self.window.others_may_go(&group);
         let how = How { refusals: before, fresh, others, token };
         let refused = self.gate.refused(now, call, &job.request, fault, how);
-        self.last_refused.insert(Self::kin(&job), now.at);
+        self.ledger.note_trouble(Self::kin(&job), now.at);
         // An account that refuses, or a project that it has no right to, is no trouble of the request's.
         if refused.group || refused.opened.contains(&job.request.run) {
             job.progress.strikes = 0;
         }
         self.forgive(&refused.opened);
         if job.progress.strikes >= self.settings.gate.halt_after {
-            if call == Call::Look {
+            if call == Call::LookUp {
                 return self.cannot_tell(now, job);
             }
             let said = fault.to_string();
@@ -108,7 +107,7 @@ impl<D> Core<D> {
     /// Moves what is held of a group to where it waits for the group's probe.
     fn set_aside(&mut self, now: Now, group: &Group) {
         let turn = |job: &Job<D>| {
-            matches!(job.place(), Place::Post | Place::Look | Place::Aside)
+            matches!(job.place(), Place::Post | Place::LookUp | Place::Aside)
                 && group.has(&job.request)
         };
         for key in self.window.keys_where(turn) {
@@ -148,11 +147,11 @@ impl<D> Core<D> {
         if others && self.is_too_old(now.at, &job) {
             return match job.progress.doubt {
                 Doubt::None => self.exhausted(now, job),
-                Doubt::Look { .. } | Doubt::Target(_) => self.cannot_tell(now, job),
+                Doubt::LookUp { .. } | Doubt::Target(_) => self.cannot_tell(now, job),
             };
         }
         job.progress.aside = true;
-        let delay = self.gate.delay(job.progress.throttles - 1);
+        let delay = self.gate.delay(job.progress.throttles - 1, &mut self.random);
         let after = self.gate.throttled_until().max(now.at);
         self.back(now, job, (after + delay).max(now.at + wait.unwrap_or_default()));
     }
@@ -163,7 +162,7 @@ impl<D> Core<D> {
         if !std::mem::take(&mut job.progress.uncounted) {
             return;
         }
-        let few = self.window.len() + self.calling < breaker::FAILURES as usize;
+        let few = self.window.len() + self.out.calling < breaker::FAILURES as usize;
         let counts = match self.gate.breaker().opened() {
             None => true,
             Some(open) => open.cause == Cause::Failures && few,
@@ -200,9 +199,9 @@ impl<D> Core<D> {
     /// since the last one, every second time; then what was refused or failed longest ago, or never; then by what has project,
     /// region and target server in common with it. Of equals any one, for the most urgent ones may all be of a kind, and it may be theirs.
     pub(super) fn choose_probe(&mut self, now: Now) -> Result<Step<D>, Option<Shut>> {
-        self.gate.check(now.at, Call::Look).map_err(Some)?;
+        self.gate.check(now.at, Call::LookUp).map_err(Some)?;
         // Look-ups of a few may fail and open the breaker; whether those of others do is asked in between.
-        if self.asks == Asks::Wanted {
+        if self.doubts.look_ups.asks == Asks::Wanted {
             self.gate.probed();
             return Ok(self.start_ask(now));
         }
@@ -213,11 +212,10 @@ impl<D> Core<D> {
         let newcomers = probes.is_multiple_of(2);
         let probe = self.settings.gate.probe;
         for key in self.window.keys_where(|_| true) {
-            let known = &self.known;
             if let Some(job) = self.window.get_mut(key)
                 && matches!(job.place(), Place::Post | Place::Aside | Place::Group)
             {
-                raise(known, job);
+                self.doubts.raise(job);
             }
         }
         let mut best: Option<(Probe, Place)> = None;
@@ -228,21 +226,22 @@ impl<D> Core<D> {
             let looks = job.progress.doubt != Doubt::None;
             let goes = match place {
                 Place::Swept => page,
-                Place::Post | Place::Look | Place::Aside | Place::Group if looks => {
+                Place::Post | Place::LookUp | Place::Aside | Place::Group if looks => {
                     !matches!(job.progress.doubt, Doubt::Target(_))
                 }
                 Place::Post | Place::Aside | Place::Group => {
                     may_post.is_ok() && (may_start.is_ok() || !job.request.starts || count)
                 }
-                Place::Look | Place::Until | Place::Copy => false,
+                Place::LookUp | Place::Until | Place::Copy => false,
             };
             if !goes {
                 continue;
             }
             // Its copies count, and deliveries that nothing was carried over to.
-            let troubled = job.progress.troubled.max(self.last_trouble(hash_of(job.request.run)));
+            let troubled =
+                job.progress.troubled.max(self.ledger.last_trouble(hash_of(job.request.run)));
             let new = troubled == Moment::START && now.at - job.first_received() < probe;
-            let kin = self.last_trouble(Self::kin(job));
+            let kin = self.ledger.last_trouble(Self::kin(job));
             let Some(rank) = self.window.rank(job.arrival) else { continue };
             let lot = hash_of((job.request.run, probes));
             let order = (!(new && newcomers), troubled, kin, looks, lot, rank, job.arrival);
@@ -257,25 +256,21 @@ impl<D> Core<D> {
             let shut = open.map(|open| Shut { reason: Reason::of(open.cause), until });
             return Err(may_post.err().or(may_start.err()).or(shut));
         };
-        if self.away.precedes(rank) {
-            let until = self.away.expire(now.at);
+        if self.out.away.precedes(rank) {
+            let until = self.out.away.expire(now.at);
             return Err(Some(Shut { reason: Reason::Linger, until }));
         }
         self.gate.probed();
         let Some(job) = self.window.get(key) else { return Err(None) };
         let (starts, run) = (job.request.starts, hash_of(job.request.run));
-        self.last_refused.insert(run, now.at);
+        self.ledger.note_trouble(run, now.at);
         let step = match (place, looks) {
             (Place::Swept, _) => self.start_page(now),
-            (_, true) => self.start_look(now, key),
+            (_, true) => self.start_look_up(now, key),
             (_, false) if starts && may_start.is_err() => count.then(|| self.start_count(now)),
             (_, false) => self.start_post(now, key),
         };
         step.ok_or(None)
-    }
-
-    fn last_trouble(&self, of: u64) -> Moment {
-        self.last_refused.get(&of).copied().unwrap_or(Moment::START)
     }
 
     /// What an account may refuse together: project, region, target server.

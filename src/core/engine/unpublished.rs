@@ -97,74 +97,69 @@ impl<D> Unpublished<D> {
 }
 
 impl<D> Core<D> {
-    /// Those that wait with this one if the broker refuses it.
-    fn unpublished(&mut self, outcome: Outcome) -> &mut Unpublished<D> {
-        &mut self.unpublished[usize::from(outcome.is_dead_letter())]
-    }
-
     /// A settlement begins. A job that comes from a call stays in flight until it ends, so a broker that takes no
     /// results stops submissions.
     pub(super) fn settle(&mut self, now: Now, job: Job<D>, ending: Ending) {
-        if self.unpublished(ending.outcome).is_refused() {
+        if self.out.unpublished_of(ending.outcome).is_refused() {
             return self.keep_unpublished(now, job, Box::new(ending));
         }
-        self.settling += 1;
-        self.steps.push_back(Step::Settle(job, Box::new(ending)));
+        self.out.settling += 1;
+        self.out.steps.push_back(Step::Settle(job, Box::new(ending)));
     }
 
     fn keep_unpublished(&mut self, now: Now, mut job: Job<D>, ending: Box<Ending>) {
         self.land(now, &job);
         job.in_flight = false;
-        self.unpublished(ending.outcome).insert(job, ending);
+        self.out.unpublished_of(ending.outcome).insert(job, ending);
     }
 
     /// The broker has taken what became of a request.
     pub(super) fn was_published(&mut self, outcome: Outcome) {
-        self.unpublished(outcome).taken();
+        self.out.unpublished_of(outcome).taken();
     }
 
     /// The broker has refused it. Several that were out together are refused once.
     pub(super) fn was_refused(&mut self, now: Now, job: Job<D>, ending: Box<Ending>) {
-        let unpublished = self.unpublished(ending.outcome);
+        let unpublished = self.out.unpublished_of(ending.outcome);
         unpublished.out = unpublished.out.saturating_sub(1);
         unpublished.at_once = 1;
         if unpublished.due <= now.at {
             unpublished.refused += 1;
             let refused = unpublished.refused;
-            let delay = self.gate.delay(refused).min(SELDOM);
-            self.unpublished(ending.outcome).due = now.at + delay;
+            let delay = self.gate.delay(refused, &mut self.random).min(SELDOM);
+            self.out.unpublished_of(ending.outcome).due = now.at + delay;
         }
-        if self.session == Some(job.session) {
+        if self.session.is(job.session) {
             self.keep_unpublished(now, job, ending);
         } else {
-            self.keep_ending(&job, ending);
+            self.ledger.keep(&job, ending);
             self.land(now, &job);
         }
     }
 
-    /// Offers again what is due, and gives back what was held for too long: it ends the same when it comes again.
+    /// Offers again what is due, and requeues what was held for too long: it ends the same when it comes again.
     pub(super) fn offer_unpublished(&mut self, now: Now) {
-        for kind in 0..self.unpublished.len() {
-            while let Some(received) = self.unpublished[kind].received_first()
+        for kind in 0..self.out.unpublished.len() {
+            while let Some(received) = self.out.unpublished[kind].received_first()
                 && received + self.settings.max_hold <= now.at
-                && let Some((job, ending)) = self.unpublished[kind].pop()
+                && let Some((job, ending)) = self.out.unpublished[kind].pop()
             {
-                self.keep_ending(&job, ending);
-                self.give_back(now, job);
+                self.ledger.keep(&job, ending);
+                self.requeue(now, job);
             }
-            if self.stopping || self.gate.is_blocked() {
+            if self.session.stopping || self.gate.is_blocked() {
                 continue;
             }
-            while let Some((job, ending)) = self.unpublished[kind].next_to_offer(now.at) {
-                self.settling += 1;
-                self.steps.push_back(Step::Settle(job, ending));
+            while let Some((job, ending)) = self.out.unpublished[kind].next_to_offer(now.at) {
+                self.out.settling += 1;
+                self.out.steps.push_back(Step::Settle(job, ending));
             }
         }
     }
 
     /// When something of this is due next.
     pub(super) fn next_unpublished(&self) -> Option<Moment> {
-        let times = self.unpublished.iter().filter_map(|unpublished| {
+        let times = self.out.unpublished.iter().filter_map(|unpublished| {
             let held = unpublished.received_first()? + self.settings.max_hold;
             let due = Some(unpublished.due).filter(|_| unpublished.out < unpublished.at_once);
             Some(due.map_or(held, |due| due.min(held)))
@@ -174,9 +169,9 @@ impl<D> Core<D> {
 
     /// The session is lost, and with it their deliveries; whoever opens the next one tries anew.
     pub(super) fn forget_unpublished(&mut self) {
-        for unpublished in std::mem::take(&mut self.unpublished) {
+        for unpublished in std::mem::take(&mut self.out.unpublished) {
             for (job, ending) in unpublished.waiting.into_values() {
-                self.keep_ending(&job, ending);
+                self.ledger.keep(&job, ending);
             }
         }
     }
@@ -184,7 +179,7 @@ impl<D> Core<D> {
     /// Dead letters wait up to a quarter of the window. What was created is known to nobody else until its result is
     /// there: of that no more than may be in flight.
     pub(super) fn too_many_unpublished(&self) -> Option<Shut> {
-        let [results, dead_letters] = &self.unpublished;
+        let [results, dead_letters] = &self.out.unpublished;
         let most = (self.settings.window / 4).max(1);
         let full = dead_letters.len() >= most || results.len() >= self.gate.max_in_flight();
         full.then(|| Shut { reason: Reason::Unpublished, until: self.next_unpublished() })

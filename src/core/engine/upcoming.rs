@@ -22,7 +22,7 @@ pub enum Waits {
     NotBefore,
     /// The delay after an attempt that failed.
     Retry,
-    /// A look: there may be a task already.
+    /// A look-up: there may be a task already.
     Look,
     /// What becomes of another request for the same source server.
     Copy,
@@ -74,7 +74,7 @@ fn tell<D>(job: &Job<D>, place: Place, now: Now) -> Upcoming {
     let in_doubt = job.progress.doubt != Doubt::None;
     let (waits, until) = match place {
         Place::Copy => (Waits::Copy, None),
-        Place::Look | Place::Swept => (Waits::Look, None),
+        Place::LookUp | Place::Swept => (Waits::Look, None),
         Place::Post => (Waits::Turn, None),
         Place::Group => (Waits::Refused, None),
         Place::Aside => (Waits::Refused, now.wall.saturating_add(job.progress.until - now.at).ok()),

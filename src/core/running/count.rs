@@ -4,7 +4,7 @@
 //! twice, never missed. READY tasks are read to the last page, for it depends on each of them whether it takes a place;
 //! of those that run the number is enough.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
@@ -25,17 +25,17 @@ pub(super) struct Count {
     state: usize,
     offset: u32,
     /// Source servers of the rows so far that take a place, and tasks that were counted but not listed.
-    pub(super) sources: HashSet<Box<str>>,
+    pub(super) sources: BTreeSet<Box<str>>,
     pub(super) unlisted: usize,
     /// Our own that are there and wait for somebody to start them.
-    pub(super) idle: HashSet<Box<str>>,
+    pub(super) idle: BTreeSet<Box<str>>,
     /// The tasks of the rows so far that take a place.
-    tasks: HashSet<Box<str>>,
+    tasks: BTreeSet<Box<str>>,
 }
 
 impl Count {
     pub(super) fn begin(now: Moment) -> Self {
-        let (sources, idle, tasks) = (HashSet::new(), HashSet::new(), HashSet::new());
+        let (sources, idle, tasks) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
         Self { begun: now, state: 0, offset: 0, sources, unlisted: 0, idle, tasks }
     }
 

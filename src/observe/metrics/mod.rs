@@ -15,17 +15,11 @@ use prometheus::{
     process_collector::ProcessCollector,
 };
 
-use crate::core::Outcome;
 use crate::core::gate::Reason;
+use crate::core::{Found, Outcome, VerdictKind};
 use crate::message::status::{BatchCounts, WindowCounts};
 use catalogue::Catalogue;
 
-/// The words of [`crate::core::Verdict::as_str`].
-const VERDICTS: [&str; 7] =
-    ["created", "rejected", "ambiguous", "transient", "throttled", "unauthorized", "account"];
-/// What a look found; `page` is one of the list of all tasks, `count` one for the running cap, `failed` a look without an answer.
-const FOUND: [&str; 8] =
-    ["nothing", "created", "exists", "conflict", "unclear", "page", "count", "failed"];
 const STATES: [&str; 5] = ["ready", "waiting", "in_flight", "settling", "unpublished"];
 const QUEUES: [&str; 2] = ["requests", "dead-letters"];
 const BATCH_STATES: [&str; 3] = ["open", "done", "failed"];
@@ -63,7 +57,7 @@ pub struct Metrics {
 struct Series {
     requests: [IntCounter; Outcome::ALL.len()],
     request_seconds: [Histogram; Outcome::ALL.len()],
-    attempts: [IntCounter; VERDICTS.len()],
+    attempts: [IntCounter; VerdictKind::ALL.len()],
     attempt_seconds: Histogram,
     window: [IntGauge; STATES.len()],
     window_bytes: IntGauge,
@@ -75,7 +69,7 @@ struct Series {
     gate_rate: Gauge,
     gate_limit: Gauge,
     running: IntGauge,
-    look_ups: [IntCounter; FOUND.len()],
+    look_ups: [IntCounter; Found::ALL.len()],
     redeliveries: IntCounter,
     confirm_seconds: Histogram,
     session: SessionSeries,
@@ -133,7 +127,7 @@ impl Series {
             attempts: c.int_counters(
                 "sluice_attempts_total",
                 "POSTs to the API, by what the answer showed.",
-                ("verdict", VERDICTS),
+                ("verdict", VerdictKind::ALL.map(VerdictKind::as_str)),
             )?,
             attempt_seconds: c.histogram(
                 "sluice_attempt_duration_seconds",
@@ -186,7 +180,7 @@ impl Series {
             look_ups: c.int_counters(
                 "sluice_look_ups_total",
                 "Looks, by what they found.",
-                ("found", FOUND),
+                ("found", Found::ALL.map(Found::as_str)),
             )?,
             redeliveries: c.int_counter(
                 "sluice_redeliveries_total",
@@ -269,26 +263,22 @@ impl Metrics {
 
     /// A request was settled. `age`: since it was enqueued, where that is known.
     pub fn settled(&self, outcome: Outcome, age: Option<Duration>) {
-        let i = Outcome::ALL.iter().position(|known| *known == outcome).unwrap_or_default();
+        let i = outcome.index();
         self.series.requests[i].inc();
         if let Some(age) = age {
             self.series.request_seconds[i].observe(age.as_secs_f64());
         }
     }
 
-    /// A POST was answered, or not; `verdict` is [`crate::core::Verdict::as_str`].
-    pub fn attempted(&self, verdict: &str, took: Duration) {
-        if let Some(i) = place(&VERDICTS, verdict) {
-            self.series.attempts[i].inc();
-        }
+    /// A POST was answered, or not.
+    pub fn attempted(&self, verdict: VerdictKind, took: Duration) {
+        self.series.attempts[verdict.index()].inc();
         self.series.attempt_seconds.observe(took.as_secs_f64());
     }
 
-    /// A look ended; `found` is what the judge says, or `failed`.
-    pub fn looked_up(&self, found: &str) {
-        if let Some(i) = place(&FOUND, found) {
-            self.series.look_ups[i].inc();
-        }
+    /// A look-up, or a page of a list, has ended.
+    pub fn looked_up(&self, found: Found) {
+        self.series.look_ups[found.index()].inc();
     }
 
     pub fn redelivered(&self) {
@@ -329,8 +319,7 @@ impl Metrics {
 
     /// The gate was shut for `time` more while requests were ready.
     pub fn gate_was_shut(&self, reason: Reason, time: Duration) {
-        let i = Reason::ALL.iter().position(|known| *known == reason).unwrap_or_default();
-        self.series.gate_shut[i].inc_by(time.as_secs_f64());
+        self.series.gate_shut[reason.index()].inc_by(time.as_secs_f64());
     }
 
     /// Calls per second: made over the last minute, and allowed now (`None`: no limit).
@@ -374,12 +363,6 @@ impl Metrics {
     pub fn document(&self) -> String {
         catalogue::document(&self.catalogue.entries)
     }
-}
-
-fn place(words: &[&str], word: &str) -> Option<usize> {
-    let found = words.iter().position(|known| *known == word);
-    debug_assert!(found.is_some(), "no such label value: {word}");
-    found
 }
 
 /// The log is the process's, so it is counted there, and asked for when somebody looks.

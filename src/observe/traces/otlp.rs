@@ -80,7 +80,7 @@ impl Traces {
     pub fn called<D>(&self, job: &Job<D>, call: Call, showed: &str, now: Now, took: Duration) {
         let (name, attempt) = match call {
             Call::Post => ("POST /v3/tasks", job.progress.attempts),
-            Call::Look => ("GET /v3/tasks", job.progress.looks),
+            Call::Look => ("GET /v3/tasks", job.progress.look_ups),
         };
         let attributes = vec![
             KeyValue::new("sluice.verdict", showed.to_owned()),
@@ -112,7 +112,7 @@ impl Traces {
             KeyValue::new("sluice.source_server_id", request.source_server_id.to_string()),
             KeyValue::new("sluice.priority", i64::from(request.priority)),
             KeyValue::new("sluice.attempts", i64::from(ending.attempts)),
-            KeyValue::new("sluice.looks", i64::from(ending.looks)),
+            KeyValue::new("sluice.looks", i64::from(ending.look_ups)),
         ];
         let batch = request.batch().map(|batch| KeyValue::new("sluice.batch", batch.to_owned()));
         let task = ending.task_id.clone().map(|id| KeyValue::new("sluice.task_id", id));
@@ -187,7 +187,7 @@ impl Traces {
     fn id_of_call<D>(&self, job: &Job<D>, call: Call) -> SpanId {
         match call {
             Call::Post => self.id(&job.request, "post", job.progress.attempts),
-            Call::Look => self.id(&job.request, "look", job.progress.looks),
+            Call::Look => self.id(&job.request, "look", job.progress.look_ups),
         }
     }
 
@@ -288,7 +288,7 @@ mod tests {
             violations: Vec::new(),
             reason: String::new(),
             attempts: 1,
-            looks: 1,
+            look_ups: 1,
             dead_lettered: false,
             never_sent: false,
             first_attempt_at: None,

@@ -10,7 +10,7 @@ use sluicegate::api::{Client, survey};
 use sluicegate::contract::Rules;
 use sluicegate::core::limits::Limits;
 use sluicegate::core::{
-    Core, Ending, Job, Moment, Now, Outcome, Query, Settings, Verdict, gate, retry,
+    Core, Ending, Found, Job, Moment, Now, Outcome, Query, Settings, Verdict, gate, retry,
 };
 use sluicegate::message::intake::{self, Message};
 use sluicegate::sandbox::{self, Account, Action, Canned, Kind, Options, Sandbox, SourceServer};
@@ -98,7 +98,7 @@ struct Nobody;
 
 impl<D> Watch<D> for Nobody {
     fn posted(&mut self, _: &Job<D>, _: &Verdict, _: Now, _: Duration) {}
-    fn looked(&mut self, _: &'static str, _: Duration) {}
+    fn looked(&mut self, _: Found, _: Duration) {}
     fn settled(&mut self, _: &Job<D>, _: &Ending, _: &Settled, _: Now, _: Duration) {}
     fn arrived(&mut self, _: &Job<D>) {}
     fn session(&mut self, _: SessionEvent<'_>) {}

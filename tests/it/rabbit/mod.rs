@@ -26,6 +26,7 @@ mod priority;
 mod process;
 mod reach;
 mod reload;
+mod replay;
 mod report;
 mod review;
 mod secrets;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use sluicegate::core::gate::Reason;
 use sluicegate::core::window::Place;
-use sluicegate::core::{Doubt, Job, Moment, Outcome, Rate, Request, Step, Text};
+use sluicegate::core::{Doubt, Job, Moment, Outcome, Question, Rate, Request, Step, Text};
 
 use super::api::busiest;
 use super::broker::Token;
@@ -76,14 +76,11 @@ impl World {
                 self.check_most_urgent(w, job);
             }
         }
-        let calls = matches!(
-            step,
-            Step::Post(_) | Step::Look(_) | Step::List { .. } | Step::Count(_) | Step::Ask
-        );
+        let calls = matches!(step, Step::Post(_) | Step::Ask(_));
         if calls && self.active == Some(w) {
             assert_eq!(self.missing, 0, "a call before all that waited at the start has come");
         }
-        if let Step::Post(job) | Step::Look(job) = step {
+        if let Step::Post(job) | Step::Ask(Question::LookUp(job)) = step {
             let source = &job.request.source_server_id;
             let mut jobs = worker.calls.values().filter_map(|call| call.what.job());
             let alone = jobs.all(|other| other.request.source_server_id != *source);
@@ -91,7 +88,7 @@ impl World {
         }
         if let Step::Settle(job, _)
         | Step::Acknowledge(job)
-        | Step::GiveBack(job)
+        | Step::Requeue(job)
         | Step::Republish(job, _) = step
         {
             assert_eq!(Some(job.session), worker.session, "a void delivery is settled");
@@ -117,7 +114,7 @@ impl World {
             let comparable = other.request.enqueued_at.get().is_some()
                 && job.request.enqueued_at.get().is_some()
                 || other.request.priority != job.request.priority;
-            let startable = matches!(place, Place::Post | Place::Look)
+            let startable = matches!(place, Place::Post | Place::LookUp)
                 && (room || other.request.starts == job.request.starts)
                 && !busy.contains(&other.request.source_server_id);
             assert!(
@@ -146,7 +143,7 @@ impl World {
         // A copy waits for what is under way for its source server, or stands behind another one of its line.
         let busy = self.busy(w);
         let lined =
-            worker.core.held().filter(|(_, place)| matches!(place, Place::Post | Place::Look));
+            worker.core.held().filter(|(_, place)| matches!(place, Place::Post | Place::LookUp));
         let lined: HashSet<_> =
             lined.map(|(job, _)| (&job.request.source_server_id, job.request.starts)).collect();
         for (job, place) in worker.core.held() {

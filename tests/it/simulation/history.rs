@@ -226,7 +226,6 @@ fn settings(random: &mut SmallRng) -> Settings {
         rates: rates(random),
         max_in_flight: *[1, 2, 16].get(random.random_range(0..3)).unwrap(),
         retry,
-        seed: random.random(),
         ..gate::Settings::default()
     };
     Settings {
@@ -234,6 +233,7 @@ fn settings(random: &mut SmallRng) -> Settings {
         max_hold: Duration::from_secs(*[20, 90, 1200].get(random.random_range(0..3)).unwrap()),
         look_up: !random.random_ratio(1, 12),
         gate,
+        seed: random.random(),
         ..Settings::default()
     }
 }

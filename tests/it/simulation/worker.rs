@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rand::RngExt as _;
+use sluicegate::core::record::Recorded;
 use sluicegate::core::{
-    Core, Doubt, Ending, Fault, Job, Listing, Moment, Now, Outcome, Query, Rare, Request, Run,
+    Doubt, Ending, Fault, Job, Listing, Moment, Now, Outcome, Query, Question, Rare, Request, Run,
     Settings, Settlement, Sparse, Step, Verdict, judge,
 };
 
 use super::api::{self, Answer, Fate, Poison};
 use super::broker::{Message, Token};
 use super::world::{Event, World, at};
+use crate::support::bench::Inputs as _;
 
 /// What every call needs at least to reach the API.
 const WAY: Duration = Duration::from_millis(20);
@@ -48,7 +50,7 @@ pub(super) struct Call {
 }
 
 pub(super) struct Worker {
-    pub(super) core: Core<Token>,
+    pub(super) core: Recorded<Token>,
     pub(super) calls: BTreeMap<u64, Call>,
     pub(super) settlements: BTreeMap<u64, (Job<Token>, Box<Ending>)>,
     /// Those that are being published anew.
@@ -62,7 +64,7 @@ pub(super) struct Worker {
 impl Worker {
     pub(super) fn new(settings: &Settings, now: Moment) -> Self {
         Self {
-            core: Core::new(settings.clone(), at(now)),
+            core: Recorded::new(settings.clone(), at(now)),
             calls: BTreeMap::new(),
             settlements: BTreeMap::new(),
             moves: BTreeMap::new(),
@@ -86,10 +88,10 @@ impl World {
                     return self.check_waiting(w);
                 }
                 Step::Post(job) => self.start_post(w, job),
-                Step::Look(job) => self.start_read(w, What::Look(job)),
-                Step::List { offset } => self.start_read(w, What::List { offset }),
-                Step::Count(query) => self.start_read(w, What::Count(query)),
-                Step::Ask => self.start_read(w, What::Ask),
+                Step::Ask(Question::LookUp(job)) => self.start_read(w, What::Look(job)),
+                Step::Ask(Question::List { offset }) => self.start_read(w, What::List { offset }),
+                Step::Ask(Question::Count(query)) => self.start_read(w, What::Count(query)),
+                Step::Ask(Question::Any) => self.start_read(w, What::Ask),
                 Step::Refresh { .. } => self.start_refresh(w),
                 Step::Settle(job, ending) => self.start_settlement(w, job, ending),
                 Step::Acknowledge(job) => {
@@ -98,7 +100,7 @@ impl World {
                     self.acknowledge(&job);
                 }
                 Step::Republish(job, priority) => self.start_move(w, job, priority),
-                Step::GiveBack(job) => {
+                Step::Requeue(job) => {
                     self.say(|| format!("give back {}", job.request.id));
                     self.checks.count("a delivery given back");
                     self.broker.give_back(&job.delivery);
@@ -252,7 +254,7 @@ impl World {
             assert!(self.broker.messages[job.delivery.message].copied);
             assert!(self.broker.acknowledge(&job.delivery), "{} is settled twice", job.request.id);
         }
-        self.workers[w].core.republished(job);
+        self.workers[w].core.republished(at(self.now), job);
     }
 
     /// A `POST` is applied, now or never, whether or not its worker still lives.
@@ -317,8 +319,9 @@ impl World {
             What::Look(job) => {
                 let id = job.request.id.clone();
                 let found = core.looked(now, started, job, read, generation);
+                let found = found.as_str();
                 self.checks.count(found);
-                self.say(|| format!("worker {w} looked {id}: {found}"));
+                self.say(|| format!("worker {w} looked up {id}: {found}"));
             }
             What::List { .. } => {
                 self.checks.count("a page of all tasks");

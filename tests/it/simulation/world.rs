@@ -2,12 +2,14 @@
 //! troubles, and what happens to sessions; what the cores want done is in `worker`.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::SignedDuration;
 use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
 use sluicegate::core::gate::Pause;
+use sluicegate::core::record::Tape;
 use sluicegate::core::{Job, Moment, Now, Rate, Run, Settlement};
 
 use super::api::{Api, Outage, Poison};
@@ -15,6 +17,7 @@ use super::broker::{At, Broker, Message};
 use super::checks::Checks;
 use super::history::{self, History};
 use super::worker::Worker;
+use crate::support::bench::Inputs as _;
 
 /// All that is wrong has been mended for so long that nothing may be left.
 const PATIENCE: Duration = Duration::from_secs(3 * 24 * 3600);
@@ -70,6 +73,9 @@ pub(super) enum Event {
     Mended,
 }
 
+/// What cores have written down: one after the other, as they began.
+pub(crate) type Recordings = Arc<Mutex<Vec<Vec<u8>>>>;
+
 pub(crate) struct World {
     pub(super) now: Moment,
     pub(super) random: SmallRng,
@@ -94,6 +100,8 @@ pub(crate) struct World {
     pub(super) generation: u64,
     sessions: u32,
     trace: bool,
+    /// Where each core writes down its history, if they do.
+    recordings: Option<Recordings>,
     pub(crate) checks: Checks,
 }
 
@@ -132,12 +140,37 @@ impl World {
             generation: 0,
             sessions: 0,
             trace,
+            recordings: None,
             checks: Checks::new(&history),
             random,
             history,
         };
         world.schedule_troubles();
         world
+    }
+
+    /// Every core writes down its history from now on; nothing has happened yet.
+    pub(crate) fn record(&mut self) -> Recordings {
+        let recordings = self.recordings.insert(Recordings::default()).clone();
+        (0..self.workers.len()).for_each(|w| self.record_worker(w));
+        recordings
+    }
+
+    fn record_worker(&mut self, w: usize) {
+        let Some(recordings) = self.recordings.clone() else { return };
+        let place = {
+            let mut all = recordings.lock().unwrap();
+            all.push(Vec::new());
+            all.len() - 1
+        };
+        let tape: Tape = Box::new(move |line| {
+            let recording = &mut recordings.lock().unwrap()[place];
+            serde_json::to_writer(&mut *recording, line).unwrap();
+            recording.push(b'\n');
+            true
+        });
+        let worker = &mut self.workers[w];
+        worker.core = worker.core.onto(at(self.now), tape);
     }
 
     fn schedule_troubles(&mut self) {
@@ -322,11 +355,11 @@ impl World {
         for worker in &mut self.workers {
             match &event {
                 Event::Pause => {
-                    worker.core.pause(Pause { by: "op".into(), reason: "lunch".into() });
+                    worker.core.pause(now, Pause { by: "op".into(), reason: "lunch".into() });
                 }
                 Event::Resume => worker.core.resume(now),
                 Event::Rates(rates) => worker.core.set_rates(now, rates),
-                _ => worker.core.blocked(self.broker.blocked),
+                _ => worker.core.blocked(now, self.broker.blocked),
             }
         }
         match event {
@@ -379,7 +412,7 @@ impl World {
         if self.workers[w].session.is_some() && self.active != Some(w) {
             self.say(|| format!("worker {w} learns that its session is lost"));
             self.workers[w].session = None;
-            self.workers[w].core.session_lost();
+            self.workers[w].core.session_lost(at(self.now));
             // Nobody may have been there to take over.
             self.after(Duration::from_millis(1), Event::Open);
         }
@@ -406,7 +439,7 @@ impl World {
         }
         if let (Event::LoseSession | Event::KillBroker, Some(w)) = (event, lost) {
             self.workers[w].session = None;
-            self.workers[w].core.session_lost();
+            self.workers[w].core.session_lost(at(self.now));
         }
         if let Event::Restart { clean } = event {
             self.restart(lost.unwrap_or(0), *clean);
@@ -419,10 +452,11 @@ impl World {
     /// What it has sent is on its way; nobody is left to hear of it.
     fn restart(&mut self, w: usize, clean: bool) {
         if clean {
-            self.workers[w].core.stop();
+            self.workers[w].core.stop(at(self.now));
             drop(self.workers[w].core.drain());
         }
         self.workers[w] = Worker::new(&self.history.settings, self.now);
+        self.record_worker(w);
     }
 
     fn deliver(&mut self) {

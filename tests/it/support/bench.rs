@@ -3,13 +3,126 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use sluicegate::core::gate;
+use sluicegate::contract::Violation;
+use sluicegate::core::engine::{Kept, Reprioritised};
+use sluicegate::core::gate::{self, Pause};
+use sluicegate::core::record::Recorded;
 use sluicegate::core::{
-    Core, Ending, Fault, Job, Listing, Moment, Now, Request, Run, Settings, Settlement, Step, Task,
-    Verdict, retry,
+    Core, Ending, Fault, Found, Input, Job, Listing, Moment, Now, Query, Question, Rate, Reply,
+    Request, Run, Settings, Settlement, Steer, Step, Task, Verdict, retry,
 };
 
 pub(crate) const LOOK_AGAIN: Duration = Duration::from_secs(45);
+
+type Answer = Result<Listing, Verdict>;
+
+/// The inputs of a core, in few words.
+pub(crate) trait Inputs<D> {
+    fn tell(&mut self, now: Now, input: Input<D>) -> Reply;
+
+    fn session_opened(&mut self, now: Now, session: u32, waiting: usize) {
+        self.tell(now, Input::Opened { session, waiting });
+    }
+
+    fn session_lost(&mut self, now: Now) {
+        self.tell(now, Input::Lost);
+    }
+
+    fn blocked(&mut self, now: Now, blocked: bool) {
+        self.tell(now, Input::Blocked(blocked));
+    }
+
+    fn arrived(&mut self, now: Now, job: Job<D>) {
+        self.tell(now, Input::Delivered(job));
+    }
+
+    fn invalid(&mut self, now: Now, job: Job<D>, violations: Vec<Violation>) {
+        self.tell(now, Input::Invalid(job, violations));
+    }
+
+    fn unreadable(&mut self, now: Now, job: Job<D>, text: &str) {
+        self.tell(now, Input::Unreadable(job, text.to_owned()));
+    }
+
+    fn posted(&mut self, now: Now, started: Now, job: Job<D>, verdict: Verdict, generation: u64) {
+        self.tell(now, Input::Answered { job, started, verdict, generation });
+    }
+
+    fn late(&mut self, now: Now, job: Job<D>) {
+        self.tell(now, Input::Late(job));
+    }
+
+    fn told(&mut self, now: Now, started: Now, question: Question<D>, result: Answer, token: u64) {
+        self.tell(now, Input::Told { question, started, result, generation: token });
+    }
+
+    fn looked(&mut self, now: Now, started: Now, job: Job<D>, result: Answer, token: u64) -> Found {
+        let question = Question::LookUp(job);
+        match self.tell(now, Input::Told { question, started, result, generation: token }) {
+            Reply::Found(found) => found,
+            other => panic!("a look-up shows something, not {other:?}"),
+        }
+    }
+
+    fn listed(&mut self, now: Now, started: Now, result: Answer, token: u64) {
+        self.told(now, started, Question::List { offset: 0 }, result, token);
+    }
+
+    fn counted(&mut self, now: Now, started: Now, result: Answer, token: u64) {
+        self.told(now, started, Question::Count(Query::Any), result, token);
+    }
+
+    fn asked(&mut self, now: Now, started: Now, result: Answer, token: u64) {
+        self.told(now, started, Question::Any, result, token);
+    }
+
+    fn refreshed(&mut self, now: Now, result: Result<u64, &Fault>) {
+        self.tell(now, Input::Refreshed(result.map_err(Clone::clone)));
+    }
+
+    fn settled(&mut self, now: Now, job: Job<D>, ending: Box<Ending>, how: Settlement) {
+        self.tell(now, Input::Settled { job, ending, how });
+    }
+
+    fn republished(&mut self, now: Now, job: Job<D>) {
+        self.tell(now, Input::Republished(job));
+    }
+
+    fn pause(&mut self, now: Now, pause: Pause) {
+        self.tell(now, Input::Ordered(Steer::Pause(pause)));
+    }
+
+    fn resume(&mut self, now: Now) {
+        self.tell(now, Input::Ordered(Steer::Resume));
+    }
+
+    fn set_rates(&mut self, now: Now, rates: &[Rate]) {
+        self.tell(now, Input::Ordered(Steer::Rates(rates.to_vec())));
+    }
+
+    fn reprioritise(&mut self, now: Now, of: &str, priority: u16) -> Result<Reprioritised, Kept> {
+        match self.tell(now, Input::Ordered(Steer::Priority { wanted: of.to_owned(), priority })) {
+            Reply::Moved(moved) => moved,
+            other => panic!("it is moved or not, not {other:?}"),
+        }
+    }
+
+    fn stop(&mut self, now: Now) {
+        self.tell(now, Input::Stop);
+    }
+}
+
+impl<D> Inputs<D> for Recorded<D> {
+    fn tell(&mut self, now: Now, input: Input<D>) -> Reply {
+        self.take(now, input)
+    }
+}
+
+impl<D> Inputs<D> for Core<D> {
+    fn tell(&mut self, now: Now, input: Input<D>) -> Reply {
+        self.take(now, input)
+    }
+}
 
 /// A core under a clock that is moved by hand, with session 1 open and the start's linger over.
 pub(crate) struct Bench {
@@ -132,7 +245,7 @@ impl Bench {
 
     pub(crate) fn expect_look(&mut self) -> Job<u64> {
         match self.next() {
-            Step::Look(job) => job,
+            Step::Ask(Question::LookUp(job)) => job,
             other => panic!("expected a look, not {other:?}; gate: {:?}", self.core.shut()),
         }
     }

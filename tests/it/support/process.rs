@@ -31,6 +31,8 @@ pub(crate) struct Spec {
     pub(crate) more: String,
     /// Where its temporary files go, if not where they usually do.
     pub(crate) temporary: Option<PathBuf>,
+    /// Further arguments of `sluice run`.
+    pub(crate) arguments: Vec<String>,
     /// How many files it may have open, if not as many as the test.
     pub(crate) files: Option<u32>,
 }
@@ -48,6 +50,7 @@ impl Spec {
             operator_token: "operator".to_owned(),
             more: String::new(),
             temporary: None,
+            arguments: Vec::new(),
             files: None,
         }
     }
@@ -113,6 +116,7 @@ impl Process {
             .envs(spec.temporary.iter().map(|dir| ("TMPDIR", dir)))
             .args(["run", "-c"])
             .arg(&config)
+            .args(&spec.arguments)
             .stdin(Stdio::null())
             .stdout(out)
             .stderr(err)

@@ -427,7 +427,7 @@ pub(crate) fn ending(outcome: Outcome) -> Ending {
         violations: Vec::new(),
         reason: format!("it ended as {}", outcome.as_str()),
         attempts: 1,
-        looks: 0,
+        look_ups: 0,
         dead_lettered: false,
         never_sent: false,
         first_attempt_at: None,
