@@ -7,6 +7,7 @@ use std::fmt;
 use std::num::{NonZeroI64, NonZeroU64};
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -224,6 +225,9 @@ pub struct Parts<D> {
     pub(super) place: Place,
     /// When this worker received it.
     pub received: Moment,
+    /// How long a pause, a halt or a breaker had kept everything back by then. Not part of its progress: behind a shut gate
+    /// every request would have one.
+    pub(super) kept_before: Duration,
     /// Its number among all deliveries; 0 until the core has given it one.
     pub arrival: u64,
     pub progress: Progress,
@@ -260,6 +264,7 @@ impl<D> Job<D> {
             in_flight: false,
             place: Place::Post,
             received,
+            kept_before: Duration::ZERO,
             arrival: 0,
             progress: Progress::default(),
         }))

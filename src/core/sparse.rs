@@ -17,6 +17,13 @@ impl<T: Blank + PartialEq> Sparse<T> {
     }
 }
 
+impl<T> Sparse<T> {
+    /// Whether nothing has been written to it: it holds no memory of its own.
+    pub fn is_blank(&self) -> bool {
+        self.0.is_none()
+    }
+}
+
 impl<T: Blank> Deref for Sparse<T> {
     type Target = T;
 

@@ -790,3 +790,20 @@ fn a_deadline_and_a_not_before_go_by_the_wall_clock_whatever_the_monotonic_one_d
     bench.wait(60 * MINUTE);
     assert_eq!(bench.expect_post().request.source_server_id, "much later");
 }
+
+/// A full window waits behind a gate that is shut for hours: what each request of it takes must not grow by that.
+#[test]
+fn what_comes_while_the_gate_is_shut_holds_no_more_than_other_requests() {
+    let mut bench = Bench::new();
+    bench.core.pause(bench.now, Pause { by: "op".into(), reason: "lunch".into() });
+    bench.expect_wait();
+    bench.wait(MINUTE);
+    bench.expect_wait();
+    for number in 0..3 {
+        bench.deliver(request(&format!("source-{number}"), "a"), false);
+        bench.expect_wait();
+    }
+    let held = bench.core.drain();
+    assert_eq!(held.len(), 3);
+    assert!(held.iter().all(|job| job.progress.is_blank()));
+}

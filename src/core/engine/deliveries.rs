@@ -1,7 +1,5 @@
 //! What does a delivery, a lost session or a settlement mean? The inputs of the source of requests.
 
-use std::time::Duration;
-
 use super::{BUG, Core, Step};
 use crate::contract::Violation;
 use crate::core::outcome::{Ending, Outcome, Settlement};
@@ -72,10 +70,7 @@ impl<D> Core<D> {
             // What it waited for was a look-up of another session's.
             job.progress.until = Moment::START;
         }
-        // Written only where it is not nothing: a job that was never tried has no progress to hold.
-        if self.times.kept > Duration::ZERO && job.progress.first_attempt.is_none() {
-            job.progress.kept_before = self.times.kept;
-        }
+        job.kept_before = self.times.kept;
         self.admit(now, job);
     }
 

@@ -202,7 +202,9 @@ impl<D> Core<D> {
     pub(super) fn is_too_old(&self, now: Moment, job: &Job<D>) -> bool {
         let since = job.progress.first_attempt.unwrap_or(job.first_received());
         // What the account, the API or an operator has held up is not the request's fault.
-        let kept = self.times.kept.saturating_sub(job.progress.kept_before);
+        let tried = job.progress.first_attempt.is_some();
+        let before = if tried { job.progress.kept_before } else { job.kept_before };
+        let kept = self.times.kept.saturating_sub(before);
         !self.gate.is_account_trouble() && now - since >= self.settings.gate.retry.max_age + kept
     }
 }

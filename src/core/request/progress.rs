@@ -48,7 +48,7 @@ pub struct Tried {
     pub first_attempt: Option<Moment>,
     /// When the first of its deliveries was received, where the request does not say when it was enqueued.
     pub first_received: Option<Moment>,
-    /// How long the core had kept everything back by then, or when the request arrived: such time is no age.
+    /// How long the core had kept everything back when it was attempted first: such time is no age.
     pub kept_before: Duration,
     pub doubt: Doubt,
     /// When the look-up that ended the latest doubt was begun: what the worker has learned since raises a new one.
