@@ -243,24 +243,50 @@ impl Body {
         }
     }
 
-    /// The bytes.
+    /// The bytes. Waits for the disk where they are in the file: on a thread that others need, use [`Body::read`].
     ///
     /// # Errors
     /// The temporary file cannot be read, or the body is too long to be held.
     pub fn bytes(&self) -> io::Result<Bytes> {
         match &self.place {
-            Place::Nowhere { len } => Err(io::Error::other(format!(
-                "a body of {len} bytes is too long to be held: the broker alone has it"
-            ))),
+            Place::Nowhere { len } => Err(too_long(*len)),
             Place::Memory(bytes) => Ok(bytes.clone()),
-            Place::File { file, offset, len } => {
-                let len = usize::try_from(*len).map_err(io::Error::other)?;
-                let mut bytes = vec![0; len];
-                file.read_exact_at(&mut bytes, *offset)?;
-                Ok(bytes.into())
+            Place::File { file, offset, len } => read_at(file, *offset, *len),
+        }
+    }
+
+    /// The same on a thread of its own. What is read must be kept until then, or its place in the file may be another's.
+    ///
+    /// # Errors
+    /// As [`Body::bytes`].
+    pub fn read(&self) -> impl Future<Output = io::Result<Bytes>> + Send + 'static + use<> {
+        let here = match &self.place {
+            Place::Nowhere { len } => Err(too_long(*len)),
+            Place::Memory(bytes) => Ok(Ok(bytes.clone())),
+            Place::File { file, offset, len } => Ok(Err((Arc::clone(file), *offset, *len))),
+        };
+        async move {
+            match here? {
+                Ok(bytes) => Ok(bytes),
+                Err((file, offset, len)) => {
+                    let read = move || read_at(&file, offset, len);
+                    tokio::task::spawn_blocking(read).await.map_err(io::Error::other)?
+                }
             }
         }
     }
+}
+
+fn too_long(len: u64) -> io::Error {
+    io::Error::other(format!(
+        "a body of {len} bytes is too long to be held: the broker alone has it"
+    ))
+}
+
+fn read_at(file: &File, offset: u64, len: u64) -> io::Result<Bytes> {
+    let mut bytes = vec![0; usize::try_from(len).map_err(io::Error::other)?];
+    file.read_exact_at(&mut bytes, offset)?;
+    Ok(bytes.into())
 }
 
 impl Drop for Body {

@@ -240,7 +240,8 @@ where
                 () = &mut stop, if !stopping => {
                     stopping = true;
                     self.core.take(clock.now(), Input::Stop);
-                    self.source.stop().await;
+                    let stopped = self.source.stop();
+                    self.begin(stopped.map(|()| Done::Released));
                 }
                 heard = orders.recv(), if ordered => match heard {
                     Some(heard) => self.obey(heard),
@@ -318,13 +319,15 @@ where
         }
         let (clock, fresh) = (self.clock, self.fresh);
         let body = job.delivery.body();
-        let read = clock.now().at - started.at;
         let starting = job.delivery.starting(started, &job.request);
         self.begin(async move {
-            let writes = clock.now().at;
-            let written = starting.await;
-            let took = read + (clock.now().at - writes);
-            let outcome = match written.and(body) {
+            let begun = clock.now().at;
+            let body = match body.await {
+                Ok(body) => starting.await.map(|()| body),
+                error => error,
+            };
+            let took = clock.now().at - begun;
+            let outcome = match body {
                 Ok(body) if took > fresh => {
                     return Done::Late { job, body };
                 }

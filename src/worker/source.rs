@@ -13,8 +13,9 @@ use crate::message::intake::Intake;
 
 /// A delivery as the worker sees it: the body, and whatever the source needs to settle it.
 pub trait Delivery: Send + 'static {
-    /// The body's bytes as they were enqueued. May read a spill file, so call it when the body is to be sent.
-    fn body(&self) -> std::io::Result<Bytes>;
+    /// The body's bytes as they were enqueued. May read a file, so it is awaited when the body is to be sent, and while the
+    /// delivery is held.
+    fn body(&self) -> impl Future<Output = std::io::Result<Bytes>> + Send + 'static;
 
     /// Awaited right before each attempt; an error keeps it from being sent. A source that would not know of an attempt
     /// after a crash writes it down here. A broker needs nothing: it marks what it delivers again.
@@ -130,8 +131,9 @@ pub trait Source: Send {
         async { Ok(()) }
     }
 
-    /// No more deliveries are wanted; those held stay valid until [`Source::leave`].
-    fn stop(&mut self) -> impl Future<Output = ()> + Send;
+    /// No more deliveries are wanted; those held stay valid until [`Source::leave`]. What comes back ends when the other side
+    /// knows it, or after a while.
+    fn stop(&mut self) -> impl Future<Output = ()> + Send + 'static;
 
     /// Gives back what is held, makes sure that the broker has read every acknowledgement, and closes.
     fn leave(self, held: Vec<Job<Self::Delivery>>) -> impl Future<Output = ()> + Send;

@@ -93,10 +93,10 @@ impl Kept {
     ///
     /// # Errors
     /// The temporary file cannot be read.
-    pub(in crate::broker) fn restored(&self, request: &Request) -> io::Result<Restored> {
+    pub(in crate::broker) async fn restored(&self, request: &Request) -> io::Result<Restored> {
         match self {
             Self::Shared(rest) => Ok(rest.restored(request).into()),
-            Self::Aside(header) => Restored::of(&header.bytes()?),
+            Self::Aside(header) => Restored::of(&header.read().await?),
         }
     }
 }
@@ -203,6 +203,8 @@ fn enqueued_at(request: &Request) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
+
     use super::*;
     use crate::broker::convert::{message, republished};
     use crate::contract::Rules;
@@ -260,6 +262,8 @@ mod tests {
             let restored = common
                 .keep(&properties, &request, &Spill::new(0))
                 .restored(&request)
+                .now_or_never()
+                .unwrap()
                 .unwrap()
                 .properties;
             assert_eq!(published(&restored), published(&properties), "{properties:?}");

@@ -39,8 +39,8 @@ pub struct Held {
 }
 
 impl Delivery for Held {
-    fn body(&self) -> io::Result<Bytes> {
-        self.body.bytes()
+    fn body(&self) -> impl Future<Output = io::Result<Bytes>> + Send + 'static {
+        self.body.read()
     }
 }
 

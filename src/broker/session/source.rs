@@ -237,11 +237,14 @@ impl Source for Broker {
         }
     }
 
-    async fn stop(&mut self) {
+    fn stop(&mut self) -> impl Future<Output = ()> + Send + 'static {
         self.unwanted.get_or_insert_default();
         let (done, answer) = oneshot::channel();
-        if self.orders.send(Order::Stop(done)).is_ok() {
-            let _ = answer.await;
+        let asked = self.orders.send(Order::Stop(done)).is_ok();
+        async move {
+            if asked {
+                let _ = answer.await;
+            }
         }
     }
 
@@ -276,12 +279,12 @@ async fn publish_then_ack(
     held.ack().await
 }
 
-fn body(held: &Held) -> Result<Bytes, SessionLost> {
-    read_back(held, "a body", held.body.bytes())
+async fn body(held: &Held) -> Result<Bytes, SessionLost> {
+    read_back(held, "a body", held.body.read().await)
 }
 
-fn properties(held: &Held, request: &Request) -> Result<Restored, SessionLost> {
-    read_back(held, "a header", held.properties.restored(request))
+async fn properties(held: &Held, request: &Request) -> Result<Restored, SessionLost> {
+    read_back(held, "a header", held.properties.restored(request).await)
 }
 
 fn read_back<T>(held: &Held, what: &str, read: io::Result<T>) -> Result<T, SessionLost> {
@@ -300,8 +303,9 @@ async fn republish(
     act: &Act,
 ) -> Result<Settled, SessionLost> {
     let (held, queues) = (&job.delivery, &options.queues);
-    let original = properties(held, &job.request)?;
-    let copy = convert::reprioritised(&original.properties, body(held)?, priority, queues);
+    let original = properties(held, &job.request).await?;
+    let body = body(held).await?;
+    let copy = convert::reprioritised(&original.properties, body, priority, queues);
     match held.on.publisher.offer(vec![copy]).await? {
         Offered::Refused(why) => return Ok(Settled::Refused(why)),
         Offered::Taken(took) => (options.on_confirm)(took),
@@ -323,21 +327,16 @@ async fn settle(
     held.alive()?;
     let is_too_long = held.body.too_long().is_some();
     let letter_wanted = ending.outcome.is_dead_letter() && !is_too_long && !ending.dead_lettered;
-    let dead_letter = letter_wanted.then(|| {
-        let properties = properties(held, &job.request)?;
-        let room = held.on.publisher.room;
-        Ok(convert::dead_letter(
-            &job.request,
-            ending,
-            &properties,
-            body(held)?,
-            &options.queues,
-            room,
-        ))
-    });
+    let dead_letter = if letter_wanted {
+        let (properties, body) = (properties(held, &job.request).await?, body(held).await?);
+        let (room, queues) = (held.on.publisher.room, &options.queues);
+        Some(convert::dead_letter(&job.request, ending, &properties, body, queues, room))
+    } else {
+        None
+    };
     let result = convert::result(&job.request, ending, &options.queues, &options.worker);
     // The dead letter first: its queue may be full, and then no result says that it is there.
-    for message in dead_letter.transpose()?.into_iter().chain([result]) {
+    for message in dead_letter.into_iter().chain([result]) {
         match held.on.publisher.offer(vec![message]).await? {
             Offered::Refused(why) => return Ok(Settled::Refused(why)),
             Offered::Taken(took) => (options.on_confirm)(took),

@@ -82,8 +82,8 @@ pub struct Held {
 }
 
 impl Delivery for Held {
-    fn body(&self) -> io::Result<Bytes> {
-        self.body.bytes()
+    fn body(&self) -> impl Future<Output = io::Result<Bytes>> + Send + 'static {
+        self.body.read()
     }
 
     fn starting(
@@ -282,8 +282,9 @@ impl Source for Rows {
         async move { drop(give.send(job)) }
     }
 
-    async fn stop(&mut self) {
+    fn stop(&mut self) -> impl Future<Output = ()> + Send + 'static {
         self.told = Told::All;
+        std::future::ready(())
     }
 
     async fn leave(self, held: Vec<Job<Held>>) {

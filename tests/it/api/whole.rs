@@ -26,8 +26,8 @@ use crate::support::wait::until_so;
 struct Body(Bytes);
 
 impl Delivery for Body {
-    fn body(&self) -> std::io::Result<Bytes> {
-        Ok(self.0.clone())
+    fn body(&self) -> impl Future<Output = std::io::Result<Bytes>> + Send + 'static {
+        std::future::ready(Ok(self.0.clone()))
     }
 }
 
@@ -89,7 +89,9 @@ impl Source for Requests {
         std::future::ready(())
     }
 
-    async fn stop(&mut self) {}
+    fn stop(&mut self) -> impl Future<Output = ()> + Send + 'static {
+        std::future::ready(())
+    }
 
     async fn leave(self, _: Vec<Job<Body>>) {}
 }

@@ -30,7 +30,7 @@ async fn a_request_is_taken_published_confirmed_and_only_then_acknowledged() {
         let job = arrived(&mut broker).await;
         assert_eq!((&*job.request.id.get(), job.session, job.redelivered), ("17", session, false));
         assert_eq!(job.request.name, "task-17");
-        assert_eq!(job.delivery.body().unwrap(), request_body(17));
+        assert_eq!(job.delivery.body().await.unwrap(), request_body(17));
 
         let (job, ..) = match broker.settle(job, ending(Outcome::Created)).await {
             (job, ending, Settled::Done) => (job, ending),
@@ -528,7 +528,7 @@ async fn bodies_beyond_the_bound_wait_in_a_file_and_come_back_unchanged() {
     assert!(in_memory <= 10_000 && spilled > 50_000, "{in_memory} {spilled}");
     for job in &jobs {
         assert_eq!(
-            job.delivery.body().unwrap(),
+            job.delivery.body().await.unwrap(),
             request_body(job.request.id.get().parse().unwrap())
         );
     }

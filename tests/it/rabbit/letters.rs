@@ -529,7 +529,8 @@ async fn requests(lane: &Lane, count: u32) -> Vec<(String, Vec<u8>)> {
     let mut requests = Vec::new();
     for _ in 0..count {
         let job = arrived(&mut broker).await;
-        let body = sluicegate::worker::source::Delivery::body(&job.delivery).unwrap().to_vec();
+        let body =
+            sluicegate::worker::source::Delivery::body(&job.delivery).await.unwrap().to_vec();
         requests.push((job.request.id.to_string(), body));
     }
     broker.leave(Vec::new()).await;

@@ -110,7 +110,7 @@ async fn what_is_replayed_arrives_unchanged_as_a_new_run_with_its_past() {
             let number: usize = job.request.id.get().parse().unwrap();
             assert_eq!((number % 3, job.request.rare.replay), (1, 1));
             assert_eq!(
-                sluicegate::worker::source::Delivery::body(&job.delivery).unwrap(),
+                sluicegate::worker::source::Delivery::body(&job.delivery).await.unwrap(),
                 request_body(number)
             );
             // Dies again: the letter knows its past.
@@ -204,7 +204,7 @@ async fn a_group_is_mended_in_one_step_after_all_of_it_was_tried() {
         let job = arrived(&mut broker).await;
         assert_eq!((&*job.request.name.get(), job.request.rare.replay), ("mended", 1));
         let number: usize = job.request.id.get().parse().unwrap();
-        let body = sluicegate::worker::source::Delivery::body(&job.delivery).unwrap();
+        let body = sluicegate::worker::source::Delivery::body(&job.delivery).await.unwrap();
         let expected = String::from_utf8(request_body(number).to_vec()).unwrap();
         let expected = expected.replace(&format!("\"task-{number}\""), "\"mended\"");
         assert_eq!(body, expected.as_bytes(), "only the name's bytes changed");
