@@ -10,7 +10,8 @@ use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 use sluicegate::contract::{self, Rules};
 use sluicegate::core::{Ending, Outcome};
-use sluicegate::message::intake::{self, Message, header};
+use sluicegate::message::headers;
+use sluicegate::message::intake::{self, Message};
 use sluicegate::message::result;
 use sluicegate::{api, plan};
 
@@ -42,9 +43,9 @@ fn body(bytes: usize) -> Bytes {
 
 fn message(bytes: usize) -> Message<'static> {
     let headers = [
-        (header::BATCH, "wave-1"),
-        (header::ENQUEUED_AT, "2026-11-23T12:00:00.123Z"),
-        (header::ROW, "17"),
+        (headers::BATCH, "wave-1"),
+        (headers::ENQUEUED_AT, "2026-11-23T12:00:00.123Z"),
+        (headers::ROW, "17"),
     ];
     Message {
         message_id: Some("0193581c-1f5c-7e52-b3a7-1f0d6c3a5e42".into()),

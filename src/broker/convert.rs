@@ -12,10 +12,10 @@ use lapin::types::{AMQPValue, FieldTable, LongString, ShortString};
 use crate::broker::settings::Queues;
 use crate::broker::transport::Restored;
 use crate::core::{Ending, Request};
-use crate::message::intake::{Message, header};
+use crate::message::headers;
+use crate::message::intake::Message;
 use crate::message::parcel::to_hex;
 use crate::message::result;
-use crate::review::REQUEST_ID;
 
 /// Headers that the broker acts upon or writes itself: a message that is published again must not carry them.
 const BROKERS_OWN: [&str; 5] = ["CC", "BCC", "x-death", "x-delivery-count", "x-acquired-count"];
@@ -76,7 +76,7 @@ pub(super) fn timestamp(seconds: u64) -> Option<Timestamp> {
 /// published anew was out before, too.
 pub(crate) fn was_out(properties: &BasicProperties) -> bool {
     let headers = properties.headers().as_ref().map(FieldTable::inner);
-    if headers.is_some_and(|headers| headers.contains_key(header::REPRIORITISED)) {
+    if headers.is_some_and(|headers| headers.contains_key(headers::REPRIORITISED)) {
         return true;
     }
     let counts = properties.headers().iter().flatten();
@@ -100,7 +100,8 @@ pub(crate) fn message_id(properties: &BasicProperties) -> Option<Cow<'_, str>> {
 /// The message without its protocol.
 pub(crate) fn message(properties: &BasicProperties, body: Bytes) -> Message<'_> {
     let ours = |name: &str| {
-        name.starts_with(header::PREFIX) || matches!(name, header::TRACEPARENT | header::TRACESTATE)
+        name.starts_with(headers::PREFIX)
+            || matches!(name, headers::TRACEPARENT | headers::TRACESTATE)
     };
     let headers = properties.headers().iter().flatten();
     Message {
@@ -167,10 +168,10 @@ pub(crate) fn dead_letter(
         .into_iter()
         .map(|(name, text)| (short(name), long(&text)))
         .collect();
-    headers.insert(short(REQUEST_ID), long(&request.id.get()));
+    headers.insert(short(headers::REQUEST_ID), long(&request.id.get()));
     if let Some(unreadable) = unreadable {
         let bounded = &unreadable[..unreadable.len().min(UNREADABLE)];
-        headers.insert(short(result::header::ORIGINAL), long(&to_hex(bounded)));
+        headers.insert(short(headers::ORIGINAL), long(&to_hex(bounded)));
     }
     let properties = republished(original).with_message_id(short(&request.run.0.to_string()));
     let taken = header_bytes(&properties.clone().with_headers(headers.clone().into())) + NOTE;
@@ -180,8 +181,8 @@ pub(crate) fn dead_letter(
     // has ended is only acknowledged when it comes back.
     let (ours, others): (Vec<_>, Vec<_>) = kept_headers(original)
         .into_iter()
-        .filter(|(name, _)| name.as_str() != header::REPRIORITISED && !headers.contains_key(name))
-        .partition(|(name, _)| name.as_str().starts_with(header::PREFIX));
+        .filter(|(name, _)| name.as_str() != headers::REPRIORITISED && !headers.contains_key(name))
+        .partition(|(name, _)| name.as_str().starts_with(headers::PREFIX));
     for (name, value) in ours.into_iter().chain(others) {
         match left.checked_sub(field_bytes(&name, &value)) {
             Some(rest) => {
@@ -193,7 +194,7 @@ pub(crate) fn dead_letter(
     }
     if !left_out.is_empty() {
         let names: String = left_out.join(", ").chars().take(100).collect();
-        let reason = headers.get(&short(result::header::REASON)).and_then(text_of);
+        let reason = headers.get(&short(headers::REASON)).and_then(text_of);
         let reason = format!(
             "{} (headers left out, for the broker's frames hold no more: {names})",
             reason.unwrap_or_default()
@@ -203,7 +204,7 @@ pub(crate) fn dead_letter(
             headers = names,
             "headers do not fit into the dead letter"
         );
-        headers.insert(short(result::header::REASON), long(&reason));
+        headers.insert(short(headers::REASON), long(&reason));
     }
     Outgoing {
         exchange: short(&queues.dead_letters()),
@@ -221,8 +222,8 @@ pub(crate) fn reprioritised(
     queues: &Queues,
 ) -> Outgoing {
     let mut headers = kept_headers(original);
-    headers.insert(short(header::PRIORITY), AMQPValue::LongInt(i32::from(priority)));
-    headers.insert(short(header::REPRIORITISED), AMQPValue::Boolean(true));
+    headers.insert(short(headers::PRIORITY), AMQPValue::LongInt(i32::from(priority)));
+    headers.insert(short(headers::REPRIORITISED), AMQPValue::Boolean(true));
     let mut properties = republished(original)
         .with_headers(headers.into())
         .with_priority(coarse(priority, queues.max_priority));
@@ -403,9 +404,9 @@ mod tests {
 
     #[test]
     fn the_mark_of_a_copy_says_that_it_was_out_before() {
-        let marked = with_headers(&[(header::REPRIORITISED, AMQPValue::Boolean(true))]);
+        let marked = with_headers(&[(headers::REPRIORITISED, AMQPValue::Boolean(true))]);
         assert!(was_out(&marked) && kept_headers(&marked).len() == 1);
-        assert!(!was_out(&with_headers(&[(header::PRIORITY, AMQPValue::LongInt(9))])));
+        assert!(!was_out(&with_headers(&[(headers::PRIORITY, AMQPValue::LongInt(9))])));
     }
 
     #[test]

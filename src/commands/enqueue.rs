@@ -100,11 +100,11 @@ fn is_same(one: &Path, other: &Path) -> bool {
 
 /// The flags that are settings of every row.
 fn settings(args: &Args) -> Vec<String> {
-    use crate::message::intake::header;
+    use crate::message::headers;
     let texts = [
-        (header::NOT_BEFORE, args.not_before.map(|at| at.to_string())),
-        (header::DEADLINE, args.deadline.map(|at| at.to_string())),
-        (header::PRIORITY, args.priority.map(|priority| priority.to_string())),
+        (headers::NOT_BEFORE, args.not_before.map(|at| at.to_string())),
+        (headers::DEADLINE, args.deadline.map(|at| at.to_string())),
+        (headers::PRIORITY, args.priority.map(|priority| priority.to_string())),
     ];
     texts.into_iter().filter_map(|(name, text)| Some(format!("{name}={}", text?))).collect()
 }

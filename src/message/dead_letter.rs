@@ -7,62 +7,39 @@ use serde::Serialize;
 use super::result::MOST_VIOLATIONS;
 use crate::core::verdict::Fault;
 use crate::core::{Ending, Try};
-use crate::message::intake::header::NEVER_SENT;
+use crate::message::headers;
 
 /// The longest header of a dead letter in bytes, for the same reason.
 const LONGEST_HEADER: usize = 16 * 1024;
 
-/// The names of the headers that say why a request is a dead letter.
-pub mod header {
-    pub const OUTCOME: &str = "x-sluice-outcome";
-    pub const ERROR_CODE: &str = "x-sluice-error-code";
-    pub const STATUS: &str = "x-sluice-status";
-    pub const REASON: &str = "x-sluice-reason";
-    pub const ATTEMPTS: &str = "x-sluice-attempts";
-    pub const FAILED_AT: &str = "x-sluice-failed-at";
-    /// JSON: an array of violations.
-    pub const VIOLATIONS: &str = "x-sluice-violations";
-    /// JSON: an array of [`crate::core::Try`].
-    pub const HISTORY: &str = "x-sluice-history";
-    /// JSON: the whole error, as in a result.
-    pub const ERROR: &str = "x-sluice-error";
-
-    /// Of a message that cannot be read: its properties as AMQP has them, the first 8 KiB, as hexadecimal digits.
-    pub const ORIGINAL: &str = "x-sluice-original-properties";
-
-    /// All of them: a replay leaves them behind.
-    pub const ALL: [&str; 10] = [
-        OUTCOME, ERROR_CODE, STATUS, REASON, ATTEMPTS, FAILED_AT, VIOLATIONS, HISTORY, ERROR,
-        ORIGINAL,
-    ];
-}
-
 /// The headers that a dead letter has beyond those of the request, each of them bounded.
 pub fn dead_letter_headers(ending: &Ending) -> BTreeMap<&'static str, String> {
     let mut headers = BTreeMap::new();
-    headers.insert(header::OUTCOME, ending.outcome.as_str().to_owned());
-    headers.insert(header::REASON, shortened(&ending.reason));
-    headers.insert(header::ATTEMPTS, ending.attempts.to_string());
+    headers.insert(headers::OUTCOME, ending.outcome.as_str().to_owned());
+    headers.insert(headers::REASON, shortened(&ending.reason));
+    headers.insert(headers::ATTEMPTS, ending.attempts.to_string());
     // Always, so that what an earlier dead letter said of the request is not believed of this one.
-    headers.insert(NEVER_SENT, ending.never_sent.to_string());
-    headers.insert(header::FAILED_AT, format!("{:.3}", ending.settled_at));
+    headers.insert(headers::NEVER_SENT, ending.never_sent.to_string());
+    headers.insert(headers::FAILED_AT, format!("{:.3}", ending.settled_at));
     if let Some(fault) = &ending.fault {
         if let Some(status) = fault.status {
-            headers.insert(header::STATUS, status.to_string());
+            headers.insert(headers::STATUS, status.to_string());
         }
         if let Some(code) = &fault.error_code {
-            headers.insert(header::ERROR_CODE, shortened(code));
+            headers.insert(headers::ERROR_CODE, shortened(code));
         }
-        headers.insert(header::ERROR, fault_json(fault));
+        headers.insert(headers::ERROR, fault_json(fault));
     }
     if !ending.violations.is_empty() {
-        headers
-            .insert(header::VIOLATIONS, array_json(ending.violations.iter().take(MOST_VIOLATIONS)));
+        headers.insert(
+            headers::VIOLATIONS,
+            array_json(ending.violations.iter().take(MOST_VIOLATIONS)),
+        );
     }
     if !ending.history.is_empty() {
         // The latest tries matter most, and the array is cut at its end.
         let latest: Vec<&Try> = ending.history.iter().rev().take(MOST_VIOLATIONS).collect();
-        headers.insert(header::HISTORY, array_json(latest.into_iter().rev()));
+        headers.insert(headers::HISTORY, array_json(latest.into_iter().rev()));
     }
     headers
 }
@@ -132,23 +109,24 @@ mod tests {
             error_code: None,
         }];
         let headers = dead_letter_headers(&end);
-        assert_eq!(headers[header::OUTCOME], "rejected");
-        assert_eq!(headers[header::ERROR_CODE], "SMS.6603");
-        assert_eq!(headers[header::STATUS], "400");
-        assert_eq!(headers[header::REASON], "the API refused it");
-        assert_eq!(headers[header::ATTEMPTS], "1");
-        assert_eq!(headers[header::FAILED_AT], "2026-01-31T12:00:00.500Z");
+        assert_eq!(headers[headers::OUTCOME], "rejected");
+        assert_eq!(headers[headers::ERROR_CODE], "SMS.6603");
+        assert_eq!(headers[headers::STATUS], "400");
+        assert_eq!(headers[headers::REASON], "the API refused it");
+        assert_eq!(headers[headers::ATTEMPTS], "1");
+        assert_eq!(headers[headers::FAILED_AT], "2026-01-31T12:00:00.500Z");
         assert_eq!(
-            serde_json::from_str::<Vec<Try>>(&headers[header::HISTORY]).unwrap(),
+            serde_json::from_str::<Vec<Try>>(&headers[headers::HISTORY]).unwrap(),
             end.history
         );
         assert_eq!(
-            Some(serde_json::from_str::<Fault>(&headers[header::ERROR]).unwrap()),
+            Some(serde_json::from_str::<Fault>(&headers[headers::ERROR]).unwrap()),
             end.fault
         );
-        let own = |name: &&str| header::ALL.contains(name) || *name == NEVER_SENT;
+        let own =
+            |name: &&str| headers::OF_A_DEAD_LETTER.contains(name) || *name == headers::NEVER_SENT;
         assert!(headers.keys().all(own));
-        assert_eq!(headers[NEVER_SENT], "false");
+        assert_eq!(headers[headers::NEVER_SENT], "false");
     }
 
     #[test]
@@ -172,8 +150,8 @@ mod tests {
             .collect();
         let headers = dead_letter_headers(&end);
         assert!(headers.values().map(String::len).sum::<usize>() < 64 * 1024);
-        let told: Vec<Violation> = serde_json::from_str(&headers[header::VIOLATIONS]).unwrap();
+        let told: Vec<Violation> = serde_json::from_str(&headers[headers::VIOLATIONS]).unwrap();
         assert!(!told.is_empty());
-        assert!(serde_json::from_str::<Fault>(&headers[header::ERROR]).is_ok());
+        assert!(serde_json::from_str::<Fault>(&headers[headers::ERROR]).is_ok());
     }
 }

@@ -15,27 +15,7 @@ use uuid::Uuid;
 
 use crate::contract::{self, Rules, Violation};
 use crate::core::{Rare, Request, Row, Run, Shared, Sparse, Text, Trace};
-use crate::message::bug;
-
-/// The names of the headers of a request.
-pub mod header {
-    /// What all headers of ours begin with.
-    pub const PREFIX: &str = "x-sluice-";
-    pub const BATCH: &str = "x-sluice-batch";
-    pub const ENQUEUED_AT: &str = "x-sluice-enqueued-at";
-    pub const ROW: &str = "x-sluice-row";
-    pub const NOT_BEFORE: &str = "x-sluice-not-before";
-    pub const DEADLINE: &str = "x-sluice-deadline";
-    pub const PRIORITY: &str = "x-sluice-priority";
-    pub const REPLAY: &str = "x-sluice-replay";
-    pub const AGAIN: &str = "x-sluice-again";
-    /// No `POST` of it was ever begun, says the worker that dead-lettered it: a replay is no doubt.
-    pub const NEVER_SENT: &str = "x-sluice-never-sent";
-    /// Published anew by a worker, with another priority: to be looked up like what was delivered before.
-    pub const REPRIORITISED: &str = "x-sluice-reprioritised";
-    pub const TRACEPARENT: &str = "traceparent";
-    pub const TRACESTATE: &str = "tracestate";
-}
+use crate::message::{bug, headers};
 
 /// A message without its protocol. Its texts are borrowed where they stand in one piece in what was received.
 #[derive(Clone, Debug, Default)]
@@ -126,9 +106,9 @@ fn unreadable(message: &Message<'_>, digest: &[u8; 32], text: String) -> Intake 
     tracing::error!(request.id = &*id.get(), panic = %text, "reading a message panicked: this is a bug in sluice");
     let mut headers = Headers { texts: &message.headers, violations: Vec::new() };
     let batch = caught(|| headers.batch()).ok().flatten();
-    let row = caught(|| headers.parsed(header::ROW, "")).ok().flatten();
-    let replay = caught(|| headers.parsed(header::REPLAY, "")).ok().flatten().unwrap_or(0);
-    let enqueued_at = caught(|| headers.parsed(header::ENQUEUED_AT, "")).ok().flatten();
+    let row = caught(|| headers.parsed(headers::ROW, "")).ok().flatten();
+    let replay = caught(|| headers.parsed(headers::REPLAY, "")).ok().flatten().unwrap_or(0);
+    let enqueued_at = caught(|| headers.parsed(headers::ENQUEUED_AT, "")).ok().flatten();
     let enqueued_at = enqueued_at.or(message.timestamp);
     let request = Request {
         run: Run::of(&id.get(), digest, enqueued_at, replay),
@@ -172,14 +152,15 @@ fn length(message: &Message<'_>) -> u32 {
 fn read_all(message: &Message<'_>, digest: [u8; 32], rules: &Rules) -> Intake {
     let mut headers = Headers { texts: &message.headers, violations: Vec::new() };
     let batch = headers.batch();
-    let enqueued_at = headers.parsed(header::ENQUEUED_AT, RFC_3339);
-    let row = headers.parsed(header::ROW, "a whole number from 0");
-    let not_before = headers.parsed(header::NOT_BEFORE, RFC_3339);
-    let deadline = headers.parsed(header::DEADLINE, RFC_3339);
-    let priority: Option<u16> = headers.parsed(header::PRIORITY, "a whole number from 0 to 65535");
-    let replay = headers.parsed(header::REPLAY, "a whole number from 0 to 4294967295").unwrap_or(0);
-    let again = headers.parsed(header::AGAIN, "true or false").unwrap_or(false);
-    let never_sent = headers.parsed(header::NEVER_SENT, "true or false").unwrap_or(false);
+    let enqueued_at = headers.parsed(headers::ENQUEUED_AT, RFC_3339);
+    let row = headers.parsed(headers::ROW, "a whole number from 0");
+    let not_before = headers.parsed(headers::NOT_BEFORE, RFC_3339);
+    let deadline = headers.parsed(headers::DEADLINE, RFC_3339);
+    let priority: Option<u16> = headers.parsed(headers::PRIORITY, "a whole number from 0 to 65535");
+    let replay =
+        headers.parsed(headers::REPLAY, "a whole number from 0 to 4294967295").unwrap_or(0);
+    let again = headers.parsed(headers::AGAIN, "true or false").unwrap_or(false);
+    let never_sent = headers.parsed(headers::NEVER_SENT, "true or false").unwrap_or(false);
     let trace = headers.trace();
     let mut violations: Vec<_> = message.flaw.as_deref().map(flawed).into_iter().collect();
     violations.append(&mut headers.violations);
@@ -253,18 +234,18 @@ impl Headers<'_> {
     }
 
     fn batch(&mut self) -> Option<Box<str>> {
-        let text = self.texts.get(header::BATCH)?;
+        let text = self.texts.get(headers::BATCH)?;
         if is_batch_id(text) {
             return Some((&**text).into());
         }
-        self.violate(header::BATCH, "1 to 64 of the characters A-Z a-z 0-9 _ -");
+        self.violate(headers::BATCH, "1 to 64 of the characters A-Z a-z 0-9 _ -");
         None
     }
 
     /// A broken trace context is ignored, as W3C asks of whoever reads one: it must not cost a request its life.
     fn trace(&self) -> Option<Trace> {
-        let parent = self.texts.get(header::TRACEPARENT)?;
-        Trace::parse(parent, self.texts.get(header::TRACESTATE).map(|text| &**text))
+        let parent = self.texts.get(headers::TRACEPARENT)?;
+        Trace::parse(parent, self.texts.get(headers::TRACESTATE).map(|text| &**text))
     }
 
     fn violate(&mut self, name: &str, allowed: &str) {
@@ -378,16 +359,16 @@ mod tests {
     fn every_header_is_read() {
         let intake = read(
             &message(&[
-                (header::BATCH, "wave-7_A"),
-                (header::ENQUEUED_AT, "2026-01-31T12:00:00.123+08:00"),
-                (header::ROW, "17"),
-                (header::NOT_BEFORE, "2026-02-01T00:00:00Z"),
-                (header::DEADLINE, "2026-02-02T00:00:00Z"),
-                (header::PRIORITY, "65535"),
-                (header::REPLAY, "2"),
-                (header::AGAIN, "true"),
-                (header::TRACEPARENT, "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
-                (header::TRACESTATE, "a=b"),
+                (headers::BATCH, "wave-7_A"),
+                (headers::ENQUEUED_AT, "2026-01-31T12:00:00.123+08:00"),
+                (headers::ROW, "17"),
+                (headers::NOT_BEFORE, "2026-02-01T00:00:00Z"),
+                (headers::DEADLINE, "2026-02-02T00:00:00Z"),
+                (headers::PRIORITY, "65535"),
+                (headers::REPLAY, "2"),
+                (headers::AGAIN, "true"),
+                (headers::TRACEPARENT, "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
+                (headers::TRACESTATE, "a=b"),
             ]),
             &Rules::default(),
         );
@@ -409,21 +390,21 @@ mod tests {
     fn each_bad_header_is_a_violation_that_names_it_and_what_is_allowed() {
         let long = "x".repeat(65);
         for (name, text) in [
-            (header::BATCH, ""),
-            (header::BATCH, "with space"),
-            (header::BATCH, "ümlaut"),
-            (header::BATCH, long.as_str()),
-            (header::ENQUEUED_AT, "yesterday"),
-            (header::ENQUEUED_AT, "2026-13-01T00:00:00Z"),
-            (header::ROW, "-1"),
-            (header::ROW, "1.5"),
-            (header::NOT_BEFORE, "12:00"),
-            (header::DEADLINE, "soon"),
-            (header::PRIORITY, "65536"),
-            (header::PRIORITY, "high"),
-            (header::REPLAY, "two"),
-            (header::REPLAY, "4294967296"),
-            (header::AGAIN, "perhaps"),
+            (headers::BATCH, ""),
+            (headers::BATCH, "with space"),
+            (headers::BATCH, "ümlaut"),
+            (headers::BATCH, long.as_str()),
+            (headers::ENQUEUED_AT, "yesterday"),
+            (headers::ENQUEUED_AT, "2026-13-01T00:00:00Z"),
+            (headers::ROW, "-1"),
+            (headers::ROW, "1.5"),
+            (headers::NOT_BEFORE, "12:00"),
+            (headers::DEADLINE, "soon"),
+            (headers::PRIORITY, "65536"),
+            (headers::PRIORITY, "high"),
+            (headers::REPLAY, "two"),
+            (headers::REPLAY, "4294967296"),
+            (headers::AGAIN, "perhaps"),
         ] {
             let intake = read(&message(&[(name, text)]), &Rules::default());
             assert_eq!(of_headers(&intake), [format!("header {name}")], "{name}: {text}");
@@ -434,17 +415,17 @@ mod tests {
     #[test]
     fn all_bad_headers_are_told_at_once() {
         let bad = [
-            (header::BATCH, "?"),
-            (header::ROW, "?"),
-            (header::PRIORITY, "?"),
-            (header::DEADLINE, "?"),
+            (headers::BATCH, "?"),
+            (headers::ROW, "?"),
+            (headers::PRIORITY, "?"),
+            (headers::DEADLINE, "?"),
         ];
         assert_eq!(of_headers(&read(&message(&bad), &Rules::default())).len(), 4);
     }
 
     #[test]
     fn a_long_header_is_quoted_in_short() {
-        let intake = read(&message(&[(header::ROW, &"9".repeat(10_000))]), &Rules::default());
+        let intake = read(&message(&[(headers::ROW, &"9".repeat(10_000))]), &Rules::default());
         assert!(intake.violations[0].found.len() < 100);
     }
 
@@ -476,8 +457,8 @@ mod tests {
         let first = run(&[], b"{}");
         assert_eq!(first, run(&[], b"{}"));
         assert_ne!(first, run(&[], b"{ }"));
-        assert_ne!(first, run(&[(header::REPLAY, "1")], b"{}"));
-        assert_ne!(first, run(&[(header::ENQUEUED_AT, "2026-01-31T12:00:00Z")], b"{}"));
+        assert_ne!(first, run(&[(headers::REPLAY, "1")], b"{}"));
+        assert_ne!(first, run(&[(headers::ENQUEUED_AT, "2026-01-31T12:00:00Z")], b"{}"));
     }
 
     #[test]
@@ -487,7 +468,7 @@ mod tests {
         assert_eq!(read(&stamped, &Rules::default()).request.enqueued_at.get(), stamped.timestamp);
         let both = Message {
             timestamp: stamped.timestamp,
-            ..message(&[(header::ENQUEUED_AT, "2026-01-31T12:00:00Z")])
+            ..message(&[(headers::ENQUEUED_AT, "2026-01-31T12:00:00Z")])
         };
         assert_eq!(
             read(&both, &Rules::default()).request.enqueued_at.get().unwrap().to_string(),
@@ -498,10 +479,10 @@ mod tests {
     #[test]
     fn a_panic_while_reading_is_this_messages_alone_and_keeps_its_identity() {
         let headers = [
-            (header::REPLAY, "1"),
-            (header::BATCH, "wave-7"),
-            (header::ROW, "3"),
-            (header::PRIORITY, "?"),
+            (headers::REPLAY, "1"),
+            (headers::BATCH, "wave-7"),
+            (headers::ROW, "3"),
+            (headers::PRIORITY, "?"),
         ];
         let message = Message {
             message_id: Some("17".into()),
@@ -531,7 +512,7 @@ mod tests {
         for text in
             ["", "00-0-0-0", "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "nonsense"]
         {
-            let intake = read(&message(&[(header::TRACEPARENT, text)]), &Rules::default());
+            let intake = read(&message(&[(headers::TRACEPARENT, text)]), &Rules::default());
             assert!(intake.request.trace().is_none() && of_headers(&intake).is_empty(), "{text}");
         }
     }

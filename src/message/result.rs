@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-pub use super::dead_letter::{dead_letter_headers, header};
+pub use super::dead_letter::dead_letter_headers;
 use crate::contract::Violation;
 use crate::core::verdict::Fault;
 use crate::core::{Ending, Outcome, Request};

@@ -9,7 +9,7 @@ use super::finding::Finding;
 use super::settings::{SETTINGS, Settings};
 use crate::contract::page::TASK;
 use crate::contract::{Kind, Part, Rule, fields, find, nearest, parts, shown};
-use crate::message::intake::header;
+use crate::message::headers;
 
 /// A column with a meaning.
 #[derive(Debug)]
@@ -174,7 +174,7 @@ impl Columns {
 
 /// What a header means; else what is allowed and what to do.
 fn meaning(name: &str) -> Result<Target, (String, Option<String>)> {
-    if name.starts_with(header::PREFIX) {
+    if name.starts_with(headers::PREFIX) {
         if Settings::is_known(name) {
             return Ok(Target::Setting);
         }

@@ -14,7 +14,7 @@ use super::tree::{Clash, Node};
 use super::{Row, doubts};
 use crate::contract::page::TASK;
 use crate::contract::{self, Kind, Need, Part, Rule, parts};
-use crate::message::intake::header;
+use crate::message::headers;
 
 /// A row under way.
 struct Draft {
@@ -62,7 +62,7 @@ impl Plan {
             }
         }
         if let Err(refused) = draft.settings.check() {
-            draft.refuse(header::DEADLINE.to_owned(), refused);
+            draft.refuse(headers::DEADLINE.to_owned(), refused);
         }
         for (name, past) in draft.settings.past(self.options.now) {
             draft.warnings.push(Finding::new(draft.number, name, past));
@@ -227,14 +227,14 @@ impl Plan {
         body.open();
         let Node::Object(fields) = &body else { return json };
         for (name, _) in fields {
-            if !name.starts_with(header::PREFIX) && Settings::is_meant(name) {
+            if !name.starts_with(headers::PREFIX) && Settings::is_meant(name) {
                 let found = format!("the field {}", contract::shown(name));
                 let allowed = format!("one of {}", SETTINGS.map(|setting| setting.name).join(", "));
                 let advice = "the API has no such field: write the setting's name as it is".into();
                 draft.refuse(format!("/{name}"), Refused { found, allowed, advice });
             }
         }
-        let settings = body.take(header::PREFIX);
+        let settings = body.take(headers::PREFIX);
         if settings.is_empty() && self.shared.is_empty() {
             return json;
         }

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::cell::{Cell, Refused, boolean};
 use super::clean;
 use super::shown::says;
-use crate::message::intake::header;
+use crate::message::headers;
 
 /// What a planner can say of one request that the API is not told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -41,22 +41,22 @@ const TIME: &str = "a time such as 2026-11-28 22:00 or 2026-11-28T22:00:00+08:00
 /// All settings that a plan can have.
 pub const SETTINGS: [Setting; 4] = [
     Setting {
-        name: header::NOT_BEFORE,
+        name: headers::NOT_BEFORE,
         allowed: TIME,
         about: "Not submitted before. Without an offset it is the time of this machine; a date alone is its first moment.",
     },
     Setting {
-        name: header::DEADLINE,
+        name: headers::DEADLINE,
         allowed: TIME,
         about: "Not submitted after: the request then ends as expired. Without an offset it is the time of this machine.",
     },
     Setting {
-        name: header::PRIORITY,
+        name: headers::PRIORITY,
         allowed: "a whole number from 0 to 65535",
         about: "Orders the request in place of its priority, which the API still gets as it is.",
     },
     Setting {
-        name: header::AGAIN,
+        name: headers::AGAIN,
         allowed: "true or false",
         about: "Whether a migration of this server that has succeeded before is wanted again.",
     },
@@ -69,12 +69,12 @@ impl Settings {
             return Ok(());
         }
         let fits = match name {
-            header::NOT_BEFORE => time(cell, zone).map(|at| self.not_before = Some(at)),
-            header::DEADLINE => time(cell, zone).map(|at| self.deadline = Some(at)),
-            header::PRIORITY => {
+            headers::NOT_BEFORE => time(cell, zone).map(|at| self.not_before = Some(at)),
+            headers::DEADLINE => time(cell, zone).map(|at| self.deadline = Some(at)),
+            headers::PRIORITY => {
                 priority(cell).map(|priority| self.priority = Some(priority)).ok_or("")
             }
-            header::AGAIN => again(cell).map(|again| self.again = Some(again)).ok_or(""),
+            headers::AGAIN => again(cell).map(|again| self.again = Some(again)).ok_or(""),
             _ => Err(""),
         };
         fits.map_err(|advice| {
@@ -96,12 +96,12 @@ impl Settings {
     pub(super) fn past(&self, now: Timestamp) -> Vec<(&'static str, Refused)> {
         let times = [
             (
-                header::NOT_BEFORE,
+                headers::NOT_BEFORE,
                 self.not_before,
                 "it holds nothing back: remove it, or give a later time",
             ),
             (
-                header::DEADLINE,
+                headers::DEADLINE,
                 self.deadline,
                 "the request would end as expired: give a later time",
             ),
@@ -120,7 +120,7 @@ impl Settings {
         match (self.not_before, self.deadline) {
             (Some(not_before), Some(deadline)) if deadline <= not_before => Err(Refused {
                 found: deadline.to_string(),
-                allowed: format!("a time after {} ({not_before})", header::NOT_BEFORE),
+                allowed: format!("a time after {} ({not_before})", headers::NOT_BEFORE),
                 advice: "".into(),
             }),
             _ => Ok(()),
@@ -142,9 +142,9 @@ impl Settings {
     pub(super) fn is_meant(name: &str) -> bool {
         let plain = |name: &str| name.to_ascii_lowercase().replace(['-', '_', ' ', '.'], "");
         let name = plain(name);
-        let bare = |setting: &Setting| plain(&setting.name[header::PREFIX.len()..]);
+        let bare = |setting: &Setting| plain(&setting.name[headers::PREFIX.len()..]);
         // the API has a priority of its own
-        let others = SETTINGS.iter().filter(|setting| setting.name != header::PRIORITY);
+        let others = SETTINGS.iter().filter(|setting| setting.name != headers::PRIORITY);
         name.starts_with("xsluice")
             || name.starts_with("sluice")
             || others.map(bare).any(|bare| name == bare)
@@ -319,25 +319,25 @@ mod tests {
     fn settings_say_what_is_wrong_with_them() {
         let mut settings = Settings::default();
         let zone = TimeZone::UTC;
-        settings.put(header::PRIORITY, &Cell::Number(7.0), &zone).unwrap();
-        settings.put(header::AGAIN, &Cell::typed("TRUE"), &zone).unwrap();
-        settings.put(header::DEADLINE, &Cell::Empty, &zone).unwrap();
+        settings.put(headers::PRIORITY, &Cell::Number(7.0), &zone).unwrap();
+        settings.put(headers::AGAIN, &Cell::typed("TRUE"), &zone).unwrap();
+        settings.put(headers::DEADLINE, &Cell::Empty, &zone).unwrap();
         assert_eq!(
             (settings.priority, settings.again, settings.deadline),
             (Some(7), Some(true), None)
         );
-        let refused = settings.put(header::PRIORITY, &Cell::Number(65_536.0), &zone).unwrap_err();
+        let refused = settings.put(headers::PRIORITY, &Cell::Number(65_536.0), &zone).unwrap_err();
         assert_eq!(refused.allowed, "a whole number from 0 to 65535");
         assert!(
             settings
                 .put("x-sluice-prio", &Cell::typed("1"), &zone)
                 .unwrap_err()
                 .allowed
-                .contains(header::PRIORITY)
+                .contains(headers::PRIORITY)
         );
 
-        settings.put(header::NOT_BEFORE, &Cell::typed("2026-11-28"), &zone).unwrap();
-        settings.put(header::DEADLINE, &Cell::typed("2026-11-28"), &zone).unwrap();
+        settings.put(headers::NOT_BEFORE, &Cell::typed("2026-11-28"), &zone).unwrap();
+        settings.put(headers::DEADLINE, &Cell::typed("2026-11-28"), &zone).unwrap();
         assert!(settings.check().is_err());
     }
 }

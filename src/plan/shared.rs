@@ -9,7 +9,7 @@ use super::settings::Settings;
 use super::tree::Node;
 use super::{Options, PlanError};
 use crate::contract::{Kind, Part, Rule, fields, find, nearest, parts};
-use crate::message::intake::header;
+use crate::message::headers;
 
 /// What is filled into every row.
 #[derive(Default)]
@@ -62,7 +62,7 @@ impl Shared {
         if !matches!(node, Node::Object(_)) {
             return Err("must hold one JSON object: the fields of a request".to_owned());
         }
-        for (name, value) in node.take(header::PREFIX) {
+        for (name, value) in node.take(headers::PREFIX) {
             put_setting(&mut self.default_settings, &name, &value, zone)
                 .map_err(|refused| in_words(&name, &refused))?;
         }
@@ -77,7 +77,7 @@ impl Shared {
         let name = name.trim();
         // nobody sets a field to say nothing: the empty value is the empty text
         let cell = if value.is_empty() { Cell::Blank } else { Cell::typed(value) };
-        if name.starts_with(header::PREFIX) {
+        if name.starts_with(headers::PREFIX) {
             Settings::default()
                 .put(name, &cell, zone)
                 .map_err(|refused| in_words(name, &refused))?;

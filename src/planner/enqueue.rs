@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::broker::{Enqueue, Planner, PlannerError};
 use crate::contract::View;
-use crate::message::intake::header;
+use crate::message::headers;
 use crate::plan::{self, Fingerprint, Plan, PlanError, Row, Settings};
 use crate::planner::batch::{Batch, BatchError, Head};
 
@@ -113,7 +113,7 @@ impl<'a> Chunks<'a> {
     fn message(&self, row: &Row, view: &View) -> Enqueue {
         let id = message_id(&self.head.batch, &view.source_server_id, &row.body);
         let mut settings = headers(&row.settings);
-        settings.push((header::TRACEPARENT, traceparent(id)));
+        settings.push((headers::TRACEPARENT, traceparent(id)));
         Enqueue {
             message_id: id.to_string(),
             body: row.body.clone(),
@@ -137,10 +137,10 @@ fn traceparent(id: Uuid) -> String {
 pub(crate) fn headers(settings: &Settings) -> Vec<(&'static str, String)> {
     let Settings { not_before, deadline, priority, again } = settings;
     let texts = [
-        (header::NOT_BEFORE, not_before.map(|at| at.to_string())),
-        (header::DEADLINE, deadline.map(|at| at.to_string())),
-        (header::PRIORITY, priority.map(|priority| priority.to_string())),
-        (header::AGAIN, again.map(|again| again.to_string())),
+        (headers::NOT_BEFORE, not_before.map(|at| at.to_string())),
+        (headers::DEADLINE, deadline.map(|at| at.to_string())),
+        (headers::PRIORITY, priority.map(|priority| priority.to_string())),
+        (headers::AGAIN, again.map(|again| again.to_string())),
     ];
     texts.into_iter().filter_map(|(name, text)| Some((name, text?))).collect()
 }

@@ -9,15 +9,9 @@ use super::cause::Cause;
 use crate::contract::{Rules, Violation};
 use crate::core::request::Run;
 use crate::core::{Fault, Outcome, Try};
+use crate::message::headers;
 use crate::message::intake;
 use crate::message::parcel::Parcel;
-use crate::message::result::header;
-
-/// The header that keeps the request's message id; the dead letter's own is its result's.
-pub const REQUEST_ID: &str = "x-sluice-request-id";
-
-/// The header of a replayed request that keeps how it ended before: JSON, an array of [`Past`], the latest last.
-pub const PAST: &str = "x-sluice-past";
 
 /// How a request ended before it was replayed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -108,14 +102,14 @@ impl Letter {
         let flaw = unread.flaw.clone();
         let intake = read_request(parcel, rules, unread);
         let request = intake.request;
-        let outcome = parcel.header(header::OUTCOME).and_then(|word| Outcome::named(&word));
+        let outcome = parcel.header(headers::OUTCOME).and_then(|word| Outcome::named(&word));
         // What the worker has dead-lettered may have passed the broker's own dead-lettering before.
         let death = if outcome.is_some() { None } else { death };
-        let error = json::<Fault>(parcel, header::ERROR);
-        let code = parcel.header(header::ERROR_CODE);
-        let status = parcel.header(header::STATUS).and_then(|text| text.parse().ok());
-        let violations: Vec<Violation> = json(parcel, header::VIOLATIONS).unwrap_or_default();
-        let reason = match (&death, parcel.header(header::REASON)) {
+        let error = json::<Fault>(parcel, headers::ERROR);
+        let code = parcel.header(headers::ERROR_CODE);
+        let status = parcel.header(headers::STATUS).and_then(|text| text.parse().ok());
+        let violations: Vec<Violation> = json(parcel, headers::VIOLATIONS).unwrap_or_default();
+        let reason = match (&death, parcel.header(headers::REASON)) {
             (Some(death), _) => death.explained(),
             (None, Some(reason)) => reason,
             (None, None) => "nothing says why it is here: it was put into the queue by hand".into(),
@@ -126,14 +120,16 @@ impl Letter {
         };
         let said = error.as_ref().map_or(reason.as_str(), |error| error.error_msg.as_str());
         let cause = Cause::of(outcome, code.as_deref(), status, said, &violations, death.as_ref());
-        let failed_at = parcel.header(header::FAILED_AT).and_then(|text| text.parse().ok());
+        let failed_at = parcel.header(headers::FAILED_AT).and_then(|text| text.parse().ok());
         let id = match (outcome, &parcel.message_id) {
             (Some(_), Some(id)) => id.parse().map_or(request.run.0, |id| named(id, request.run)),
             _ => request.run.0,
         };
         Self {
             id,
-            request_id: parcel.header(REQUEST_ID).unwrap_or_else(|| request.id.to_string()),
+            request_id: parcel
+                .header(headers::REQUEST_ID)
+                .unwrap_or_else(|| request.id.to_string()),
             outcome,
             failed_at: failed_at.or_else(|| death.as_ref().and_then(|death| death.at)),
             death,
@@ -142,11 +138,11 @@ impl Letter {
             error,
             violations,
             attempts: parcel
-                .header(header::ATTEMPTS)
+                .header(headers::ATTEMPTS)
                 .and_then(|text| text.parse().ok())
                 .unwrap_or(0),
-            history: json(parcel, header::HISTORY).unwrap_or_default(),
-            past: json(parcel, PAST).unwrap_or_default(),
+            history: json(parcel, headers::HISTORY).unwrap_or_default(),
+            past: json(parcel, headers::PAST).unwrap_or_default(),
             batch: request.batch().map(str::to_owned),
             row: request.row.get(),
             name: request.name.to_string(),
@@ -189,7 +185,10 @@ fn named(id: Uuid, run: Run) -> Uuid {
 /// Reads the request of a message, as the worker would.
 pub(crate) fn read_request(parcel: &Parcel, rules: &Rules, unread: Unread) -> intake::Intake {
     let message = intake::Message {
-        message_id: parcel.header(REQUEST_ID).or_else(|| parcel.message_id.clone()).map(Into::into),
+        message_id: parcel
+            .header(headers::REQUEST_ID)
+            .or_else(|| parcel.message_id.clone())
+            .map(Into::into),
         timestamp: parcel
             .timestamp
             .and_then(|seconds| Timestamp::from_second(i64::try_from(seconds).ok()?).ok()),
@@ -198,7 +197,7 @@ pub(crate) fn read_request(parcel: &Parcel, rules: &Rules, unread: Unread) -> in
         headers: parcel
             .headers
             .keys()
-            .filter(|name| !header::ALL.contains(&name.as_str()))
+            .filter(|name| !headers::OF_A_DEAD_LETTER.contains(&name.as_str()))
             .filter_map(|name| Some((name.into(), parcel.header(name)?.into())))
             .collect(),
         body: parcel.body.clone(),
@@ -217,7 +216,6 @@ fn json<T: for<'de> Deserialize<'de>>(parcel: &Parcel, name: &str) -> Option<T> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::result;
 
     fn parcel(headers: &[(&str, &str)]) -> Parcel {
         Parcel {
@@ -234,18 +232,18 @@ mod tests {
     #[test]
     fn a_letter_of_the_worker_says_all_that_its_headers_say() {
         let mut parcel = parcel(&[
-            (result::header::OUTCOME, "rejected"),
-            (result::header::REASON, "the API refused it"),
-            (result::header::ERROR_CODE, "SMS.6603"),
-            (result::header::STATUS, "400"),
-            (result::header::ATTEMPTS, "3"),
-            (result::header::FAILED_AT, "2026-01-31T12:00:00.000Z"),
-            (result::header::ERROR, r#"{"status":400,"error_msg":"server 42 not found"}"#),
+            (headers::OUTCOME, "rejected"),
+            (headers::REASON, "the API refused it"),
+            (headers::ERROR_CODE, "SMS.6603"),
+            (headers::STATUS, "400"),
+            (headers::ATTEMPTS, "3"),
+            (headers::FAILED_AT, "2026-01-31T12:00:00.000Z"),
+            (headers::ERROR, r#"{"status":400,"error_msg":"server 42 not found"}"#),
             (
-                result::header::HISTORY,
+                headers::HISTORY,
                 r#"[{"at":"2026-01-31T12:00:00Z","what":"post","verdict":"rejected"}]"#,
             ),
-            (REQUEST_ID, "row 17"),
+            (headers::REQUEST_ID, "row 17"),
             ("x-sluice-batch", "wave-1"),
         ]);
         let id = read_request(&parcel, &Rules::default(), Unread::default()).request.run.0;
@@ -265,10 +263,10 @@ mod tests {
     fn another_body_or_another_replay_under_the_same_name_is_another_letter() {
         let one = Parcel {
             message_id: Some(Uuid::new_v4().to_string()),
-            ..parcel(&[(result::header::OUTCOME, "rejected"), (REQUEST_ID, "17")])
+            ..parcel(&[(headers::OUTCOME, "rejected"), (headers::REQUEST_ID, "17")])
         };
         let mut replayed = one.clone();
-        replayed.headers.insert(intake::header::REPLAY.into(), "1".into());
+        replayed.headers.insert(headers::REPLAY.into(), "1".into());
         let mended = Parcel { body: "{ }".into(), ..one.clone() };
         let ids = [&one, &one, &replayed, &mended]
             .map(|parcel| Letter::read(parcel, None, &Rules::default()).id);
@@ -291,10 +289,10 @@ mod tests {
     #[test]
     fn broken_headers_cost_what_they_say_and_nothing_else() {
         let parcel = parcel(&[
-            (result::header::OUTCOME, "nonsense"),
-            (result::header::VIOLATIONS, "{"),
-            (result::header::ATTEMPTS, "-1"),
-            (result::header::FAILED_AT, "yesterday"),
+            (headers::OUTCOME, "nonsense"),
+            (headers::VIOLATIONS, "{"),
+            (headers::ATTEMPTS, "-1"),
+            (headers::FAILED_AT, "yesterday"),
         ]);
         let letter = Letter::read(&parcel, None, &Rules::default());
         assert_eq!((letter.outcome, letter.attempts, letter.failed_at), (None, 0, None));

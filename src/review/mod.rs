@@ -12,5 +12,5 @@ pub mod schema;
 
 pub use cause::{Cause, Group, groups};
 pub use filter::Filter;
-pub use letter::{Death, Letter, PAST, Past, REQUEST_ID};
+pub use letter::{Death, Letter, Past};
 pub(crate) use letter::{Unread, read_request};

@@ -3,14 +3,13 @@
 use schemars::{JsonSchema, schema_for};
 use serde_json::{Map, Value, json};
 
-use super::letter::{PAST, Past, REQUEST_ID};
+use super::letter::Past;
 use crate::contract::Violation;
 use crate::core::verdict::Fault;
 use crate::core::{Outcome, Try};
 use crate::message::audit::Act;
-use crate::message::intake::header as request;
+use crate::message::headers;
 use crate::message::parcel::Parcel;
-use crate::message::result::header;
 
 /// A dead letter as `sluice dead-letters export` writes it, one a line. On the queue it is a message with these
 /// properties and headers, and the body as it is.
@@ -31,37 +30,37 @@ pub fn headers() -> Value {
         "type": "object",
         "description": "The headers of the request, and those that say how it ended; the broker's own dead letters (delivery limit, expiry, length) have only the former. What JSON has no word for is {\"amqp\": ...}.",
         "properties": {
-            header::OUTCOME: { "type": "string", "enum": outcomes, "description": "How it ended" },
-            header::REASON: text("Why, in a sentence"),
-            header::ERROR_CODE: text("The API's error code, such as SMS.6603"),
-            header::STATUS: { "type": "string", "pattern": "^[1-5][0-9]{2}$", "description": "The API's HTTP status" },
-            header::ATTEMPTS: { "type": "string", "pattern": "^[0-9]+$", "description": "How many POSTs were sent" },
-            header::FAILED_AT: { "type": "string", "format": "date-time" },
-            header::VIOLATIONS: holding::<Vec<Violation>>("The rules that an invalid request breaks; a long list is cut"),
-            header::HISTORY: holding::<Vec<Try>>("What was tried, the latest last; a long list is cut"),
-            header::ORIGINAL: {
+            headers::OUTCOME: { "type": "string", "enum": outcomes, "description": "How it ended" },
+            headers::REASON: text("Why, in a sentence"),
+            headers::ERROR_CODE: text("The API's error code, such as SMS.6603"),
+            headers::STATUS: { "type": "string", "pattern": "^[1-5][0-9]{2}$", "description": "The API's HTTP status" },
+            headers::ATTEMPTS: { "type": "string", "pattern": "^[0-9]+$", "description": "How many POSTs were sent" },
+            headers::FAILED_AT: { "type": "string", "format": "date-time" },
+            headers::VIOLATIONS: holding::<Vec<Violation>>("The rules that an invalid request breaks; a long list is cut"),
+            headers::HISTORY: holding::<Vec<Try>>("What was tried, the latest last; a long list is cut"),
+            headers::ORIGINAL: {
                 "type": "string", "pattern": "^([0-9a-f]{2})*$",
                 "description": "Of a message that cannot be read: its properties as AMQP has them, the first 8 KiB, as hexadecimal digits",
             },
-            header::ERROR: holding::<Fault>("The API's whole answer"),
-            REQUEST_ID: text("The request's own message id; the dead letter's is that of its result"),
-            PAST: holding::<Vec<Past>>("How it ended before it was replayed, the latest last"),
-            request::BATCH: text("The plan that it came with"),
-            request::REPLAY: any("How often it was replayed"),
-            request::ENQUEUED_AT: any("When the planner enqueued it"),
-            request::ROW: any("The row of the plan"),
-            request::NOT_BEFORE: any("Not submitted before this time"),
-            request::DEADLINE: any("Not submitted after this time"),
-            request::PRIORITY: any("Orders it in place of the body's priority"),
-            request::AGAIN: any("A finished migration is wanted again"),
-            request::REPRIORITISED: any("A worker has published it anew with another priority"),
-            request::TRACEPARENT: any("W3C trace context"),
-            request::TRACESTATE: any("W3C trace context"),
+            headers::ERROR: holding::<Fault>("The API's whole answer"),
+            headers::REQUEST_ID: text("The request's own message id; the dead letter's is that of its result"),
+            headers::PAST: holding::<Vec<Past>>("How it ended before it was replayed, the latest last"),
+            headers::BATCH: text("The plan that it came with"),
+            headers::REPLAY: any("How often it was replayed"),
+            headers::ENQUEUED_AT: any("When the planner enqueued it"),
+            headers::ROW: any("The row of the plan"),
+            headers::NOT_BEFORE: any("Not submitted before this time"),
+            headers::DEADLINE: any("Not submitted after this time"),
+            headers::PRIORITY: any("Orders it in place of the body's priority"),
+            headers::AGAIN: any("A finished migration is wanted again"),
+            headers::REPRIORITISED: any("A worker has published it anew with another priority"),
+            headers::TRACEPARENT: any("W3C trace context"),
+            headers::TRACESTATE: any("W3C trace context"),
         },
     });
     // One more than the macro takes.
     let never_sent = any("No POST of it was ever begun: a replay goes without a look-up");
-    set(&mut schema, "/properties", request::NEVER_SENT, never_sent);
+    set(&mut schema, "/properties", headers::NEVER_SENT, never_sent);
     schema
 }
 
@@ -160,8 +159,8 @@ mod tests {
         }
         let letter = Letter::read(&parcel, None, &Rules::default());
         let past = serde_json::to_string(&[Past::of(&letter)]).unwrap();
-        parcel.headers.insert(PAST.to_owned(), past.into());
-        parcel.headers.insert(REQUEST_ID.to_owned(), "17".into());
+        parcel.headers.insert(headers::PAST.to_owned(), past.into());
+        parcel.headers.insert(headers::REQUEST_ID.to_owned(), "17".into());
         parcel
     }
 
@@ -177,8 +176,8 @@ mod tests {
         for wrong in [
             json!({}),
             json!({ "body": 1 }),
-            json!({ "body": "", "headers": { header::OUTCOME: "created" } }),
-            json!({ "body": "", "headers": { header::STATUS: 400 } }),
+            json!({ "body": "", "headers": { headers::OUTCOME: "created" } }),
+            json!({ "body": "", "headers": { headers::STATUS: 400 } }),
         ] {
             assert!(!valid(&schema, &wrong), "{wrong}");
         }
@@ -187,7 +186,7 @@ mod tests {
     #[test]
     fn every_header_of_ours_stands_in_the_schema_and_what_it_holds_keeps_to_it() {
         let schema = headers();
-        for name in header::ALL {
+        for name in headers::OF_A_DEAD_LETTER {
             assert!(schema["properties"][name].is_object(), "{name}");
         }
         let parcel = parcel(Outcome::Invalid);

@@ -8,8 +8,7 @@ use serde_json::Value;
 use sluicegate::broker::Version;
 use sluicegate::broker::topology::{self, Object};
 use sluicegate::lane::{self, Given};
-use sluicegate::message::{intake, result};
-use sluicegate::review;
+use sluicegate::message::headers;
 
 /// The document for the names of the default configuration.
 pub(crate) fn document() -> (Value, sluicegate::broker::settings::Queues) {
@@ -71,14 +70,19 @@ fn every_header_is_described() {
         document["components"]["messages"][message]["headers"]["properties"].clone()
     };
     let (of_request, of_letter) = (headers("request"), headers("deadLetter"));
-    let request = constants(include_str!("../../src/message/intake.rs"));
-    let letter = constants(include_str!("../../src/message/dead_letter.rs"));
-    assert!(request.contains(&intake::header::AGAIN) && letter.contains(&result::header::HISTORY));
-    assert_eq!(letter.len(), result::header::ALL.len(), "{letter:?}");
-    for name in request.iter().filter(|name| **name != intake::header::PREFIX) {
+    let source = include_str!("../../src/message/headers.rs");
+    let (request, letter) = source.split_once("// Of a dead letter").unwrap();
+    let (request, letter) = (constants(request), constants(letter));
+    assert!(request.contains(&headers::AGAIN) && letter.contains(&headers::HISTORY));
+    assert_eq!(
+        letter.len(),
+        headers::OF_A_DEAD_LETTER.len() + 1,
+        "and the request's id: {letter:?}"
+    );
+    for name in request.iter().filter(|name| **name != headers::PREFIX) {
         assert!(of_request[*name].is_object() && of_letter[*name].is_object(), "{name}");
     }
-    for name in letter.iter().chain([&review::REQUEST_ID]) {
+    for name in &letter {
         assert!(of_letter[*name].is_object(), "{name}");
     }
 }

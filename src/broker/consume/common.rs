@@ -11,7 +11,7 @@ use lapin::types::{AMQPValue, ShortString};
 use crate::broker::convert::{heap_bytes, is_brokers_own, kept_headers, long, short, timeless};
 use crate::broker::transport::Restored;
 use crate::core::{Request, Shared, Trace};
-use crate::message::intake::header;
+use crate::message::headers;
 use crate::worker::bodies::{Body, Hold, Spill};
 
 /// As many different ones are looked through for an equal one: the plans that are being delivered at a time are few.
@@ -113,13 +113,13 @@ impl Rest {
         }
         let mut headers = properties.headers().clone().unwrap_or_default();
         if let Some(text) = enqueued_at(request).filter(|_| own.enqueued_at) {
-            headers.insert(short(header::ENQUEUED_AT), long(&text));
+            headers.insert(short(headers::ENQUEUED_AT), long(&text));
         }
         if let Some(row) = request.row.get().filter(|_| own.row) {
-            headers.insert(short(header::ROW), long(&row.to_string()));
+            headers.insert(short(headers::ROW), long(&row.to_string()));
         }
         if let Some(trace) = request.trace().filter(|_| own.trace) {
-            headers.insert(short(header::TRACEPARENT), long(&trace.parent()));
+            headers.insert(short(headers::TRACEPARENT), long(&trace.parent()));
         }
         properties.with_headers(headers)
     }
@@ -135,9 +135,9 @@ impl Own {
         Self {
             message_id: id.is_some_and(|id| request.id == *id.as_str()),
             timestamp: original.timestamp().is_some() && *original.timestamp() == seconds(request),
-            enqueued_at: says(header::ENQUEUED_AT, enqueued_at(request)),
-            row: says(header::ROW, request.row.get().map(|row| row.to_string())),
-            trace: says(header::TRACEPARENT, request.trace().as_ref().map(Trace::parent)),
+            enqueued_at: says(headers::ENQUEUED_AT, enqueued_at(request)),
+            row: says(headers::ROW, request.row.get().map(|row| row.to_string())),
+            trace: says(headers::TRACEPARENT, request.trace().as_ref().map(Trace::parent)),
         }
     }
 
@@ -147,9 +147,9 @@ impl Own {
         properties: &BasicProperties,
     ) -> impl Iterator<Item = (&ShortString, &AMQPValue)> {
         properties.headers().iter().flatten().filter(move |(name, _)| match name.as_str() {
-            header::ENQUEUED_AT => !self.enqueued_at,
-            header::ROW => !self.row,
-            header::TRACEPARENT => !self.trace,
+            headers::ENQUEUED_AT => !self.enqueued_at,
+            headers::ROW => !self.row,
+            headers::TRACEPARENT => !self.trace,
             name => !is_brokers_own(name),
         })
     }
@@ -215,9 +215,9 @@ mod tests {
     /// A message as `sluice enqueue` makes it, with further headers.
     fn original(row: u64, others: &[(&str, AMQPValue)]) -> BasicProperties {
         let mut headers = FieldTable::default();
-        headers.insert(short(header::BATCH), long("wave-1"));
-        headers.insert(short(header::ENQUEUED_AT), long("2026-11-23T12:00:00.123Z"));
-        headers.insert(short(header::ROW), long(&row.to_string()));
+        headers.insert(short(headers::BATCH), long("wave-1"));
+        headers.insert(short(headers::ENQUEUED_AT), long("2026-11-23T12:00:00.123Z"));
+        headers.insert(short(headers::ROW), long(&row.to_string()));
         for (name, value) in others {
             headers.insert(short(name), value.clone());
         }
@@ -249,12 +249,12 @@ mod tests {
         let strange = [
             ("theirs", long("x")),
             ("x-death", long("the broker's own")),
-            (header::PRIORITY, AMQPValue::LongInt(7)),
+            (headers::PRIORITY, AMQPValue::LongInt(7)),
         ];
         let mut odd = original(2, &[]);
         odd = odd.with_timestamp(5).with_correlation_id("c".into());
-        let typed = original(3, &[(header::ROW, AMQPValue::LongInt(3))]);
-        let zoned = original(4, &[(header::ENQUEUED_AT, long("2026-11-23T20:00:00+08:00"))]);
+        let typed = original(3, &[(headers::ROW, AMQPValue::LongInt(3))]);
+        let zoned = original(4, &[(headers::ENQUEUED_AT, long("2026-11-23T20:00:00+08:00"))]);
         let bare = BasicProperties::default();
         for properties in [original(1, &[]), original(1, &strange), odd, typed, zoned, bare] {
             let mut common = Common::default();

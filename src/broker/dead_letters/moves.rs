@@ -19,11 +19,10 @@ use crate::broker::dead_letters::pass::{Copy, Entry, Pass};
 use crate::broker::streams::audit;
 use crate::broker::transport::HARD;
 use crate::message::audit::{Act, Action, By};
-use crate::message::intake::header;
+use crate::message::headers;
 use crate::message::parcel::Parcel;
-use crate::message::result;
 use crate::review::edit::Edit;
-use crate::review::{Filter, Letter, PAST, Past, REQUEST_ID};
+use crate::review::{Filter, Letter, Past};
 
 /// How often a letter's past is remembered in its header, so that headers stay small.
 const MOST_PAST: usize = 20;
@@ -299,14 +298,16 @@ pub(super) fn again(
     let past = serde_json::to_string(&past.split_off(old)).unwrap_or_default();
     headers.retain(|name, _| {
         let name = name.as_str();
-        !result::header::ALL.contains(&name) && name != REQUEST_ID && name != header::REPRIORITISED
+        !headers::OF_A_DEAD_LETTER.contains(&name)
+            && name != headers::REQUEST_ID
+            && name != headers::REPRIORITISED
     });
-    headers.insert(PAST.into(), past.into());
-    headers.insert(header::REPLAY.into(), (letter.replay.saturating_add(1)).to_string().into());
+    headers.insert(headers::PAST.into(), past.into());
+    headers.insert(headers::REPLAY.into(), (letter.replay.saturating_add(1)).to_string().into());
     // A deadline that has passed would end it at once, which is not what a reviewer means by sending it again.
-    let deadline = before.header(header::DEADLINE).and_then(|text| text.parse::<Timestamp>().ok());
+    let deadline = before.header(headers::DEADLINE).and_then(|text| text.parse::<Timestamp>().ok());
     if deadline.is_some_and(|deadline| deadline <= now) {
-        headers.remove(header::DEADLINE);
+        headers.remove(headers::DEADLINE);
     }
     Parcel { message_id: Some(letter.request_id.clone()), headers, body, ..before.clone() }
 }

@@ -10,8 +10,8 @@ use uuid::Uuid;
 use super::moves::again;
 use crate::broker::dead_letters::pass::{Entry, restored};
 use crate::contract::{Rules, Violation};
+use crate::message::headers;
 use crate::message::parcel::Parcel;
-use crate::message::result::header;
 use crate::review::edit::{Difference, Edit, differences};
 use crate::review::{Filter, Group, Letter, Unread, groups, read_request};
 use crate::worker::bodies::Body;
@@ -75,7 +75,7 @@ impl Found {
 pub(in crate::broker) fn whole(letter: &Letter, parcel: Parcel, body: Bytes) -> Parcel {
     let mut parcel = Parcel { body, ..parcel };
     if letter.death.is_some() {
-        parcel.headers.insert(header::REASON.to_owned(), letter.reason.clone().into());
+        parcel.headers.insert(headers::REASON.to_owned(), letter.reason.clone().into());
     }
     parcel
 }

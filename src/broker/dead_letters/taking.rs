@@ -18,7 +18,7 @@ use crate::broker::dead_letters::pass::{Copy, Entry, Terms};
 use crate::broker::transport::{self, Original, Wire};
 use crate::contract::Rules;
 use crate::message::intake;
-use crate::message::{bug, result};
+use crate::message::{bug, headers};
 use crate::review::{Letter, Unread};
 use crate::worker::bodies::{self, Spill};
 
@@ -123,7 +123,7 @@ impl Taking {
         };
         if header.is_some() {
             // They stand in it, and in the letter.
-            parcel.headers.retain(|name, _| name == result::header::OUTCOME);
+            parcel.headers.retain(|name, _| name == headers::OUTCOME);
         }
         Ok(Entry { letter, body, parcel, header, copies: vec![copy] })
     }

@@ -19,7 +19,7 @@ use crate::broker::publish::publisher::Publisher;
 use crate::broker::settings::{Broker as Settings, Queues};
 use crate::broker::transport::HARD;
 use crate::broker::{ANSWER, within};
-use crate::message::intake::header;
+use crate::message::headers;
 use crate::message::result::{self, CloudEvent, Enqueued, Opened};
 
 /// One request as it is enqueued.
@@ -138,9 +138,9 @@ impl Planner {
         let mut put = |name: &str, value: AMQPValue| {
             headers.insert(short(name), value);
         };
-        put(header::BATCH, long(&request.batch));
-        put(header::ENQUEUED_AT, long(&format!("{:.3}", request.enqueued_at)));
-        put(header::ROW, long(&request.row.to_string()));
+        put(headers::BATCH, long(&request.batch));
+        put(headers::ENQUEUED_AT, long(&format!("{:.3}", request.enqueued_at)));
+        put(headers::ROW, long(&request.row.to_string()));
         for (name, text) in &request.settings {
             put(name, long(text));
         }

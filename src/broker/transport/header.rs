@@ -8,7 +8,7 @@ use lapin::BasicProperties;
 use sha2::{Digest as _, Sha256};
 
 use super::table::{self, Entries, Entry, Flaw};
-use crate::message::intake::header as ours;
+use crate::message::headers;
 
 /// Properties of more bytes are not kept in memory.
 pub(super) const LARGE: usize = 16 * 1024;
@@ -49,7 +49,7 @@ const PROPERTIES: [(&str, u8); 14] = [
 const MESSAGE_ID: &str = "message-id";
 
 /// What a run is told by, beside the message id and the body.
-const OF_THE_RUN: [&str; 2] = [ours::ENQUEUED_AT, ours::REPLAY];
+const OF_THE_RUN: [&str; 2] = [headers::ENQUEUED_AT, headers::REPLAY];
 
 /// What the broker counts and writes into each delivery anew.
 const COUNTS: [&str; 3] = ["x-delivery-count", "x-acquired-count", "x-stream-offset"];
@@ -295,8 +295,8 @@ fn kept(content: &[u8]) -> Vec<u8> {
 
 fn is_kept(entry: &Entry<'_>) -> bool {
     let Some(name) = entry.text() else { return false };
-    let is_one = name.starts_with(ours::PREFIX)
-        || [ours::TRACEPARENT, ours::TRACESTATE].contains(&name)
+    let is_one = name.starts_with(headers::PREFIX)
+        || [headers::TRACEPARENT, headers::TRACESTATE].contains(&name)
         || COUNTS.contains(&name);
     let is_death = name == X_DEATH && entry.bytes() <= DEATH && entry.check().is_ok();
     is_one && entry.is_flat() || is_death

@@ -3,9 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::core::Outcome;
-use crate::message::intake::header as request;
-use crate::message::result::header as letter;
-use crate::review::REQUEST_ID;
+use crate::message::headers;
 
 /// The headers of a request, all of them optional.
 pub(super) fn request() -> Value {
@@ -18,50 +16,54 @@ fn request_properties() -> Map<String, Value> {
     let number = |most: u64, about: &str| json!({ "type": ["integer", "string"], "minimum": 0, "maximum": most, "description": about });
     let properties = [
         (
-            request::BATCH,
+            headers::BATCH,
             json!({ "type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$", "description": "The batch that it belongs to" }),
         ),
         (
-            request::ENQUEUED_AT,
+            headers::ENQUEUED_AT,
             time("When it was enqueued, in milliseconds; else the property `timestamp`"),
         ),
         (
-            request::ROW,
+            headers::ROW,
             number(
                 u64::from(u32::MAX),
                 "Its row in the plan: of equal priority and age the lower goes first",
             ),
         ),
-        (request::NOT_BEFORE, time("Not sent before")),
-        (request::DEADLINE, time("Not sent after: it ends as `expired`")),
+        (headers::NOT_BEFORE, time("Not sent before")),
+        (headers::DEADLINE, time("Not sent after: it ends as `expired`")),
         (
-            request::PRIORITY,
+            headers::PRIORITY,
             number(65_535, "Orders it in place of the body's priority, which stays as it is"),
         ),
         (
-            request::REPLAY,
+            headers::REPLAY,
             number(
                 u64::from(u32::MAX),
                 "How often it was sent again by a reviewer: looked up before it is sent",
             ),
         ),
         (
-            request::AGAIN,
+            headers::AGAIN,
             json!({ "type": ["boolean", "string"], "description": "A finished migration of the same name is wanted once more" }),
         ),
         (
-            request::NEVER_SENT,
+            headers::NEVER_SENT,
             json!({ "type": ["boolean", "string"], "description": "Of a replay: no `POST` of it was ever begun, so it goes without a look-up. Written by the worker on its dead letters" }),
         ),
         (
-            request::REPRIORITISED,
+            headers::REPRIORITISED,
             json!({ "type": ["boolean", "string"], "description": "A worker has published it anew with another priority: to any other it counts as delivered before" }),
         ),
         (
-            request::TRACEPARENT,
+            headers::PAST,
+            json!({ "type": "string", "description": "Of a replay, in JSON: how it ended before, the latest last" }),
+        ),
+        (
+            headers::TRACEPARENT,
             json!({ "type": "string", "description": "W3C trace context: sent on to the API and into the result" }),
         ),
-        (request::TRACESTATE, json!({ "type": "string", "description": "W3C trace context" })),
+        (headers::TRACESTATE, json!({ "type": "string", "description": "W3C trace context" })),
     ];
     properties.into_iter().map(|(name, schema)| (name.to_owned(), schema)).collect()
 }
@@ -73,28 +75,31 @@ pub(super) fn dead_letter() -> Value {
     let bad: Vec<&str> = bad.map(|outcome| outcome.as_str()).collect();
     let mut properties = request_properties();
     let own = [
-        (letter::OUTCOME, json!({ "enum": bad, "description": "How the request ended" })),
-        (letter::ERROR_CODE, text("The code of the API's error")),
-        (letter::STATUS, text("The HTTP status of the API's answer")),
-        (letter::REASON, text("What happened, in a sentence")),
-        (letter::ATTEMPTS, text("How many `POST`s were sent")),
+        (headers::OUTCOME, json!({ "enum": bad, "description": "How the request ended" })),
+        (headers::ERROR_CODE, text("The code of the API's error")),
+        (headers::STATUS, text("The HTTP status of the API's answer")),
+        (headers::REASON, text("What happened, in a sentence")),
+        (headers::ATTEMPTS, text("How many `POST`s were sent")),
         (
-            letter::FAILED_AT,
+            headers::FAILED_AT,
             json!({ "type": "string", "format": "date-time", "description": "When it ended" }),
         ),
         (
-            letter::VIOLATIONS,
+            headers::VIOLATIONS,
             text("JSON: what of the contract the body breaks, as `violations` of a result"),
         ),
-        (letter::HISTORY, text("JSON: what each try showed, the latest last")),
-        (letter::ERROR, text("JSON: the whole error, as `error` of a result")),
+        (headers::HISTORY, text("JSON: what each try showed, the latest last")),
+        (headers::ERROR, text("JSON: the whole error, as `error` of a result")),
         (
-            letter::ORIGINAL,
+            headers::ORIGINAL,
             text(
                 "Of a message that cannot be read: its properties as AMQP has them, the first 8 KiB, as hexadecimal digits",
             ),
         ),
-        (REQUEST_ID, text("The message id of the request; the dead letter's own is the run")),
+        (
+            headers::REQUEST_ID,
+            text("The message id of the request; the dead letter's own is the run"),
+        ),
     ];
     properties.extend(own.into_iter().map(|(name, schema)| (name.to_owned(), schema)));
     object(&properties)

@@ -231,7 +231,8 @@ mod tests {
 
     use super::*;
     use crate::core::Moment;
-    use crate::message::intake::{Message, header, read};
+    use crate::message::headers;
+    use crate::message::intake::{Message, read};
 
     /// Takes one export and says what was in it.
     fn receive(listener: &TcpListener) -> (String, Vec<u8>) {
@@ -257,7 +258,7 @@ mod tests {
     }
 
     fn job(traceparent: Option<&str>) -> Job<()> {
-        let headers = traceparent.map(|text| (header::TRACEPARENT.into(), text.into()));
+        let headers = traceparent.map(|text| (headers::TRACEPARENT.into(), text.into()));
         let message = Message { headers: headers.into_iter().collect(), ..Message::default() };
         let request = read(&message, &crate::contract::Rules::default()).request;
         Job::new(request, (), 1, false, Moment::START)

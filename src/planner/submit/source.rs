@@ -13,7 +13,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use super::journal::{Head, Journal, JournalError, Past, Writer};
 use crate::contract::{Rules, View};
 use crate::core::{Ending, Job, Now, Parts, Request};
-use crate::message::intake::{self, Intake, Message, header};
+use crate::message::headers;
+use crate::message::intake::{self, Intake, Message};
 use crate::message::result;
 use crate::plan::{self, Fingerprint, Plan, Row};
 use crate::planner::enqueue::{self, message_id};
@@ -164,9 +165,9 @@ impl Rows {
     fn message(&self, row: &Row, view: &View) -> (Message<'static>, Intake) {
         let Head { batch, enqueued_at, .. } = &self.options.head;
         let headers = [
-            (header::BATCH, batch.clone()),
-            (header::ENQUEUED_AT, format!("{enqueued_at:.3}")),
-            (header::ROW, row.number.to_string()),
+            (headers::BATCH, batch.clone()),
+            (headers::ENQUEUED_AT, format!("{enqueued_at:.3}")),
+            (headers::ROW, row.number.to_string()),
         ];
         let headers = headers.into_iter().chain(enqueue::headers(&row.settings));
         let id = message_id(batch, &view.source_server_id, &row.body).to_string();

@@ -10,10 +10,10 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use crate::contract;
-use crate::message::intake::header;
 use splice::change_at;
 
 pub use differences::{Difference, differences};
+use crate::message::headers;
 
 /// How requests are to be changed.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,15 +36,15 @@ pub enum Change {
 /// The headers that a reviewer may set: those that say what is asked for. What the worker writes down itself, such as the
 /// number of replays, is none of them.
 pub const HEADERS: [&str; 9] = [
-    header::BATCH,
-    header::ENQUEUED_AT,
-    header::ROW,
-    header::NOT_BEFORE,
-    header::DEADLINE,
-    header::PRIORITY,
-    header::AGAIN,
-    header::TRACEPARENT,
-    header::TRACESTATE,
+    headers::BATCH,
+    headers::ENQUEUED_AT,
+    headers::ROW,
+    headers::NOT_BEFORE,
+    headers::DEADLINE,
+    headers::PRIORITY,
+    headers::AGAIN,
+    headers::TRACEPARENT,
+    headers::TRACESTATE,
 ];
 
 /// What stands before a header where fields are meant otherwise, as in the violations.

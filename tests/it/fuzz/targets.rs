@@ -14,6 +14,7 @@ use sluicegate::broker::{Filtered, filtered};
 use sluicegate::contract::{self, Rules};
 use sluicegate::core::Verdict;
 use sluicegate::lane::{self, Given};
+use sluicegate::message::headers;
 use sluicegate::message::intake::{self, Message};
 use sluicegate::plan;
 
@@ -48,7 +49,7 @@ pub(crate) fn headers(data: &[u8]) {
     };
     let read = intake::read(&message, &Rules::default());
     if let (Some(text), Some(priority)) =
-        (message.headers.get(intake::header::PRIORITY), text.lines().next())
+        (message.headers.get(headers::PRIORITY), text.lines().next())
         && read.violations.is_empty()
     {
         let asked = text.trim().parse::<u16>();

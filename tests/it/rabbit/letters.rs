@@ -19,8 +19,9 @@ use sluicegate::broker::{From, Reader, topology};
 use sluicegate::contract::{Rules, Violation};
 use sluicegate::core::{Fault, Outcome};
 use sluicegate::message::audit::{Action, By};
+use sluicegate::message::headers;
 use sluicegate::message::result::dead_letter_headers;
-use sluicegate::review::{Filter, REQUEST_ID};
+use sluicegate::review::Filter;
 use sluicegate::sandbox::{Options, Sandbox};
 use sluicegate::worker::source::Source as _;
 use tempfile::TempDir;
@@ -167,7 +168,7 @@ fn headers(number: usize, end: &sluicegate::core::Ending) -> BasicProperties {
     for (name, text) in dead_letter_headers(end) {
         put(name, &text);
     }
-    put(REQUEST_ID, &format!("row {number}"));
+    put(headers::REQUEST_ID, &format!("row {number}"));
     put("x-sluice-batch", if number.is_multiple_of(2) { "even" } else { "odd" });
     put("x-sluice-enqueued-at", &format!("{:.3}", jiff::Timestamp::now()));
     BasicProperties::default()

@@ -16,8 +16,9 @@ use sluicegate::broker::topology;
 use sluicegate::contract::{Rules, Violation};
 use sluicegate::core::{Fault, Outcome};
 use sluicegate::message::audit::{Action, By};
+use sluicegate::message::headers;
+use sluicegate::review::Filter;
 use sluicegate::review::edit::{Change, Edit};
-use sluicegate::review::{Filter, PAST};
 use sluicegate::worker::source::{Event, Settled, Source};
 
 use crate::support::rabbit::{
@@ -124,7 +125,7 @@ async fn what_is_replayed_arrives_unchanged_as_a_new_run_with_its_past() {
         assert_eq!(found.len(), 10);
         for found in found {
             assert_eq!(found.letter.replay, 1);
-            let past = found.parcel().unwrap().header(PAST).unwrap();
+            let past = found.parcel().unwrap().header(headers::PAST).unwrap();
             assert!(past.contains("rejected SMS.0001 (400): server # is not known"), "{past}");
         }
         let acts = review(&lane).acts(|act| act.action == Action::Replay).await.unwrap();
