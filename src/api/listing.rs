@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
+use crate::core::sweep::PAGE;
 use crate::core::{Listing, Query, Task};
 
 /// Reads a page of tasks. Strict where a mistake would let a request be sent twice: a row without an id, a source server,
@@ -91,9 +92,6 @@ pub(super) fn source(body: &[u8]) -> Result<SourceServer, String> {
             .collect(),
     })
 }
-
-/// Rows a page, the most that the API gives.
-pub(super) const PAGE: u32 = 200;
 
 #[derive(Deserialize)]
 struct Page {

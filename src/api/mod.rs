@@ -35,6 +35,7 @@ pub use settings::{ApiConfigError, Settings};
 use transport::Unanswered;
 
 use crate::core::Trace;
+use crate::core::sweep::PAGE;
 use crate::core::{Fault, Listing, Query, Verdict};
 
 /// The API as one account sees it. Clones share connections and credential.
@@ -261,12 +262,12 @@ fn with_trace(
 fn list_query(query: &Query) -> String {
     match query {
         Query::Source(id) => {
-            format!("limit={}&source_server_id={}", listing::PAGE, sign::encode(id))
+            format!("limit={PAGE}&source_server_id={}", sign::encode(id))
         }
         Query::Any | Query::Task(_) => "limit=1".to_owned(),
-        Query::All { offset } => format!("limit={}&offset={offset}", listing::PAGE),
+        Query::All { offset } => format!("limit={PAGE}&offset={offset}"),
         Query::State { state, offset } => {
-            format!("limit={}&offset={offset}&state={}", listing::PAGE, sign::encode(state))
+            format!("limit={PAGE}&offset={offset}&state={}", sign::encode(state))
         }
     }
 }

@@ -150,20 +150,13 @@ impl Settings {
             ("proxy_file", &self.proxy_file),
         ] {
             if let Some(file) = file
-                && let Err(error) = std::fs::File::open(file)
+                && let Err(why) = values::readable(file)
             {
-                problems.push((key, format!("cannot read {}: {error}", file.display())));
+                problems.push((key, why));
             }
         }
-        match (&self.cert_file, &self.key_file) {
-            (Some(_), None) => {
-                problems.push(("cert_file", "api.key_file is needed as well".to_owned()));
-            }
-            (None, Some(_)) => {
-                problems.push(("key_file", "api.cert_file is needed as well".to_owned()));
-            }
-            _ => {}
-        }
+        let (cert, key) = (self.cert_file.as_deref(), self.key_file.as_deref());
+        problems.extend(values::certificate_pair("api", cert, key).err());
         if let Some(proxy) = &self.proxy
             && let Err(message) = proxy_url(proxy)
         {

@@ -1,11 +1,11 @@
 //! Which broker, and which names on it? `[broker]` and `[queues]` of the configuration; what each key means is said in
 //! `config/sluice.toml`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::values::{Secret, SecretUrl, SecretUrls};
+use crate::config::values::{self, Secret, SecretUrl, SecretUrls};
 
 #[derive(Clone, Debug, Deserialize)]
 pub struct Broker {
@@ -68,6 +68,14 @@ impl QueueType {
             Self::Quorum => "quorum",
             Self::Classic => "classic",
         }
+    }
+}
+
+impl Broker {
+    /// The client's certificate and its key, see [`values::certificate_pair`].
+    pub(crate) fn certificate(&self) -> Result<Option<(&Path, &Path)>, (&'static str, String)> {
+        let (cert, key) = (self.cert_file.as_deref(), self.key_file.as_deref());
+        values::certificate_pair("broker", cert, key)
     }
 }
 

@@ -143,6 +143,32 @@ impl<'de> Deserialize<'de> for Secret {
     }
 }
 
+/// Whether a file that a key names can be read.
+///
+/// # Errors
+/// Says which one cannot, and why.
+pub fn readable(file: &Path) -> Result<(), String> {
+    let opened = std::fs::File::open(file).map(drop);
+    opened.map_err(|error| format!("cannot read {}: {error}", file.display()))
+}
+
+/// A client's certificate and its key, `cert_file` and `key_file` of a section: both or none.
+///
+/// # Errors
+/// The key that is there, and that `section` needs the other one as well.
+pub fn certificate_pair<'a>(
+    section: &str,
+    cert: Option<&'a Path>,
+    key: Option<&'a Path>,
+) -> Result<Option<(&'a Path, &'a Path)>, (&'static str, String)> {
+    match (cert, key) {
+        (Some(cert), Some(key)) => Ok(Some((cert, key))),
+        (None, None) => Ok(None),
+        (Some(_), None) => Err(("cert_file", format!("{section}.key_file is needed as well"))),
+        (None, Some(_)) => Err(("key_file", format!("{section}.cert_file is needed as well"))),
+    }
+}
+
 /// A url whose password is never shown.
 #[derive(Clone)]
 pub struct SecretUrl(SecretString);

@@ -6,13 +6,11 @@ use jiff::Timestamp;
 
 use super::{Config, sections};
 use crate::broker::settings::{Broker, Queues, is_amqp_url};
+use crate::broker::topology::{CONSUMER_TIMEOUT, outlasts};
 use crate::config::Problem;
 use crate::config::tree::{self, Origin, Table};
-use crate::config::values::show_duration;
+use crate::config::values::{readable, show_duration};
 use crate::core::schedule::Schedule;
-
-/// RabbitMQ takes back what a consumer holds for longer, unless its operator changed it.
-const CONSUMER_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 
 /// Aging is kept to a hundredth of a point.
 const AGING_STEP: f64 = 0.01;
@@ -104,18 +102,11 @@ fn broker(broker: &Broker, findings: &mut Findings<'_>) {
         ("key_file", &broker.key_file),
     ] {
         if let Some(file) = file {
-            let readable = std::fs::File::open(file).map(drop);
-            let message = readable.map_err(|e| format!("cannot read {}: {e}", file.display()));
-            findings.problems_at(&format!("broker.{key}"), message);
+            findings.problems_at(&format!("broker.{key}"), readable(file));
         }
     }
-    if broker.cert_file.is_some() != broker.key_file.is_some() {
-        let (there, missing) =
-            if broker.cert_file.is_some() { ("cert", "key") } else { ("key", "cert") };
-        findings.problem(
-            &format!("broker.{there}_file"),
-            format!("broker.{missing}_file is needed as well"),
-        );
+    if let Err((key, message)) = broker.certificate() {
+        findings.problem(&format!("broker.{key}"), message);
     }
 }
 
@@ -200,11 +191,11 @@ fn window(config: &Config, findings: &mut Findings<'_>) {
             format!("{} is too short: at least 1m", show_duration(window.max_hold)),
         );
     }
-    if window.max_hold >= CONSUMER_TIMEOUT {
+    if !outlasts(CONSUMER_TIMEOUT, window.max_hold) {
         findings.warning(
             "window.max_hold",
             format!(
-                "RabbitMQ takes back what is held for 30m (consumer_timeout); with {} that must have been raised",
+                "RabbitMQ takes back what is held for 30m (consumer_timeout) and looks once a minute; with {} that must have been raised",
                 show_duration(window.max_hold)
             ),
         );

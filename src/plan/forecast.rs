@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use crate::core::gate::Reason;
 use crate::core::running::COUNTED;
+use crate::core::sweep::PAGE;
 use crate::core::{
     Core, Ending, Input, Job, Listing, Moment, Now, Query, Question, Rare, Request, Row, Run,
     Settings, Settlement, Sparse, Step, Task, Verdict,
@@ -80,8 +81,6 @@ const IDLE: Duration = Duration::from_secs(120);
 const MOST_STEPS: u64 = 1_000_000;
 /// A wait as long as this is one for ever.
 const FOR_EVER: Duration = Duration::from_secs(20 * 365 * 24 * 3600);
-/// The API's page of a list.
-const PAGE: usize = 200;
 
 /// The forecast for a plan behind `waiting` other requests, if nothing fails and nothing more urgent comes. `None`
 /// where the schedule lets nothing through, or there is nothing to submit.
@@ -274,7 +273,7 @@ impl<'a> Trial<'a> {
             return Listing::default();
         }
         let count = u32::try_from(self.running.len()).unwrap_or(u32::MAX);
-        let tasks = self.running.values().take(PAGE).cloned().collect();
+        let tasks = self.running.values().take(PAGE as usize).cloned().collect();
         Listing { tasks, count, ..Listing::default() }
     }
 

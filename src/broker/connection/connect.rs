@@ -4,8 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use lapin::options::ConfirmSelectOptions;
 use lapin::uri::{AMQPScheme, AMQPUri};
-use lapin::{Connection, ConnectionProperties};
+use lapin::{Channel, Connection, ConnectionProperties};
 use rustls::ClientConfig;
 use rustls::crypto::ring::default_provider;
 use rustls::pki_types::pem::PemObject as _;
@@ -17,6 +18,7 @@ use crate::broker::connection::link::SessionLost;
 use crate::broker::settings::Broker as Settings;
 use crate::broker::transport::{self, FRAME, LONGEST_FRAME, Way, Wire};
 use crate::broker::version::Version;
+use crate::broker::{ANSWER, within};
 
 /// Seconds. The client knows of a dead peer after two of them, the broker of a dead worker after two to three. Two of
 /// them and `api.timeout` are less than the default of `api.look_again`: docs/assumptions.md, "A silent network".
@@ -103,11 +105,7 @@ fn read(key: &str, path: &Path) -> Result<Vec<u8>, String> {
 
 /// The client's certificate and its key, if it has any.
 fn identity_files(settings: &Settings) -> Result<Option<(&Path, &Path)>, String> {
-    match (&settings.cert_file, &settings.key_file) {
-        (Some(cert), Some(key)) => Ok(Some((cert, key))),
-        (None, None) => Ok(None),
-        _ => Err("broker.cert_file and broker.key_file go together: give both or none".into()),
-    }
+    settings.certificate().map_err(|(key, why)| format!("broker.{key}: {why}"))
 }
 
 /// Whose certificates are believed: those that `broker.ca_file` has signed and no others, or the system's.
@@ -168,11 +166,44 @@ pub(crate) async fn open(
     let what = format!("connecting to {}", address.shown());
     let way = Way { host: &address.host, tls: address.tls.clone(), gathered };
     let opened = transport::open(address.uri.clone(), properties, way);
-    let (connection, wire) = crate::broker::within(CONNECT, &what, opened).await?;
+    let (connection, wire) = within(CONNECT, &what, opened).await?;
     let version = wire.version().ok_or_else(|| {
         SessionLost(format!("{} does not tell its version: is it a RabbitMQ?", address.shown()))
     })?;
     Ok(Opened { connection, wire, version })
+}
+
+/// Why there is no connection.
+#[derive(Debug)]
+pub(crate) enum NoConnection {
+    /// No address could be tried: in words for people.
+    Settings(String),
+    /// Why the last address did not answer.
+    Unreachable(SessionLost),
+}
+
+/// Opens a connection to the first of the addresses that answers, as [`open`] does.
+pub(crate) async fn first(
+    settings: &Settings,
+    name: &str,
+    gathered: u64,
+) -> Result<Opened, NoConnection> {
+    let mut last = SessionLost("broker.url is empty".to_owned());
+    for address in &addresses(settings).map_err(NoConnection::Settings)? {
+        match open(address, name, gathered).await {
+            Ok(opened) => return Ok(opened),
+            Err(why) => last = why,
+        }
+    }
+    Err(NoConnection::Unreachable(last))
+}
+
+/// A channel on which the broker confirms what is published.
+pub(crate) async fn confirming(connection: &Connection) -> Result<Channel, SessionLost> {
+    let channel = within(ANSWER, "opening a channel", connection.create_channel()).await?;
+    let confirms = channel.confirm_select(ConfirmSelectOptions::default());
+    within(ANSWER, "asking for confirms", confirms).await?;
+    Ok(channel)
 }
 
 #[cfg(test)]
@@ -208,7 +239,7 @@ mod tests {
     #[test]
     fn a_certificate_without_its_key_is_refused() {
         let half = Settings { cert_file: Some("/x".into()), ..settings("amqps://h/%2f") };
-        assert!(addresses(&half).err().unwrap().contains("go together"));
+        assert!(addresses(&half).err().unwrap().contains("broker.key_file is needed as well"));
     }
 
     #[test]

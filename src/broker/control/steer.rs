@@ -10,8 +10,8 @@ use futures_util::future::FutureExt as _;
 use futures_util::stream::StreamExt as _;
 use lapin::message::Delivery;
 use lapin::options::{
-    BasicAckOptions, BasicConsumeOptions, BasicGetOptions, BasicPublishOptions,
-    ConfirmSelectOptions, QueueBindOptions, QueueDeclareOptions,
+    BasicAckOptions, BasicConsumeOptions, BasicGetOptions, BasicPublishOptions, QueueBindOptions,
+    QueueDeclareOptions,
 };
 use lapin::types::{FieldTable, ShortString};
 use lapin::{BasicProperties, Channel, Confirmation, Connection, Consumer};
@@ -19,6 +19,7 @@ use tokio::sync::oneshot;
 use tracing::Instrument as _;
 use uuid::Uuid;
 
+use crate::broker::connection::connect;
 use crate::broker::connection::link::SessionLost;
 use crate::broker::convert::Outgoing;
 use crate::broker::convert::{long, properties, short};
@@ -273,10 +274,7 @@ async fn exchange(
     order: &Order,
 ) -> Result<Answer, NotAsked> {
     let refused = |lost| NotAsked::Broker(PlannerError::Refused(lost));
-    let channel =
-        within(ANSWER, "opening a channel", connection.create_channel()).await.map_err(refused)?;
-    let confirms = channel.confirm_select(ConfirmSelectOptions::default());
-    within(ANSWER, "asking for confirms", confirms).await.map_err(refused)?;
+    let channel = connect::confirming(connection).await.map_err(refused)?;
     let back = own_queue(&channel, queues).await.map_err(refused)?;
     let mut answers = consume_own(&channel, &back).await.map_err(refused)?;
     let id = short(&Uuid::new_v4().to_string());

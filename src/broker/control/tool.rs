@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::StreamExt as _;
-use lapin::options::ConfirmSelectOptions;
 use lapin::{BasicProperties, Channel, Connection};
 
 use crate::broker::connection::connect::{self, Opened};
@@ -19,7 +18,7 @@ use crate::broker::streams::audit;
 use crate::broker::topology::TopologyError;
 use crate::broker::transport::Wire;
 use crate::broker::version::Version;
-use crate::broker::{ANSWER, within};
+use crate::broker::within;
 use crate::message::audit::Act;
 
 /// Longer bodies of dead letters wait in the file.
@@ -47,29 +46,11 @@ impl Tool {
         queues: &Queues,
         name: &str,
     ) -> Result<Self, TopologyError> {
-        let addresses = connect::addresses(settings).map_err(TopologyError::Settings)?;
-        let mut last = SessionLost("broker.url is empty".into());
-        for address in &addresses {
-            match Self::open(address, queues, name).await {
-                Ok(tool) => return Ok(tool),
-                Err(why) => last = why,
-            }
-        }
-        Err(last.into())
-    }
-
-    async fn open(
-        address: &connect::Address,
-        queues: &Queues,
-        name: &str,
-    ) -> Result<Self, SessionLost> {
         let Opened { connection, wire, version } =
-            connect::open(address, &format!("sluice {name}"), GATHERED).await?;
+            connect::first(settings, &format!("sluice {name}"), GATHERED).await?;
         let link = Link::new();
         tokio::spawn(link::listen(connection.events_listener().boxed(), Arc::clone(&link)));
-        let publishing = within(ANSWER, "opening a channel", connection.create_channel()).await?;
-        let confirms = publishing.confirm_select(ConfirmSelectOptions::default());
-        within(ANSWER, "asking for confirms", confirms).await?;
+        let publishing = connect::confirming(&connection).await?;
         let publisher = Publisher::start(&connection, publishing.clone(), Arc::clone(&link), None);
         let queues = queues.clone();
         Ok(Self { connection, wire, publisher, queues, version, link, publishing })

@@ -7,11 +7,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::stream::StreamExt as _;
 use jiff::Timestamp;
-use lapin::options::{ConfirmSelectOptions, QueueDeclareOptions};
+use lapin::options::QueueDeclareOptions;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Connection, ErrorKind};
 
-use crate::broker::connection::connect;
+use crate::broker::connection::connect::{self, NoConnection};
 use crate::broker::connection::link::{self, Link, SessionLost};
 use crate::broker::convert::Outgoing;
 use crate::broker::convert::{coarse, long, properties, short};
@@ -57,6 +57,15 @@ pub enum PlannerError {
     Alarm,
 }
 
+impl From<NoConnection> for PlannerError {
+    fn from(why: NoConnection) -> Self {
+        match why {
+            NoConnection::Settings(why) => Self::Settings(why),
+            NoConnection::Unreachable(why) => Self::OutOfReach(why),
+        }
+    }
+}
+
 /// An alarm that ends sooner is waited for.
 const ALARM: Duration = Duration::from_secs(15);
 
@@ -81,11 +90,7 @@ impl Planner {
         let connection = connection(settings, "sluice enqueue", HARD).await?;
         let waiting = waiting(&connection, &queues.requests()).await?;
         waiting_exchange(&connection, &queues.results()).await?;
-        let lost = |error| PlannerError::Refused(SessionLost(error));
-        let channel = within(ANSWER, "opening a channel", connection.create_channel()).await;
-        let channel = channel.map_err(PlannerError::Refused)?;
-        let confirms = channel.confirm_select(ConfirmSelectOptions::default());
-        within(ANSWER, "asking for confirms", confirms).await.map_err(|e| lost(e.0))?;
+        let channel = connect::confirming(&connection).await.map_err(PlannerError::Refused)?;
         let link = Link::new();
         tokio::spawn(link::listen(connection.events_listener().boxed(), Arc::clone(&link)));
         let publisher = Publisher::start(&connection, channel, Arc::clone(&link), None);
@@ -218,15 +223,7 @@ pub(in crate::broker) async fn connection(
     name: &str,
     longest: u64,
 ) -> Result<Connection, PlannerError> {
-    let addresses = connect::addresses(settings).map_err(PlannerError::Settings)?;
-    let mut why = SessionLost("broker.url is empty".to_owned());
-    for address in &addresses {
-        match connect::open(address, name, longest).await {
-            Ok(opened) => return Ok(opened.connection),
-            Err(lost) => why = lost,
-        }
-    }
-    Err(PlannerError::OutOfReach(why))
+    Ok(connect::first(settings, name, longest).await?.connection)
 }
 
 /// How many messages wait.

@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::{FutureExt as _, try_join_all};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use lapin::options::BasicPublishOptions;
 use lapin::{Channel, Confirmation, Connection};
 use tokio::sync::{mpsc, oneshot};
 use tracing::Instrument as _;
 
+use crate::broker::connection::connect;
 use crate::broker::connection::link::{Link, SessionLost};
 use crate::broker::convert::{Outgoing, header_bytes};
 use crate::broker::{ANSWER, within};
@@ -165,7 +166,7 @@ async fn own(
                 if refused && pending.is_empty()
                     && let Some(connection) = renewed.as_ref().and_then(Weak::upgrade)
                 {
-                    match another(&connection).await {
+                    match connect::confirming(&connection).await {
                         Ok(other) => {
                             let old = std::mem::replace(&mut channel, other);
                             let _ = within(ANSWER, "closing", old.close(200, "done".into())).await;
@@ -192,14 +193,6 @@ fn tell(known: Vec<Confirmed>) -> Result<(), SessionLost> {
         let _ = result.map(|offered| reply.send(offered));
     }
     Ok(())
-}
-
-/// Another channel that confirms.
-async fn another(connection: &Connection) -> Result<Channel, SessionLost> {
-    let channel = within(ANSWER, "opening a channel", connection.create_channel()).await?;
-    let confirms = channel.confirm_select(ConfirmSelectOptions::default());
-    within(ANSWER, "asking for confirms", confirms).await?;
-    Ok(channel)
 }
 
 async fn confirmed(channel: Channel, room: usize, order: Order, link: &Link) -> Confirmed {

@@ -11,13 +11,14 @@ use std::time::Duration;
 
 use futures_util::stream::StreamExt as _;
 use lapin::message::Delivery;
-use lapin::options::{BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions};
+use lapin::options::{BasicConsumeOptions, BasicPublishOptions};
 use lapin::types::{FieldTable, ShortString};
 use lapin::{BasicProperties, Channel, Confirmation, Connection, Consumer};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use crate::broker::connection::connect;
 use crate::broker::connection::link::{Link, SessionLost};
 use crate::broker::convert::short;
 use crate::broker::{ANSWER, within};
@@ -65,9 +66,7 @@ impl Candidate {
         again: Duration,
     ) -> Result<Self, SessionLost> {
         let queue = short(queue);
-        let questions = within(ANSWER, "opening a channel", publish.create_channel()).await?;
-        let confirms = questions.confirm_select(ConfirmSelectOptions::default());
-        within(ANSWER, "asking for confirms", confirms).await?;
+        let questions = connect::confirming(publish).await?;
         let (channel, consumer) = hear(consume, &queue).await?;
         let now = Instant::now();
         let name = Name { id: Uuid::new_v4(), began: now };

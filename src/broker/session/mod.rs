@@ -15,8 +15,7 @@ use futures_util::future::FutureExt as _;
 use futures_util::stream::{BoxStream, StreamExt as _};
 use lapin::message::Delivery;
 use lapin::options::{
-    BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions,
-    ConfirmSelectOptions, QueueDeclareOptions,
+    BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions, QueueDeclareOptions,
 };
 use lapin::types::FieldTable;
 use lapin::{Channel, Connection, Consumer, ErrorKind};
@@ -208,10 +207,7 @@ impl Session {
         spill: &Spill,
     ) -> Result<Self, SessionLost> {
         let link = Link::new();
-        let publishing =
-            within(ANSWER, "opening a channel", connections.publish.create_channel()).await?;
-        let confirms = publishing.confirm_select(ConfirmSelectOptions::default());
-        within(ANSWER, "asking for confirms", confirms).await?;
+        let publishing = connect::confirming(&connections.publish).await?;
         let channel =
             within(ANSWER, "opening a channel", connections.consume.create_channel()).await?;
         let before = before(&channel, &queues.requests()).await?;

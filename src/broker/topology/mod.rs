@@ -10,7 +10,7 @@ use std::time::Duration;
 use lapin::Connection;
 use serde::Serialize;
 
-use crate::broker::connection::connect::{self, Opened};
+use crate::broker::connection::connect::{self, NoConnection};
 use crate::broker::connection::link::SessionLost;
 use crate::broker::settings::{Broker as Settings, QueueType, Queues};
 use crate::broker::transport::HARD;
@@ -50,6 +50,15 @@ pub enum TopologyError {
     Mismatch(Vec<Mismatch>),
     #[error("{0}")]
     Settings(String),
+}
+
+impl From<NoConnection> for TopologyError {
+    fn from(why: NoConnection) -> Self {
+        match why {
+            NoConnection::Settings(why) => Self::Settings(why),
+            NoConnection::Unreachable(why) => Self::Unreachable(why),
+        }
+    }
 }
 
 fn refusal(mismatches: &[Mismatch]) -> String {
@@ -124,15 +133,8 @@ pub async fn show(
 }
 
 async fn reach(settings: &Settings) -> Result<(Connection, Version), TopologyError> {
-    let addresses = connect::addresses(settings).map_err(TopologyError::Settings)?;
-    let mut last = SessionLost("broker.url is empty".into());
-    for address in &addresses {
-        match connect::open(address, "sluice topology", HARD).await {
-            Ok(Opened { connection, version, .. }) => return Ok((connection, version)),
-            Err(why) => last = why,
-        }
-    }
-    Err(last.into())
+    let opened = connect::first(settings, "sluice topology", HARD).await?;
+    Ok((opened.connection, opened.version))
 }
 
 async fn close(connection: &Connection) {
@@ -204,11 +206,20 @@ pub fn consumer_timeout(
     kind: QueueType,
     of_queue: Option<Duration>,
 ) -> Option<Duration> {
-    const DEFAULT: Duration = Duration::from_secs(30 * 60);
-    version.has_consumer_timeout(kind).then(|| of_queue.unwrap_or(DEFAULT))
+    version.has_consumer_timeout(kind).then(|| of_queue.unwrap_or(CONSUMER_TIMEOUT))
 }
 
-/// Whether `window.max_hold` is safe: the broker looks once a minute before 4.3, and a busy worker may be late.
+/// RabbitMQ takes back what a consumer holds for longer, unless its operator has changed that.
+pub const CONSUMER_TIMEOUT: Duration = Duration::from_secs(30 * 60);
+
+/// Whether a delivery that is held for `max_hold` stays with its consumer: RabbitMQ looks once a minute before 4.3, and a
+/// busy worker may be late.
+pub fn outlasts(timeout: Duration, max_hold: Duration) -> bool {
+    const SPARE: Duration = Duration::from_secs(60);
+    max_hold + SPARE <= timeout
+}
+
+/// Whether `window.max_hold` is safe with this broker, see [`outlasts`].
 ///
 /// # Errors
 /// A sentence that says what to change.
@@ -218,9 +229,8 @@ pub fn check_hold(
     kind: QueueType,
     of_queue: Option<Duration>,
 ) -> Result<(), String> {
-    const SPARE: Duration = Duration::from_secs(60);
     match consumer_timeout(version, kind, of_queue) {
-        Some(timeout) if max_hold + SPARE > timeout => Err(format!(
+        Some(timeout) if !outlasts(timeout, max_hold) => Err(format!(
             "window.max_hold = {max_hold:?} is too long: RabbitMQ {version} takes deliveries back after {timeout:?}{}, with all that the worker holds; leave at least a minute between them",
             if of_queue.is_some() {
                 " (x-consumer-timeout of the queue)"
