@@ -5,14 +5,14 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::secret::Fingerprint;
+use crate::worker::waits::Doubling;
 
 /// IAM's window, and how long its lock holds.
 pub(super) const LOCK: Duration = Duration::from_secs(15 * 60);
 /// Log-ins in one window that may have been wrong. IAM locks after five; others may log in as the same user.
 const DOUBTFUL: usize = 3;
 /// Between log-ins that failed for other reasons.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+const PAUSES: Doubling = Doubling { first: Duration::from_secs(1), last: Duration::from_secs(60) };
 
 /// What log-ins have shown so far.
 #[derive(Debug, Default)]
@@ -40,7 +40,7 @@ impl Lockout {
         let counted = self.counted(now);
         let crowded =
             if counted.len() >= DOUBTFUL { counted[counted.len() - DOUBTFUL] + LOCK } else { now };
-        let paused = self.failed_at.map_or(now, |at| at + self.pause());
+        let paused = self.failed_at.map_or(now, |at| at + PAUSES.after(self.failed));
         refused.max(crowded).max(paused)
     }
 
@@ -84,11 +84,6 @@ impl Lockout {
             .copied()
             .filter(|at| now.saturating_duration_since(*at) < LOCK)
             .collect()
-    }
-
-    fn pause(&self) -> Duration {
-        let doubled = FIRST_PAUSE.saturating_mul(1 << self.failed.saturating_sub(1).min(10));
-        doubled.min(LONGEST_PAUSE)
     }
 }
 

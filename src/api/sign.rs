@@ -2,6 +2,7 @@
 
 use hmac::{Hmac, KeyInit, Mac};
 use jiff::Timestamp;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::Url;
 use reqwest::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, InvalidHeaderValue};
 use sha2::{Digest, Sha256};
@@ -9,6 +10,9 @@ use sha2::{Digest, Sha256};
 use crate::config::values::Secret;
 
 const ALGORITHM: &str = "SDK-HMAC-SHA256";
+
+/// All but the unreserved characters.
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// An access key with its secret; temporary ones come with a security token.
 #[derive(Clone, Debug)]
@@ -41,8 +45,8 @@ pub(super) fn headers(
         headers.insert(HeaderName::from_static("x-security-token"), token);
     }
     let (signed, canonical) = canonical(method, url, &headers, body);
-    let to_sign = format!("{ALGORITHM}\n{date}\n{}", hex(&Sha256::digest(canonical)));
-    let signature = hex(&hmac_sha256(keys.secret.expose().as_bytes(), to_sign.as_bytes()));
+    let to_sign = format!("{ALGORITHM}\n{date}\n{}", hex::encode(Sha256::digest(canonical)));
+    let signature = hex::encode(hmac_sha256(keys.secret.expose().as_bytes(), to_sign.as_bytes()));
     let access = keys.access.expose();
     let line =
         format!("{ALGORITHM} Access={access}, SignedHeaders={signed}, Signature={signature}");
@@ -70,7 +74,7 @@ fn canonical(method: &str, url: &Url, headers: &HeaderMap, body: &[u8]) -> (Stri
     let mut query: Vec<&str> =
         url.query().unwrap_or_default().split('&').filter(|part| !part.is_empty()).collect();
     query.sort_unstable();
-    let (path, query, hash) = (url.path(), query.join("&"), hex(&Sha256::digest(body)));
+    let (path, query, hash) = (url.path(), query.join("&"), hex::encode(Sha256::digest(body)));
     let canonical = format!("{method}\n{path}{slash}\n{query}\n{listed}\n{signed}\n{hash}");
     (signed, canonical)
 }
@@ -88,25 +92,9 @@ fn hmac_sha256(key: &[u8], message: &[u8]) -> Vec<u8> {
     mac.finalize().into_bytes().to_vec()
 }
 
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
 /// Percent-encodes all but the unreserved characters: what the signature and the request line must agree on.
 pub(super) fn encode(text: &str) -> String {
-    text.bytes().fold(String::with_capacity(text.len()), |mut encoded, byte| {
-        use std::fmt::Write;
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            encoded.push(char::from(byte));
-        } else {
-            let _ = write!(encoded, "%{byte:02X}");
-        }
-        encoded
-    })
+    utf8_percent_encode(text, RESERVED).to_string()
 }
 
 #[cfg(test)]
@@ -148,7 +136,7 @@ mod tests {
         headers.insert("x-sdk-date", HeaderValue::from_static("20240416T095341Z"));
         let (_, canonical) = canonical("POST", &url, &headers, br#"{"name": "MigrationTask"}"#);
         assert_eq!(
-            hex(&Sha256::digest(canonical)),
+            hex::encode(Sha256::digest(canonical)),
             "9544dbac00840ac365f710f2b1337908c1fd52d722215e61506598e2ce3dd56d"
         );
     }

@@ -14,7 +14,6 @@ use crate::broker::transport::Restored;
 use crate::core::{Ending, Request};
 use crate::message::headers;
 use crate::message::intake::Message;
-use crate::message::parcel::to_hex;
 use crate::message::result;
 
 /// Headers that the broker acts upon or writes itself: a message that is published again must not carry them.
@@ -171,7 +170,7 @@ pub(crate) fn dead_letter(
     headers.insert(short(headers::REQUEST_ID), long(&request.id.get()));
     if let Some(unreadable) = unreadable {
         let bounded = &unreadable[..unreadable.len().min(UNREADABLE)];
-        headers.insert(short(headers::ORIGINAL), long(&to_hex(bounded)));
+        headers.insert(short(headers::ORIGINAL), long(&hex::encode(bounded)));
     }
     let properties = republished(original).with_message_id(short(&request.run.0.to_string()));
     let taken = header_bytes(&properties.clone().with_headers(headers.clone().into())) + NOTE;

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde::de;
+use strsim::osa_distance;
 
 use super::problem::Problem;
 use super::tree::Origin;
@@ -83,25 +84,10 @@ pub(crate) fn unknown(key: &str, section: &str, fields: &[&str]) -> String {
         ("key", format!(" in [{section}]"))
     };
     let slip = 1 + key.len() / 4;
-    match fields.iter().min_by_key(|field| distance(key, field)) {
-        Some(near) if distance(key, near) <= slip => {
+    match fields.iter().min_by_key(|field| osa_distance(key, field)) {
+        Some(near) if osa_distance(key, near) <= slip => {
             format!("no such {what}{place}: did you mean `{near}`?")
         }
         _ => format!("no such {what}{place}: there are {}", fields.join(", ")),
     }
-}
-
-/// Edit distance between two keys.
-fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.chars().enumerate() {
-            let replaced = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row.last().copied().unwrap_or_default()
 }

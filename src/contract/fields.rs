@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use strsim::osa_distance;
+
 use super::page::{Kind, Letters, Literal, Need, Rule, Shape, TASK};
 
 /// A field of the body that holds no other: what a column of a plan can fill.
@@ -75,35 +77,17 @@ pub fn nearest<'a>(wrong: &str, names: impl IntoIterator<Item = &'a str>) -> Opt
     let wrong = plain(wrong);
     let allowed = wrong.len() / 5 + 1;
     let (distance, name) =
-        names.into_iter().map(|name| (distance(&wrong, &plain(name)), name)).min()?;
+        names.into_iter().map(|name| (osa_distance(&wrong, &plain(name)), name)).min()?;
     (distance <= allowed && wrong.len() < 128).then_some(name)
 }
 
 /// Without case and separators, so that `sourceServer` is `source_server`.
-fn plain(name: &str) -> Vec<u8> {
-    name.bytes()
-        .filter(u8::is_ascii_alphanumeric)
-        .map(|byte| byte.to_ascii_lowercase())
+fn plain(name: &str) -> String {
+    name.chars()
+        .filter(char::is_ascii_alphanumeric)
+        .map(|char| char.to_ascii_lowercase())
         .take(128)
         .collect()
-}
-
-/// How many letters differ: replaced, left out, added, or two swapped (optimal string alignment).
-fn distance(left: &[u8], right: &[u8]) -> usize {
-    let mut rows: Vec<Vec<usize>> = vec![(0..=right.len()).collect()];
-    for (i, a) in left.iter().enumerate() {
-        let mut row = vec![i + 1];
-        for (j, b) in right.iter().enumerate() {
-            let replaced = rows[i][j] + usize::from(a != b);
-            let mut least = replaced.min(rows[i][j + 1] + 1).min(row[j] + 1);
-            if i > 0 && j > 0 && *a == right[j - 1] && left[i - 1] == *b {
-                least = least.min(rows[i - 1][j - 1] + 1);
-            }
-            row.push(least);
-        }
-        rows.push(row);
-    }
-    rows[left.len()][right.len()]
 }
 
 impl Rule {

@@ -58,39 +58,18 @@ enum BodyForm<'a> {
 fn write_body<S: Serializer>(body: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {
     let form = match std::str::from_utf8(body) {
         Ok(text) => BodyForm::Text(text.into()),
-        Err(_) => BodyForm::Hex { hex: to_hex(body) },
+        Err(_) => BodyForm::Hex { hex: hex::encode(body) },
     };
     form.serialize(serializer)
-}
-
-pub(crate) fn to_hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut hex, byte| {
-        // Writing to a text cannot fail.
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
 }
 
 fn read_body<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
     match BodyForm::deserialize(deserializer)? {
         BodyForm::Text(text) => Ok(text.into_owned().into()),
-        BodyForm::Hex { hex } => from_hex(&hex)
-            .ok_or_else(|| serde::de::Error::custom("the body's hex digits are broken")),
+        BodyForm::Hex { hex } => hex::decode(hex)
+            .map(Bytes::from)
+            .map_err(|_| serde::de::Error::custom("the body's hex digits are broken")),
     }
-}
-
-pub(crate) fn from_hex(hex: &str) -> Option<Bytes> {
-    let digits = hex.as_bytes();
-    // A sign would pass for the first digit of a number.
-    if !digits.iter().all(u8::is_ascii_hexdigit) {
-        return None;
-    }
-    let pairs = digits.chunks(2).map(|pair| {
-        let text = std::str::from_utf8(pair).ok().filter(|_| pair.len() == 2)?;
-        u8::from_str_radix(text, 16).ok()
-    });
-    pairs.collect::<Option<Vec<u8>>>().map(Into::into)
 }
 
 #[cfg(test)]

@@ -1,6 +1,5 @@
 //! What does a whole plan amount to, before anything of it is sent? One pass over its rows.
 
-use std::fmt::Write as _;
 use std::io;
 
 use sha2::{Digest as _, Sha256};
@@ -98,9 +97,6 @@ impl Fingerprint {
     }
 
     pub fn finish(self) -> String {
-        self.0.finalize().iter().fold(String::new(), |mut hex, byte| {
-            let _ = write!(hex, "{byte:02x}");
-            hex
-        })
+        hex::encode(self.0.finalize())
     }
 }

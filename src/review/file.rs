@@ -9,7 +9,7 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use super::letter::Letter;
-use crate::message::parcel::{Parcel, from_hex, to_hex};
+use crate::message::parcel::Parcel;
 use crate::plan::table::{Table, Text};
 use crate::plan::{self, Broken};
 
@@ -104,7 +104,7 @@ fn told(letter: &Letter) -> [Option<String>; 9] {
 
 fn kept(parcel: &Parcel) -> [Option<String>; 11] {
     let text = String::from_utf8(parcel.body.to_vec()).ok();
-    let hex = text.is_none().then(|| to_hex(&parcel.body));
+    let hex = text.is_none().then(|| hex::encode(&parcel.body));
     [
         parcel.message_id.clone(),
         parcel.content_type.clone(),
@@ -235,7 +235,8 @@ impl Rows {
         let body = match (cell("body"), cell("body_hex")) {
             (Some(text), None) => Bytes::from(text),
             (None, Some(hex)) => {
-                from_hex(&hex).ok_or_else(|| wrong("body_hex: broken hex digits".into()))?
+                let body = hex::decode(hex);
+                body.map_err(|_| wrong("body_hex: broken hex digits".into()))?.into()
             }
             _ => return Err(wrong("it needs a body, or a body_hex, not both".into())),
         };

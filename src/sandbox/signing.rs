@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use axum::http::HeaderMap;
 use hmac::{Hmac, KeyInit as _, Mac as _};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use sha2::{Digest as _, Sha256};
 
 /// What stands in `Authorization: SDK-HMAC-SHA256 Access=..., SignedHeaders=..., Signature=...`.
@@ -36,10 +37,11 @@ impl<'a> Claim<'a> {
     fn signature_of(&self, secret: &str, request: &Signed<'_>) -> Option<String> {
         let date = request.headers.get("x-sdk-date")?.to_str().ok()?;
         let canonical = self.canonical(request)?;
-        let to_sign = format!("SDK-HMAC-SHA256\n{date}\n{}", hex(&Sha256::digest(canonical)));
+        let to_sign =
+            format!("SDK-HMAC-SHA256\n{date}\n{}", hex::encode(Sha256::digest(canonical)));
         let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).ok()?;
         mac.update(to_sign.as_bytes());
-        Some(hex(&mac.finalize().into_bytes()))
+        Some(hex::encode(mac.finalize().into_bytes()))
     }
 
     fn canonical(&self, request: &Signed<'_>) -> Option<String> {
@@ -56,7 +58,8 @@ impl<'a> Claim<'a> {
             let _ = writeln!(headers, "{name}:{}", value.trim());
         }
         let unsigned = request.headers.get("x-sdk-content-sha256").and_then(|v| v.to_str().ok());
-        let body = unsigned.map_or_else(|| hex(&Sha256::digest(request.body)), str::to_owned);
+        let body =
+            unsigned.map_or_else(|| hex::encode(Sha256::digest(request.body)), str::to_owned);
         let query = pairs.join("&");
         let signed = self.signed_headers;
         Some(format!("{}\n{path}\n{query}\n{headers}\n{signed}\n{body}", request.method))
@@ -72,22 +75,11 @@ pub(super) struct Signed<'a> {
     pub(super) body: &'a [u8],
 }
 
-fn encode(text: &str) -> String {
-    text.bytes().fold(String::with_capacity(text.len()), |mut encoded, byte| {
-        if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
-            encoded.push(char::from(byte));
-        } else {
-            let _ = write!(encoded, "%{byte:02X}");
-        }
-        encoded
-    })
-}
+/// What is encoded: all but letters, digits and these four.
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut hex, byte| {
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
+fn encode(text: &str) -> String {
+    utf8_percent_encode(text, ENCODED).to_string()
 }
 
 #[cfg(test)]

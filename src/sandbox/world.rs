@@ -14,7 +14,6 @@ use super::iam::Iam;
 use super::log::{CallRecord, Log, What};
 use super::options::{Account, Options, SourceServer};
 use super::quota::Meter;
-use super::signing::hex;
 use super::stats::{End, Raw, Tally, Ticket};
 use super::task::NewTask;
 use super::tasks::Tasks;
@@ -299,5 +298,5 @@ fn back(now: Now, at: Moment) -> Now {
 /// The digest that the log shows of a body.
 pub(super) fn sha256(body: &[u8]) -> String {
     use sha2::Digest as _;
-    hex(&sha2::Sha256::digest(body))
+    hex::encode(sha2::Sha256::digest(body))
 }

@@ -33,6 +33,7 @@ pub mod clock;
 mod orders;
 pub mod recording;
 pub mod source;
+pub(crate) mod waits;
 
 /// Reading a body and passing it on takes so long on a busy machine, however exact the rate is to be.
 const LEAST_FRESH: Duration = Duration::from_millis(5);

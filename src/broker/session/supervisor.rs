@@ -20,11 +20,11 @@ use crate::broker::transport::gathered;
 use crate::broker::version::Version;
 use crate::worker::bodies::Spill;
 use crate::worker::source::Event;
+use crate::worker::waits::Doubling;
 
-/// The waits between sessions: they double from the first to the last, with jitter. A session that lasted longer than
-/// [`STEADY`] starts them afresh.
-const FIRST_WAIT: Duration = Duration::from_millis(100);
-const LAST_WAIT: Duration = Duration::from_secs(5);
+/// The waits between sessions. One that lasted longer than [`STEADY`] starts them afresh.
+const WAITS: Doubling =
+    Doubling { first: Duration::from_millis(100), last: Duration::from_secs(5) };
 const STEADY: Duration = Duration::from_secs(5);
 
 /// Opens sessions, one after another, and carries what they say to the worker.
@@ -51,7 +51,7 @@ enum Ended {
 
 impl Supervisor {
     pub(in crate::broker) async fn run(mut self) {
-        let mut failures = 0;
+        let mut failures = 0_u32;
         loop {
             let mut steady = false;
             let ended = match self.open_or_leave().await {
@@ -70,7 +70,7 @@ impl Supervisor {
             };
             // What failed slowly has failed all the same.
             failures = if steady { 0 } else { failures + 1 };
-            let wait = wait_before(failures);
+            let wait = WAITS.scattered(failures + 1);
             tracing::warn!(%why, wait_ms = wait.as_millis(), "no session with the broker; trying again");
             self.lost(why);
             tokio::select! {
@@ -309,29 +309,5 @@ fn held_on(order: Order, session: u32, tags: &mut Vec<u64>) -> oneshot::Sender<(
             done
         }
         Order::Stop(done) => done,
-    }
-}
-
-/// Doubling waits, each between half and the whole of its step.
-fn wait_before(failures: u32) -> Duration {
-    let step = FIRST_WAIT.saturating_mul(1 << failures.min(10)).min(LAST_WAIT);
-    // A random UUID is the randomness at hand.
-    let random = uuid::Uuid::new_v4().into_bytes()[0];
-    step.mul_f64(0.5 + f64::from(random) / 512.0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn waits_grow_to_their_bound_and_differ() {
-        for failures in 0..40 {
-            let wait = wait_before(failures);
-            assert!(wait >= FIRST_WAIT / 2 && wait <= LAST_WAIT, "{wait:?}");
-        }
-        assert!(wait_before(30) >= LAST_WAIT / 2);
-        let waits: std::collections::BTreeSet<_> = (0..100).map(|_| wait_before(9)).collect();
-        assert!(waits.len() > 10);
     }
 }

@@ -6,30 +6,32 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use crate::message::bug;
+use crate::worker::waits::Doubling;
 
-/// The waits before a lane starts again double from the first to the last; one that ran longer than [`STEADY`] starts
-/// them afresh.
-pub(super) const FIRST_WAIT: Duration = Duration::from_secs(1);
-const LAST_WAIT: Duration = Duration::from_secs(60);
+/// The waits before a lane starts again; one that ran longer than [`STEADY`] starts them afresh.
+pub(super) const WAITS: Doubling =
+    Doubling { first: Duration::from_secs(1), last: Duration::from_secs(60) };
 const STEADY: Duration = Duration::from_secs(300);
 
 /// Runs what `start` makes until it ends by itself; after a panic again, unless `stopping`. `down` is told of each
 /// panic. A lane that starts again is to the broker and the API what a worker is that has crashed.
 pub(super) async fn keep<F>(
-    first_wait: Duration,
+    waits: Doubling,
     mut stopping: watch::Receiver<bool>,
     mut down: impl FnMut(&str),
     mut start: impl FnMut() -> F,
 ) where
     F: Future<Output = ()> + Send + 'static,
 {
-    let mut wait = first_wait;
+    let mut failures = 0;
     loop {
         let began = Instant::now();
         let Err(ended) = tokio::spawn(start()).await else { return };
         if began.elapsed() > STEADY {
-            wait = first_wait;
+            failures = 0;
         }
+        failures += 1;
+        let wait = waits.after(failures);
         down(&format!(
             "its loop panicked ({}): this is a bug in sluice, report it; it starts again in {wait:?}",
             text(ended)
@@ -39,7 +41,6 @@ pub(super) async fn keep<F>(
             // A sender that is gone means that the process ends.
             _ = stopping.wait_for(|stop| *stop) => return,
         }
-        wait = (wait * 2).min(LAST_WAIT);
     }
 }
 
@@ -62,7 +63,7 @@ mod tests {
         let starts = Arc::new(AtomicU32::new(0));
         let mut told = Vec::new();
         let panicking = keep(
-            Duration::from_millis(10),
+            Doubling { first: Duration::from_millis(10), ..WAITS },
             stopping.clone(),
             |why| told.push(why.to_owned()),
             || {
@@ -75,7 +76,7 @@ mod tests {
         let ticks = Arc::new(AtomicU32::new(0));
         let counted = Arc::clone(&ticks);
         let other = keep(
-            FIRST_WAIT,
+            WAITS,
             stopping,
             |_| unreachable!("the other lane is well"),
             move || {
@@ -102,7 +103,7 @@ mod tests {
         let (stop, stopping) = watch::channel(false);
         let mut times = 0;
         keep(
-            LAST_WAIT,
+            WAITS,
             stopping,
             |_| {
                 times += 1;

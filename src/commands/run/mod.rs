@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tracing::Instrument as _;
 
-use keep::{FIRST_WAIT, keep};
+use keep::{WAITS, keep};
 use reload::{Followed, Reload};
 
 use super::{Exit, Failure, World, lanes, signals::Signals};
@@ -251,7 +251,7 @@ async fn run_lane(lane: Lane, worker: String, several: bool, stopping: watch::Re
         let (why, since) = (why.to_owned(), Timestamp::now());
         lane.status.send_modify(|status| status.session = status::Session::Detached { why, since });
     };
-    keep(FIRST_WAIT, stopping.clone(), down, || {
+    keep(WAITS, stopping.clone(), down, || {
         // Of the highest level, or `log.level = "warn"` would take the name from the warnings too.
         let span = several.then(|| tracing::error_span!("lane", name = %lane.name));
         let work = work(lane.clone(), worker.clone(), stopping.clone());

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use sluicegate::sandbox::{ACCESS_KEY, Account, AuthOptions, Options, USER};
 
-use super::{Rig, body, code, hex, rig, seconds, told};
+use super::{Rig, body, code, rig, seconds, told};
 
 use crate::support::rabbit::SOON;
 use crate::support::wait;
@@ -131,12 +131,12 @@ async fn signed(
     let headers = format!("content-type:application/json\nhost:{host}\nx-sdk-date:{date}\n");
     let canonical = format!(
         "{method}\n/v3/tasks/\n{query}\n{headers}\n{names}\n{}",
-        hex(&Sha256::digest(claimed))
+        hex::encode(Sha256::digest(claimed))
     );
-    let to_sign = format!("SDK-HMAC-SHA256\n{date}\n{}", hex(&Sha256::digest(canonical)));
+    let to_sign = format!("SDK-HMAC-SHA256\n{date}\n{}", hex::encode(Sha256::digest(canonical)));
     let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
     mac.update(to_sign.as_bytes());
-    let signature = hex(&mac.finalize().into_bytes());
+    let signature = hex::encode(mac.finalize().into_bytes());
     let authorization = format!(
         "SDK-HMAC-SHA256 Access={}, SignedHeaders={names}, Signature={signature}",
         ACCESS_KEY.0

@@ -128,7 +128,7 @@ async fn the_log_tells_of_each_create_all_that_arrived() {
     assert_eq!((call.call, call.kind, call.status), (1, Kind::Create, Some(200)));
     assert_eq!((call.source_server_id.as_deref(), call.priority), (Some("s1"), Some(1)));
     assert_eq!((call.traceparent.as_deref(), call.request_id), (Some(trace), request_id));
-    let digest = super::hex(&sha2::Sha256::digest(&sent));
+    let digest = hex::encode(sha2::Sha256::digest(&sent));
     assert_eq!((call.body_sha256, call.body_bytes), (Some(digest), sent.len()));
 
     for _ in 0..10 {

@@ -7,7 +7,6 @@ mod measures;
 mod page;
 mod states;
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use reqwest::{Client, Response};
@@ -86,11 +85,4 @@ fn code(answer: &Value) -> &str {
 
 fn seconds(seconds: f64) -> Duration {
     Duration::from_secs_f64(seconds)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut hex, byte| {
-        write!(hex, "{byte:02x}").unwrap();
-        hex
-    })
 }
