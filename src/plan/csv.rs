@@ -1,7 +1,6 @@
 //! What are the cells of a CSV file? RFC 4180 as spreadsheets really write it: any line end, `,` `;` or tab between
 //! cells, a byte order mark; and, as no library tells, whether an empty cell was quoted.
 
-use std::borrow::Cow;
 use std::io::{self, BufRead};
 
 use super::Broken;
@@ -213,15 +212,6 @@ fn separator_of(start: &[u8]) -> u8 {
     }
     // the first of equals
     counts.iter().rev().max_by_key(|(_, count)| *count).map_or(b',', |(separator, _)| *separator)
-}
-
-/// A text as one cell of a file with `,` between cells: in quotes where it must be.
-pub(crate) fn csv_cell(text: &str) -> Cow<'_, str> {
-    if text.contains(['"', ',', '\n', '\r']) {
-        format!("\"{}\"", text.replace('"', "\"\"")).into()
-    } else {
-        text.into()
-    }
 }
 
 #[cfg(test)]

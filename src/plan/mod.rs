@@ -17,6 +17,7 @@ pub(crate) mod csv;
 mod doubts;
 mod draft;
 mod explain;
+pub(crate) mod export;
 mod finding;
 mod forecast;
 mod json;
@@ -46,7 +47,6 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 pub use check::{Check, Report, check};
-pub(crate) use csv::csv_cell;
 pub use explain::{UnknownField, explain};
 pub use finding::Finding;
 pub use forecast::{Forecast, Hold, Load, Pace, forecast};

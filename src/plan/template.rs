@@ -6,10 +6,11 @@ use rust_xlsxwriter::{
     DataValidation, Format as Style, FormatAlign, Workbook, Worksheet, XlsxError,
 };
 
+use super::Format;
 use super::cell::{Cell, Typed, Wants};
+use super::export::{MARK, csv_row};
 use super::settings::SETTINGS;
 use super::tree::Node;
-use super::{Format, csv_cell};
 use crate::contract::{Field, Kind, Need, fields, parts};
 
 /// What a column of the template is about.
@@ -57,7 +58,7 @@ pub(super) const LABELS: [&str; 4] =
 /// Only if the workbook cannot be built.
 pub fn template(format: Format) -> Result<Vec<u8>, XlsxError> {
     Ok(match format {
-        Format::Csv => csv().into_bytes(),
+        Format::Csv => csv(),
         Format::Xlsx | Format::Xls | Format::Ods => xlsx()?,
         Format::Jsonl => jsonl().into_bytes(),
         Format::Json => format!("[\n{}\n]\n", example()).into_bytes(),
@@ -101,14 +102,11 @@ fn rows(columns: &[Column]) -> [(&'static str, Vec<&str>); 5] {
     ]
 }
 
-fn csv() -> String {
+fn csv() -> Vec<u8> {
     let columns = columns();
-    // the mark makes Excel read the file as UTF-8
-    let mut text = "\u{feff}".to_owned();
+    let mut text = MARK.as_bytes().to_vec();
     for (label, cells) in rows(&columns) {
-        let cells: Vec<_> = std::iter::once(label).chain(cells).map(csv_cell).collect();
-        text.push_str(&cells.join(","));
-        text.push_str("\r\n");
+        text.extend(csv_row(std::iter::once(label).chain(cells)));
     }
     text
 }

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::letter::Letter;
 use crate::message::parcel::Parcel;
+use crate::plan::export::{MARK, csv_row};
 use crate::plan::table::{Table, Text};
 use crate::plan::{self, Broken};
 
@@ -64,10 +65,8 @@ impl<W: Write> Writer<W> {
     /// The file cannot be written; so of all below.
     pub fn new(mut out: W, format: Format) -> io::Result<Self> {
         if format == Format::Csv {
-            // Spreadsheets take it for the sign of UTF-8.
-            out.write_all("\u{feff}".as_bytes())?;
-            let head: Vec<String> = TOLD.iter().chain(&KEPT).map(ToString::to_string).collect();
-            row(&mut out, head.into_iter().map(Some))?;
+            out.write_all(MARK.as_bytes())?;
+            out.write_all(&csv_row(TOLD.iter().chain(&KEPT)))?;
         }
         Ok(Self { out, format })
     }
@@ -78,7 +77,10 @@ impl<W: Write> Writer<W> {
                 serde_json::to_writer(&mut self.out, parcel)?;
                 self.out.write_all(b"\n")
             }
-            Format::Csv => row(&mut self.out, told(letter).into_iter().chain(kept(parcel))),
+            Format::Csv => {
+                let cells = told(letter).into_iter().chain(kept(parcel));
+                self.out.write_all(&csv_row(cells.map(marked)))
+            }
         }
     }
 
@@ -121,25 +123,17 @@ fn kept(parcel: &Parcel) -> [Option<String>; 11] {
     ]
 }
 
-fn row(out: &mut impl Write, cells: impl Iterator<Item = Option<String>>) -> io::Result<()> {
-    for (at, cell) in cells.enumerate() {
-        if at > 0 {
-            out.write_all(b",")?;
-        }
-        if let Some(text) = cell {
-            write!(out, "\"{}\"", guarded(text).replace('"', "\"\""))?;
-        }
+/// What is there begins with no apostrophe of its own, and is not empty: so all of it comes back, see [`unmarked`].
+fn marked(cell: Option<String>) -> String {
+    match cell {
+        None => String::new(),
+        Some(text) if text.is_empty() || text.starts_with('\'') => format!("'{text}"),
+        Some(text) => text,
     }
-    out.write_all(b"\r\n")
 }
 
-/// An apostrophe in front of what a spreadsheet would take for a formula, and of the empty text, which is not nothing.
-fn guarded(text: String) -> String {
-    let risky = text.is_empty() || text.starts_with(['=', '+', '-', '@', '\t', '\r', '\'']);
-    if risky { format!("'{text}") } else { text }
-}
-
-fn unguarded(text: &str) -> String {
+/// Without the apostrophe of [`marked`] or of the guard against formulas.
+fn unmarked(text: &str) -> String {
     text.strip_prefix('\'').unwrap_or(text).to_owned()
 }
 
@@ -218,7 +212,7 @@ impl Rows {
         let cell = |name: &str| {
             let cell = self.places.get(name).and_then(|at| cells.get(*at));
             let cell = cell.and_then(|cell| cell.as_ref().ok());
-            cell.filter(|cell| !cell.is_empty()).map(|cell| unguarded(cell))
+            cell.filter(|cell| !cell.is_empty()).map(|cell| unmarked(cell))
         };
         let wrong = |what: String| FileError::Row { row, what };
         let headers = cell("headers").map_or_else(
@@ -342,8 +336,10 @@ mod tests {
     #[test]
     fn no_cell_of_the_csv_is_a_formula() {
         let text = String::from_utf8(written(Format::Csv)).unwrap();
-        for start in ["\"=", "\"+", "\"-", "\"@"] {
-            assert!(!text.contains(&format!(",{start}")), "{text}");
+        for start in ["=", "+", "-", "@"] {
+            for quote in ["", "\""] {
+                assert!(!text.contains(&format!(",{quote}{start}")), "{text}");
+            }
         }
     }
 

@@ -94,7 +94,7 @@ impl Target {
     ) -> Result<(), ExportError> {
         let results = progress.results();
         let bytes = match self.format {
-            Format::Csv => csv::report(&results, times).into_bytes(),
+            Format::Csv => csv::report(&results, times),
             Format::Xlsx => xlsx::report(progress, &results, now)
                 .map_err(|source| ExportError::Workbook { file: self.file.clone(), source })?,
             Format::Html => html::report(progress, &results, now, zone).into_bytes(),

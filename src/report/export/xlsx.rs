@@ -6,6 +6,7 @@ use rust_xlsxwriter::{Format, Workbook, Worksheet, XlsxError};
 
 use super::{COLUMNS, Cell, cells};
 use crate::message::result::Outcomes;
+use crate::plan::export::harmless;
 use crate::report::progress::Progress;
 
 /// How wide each of [`COLUMNS`] is, in characters.
@@ -104,7 +105,9 @@ fn write(
     match cell {
         Cell::Empty => {}
         Cell::Text(text) => {
-            sheet.write_string_with_format(row, column, fitting(text), &styles.text)?;
+            // Excel takes no text for a formula; whoever saves the sheet as CSV may open that again.
+            let text = harmless(text);
+            sheet.write_string_with_format(row, column, fitting(&text), &styles.text)?;
         }
         Cell::Count(number) => {
             sheet.write_number_with_format(row, column, *number as f64, &styles.count)?;
