@@ -4,14 +4,15 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use jiff::{SignedDuration, Timestamp};
 
 use super::{Exit, Failure, World, lane, online, plan_file, print};
 use crate::broker;
-use crate::config::values;
+use crate::config::values::{self, show_duration};
 use crate::lane::Config;
 use crate::message::status::Status;
+use crate::message::words::span;
 use crate::plan::{self, Forecast, Hold, Pace, Report, SurveyError};
 
 #[derive(Debug, clap::Args)]
@@ -232,8 +233,9 @@ fn listed<K: std::fmt::Display>(counts: &std::collections::BTreeMap<K, u64>) -> 
 
 pub(super) fn in_words(forecast: &Forecast, pace: &Pace) -> String {
     let last = forecast.last.to_zoned_datetime(TimeZone::system()).strftime("%a %F %H:%M:%S");
-    let took = SignedDuration::try_from_secs_f64(forecast.seconds.ceil()).unwrap_or_default();
-    let mut text = format!("the last one submitted {last}, {took:#} from now");
+    let took = Duration::try_from_secs_f64(forecast.seconds.ceil()).unwrap_or_default();
+    let took = span(took.as_secs());
+    let mut text = format!("the last one submitted {last}, {took} from now");
     if forecast.waiting > 0 {
         let _ = write!(text, ", behind {} that wait already", forecast.waiting);
     }
@@ -252,10 +254,10 @@ pub(super) fn in_words(forecast: &Forecast, pace: &Pace) -> String {
             );
         }
         Some(Hold::Running) => {
-            let hours = SignedDuration::try_from(pace.migration).unwrap_or_default();
+            let migration = show_duration(pace.migration);
             let _ = write!(
                 text,
-                "; bound by limits.max_running ({}), if a migration runs {hours:#} (--migration)",
+                "; bound by limits.max_running ({}), if a migration runs {migration} (--migration)",
                 pace.settings.max_running
             );
         }

@@ -8,7 +8,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::plan_file::{self, PlanFile};
-use super::{Exit, Failure, World, check, lane, print, progress_bar, watch};
+use super::{Exit, Failure, World, check, lane, print, progress_bar, times, watch};
 use crate::broker::{Planner, PlannerError};
 use crate::lane::Config;
 use crate::message::intake::is_batch_id;
@@ -45,10 +45,10 @@ pub(super) struct Args {
     #[arg(long, requires = "skip_invalid")]
     overwrite: bool,
     /// Submit nothing before this time
-    #[arg(long, value_name = "TIME", value_parser = plan::moment)]
+    #[arg(long, value_name = "TIME", value_parser = times::time)]
     not_before: Option<Timestamp>,
     /// What was not submitted by this time ends as expired
-    #[arg(long, value_name = "TIME", value_parser = plan::moment)]
+    #[arg(long, value_name = "TIME", value_parser = times::time)]
     deadline: Option<Timestamp>,
     /// Order all of it by this, 0 to 65535; the API gets the rows' own
     #[arg(long, value_name = "NUMBER")]

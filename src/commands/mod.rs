@@ -33,6 +33,7 @@ mod sandbox;
 pub mod schema;
 mod signals;
 mod submit;
+mod times;
 mod topology;
 mod watch;
 

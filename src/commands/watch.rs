@@ -8,13 +8,14 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::json;
 
+use super::times::{self, local};
 use super::{Exit, Failure, World, lane, output, print, progress_bar};
 use crate::broker::streams::follow::{Results, beginning};
 use crate::broker::{From, PlannerError};
-use crate::config::values::{parse_duration, show_duration};
 use crate::core::Outcome;
 use crate::lane::Config;
 use crate::message::result::Event;
+use crate::message::words;
 use crate::report::export::{Target, Times};
 use crate::report::progress::{Batches, Change, Progress, Summary, failure_line};
 
@@ -34,9 +35,9 @@ pub(super) struct Args {
     /// Wait until every request of the batch has ended
     #[arg(long, requires = "batch")]
     until_done: bool,
-    /// Batches of this time (default: all that the stream keeps)
-    #[arg(long, value_name = "TIME", value_parser = parse_duration, conflicts_with = "batch")]
-    since: Option<Duration>,
+    /// Batches since then, such as 2h (ago); else all that the stream keeps
+    #[arg(long, value_name = "TIME", value_parser = times::past, conflicts_with = "batch")]
+    since: Option<Timestamp>,
     /// JSON lines on stdout: each result as it comes, the summary last
     #[arg(long)]
     json: bool,
@@ -213,7 +214,7 @@ impl Screen {
     }
 }
 
-/// `created 12, rejected 1 · 2.0/s · done about 22:10:31, in 4m`
+/// `created 12, rejected 1 · 2.0/s · done about 22:10:31, in 4 min`
 fn line(progress: &Progress, now: Timestamp) -> String {
     let mut parts = vec![outcomes(progress)];
     if let Some(rate) = progress.per_second(now).filter(|_| !progress.is_done()) {
@@ -221,7 +222,7 @@ fn line(progress: &Progress, now: Timestamp) -> String {
     }
     if let Some(left) = progress.remaining(now).filter(|left| !left.is_zero()) {
         let end = now.saturating_add(left).unwrap_or(now).to_zoned_datetime(TimeZone::system());
-        let left = show_duration(Duration::from_secs(left.as_secs().max(1)));
+        let left = words::roughly(left.as_secs().max(1));
         parts.push(format!("done about {}, in {left}", end.strftime("%H:%M:%S")));
     }
     parts.join(" · ")
@@ -248,8 +249,7 @@ fn in_words(summary: &Summary, progress: &Progress, now: Timestamp) -> String {
     if let (Some(first), Some(last)) =
         (summary.opened_at.or(summary.first_settled_at), summary.last_settled_at)
     {
-        let took = Duration::try_from(last.duration_since(first)).unwrap_or_default();
-        let took = show_duration(Duration::from_secs(took.as_secs()));
+        let took = words::span(last.duration_since(first).as_secs().unsigned_abs());
         let _ = writeln!(text, "from {} to {}: {took}", local(first), local(last));
     }
     if summary.failed > 0 {
@@ -263,13 +263,8 @@ fn in_words(summary: &Summary, progress: &Progress, now: Timestamp) -> String {
     text
 }
 
-fn local(at: Timestamp) -> String {
-    at.to_zoned_datetime(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string()
-}
-
-async fn list(config: &Config, since: Option<Duration>, json: bool) -> Result<Exit, Failure> {
-    let from = since.and_then(|since| Timestamp::now().checked_sub(since).ok());
-    let mut results = open(config, from.map_or(From::First, From::Time)).await?;
+async fn list(config: &Config, since: Option<Timestamp>, json: bool) -> Result<Exit, Failure> {
+    let mut results = open(config, since.map_or(From::First, From::Time)).await?;
     let mut batches = Batches::default();
     while !results.is_caught_up() {
         if let Some(event) = results.next().await {

@@ -10,3 +10,4 @@ pub mod intake;
 pub mod parcel;
 pub mod result;
 pub mod status;
+pub(crate) mod words;

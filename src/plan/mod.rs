@@ -52,7 +52,7 @@ pub use finding::Finding;
 pub use forecast::{Forecast, Hold, Load, Pace, forecast};
 pub use marked::{MarkError, mark};
 pub use rows::Plan;
-pub use settings::{SETTINGS, Setting, Settings, moment};
+pub use settings::{SETTINGS, Setting, Settings, time};
 pub use spool::{Spooled, is_numbered, spooled};
 pub use survey::{Fingerprint, Survey, SurveyError, Valid, survey, valid};
 pub use tally::{Rows, Tally};

@@ -69,8 +69,8 @@ impl Settings {
             return Ok(());
         }
         let fits = match name {
-            headers::NOT_BEFORE => time(cell, zone).map(|at| self.not_before = Some(at)),
-            headers::DEADLINE => time(cell, zone).map(|at| self.deadline = Some(at)),
+            headers::NOT_BEFORE => instant(cell, zone).map(|at| self.not_before = Some(at)),
+            headers::DEADLINE => instant(cell, zone).map(|at| self.deadline = Some(at)),
             headers::PRIORITY => {
                 priority(cell).map(|priority| self.priority = Some(priority)).ok_or("")
             }
@@ -155,13 +155,13 @@ impl Settings {
     }
 }
 
-/// A time as a plan gives it; without an offset it is the time of this machine.
+/// A time that a person typed, as a plan has it too. Without an offset it is in `zone`: on the command line and in plans
+/// that of this machine, in the console UTC, as the times that each of them shows.
 ///
 /// # Errors
 /// What was found, and what is allowed.
-pub fn moment(text: &str) -> Result<Timestamp, String> {
-    let read = time(&Cell::typed(text), &TimeZone::system());
-    read.map_err(|advice| match advice {
+pub fn time(text: &str, zone: &TimeZone) -> Result<Timestamp, String> {
+    instant(&Cell::typed(text), zone).map_err(|advice| match advice {
         "" => format!("`{text}` is not {TIME}"),
         advice => format!("`{text}` is not {TIME}; {advice}"),
     })
@@ -171,7 +171,7 @@ pub fn moment(text: &str) -> Result<Timestamp, String> {
 const FIRST_YEAR: i16 = 2000;
 
 /// The instant that a cell means, else what to do (which may be plain from what is allowed).
-fn time(cell: &Cell, zone: &TimeZone) -> Result<Timestamp, &'static str> {
+fn instant(cell: &Cell, zone: &TimeZone) -> Result<Timestamp, &'static str> {
     let at = match cell {
         Cell::Text(text) => {
             let clean = clean::clean(text, false).map_err(|_| "")?;
@@ -246,7 +246,7 @@ mod tests {
     #[test]
     fn times_are_read_in_every_way_that_people_write_them() {
         let zone = TimeZone::fixed(jiff::tz::offset(8));
-        let at = |text: &str| time(&Cell::typed(text), &zone).ok().map(|at| at.to_string());
+        let at = |text: &str| instant(&Cell::typed(text), &zone).ok().map(|at| at.to_string());
         for text in [
             "2026-11-28T14:00:00Z",
             "2026-11-28T22:00:00+08:00",
@@ -258,7 +258,7 @@ mod tests {
         }
         assert_eq!(at("2026-11-28").as_deref(), Some("2026-11-27T16:00:00Z"));
         assert_eq!(
-            time(
+            instant(
                 &Cell::Date {
                     at: jiff::civil::datetime(2026, 11, 28, 22, 0, 0, 0),
                     stored: None,
@@ -279,9 +279,9 @@ mod tests {
     fn a_time_that_the_clocks_leave_out_or_pass_twice_is_refused() {
         let berlin = TimeZone::get("Europe/Berlin").unwrap();
         for text in ["2026-03-29 02:30", "2026-10-25 02:30"] {
-            assert!(time(&Cell::typed(text), &berlin).unwrap_err().contains("offset"), "{text}");
+            assert!(instant(&Cell::typed(text), &berlin).unwrap_err().contains("offset"), "{text}");
         }
-        assert!(time(&Cell::typed("2026-10-25T02:30:00+02:00"), &berlin).is_ok());
+        assert!(instant(&Cell::typed("2026-10-25T02:30:00+02:00"), &berlin).is_ok());
         for text in [
             "2026-12-24T22:00[Nowhere/City]",
             "2026-12-24T22:00+08:00[Europe/Berlin]",
@@ -290,7 +290,7 @@ mod tests {
             "2026-12-24T22:00[u-ca=buddhist]",
         ] {
             assert!(
-                time(&Cell::typed(text), &berlin).unwrap_err().contains("offset alone"),
+                instant(&Cell::typed(text), &berlin).unwrap_err().contains("offset alone"),
                 "{text}"
             );
         }
@@ -299,7 +299,7 @@ mod tests {
             "2026-12-24T22:00[+08:00]",
             "2026-12-24T22:00Z[Asia/Tokyo]",
         ] {
-            assert!(time(&Cell::typed(text), &berlin).is_ok(), "{text}");
+            assert!(instant(&Cell::typed(text), &berlin).is_ok(), "{text}");
         }
     }
 

@@ -16,6 +16,7 @@ use crate::broker::settings::{Broker as Settings, QueueType, Queues};
 use crate::broker::transport::HARD;
 use crate::broker::version::Version;
 use crate::broker::within;
+use crate::config::values::show_duration;
 use ask::{exists, put};
 use objects::DELIVERY_LIMIT;
 pub use objects::{Argument, Object, Routes, objects};
@@ -231,7 +232,9 @@ pub fn check_hold(
 ) -> Result<(), String> {
     match consumer_timeout(version, kind, of_queue) {
         Some(timeout) if !outlasts(timeout, max_hold) => Err(format!(
-            "window.max_hold = {max_hold:?} is too long: RabbitMQ {version} takes deliveries back after {timeout:?}{}, with all that the worker holds; leave at least a minute between them",
+            "window.max_hold = {} is too long: RabbitMQ {version} takes deliveries back after {}{}, with all that the worker holds; leave at least a minute between them",
+            show_duration(max_hold),
+            show_duration(timeout),
             if of_queue.is_some() {
                 " (x-consumer-timeout of the queue)"
             } else {

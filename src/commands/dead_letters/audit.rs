@@ -4,9 +4,9 @@ use std::fmt::Write as _;
 
 use jiff::Timestamp;
 
+use super::super::times::past;
 use super::super::{Exit, Failure, World, print};
 use super::restore::in_a_line;
-use super::selection::time;
 use super::{Desk, Place, failure};
 use crate::message::audit::{Act, Action};
 use crate::message::parcel::Parcel;
@@ -30,10 +30,10 @@ pub(super) struct Args {
     #[arg(long, value_name = "WHAT", value_parser = action)]
     action: Option<Action>,
     /// Done then or later: '2026-01-31 12:00', ...T12:00Z, or 2h (ago)
-    #[arg(long, value_name = "TIME", value_parser = time)]
+    #[arg(long, value_name = "TIME", value_parser = past)]
     since: Option<Timestamp>,
     /// Done before
-    #[arg(long, value_name = "TIME", value_parser = time)]
+    #[arg(long, value_name = "TIME", value_parser = past)]
     until: Option<Timestamp>,
     #[command(flatten)]
     place: Place,

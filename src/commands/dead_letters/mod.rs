@@ -14,10 +14,9 @@ mod show;
 use std::time::Duration;
 
 use clap::Subcommand;
-use jiff::Timestamp;
-use jiff::tz::TimeZone;
 use tokio::runtime::Runtime;
 
+use super::times::local;
 use super::{Exit, Failure, World, gate, lane};
 use crate::broker::PlannerError;
 use crate::broker::dead_letters::{Review, ReviewError, Snapshot};
@@ -170,10 +169,6 @@ pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
 /// `1 letter`, `2 letters`
 fn letters(count: usize) -> String {
     format!("{count} {}", if count == 1 { "letter" } else { "letters" })
-}
-
-fn local(at: Timestamp) -> String {
-    at.to_zoned_datetime(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string()
 }
 
 /// Pretty JSON and the end of the line.

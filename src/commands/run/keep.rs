@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use crate::config::values::show_duration;
 use crate::message::bug;
 use crate::worker::waits::Doubling;
 
@@ -33,8 +34,9 @@ pub(super) async fn keep<F>(
         failures += 1;
         let wait = waits.after(failures);
         down(&format!(
-            "its loop panicked ({}): this is a bug in sluice, report it; it starts again in {wait:?}",
-            text(ended)
+            "its loop panicked ({}): this is a bug in sluice, report it; it starts again in {}",
+            text(ended),
+            show_duration(wait)
         ));
         tokio::select! {
             () = tokio::time::sleep(wait) => {}

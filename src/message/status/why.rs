@@ -7,6 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{Running, Session, Status};
 use crate::core::gate::Reason;
+use crate::message::words;
 
 impl Status {
     /// Why the next request does not go now, and when it will, in one sentence.
@@ -160,12 +161,7 @@ fn moment(until: Timestamp, now: Timestamp) -> String {
     let until = up(until, 1);
     let left = until.duration_since(now);
     let seconds = left.as_secs() + i64::from(left.subsec_nanos() > 0);
-    let left = match (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60, seconds % 60) {
-        (0, 0, 0, seconds) => format!("{seconds} s"),
-        (0, 0, minutes, seconds) => format!("{minutes} min {seconds} s"),
-        (0, hours, minutes, _) => format!("{hours} h {minutes} min"),
-        (days, hours, ..) => format!("{days} d {hours} h"),
-    };
+    let left = words::span(seconds.unsigned_abs());
     if seconds < 12 * 3600 {
         format!("at {} (in {left})", until.strftime("%H:%M:%SZ"))
     } else {

@@ -3,14 +3,15 @@
 
 use std::borrow::Cow;
 
+use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use jiff::{SignedDuration, Timestamp};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::plot::{Point, plot, shown};
 use super::{COLUMNS, Cell, cells, reason};
 use crate::core::Outcome;
 use crate::message::result::Outcomes;
+use crate::message::words::span;
 use crate::report::progress::{Progress, Summary};
 use crate::report::text::visible;
 
@@ -90,16 +91,10 @@ fn facts(summary: &Summary, now: Timestamp, zone: &TimeZone) -> Markup {
             @if let Some(by) = &summary.by { dt { "Enqueued by" } dd { (visible(by)) } }
             @if let Some(at) = summary.opened_at { dt { "Enqueued" } dd { (time(at, zone)) } }
             @if let Some(at) = summary.last_settled_at { dt { "Last one ended" } dd { (time(at, zone)) } }
-            @if let Some(took) = took { dt { "Took" } dd { (in_words(took)) } }
+            @if let Some(took) = took { dt { "Took" } dd { (span(took.as_secs().unsigned_abs())) } }
             dt { "As of" } dd { (time(now, zone)) " " span.soft { "(times are " (zone_name) ")" } }
         }
     }
-}
-
-/// `2h 5m 10s`
-fn in_words(took: SignedDuration) -> String {
-    let took = SignedDuration::from_secs(took.as_secs());
-    if took.is_zero() { "less than a second".to_owned() } else { format!("{took:#}") }
 }
 
 fn timeline(summary: &Summary, results: &[&Outcomes], zone: &TimeZone) -> Markup {

@@ -16,6 +16,7 @@ use super::letters::{NO_LANE, trouble};
 use super::page::{self, ago, clock, notice, query};
 use super::{Place, Shared};
 use crate::core::Outcome;
+use crate::message::words::roughly;
 use crate::report::progress::{Progress, failure_line};
 use crate::report::text::{grouped, visible};
 
@@ -150,19 +151,11 @@ fn forecast(one: &Progress, now: Timestamp) -> Markup {
         @else if one.total().is_none() { span.soft { "not announced" } }
         @else if let Some(left) = one.remaining(now) {
             @let end = now.saturating_add(left).unwrap_or(now);
-            "about " (clock(end)) ", in " (in_words(left))
+            "about " (clock(end)) ", in " (roughly(left.as_secs().max(1)))
             @if let Some(rate) = one.per_second(now) { span.soft { ", at " (format!("{rate:.2}")) "/s" } }
         }
         @else if one.settled() == 0 { span.soft { "nothing has ended yet" } }
         @else { span.soft { "no pace lately" } @if let Some(at) = last { span.soft { ", the last one ended " (ago(at)) } } }
-    }
-}
-
-fn in_words(left: Duration) -> String {
-    match left.as_secs() {
-        seconds @ 0..100 => format!("{} s", seconds.max(1)),
-        seconds @ 100..7200 => format!("{} min", seconds / 60),
-        seconds => format!("{} h", seconds / 3600),
     }
 }
 

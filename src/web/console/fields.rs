@@ -2,7 +2,9 @@
 
 use axum::body::Bytes;
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 
+use crate::plan;
 use crate::review::Filter;
 
 /// A field of the filter: its name, what people call it, and where in a [`Filter`] it stands.
@@ -63,14 +65,8 @@ impl Fields {
     /// With an offset, or without one in UTC.
     fn time(&self, name: &str) -> Result<Option<Timestamp>, String> {
         let Some(text) = self.get(name) else { return Ok(None) };
-        let of_utc = |text: &str| {
-            let time = text.parse::<jiff::civil::DateTime>().ok()?;
-            jiff::tz::TimeZone::UTC.to_timestamp(time).ok()
-        };
-        let time = text.parse().ok().or_else(|| of_utc(text));
-        let wrong =
-            || format!("{name}: {text:?} is no time; write it like 2026-01-31T12:00, in UTC");
-        time.map(Some).ok_or_else(wrong)
+        let time = plan::time(text, &TimeZone::UTC);
+        time.map(Some).map_err(|why| format!("{name}: {why}; without an offset it is UTC"))
     }
 
     /// The conditions that were given.
@@ -109,7 +105,7 @@ mod tests {
     #[test]
     fn a_time_that_is_none_is_told() {
         let error = Fields::of_query(Some("from=yesterday".into())).filter().unwrap_err();
-        assert!(error.contains("\"yesterday\" is no time"), "{error}");
+        assert!(error.contains("`yesterday` is not a time such as"), "{error}");
         for from in ["2026-01-31", "2026-01-31T00:00", "2026-01-31T08:00%2B08:00"] {
             let filter = Fields::of_query(Some(format!("from={from}"))).filter().unwrap();
             assert_eq!(filter.from, Some("2026-01-31T00:00:00Z".parse().unwrap()), "{from}");

@@ -20,6 +20,7 @@ use super::letters::{NO_LANE, trouble};
 use super::page::{self, ago, query};
 use super::{Place, Shared, steer, waiting};
 use crate::message::status::{Session, Status};
+use crate::message::words::roughly;
 use crate::report::text::{grouped, visible};
 
 /// People cannot read faster.
@@ -238,7 +239,7 @@ fn counts(status: &Status) -> Markup {
         @if let Some(running) = &status.running { (figure("migrations running", running.migrations.map_or_else(|| format!("not counted yet, of {}", running.most), |migrations| format!("{migrations} of {}", running.most)))) }
         (figure("settled since the start", grouped(status.settled)))
         (figure("bodies held", size(status.window_bytes)))
-        @if let Some(oldest) = status.oldest_held_seconds { (figure("oldest held for", span(oldest))) }
+        @if let Some(oldest) = status.oldest_held_seconds { (figure("oldest held for", roughly(Duration::from_secs_f64(oldest.max(0.0)).as_secs()))) }
     }
 }
 
@@ -251,13 +252,6 @@ fn size(bytes: u64) -> String {
         0..10_240 => format!("{} B", grouped(bytes)),
         10_240..10_485_760 => format!("{} KiB", grouped(bytes / 1024)),
         _ => format!("{} MiB", grouped(bytes / 1_048_576)),
-    }
-}
-
-fn span(seconds: f64) -> String {
-    match seconds {
-        ..100.0 => format!("{seconds:.0} s"),
-        _ => format!("{:.0} min", seconds / 60.0),
     }
 }
 
@@ -301,7 +295,6 @@ mod tests {
     #[test]
     fn figures_are_told_in_units_that_people_read() {
         assert_eq!((size(900), size(2_000_000)), ("900 B".to_owned(), "1,953 KiB".to_owned()));
-        assert_eq!((span(12.4), span(600.0)), ("12 s".to_owned(), "10 min".to_owned()));
         let told = sentence("paused by <b>; after `sluice gate resume`").into_string();
         assert_eq!(told, "Paused by &lt;b&gt;; after <code>sluice gate resume</code>.");
     }

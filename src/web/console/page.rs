@@ -5,6 +5,7 @@ use maud::{DOCTYPE, Markup, html};
 
 use super::access::{self, Session, Viewer};
 use super::{Console, Place};
+use crate::message::words::roughly;
 use crate::report::text::visible;
 
 /// No inline styles, no evaluated texts, nothing kept: as the content security policy wants it.
@@ -123,12 +124,7 @@ pub(super) fn clock(at: Timestamp) -> Markup {
 /// A time, and how long ago that is.
 pub(super) fn ago(at: Timestamp) -> Markup {
     let seconds = Timestamp::now().duration_since(at).max(SignedDuration::ZERO).as_secs();
-    let text = match seconds {
-        0..100 => format!("{seconds} s ago"),
-        100..7200 => format!("{} min ago", seconds / 60),
-        7200..172_800 => format!("{} h ago", seconds / 3600),
-        _ => format!("{} d ago", seconds / 86_400),
-    };
+    let text = format!("{} ago", roughly(seconds.unsigned_abs()));
     let exact = at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     html! { time datetime=(exact) title=(exact) { (text) } }
 }
