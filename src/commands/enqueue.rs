@@ -14,7 +14,8 @@ use crate::lane::Config;
 use crate::message::intake::is_batch_id;
 use crate::message::result::{Enqueued, Opened};
 use crate::plan::{self, Pace, Plan, Report, Survey, SurveyError};
-use crate::planner::batch::{Batch, BatchError, Head, State};
+use crate::planner::JournalError;
+use crate::planner::batch::{Batch, Head, State};
 use crate::planner::enqueue::{self, EnqueueError};
 use crate::report::new_file::NewFile;
 
@@ -347,7 +348,7 @@ fn refused(error: PlannerError) -> Failure {
     }
 }
 
-fn unusable(error: BatchError) -> Failure {
+fn unusable(error: JournalError) -> Failure {
     Failure::usage(error)
 }
 

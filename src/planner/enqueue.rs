@@ -8,7 +8,8 @@ use crate::broker::{Enqueue, Planner, PlannerError};
 use crate::contract::View;
 use crate::message::headers;
 use crate::plan::{self, Fingerprint, Plan, PlanError, Row, Settings};
-use crate::planner::batch::{Batch, BatchError, Head};
+use crate::planner::JournalError;
+use crate::planner::batch::{Batch, Head};
 
 /// Rows that are confirmed together; bodies beyond so many bytes begin the next chunk.
 const CHUNK_ROWS: usize = 200;
@@ -27,7 +28,7 @@ pub enum EnqueueError {
     #[error(transparent)]
     Broker(#[from] PlannerError),
     #[error(transparent)]
-    Journal(#[from] BatchError),
+    Journal(#[from] JournalError),
     #[error(
         "the plan was changed while it was being enqueued; compare it with what is in the queue"
     )]

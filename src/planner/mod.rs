@@ -2,4 +2,7 @@
 
 pub mod batch;
 pub mod enqueue;
+mod lines;
 pub mod submit;
+
+pub use lines::JournalError;

@@ -7,7 +7,8 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use sluicegate::planner::submit::{Journal, JournalError};
+use sluicegate::planner::JournalError;
+use sluicegate::planner::submit::Journal;
 use sluicegate::sandbox::{Kind, Options, Sandbox, TOKEN};
 use tempfile::TempDir;
 

@@ -7,8 +7,8 @@
 //! written when the process died: it says nothing and is cut off.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::fs::File;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
@@ -19,6 +19,7 @@ use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use crate::core::{Outcome, Run};
+use crate::planner::lines::{JournalError, Kind, Lines, line};
 
 /// What is submitted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,6 +78,27 @@ pub struct Past {
 }
 
 impl Past {
+    /// What a line adds; `false` if none like it may stand there.
+    fn follow(&mut self, line: Line) -> bool {
+        match (line, self.head.is_some()) {
+            (Line::Head(head), false) => self.head = Some(head),
+            (Line::Opened(Opened { opened, by }), true) => {
+                self.opened = Some(format!("{by} since {opened:.0}"));
+            }
+            (Line::Started(Begun { started, .. }), true) => {
+                self.started.insert(Run(started));
+                // It had failed, and is tried again.
+                self.ended.remove(&Run(started));
+            }
+            (Line::Result { data: Ended { run, outcome } }, true) => {
+                self.started.remove(&Run(run));
+                self.ended.insert(Run(run), outcome);
+            }
+            _ => return false,
+        }
+        true
+    }
+
     /// As if what did not end well had not ended: how many that are. What may be there all the same is in doubt.
     pub fn forget_failures(&mut self) -> usize {
         let before = self.ended.len();
@@ -91,30 +113,16 @@ impl Past {
     }
 }
 
-/// Why the file cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum JournalError {
-    #[error("{}: cannot be used: {source}; what becomes of each request is written there before anything is sent: put the plan into a directory that you may write to", file.display())]
-    Io { file: PathBuf, source: io::Error },
-    #[error("{}: the plan is being submitted already{}; wait until that has ended", file.display(), by.as_ref().map(|by| format!(", by {by}")).unwrap_or_default())]
-    Locked { file: PathBuf, by: Option<String> },
-    #[error("{}, line {line}: is not the journal of a submitted plan; move the file away if it is yours", file.display())]
-    Unreadable { file: PathBuf, line: usize },
-}
-
 /// The file, held under an exclusive lock.
 #[derive(Debug)]
-pub struct Journal {
-    path: PathBuf,
-    file: File,
-}
+pub struct Journal(Lines);
+
+const KIND: Kind = Kind { ending: ".results.jsonl", done: "submitted" };
 
 impl Journal {
     /// `plan.csv` has `plan.csv.results.jsonl`.
     pub fn path_of(plan: &Path) -> PathBuf {
-        let mut name = plan.as_os_str().to_owned();
-        name.push(".results.jsonl");
-        name.into()
+        Lines::path_of(plan, KIND)
     }
 
     /// What the file says, without a lock or a change.
@@ -122,34 +130,26 @@ impl Journal {
     /// # Errors
     /// It cannot be read, or is something else. That there is none is no error.
     pub fn peek(plan: &Path) -> Result<Past, JournalError> {
-        let path = Self::path_of(plan);
-        match File::open(&path) {
-            Ok(file) => Ok(read(&path, &file)?.0),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Past::default()),
-            Err(source) => Err(JournalError::Io { file: path, source }),
-        }
+        let mut past = Past::default();
+        Lines::peek(plan, KIND, |line| past.follow(line))?;
+        Ok(past)
     }
 
-    /// Opens, locks and mends the file, and says what is in it.
+    /// Opens and locks the file, and says what is in it.
     ///
     /// # Errors
     /// It cannot be written, is in use, or is something else.
     pub fn open(plan: &Path) -> Result<(Self, Past), JournalError> {
-        let path = Self::path_of(plan);
-        let failed = |source| JournalError::Io { file: path.clone(), source };
-        let file = OpenOptions::new().read(true).append(true).create(true).open(&path);
-        let file = file.map_err(failed)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let by = read(&path, &file).ok().and_then(|(past, _)| past.opened);
-                return Err(JournalError::Locked { file: path, by });
+        let mut past = Past::default();
+        let lines = Lines::open(plan, KIND, |line| past.follow(line));
+        let lines = lines.map_err(|error| match error {
+            JournalError::Locked { file, done, .. } => {
+                let by = Self::peek(plan).ok().and_then(|past| past.opened);
+                JournalError::Locked { file, done, by }
             }
-            Err(TryLockError::Error(source)) => return Err(failed(source)),
-        }
-        let (past, whole) = read(&path, &file)?;
-        file.set_len(whole).map_err(failed)?;
-        Ok((Self { path, file }, past))
+            error => error,
+        })?;
+        Ok((Self(lines), past))
     }
 
     /// Begins a plan; on the disk when this returns.
@@ -157,12 +157,7 @@ impl Journal {
     /// # Errors
     /// The file cannot be written: nothing may be sent.
     pub fn begin(&mut self, head: &Head) -> Result<(), JournalError> {
-        self.file.write_all(&line(head)).map_err(|source| self.failed(source))?;
-        // The name must survive a power cut as well as the content.
-        let parent = self.path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        let parent = File::open(parent.unwrap_or(Path::new(".")));
-        let synced = self.file.sync_all().and_then(|()| parent?.sync_all());
-        synced.map_err(|source| self.failed(source))
+        self.0.begin(head)
     }
 
     /// Says who goes on, for whoever finds it locked.
@@ -170,8 +165,7 @@ impl Journal {
     /// # Errors
     /// The file cannot be written.
     pub fn opened(&mut self, by: &str, now: Timestamp) -> Result<(), JournalError> {
-        let opened = Opened { opened: now, by: by.to_owned() };
-        self.file.write_all(&line(&opened)).map_err(|source| self.failed(source))
+        self.0.add(&Opened { opened: now, by: by.to_owned() })
     }
 
     /// From now on lines are written by a thread of their own, the lock held until the last [`Writer`] is gone and it
@@ -184,7 +178,7 @@ impl Journal {
         trouble: impl FnOnce(String) + Send + 'static,
     ) -> Result<(Writer, JoinHandle<()>), JournalError> {
         let (entries, inbox) = mpsc::channel();
-        let Self { path, file } = self;
+        let (path, file) = self.0.into_parts();
         let shown = path.clone();
         let told = move |error: io::Error| {
             trouble(JournalError::Io { file: shown, source: error }.to_string());
@@ -193,10 +187,6 @@ impl Journal {
         let thread = thread.spawn(move || write_lines(&file, &inbox, told));
         let thread = thread.map_err(|source| JournalError::Io { file: path, source })?;
         Ok((Writer(entries), thread))
-    }
-
-    fn failed(&self, source: io::Error) -> JournalError {
-        JournalError::Io { file: self.path.clone(), source }
     }
 }
 
@@ -271,49 +261,4 @@ fn write_lines(mut file: &File, inbox: &mpsc::Receiver<Entry>, trouble: impl FnO
             let _ = entry.synced.send(told);
         }
     }
-}
-
-fn line(of: &impl Serialize) -> Vec<u8> {
-    // Plain structs with text keys cannot fail.
-    let mut line = serde_json::to_vec(of).unwrap_or_default();
-    line.push(b'\n');
-    line
-}
-
-/// What the file says, and how many bytes of it are whole lines.
-fn read(path: &Path, file: &File) -> Result<(Past, u64), JournalError> {
-    let unreadable = |line| JournalError::Unreadable { file: path.to_owned(), line };
-    let (mut past, mut whole, mut text) = (Past::default(), 0, Vec::new());
-    let mut input = BufReader::new(file);
-    for number in 1.. {
-        text.clear();
-        let length = input.read_until(b'\n', &mut text);
-        let length =
-            length.map_err(|source| JournalError::Io { file: path.to_owned(), source })? as u64;
-        if !text.ends_with(b"\n") {
-            // Something else that has no line end at all is not ours to cut off.
-            const FIRST: &[u8] = b"{\"batch\":\"";
-            let ours = number > 1 || FIRST.iter().zip(&text).all(|(wanted, found)| wanted == found);
-            return if ours { Ok((past, whole)) } else { Err(unreadable(1)) };
-        }
-        let line = serde_json::from_slice(&text).map_err(|_| unreadable(number))?;
-        match (line, past.head.is_some()) {
-            (Line::Head(head), false) => past.head = Some(head),
-            (Line::Opened(Opened { opened, by }), true) => {
-                past.opened = Some(format!("{by} since {opened:.0}"));
-            }
-            (Line::Started(Begun { started, .. }), true) => {
-                past.started.insert(Run(started));
-                // It had failed, and is tried again.
-                past.ended.remove(&Run(started));
-            }
-            (Line::Result { data: Ended { run, outcome } }, true) => {
-                past.started.remove(&Run(run));
-                past.ended.insert(Run(run), outcome);
-            }
-            _ => return Err(unreadable(number)),
-        }
-        whole += length;
-    }
-    Ok((past, whole))
 }

@@ -9,5 +9,5 @@
 mod journal;
 mod source;
 
-pub use journal::{Head, Journal, JournalError, Past, Writer};
+pub use journal::{Head, Journal, Past, Writer};
 pub use source::{Held, Options, Rows, Trouble};

@@ -10,13 +10,14 @@ use std::thread::JoinHandle;
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
-use super::journal::{Head, Journal, JournalError, Past, Writer};
+use super::journal::{Head, Journal, Past, Writer};
 use crate::contract::{Rules, View};
 use crate::core::{Ending, Job, Now, Parts, Request};
 use crate::message::headers;
 use crate::message::intake::{self, Intake, Message};
 use crate::message::result;
 use crate::plan::{self, Fingerprint, Plan, Row};
+use crate::planner::JournalError;
 use crate::planner::enqueue::{self, message_id};
 use crate::worker::bodies::{Body, Spill};
 use crate::worker::clock::Clock;
