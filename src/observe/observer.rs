@@ -314,12 +314,9 @@ impl<D, F: Fn() -> Around + Send> Watch<D> for Observer<F> {
         match event {
             SessionEvent::Opened(session) => {
                 self.batches.session_opened(session);
-                tracing::info!(session, "this worker is the active one");
             }
-            SessionEvent::Lost(why) => {
-                self.batches.session_lost();
-                tracing::warn!(why, "the session with the broker was lost");
-            }
+            // The broker's side knows more of both, and logs them.
+            SessionEvent::Lost(_) => self.batches.session_lost(),
             SessionEvent::Blocked(true) => {
                 tracing::warn!("the broker takes no results just now (connection blocked)");
             }

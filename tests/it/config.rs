@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use sluicegate::api::settings::Kind;
 use sluicegate::config::values;
+use sluicegate::contract::Rules;
+use sluicegate::core::Settings;
 use sluicegate::lane::{self, Given, Loaded};
 
 /// Enough for a worker: the default names no credential.
@@ -30,6 +33,20 @@ fn the_embedded_default_needs_only_a_credential() {
     assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
     assert_eq!(loaded.config.limits.max_in_flight, 16);
     assert_eq!(loaded.config.api.look_again().as_secs(), 45);
+}
+
+/// What tests and tools take for the defaults is what the file says. Two things are nobody's default: no quota is right for
+/// an account that nobody knows, and each start has a seed of its own.
+#[test]
+fn defaults_equal_the_parsed_file() {
+    let config = load(TOKEN, &[], &[]).unwrap().config;
+    let Settings { gate, .. } = Settings::default();
+    let mut parsed = config.core();
+    assert!(gate.rates.is_empty() && !parsed.gate.rates.is_empty());
+    (parsed.gate.rates, parsed.gate.seed) = (gate.rates, gate.seed);
+    assert_eq!(format!("{parsed:?}"), format!("{:?}", Settings::default()));
+    assert_eq!(format!("{:?}", config.contract.rules()), format!("{:?}", Rules::default()));
+    assert_eq!(config.api.auth.kind, Kind::default());
 }
 
 #[test]

@@ -53,12 +53,12 @@ impl Supervisor {
     pub(in crate::broker) async fn run(mut self) {
         let mut failures = 0_u32;
         loop {
-            let mut steady = false;
+            let (mut steady, mut had_session) = (false, false);
             let ended = match self.open_or_leave().await {
                 Ok(Some(session)) => {
                     let began = Instant::now();
                     let ended = self.attend(session).await;
-                    steady = began.elapsed() > STEADY;
+                    (steady, had_session) = (began.elapsed() > STEADY, true);
                     ended
                 }
                 Ok(None) => Ended::Left,
@@ -71,7 +71,10 @@ impl Supervisor {
             // What failed slowly has failed all the same.
             failures = if steady { 0 } else { failures + 1 };
             let wait = WAITS.scattered(failures + 1);
-            tracing::warn!(%why, wait_ms = wait.as_millis(), "no session with the broker; trying again");
+            // A session that was lost has said so.
+            if !had_session {
+                tracing::warn!(%why, wait_ms = wait.as_millis(), "no session with the broker; trying again");
+            }
             self.lost(why);
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
@@ -166,7 +169,7 @@ impl Supervisor {
         }
         // Only now, so that the worker knows of the session, and of the alarm, before anything that it delivers.
         session.take(self.taker(&session));
-        tracing::info!(session = number, server = %session.on.version, waiting = session.waiting, "active");
+        tracing::info!(session = number, server = %session.on.version, waiting = session.waiting, "this worker is the active one");
         let lookout = session.lookout(&self.options.queues, self.status.clone());
         let watcher = tokio::spawn(lookout.run().in_current_span());
         let mut late: Vec<u64> = Vec::new();
@@ -206,6 +209,7 @@ impl Supervisor {
         };
         watcher.abort();
         self.publisher.send_replace(None);
+        tracing::warn!(why = ended, "the session with the broker was lost");
         self.tell(Event::Lost { why: ended.clone() });
         // Now, not after the closing, which takes seconds where nobody answers.
         self.lost(ended.clone());
@@ -246,10 +250,6 @@ impl Supervisor {
 
     fn blocked(&self, now: bool) {
         self.status.send_modify(|status| status.blocked = now);
-        tracing::warn!(
-            blocked = now,
-            "the broker's alarm: results can be published again when it ends"
-        );
         self.tell(Event::Blocked(now));
     }
 
