@@ -155,7 +155,9 @@ pub(super) async fn may_read(
         return (StatusCode::UNAUTHORIZED, form(&console, why)).into_response();
     }
     let viewer: Viewer = console.access.session(request.headers());
+    let fields = Fields::of_query(request.uri().query());
     request.extensions_mut().insert(viewer);
+    request.extensions_mut().insert(fields);
     next.run(request).await
 }
 
@@ -181,13 +183,15 @@ pub(super) async fn may_change(
         Ok(body) => body,
         Err((code, why)) => return refused(code, &why),
     };
-    let given = Fields::of_form(&body).get("csrf").map(digest);
+    let fields = Fields::of_form(&body);
+    let given = fields.get("csrf").map(digest);
     if given != Some(digest(&session.csrf)) {
         let why = "This form is not of this session; go back, load the page again and repeat.";
         return refused(StatusCode::FORBIDDEN, why);
     }
-    parts.extensions.insert::<Session>(session);
-    next.run(Request::from_parts(parts, Body::from(body))).await
+    parts.extensions.insert::<Viewer>(Some(session));
+    parts.extensions.insert(fields);
+    next.run(Request::from_parts(parts, Body::empty())).await
 }
 
 /// The form that was sent, if it is there in time and no longer than it may be. Nothing was read of it before.

@@ -4,28 +4,23 @@ use std::collections::{BTreeSet, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use axum::Extension;
-use axum::body::Bytes;
-use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
 use jiff::SignedDuration;
 use maud::{Markup, html};
 use uuid::Uuid;
 
-use super::access::{Session, Viewer, operator};
+use super::Place;
+use super::access::{Viewer, operator};
+use super::asked::Asked;
 use super::fields::Fields;
-use super::letters::{NO_LANE, trouble};
-use super::page::{self, ago, badge, csrf, hidden, notice, query};
-use super::{Place, Shared};
+use super::page::{self, ROWS, ago, badge, csrf, hidden, notice, query};
 use crate::broker::dead_letters::ReviewError;
 use crate::message::audit::{Act, By};
 use crate::message::parcel::Parcel;
 use crate::report::text::{beginning, indented, visible};
 use crate::review::edit::differences;
 
-/// Rows a page.
-const ROWS: usize = 50;
 /// The most letters that a row names.
 const NAMED: usize = 20;
 /// Acts of one order follow each other faster than this.
@@ -143,27 +138,20 @@ fn is_meant(fields: &Fields, act: &Act) -> bool {
         })
 }
 
-pub(super) async fn show(
-    State(console): State<Shared>,
-    Extension(viewer): Extension<Viewer>,
-    RawQuery(raw): RawQuery,
-) -> Response {
-    let fields = Fields::of_query(raw);
-    let Some(place) = console.place(&fields) else {
-        return trouble(&console, &viewer, StatusCode::NOT_FOUND, NO_LANE);
-    };
+pub(super) async fn show(asked: Asked) -> Response {
+    let Asked { place, fields, .. } = &asked;
     let content = match entries(place).await {
         Ok(entries) => html! {
             @if let Some(count) = fields.get("undone") { (notice(false, &format!("Undone: {count} letters are back among the dead letters, as they were."))) }
             @if entries.is_empty() { (notice(false, "Nobody has done anything yet: replays, edits, discards and notes will stand here, and every pause of the gate.")) }
-            @else { (table(place, &viewer, &fields, &entries)) }
+            @else { (table(place, &asked.viewer, fields, &entries)) }
         },
         Err(error) => html! {
             (notice(true, &format!("The audit cannot be read now: {error}.")))
             p { a.button href={ "/audit" (query(&[("lane", &place.name)])) } { "Try again" } }
         },
     };
-    page::framed(&console, place, &viewer, "Audit", &content).into_response()
+    asked.page("Audit", &content)
 }
 
 fn table(place: &Place, viewer: &Viewer, fields: &Fields, entries: &[Entry]) -> Markup {
@@ -173,9 +161,7 @@ fn table(place: &Place, viewer: &Viewer, fields: &Fields, entries: &[Entry]) -> 
         deed.acts.retain(|act| is_meant(fields, act));
     }
     deeds.retain(|deed| !deed.acts.is_empty());
-    let pages = deeds.len().div_ceil(ROWS).max(1);
-    let page = fields.get("page").and_then(|page| page.parse().ok()).unwrap_or(1_usize);
-    let page = page.clamp(1, pages);
+    let (page, pages) = page::asked(fields, deeds.len());
     let all = CONDITIONS.iter().all(|(name, _)| fields.get(name).is_none());
     html! {
         details.card open[!all] {
@@ -207,13 +193,7 @@ fn turn(fields: &Fields, lane: &str, page: usize, pages: usize) -> Markup {
         let pairs: Vec<_> = [("lane", lane), ("page", &n)].into_iter().chain(kept).collect();
         format!("/audit{}", query(&pairs))
     };
-    html! {
-        nav.pages aria-label="Pages of the audit" {
-            @if page > 1 { a href=(to(page - 1)) rel="prev" { "← newer" } }
-            span { "page " (page) " of " (pages) }
-            @if page < pages { a href=(to(page + 1)) rel="next" { "older →" } }
-        }
-    }
+    page::turn("Pages of the audit", page, pages, to)
 }
 
 fn row(place: &Place, viewer: &Viewer, deed: &Deed) -> Markup {
@@ -257,15 +237,11 @@ fn named(place: &Place, deed: &Deed) -> Markup {
 }
 
 /// One act with what was before and after.
-pub(super) async fn one(
-    State(console): State<Shared>,
-    Extension(viewer): Extension<Viewer>,
-    RawQuery(raw): RawQuery,
-) -> Response {
-    let fields = Fields::of_query(raw);
+pub(super) async fn one(asked: Asked) -> Response {
+    let Asked { place, fields, .. } = &asked;
     let id = fields.get("id").and_then(|id| id.parse::<Uuid>().ok());
-    let (Some(place), Some(id)) = (console.place(&fields), id) else {
-        return trouble(&console, &viewer, StatusCode::NOT_FOUND, NO_LANE);
+    let Some(id) = id else {
+        return asked.trouble(StatusCode::NOT_FOUND, "Which act? The audit leads to each.");
     };
     // One pass at a time, whoever asks.
     let scan = place.scan.lock().await;
@@ -275,15 +251,15 @@ pub(super) async fn one(
         Ok(acts) => acts.into_iter().next(),
         Err(error) => {
             let why = format!("The audit cannot be read now: {error}.");
-            return trouble(&console, &viewer, StatusCode::SERVICE_UNAVAILABLE, &why);
+            return asked.trouble(StatusCode::SERVICE_UNAVAILABLE, &why);
         }
     };
     let Some(act) = act else {
         let why =
             "The audit has no such act, or not any more: its retention is queues.audit_retention.";
-        return trouble(&console, &viewer, StatusCode::NOT_FOUND, why);
+        return asked.trouble(StatusCode::NOT_FOUND, why);
     };
-    page::framed(&console, place, &viewer, "Audit", &told(place, &act)).into_response()
+    asked.page("Audit", &told(place, &act))
 }
 
 fn told(place: &Place, act: &Act) -> Markup {
@@ -317,29 +293,24 @@ fn body(title: &str, parcel: &Parcel) -> Markup {
     }
 }
 
-pub(super) async fn undo(
-    State(console): State<Shared>,
-    Extension(session): Extension<Session>,
-    body: Bytes,
-) -> Response {
-    let fields = Fields::of_form(&body);
-    let viewer = Some(session.clone());
+pub(super) async fn undo(asked: Asked) -> Response {
+    let Asked { place, fields, .. } = &asked;
     let id = fields.get("id").and_then(|id| id.parse::<Uuid>().ok());
-    let (Some(place), Some(id)) = (console.place(&fields), id) else {
+    let Some(id) = id else {
         let why = "Which act is to be undone?";
-        return trouble(&console, &viewer, StatusCode::BAD_REQUEST, why);
+        return asked.trouble(StatusCode::BAD_REQUEST, why);
     };
     let all = match entries(place).await {
         Ok(entries) => deeds(&entries),
         Err(error) => {
             let why = format!("It was not undone, for the audit cannot be read now: {error}.");
-            return trouble(&console, &viewer, StatusCode::SERVICE_UNAVAILABLE, &why);
+            return asked.trouble(StatusCode::SERVICE_UNAVAILABLE, &why);
         }
     };
     let deed = all.into_iter().find(|deed| deed.acts.iter().any(|act| act.id == id));
     let acts = deed.map(|deed| deed.acts).unwrap_or_default();
     let ids: Vec<String> = acts.iter().map(|act| act.id.to_string()).collect();
-    let by = By { who: session.who, why: fields.get("why").map(str::to_owned) };
+    let by = By { who: asked.who(), why: fields.get("why").map(str::to_owned) };
     match place.lane.review.restore(&ids, &by).await {
         Ok(undone) => {
             place.forget();
@@ -349,7 +320,7 @@ pub(super) async fn undo(
         }
         Err(error) => {
             let why = format!("It was not undone: {error}.");
-            trouble(&console, &viewer, StatusCode::CONFLICT, &why)
+            asked.trouble(StatusCode::CONFLICT, &why)
         }
     }
 }

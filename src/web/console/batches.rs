@@ -2,26 +2,20 @@
 
 use std::time::Duration;
 
-use axum::Extension;
-use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use jiff::{SignedDuration, Timestamp};
 use maud::{Markup, html};
 
-use super::access::Viewer;
-use super::fields::Fields;
+use super::Place;
+use super::asked::Asked;
 use super::follow::{DAYS, Seen};
-use super::letters::{NO_LANE, trouble};
-use super::page::{self, ago, clock, notice, query};
-use super::{Place, Shared};
+use super::page::{ROWS, ago, clock, notice, query};
 use crate::core::Outcome;
 use crate::message::words::roughly;
 use crate::report::progress::{Progress, failure_line};
 use crate::report::text::{grouped, visible};
 
-/// The latest so many are shown, and so many failures of one.
-const ROWS: usize = 100;
 /// So long a page waits for the stream to be read, before it shows what there is.
 const PATIENCE: Duration = Duration::from_millis(2500);
 /// Older than this, the figures are not those of now.
@@ -43,15 +37,8 @@ impl Place {
     }
 }
 
-pub(super) async fn list(
-    State(console): State<Shared>,
-    Extension(viewer): Extension<Viewer>,
-    RawQuery(raw): RawQuery,
-) -> Response {
-    let fields = Fields::of_query(raw);
-    let Some(place) = console.place(&fields) else {
-        return trouble(&console, &viewer, StatusCode::NOT_FOUND, NO_LANE);
-    };
+pub(super) async fn list(asked: Asked) -> Response {
+    let Asked { place, fields, .. } = &asked;
     place.first_reading().await;
     let content = place.results(|seen| {
         let again = format!("/batches{}", query(&[("lane", &place.name), ("part", "1")]));
@@ -65,7 +52,7 @@ pub(super) async fn list(
     if fields.get("part").is_some() {
         return content.into_response();
     }
-    page::framed(&console, place, &viewer, "Batches", &content).into_response()
+    asked.page("Batches", &content)
 }
 
 /// How much has been read, and how old that is.
@@ -159,15 +146,11 @@ fn forecast(one: &Progress, now: Timestamp) -> Markup {
     }
 }
 
-pub(super) async fn one(
-    State(console): State<Shared>,
-    Extension(viewer): Extension<Viewer>,
-    RawQuery(raw): RawQuery,
-) -> Response {
-    let fields = Fields::of_query(raw);
-    let (Some(place), Some(batch)) = (console.place(&fields), fields.get("batch")) else {
+pub(super) async fn one(asked: Asked) -> Response {
+    let Asked { place, fields, .. } = &asked;
+    let Some(batch) = fields.get("batch") else {
         let why = "Which batch? The list of batches leads to each.";
-        return trouble(&console, &viewer, StatusCode::NOT_FOUND, why);
+        return asked.trouble(StatusCode::NOT_FOUND, why);
     };
     place.first_reading().await;
     let content = place.results(|seen| {
@@ -189,7 +172,7 @@ pub(super) async fn one(
         return content.into_response();
     }
     let content = html! { (content) p { a href={ "/batches" (query(&[("lane", &place.name)])) } { "To all batches" } } };
-    page::framed(&console, place, &viewer, "Batch", &content).into_response()
+    asked.page("Batch", &content)
 }
 
 fn details(place: &Place, one: &Progress, now: Timestamp) -> Markup {

@@ -1,16 +1,12 @@
 //! How are dead letters taken along as a file? A line of JSON each, to be imported again, or a table for a spreadsheet.
 
-use axum::Extension;
 use axum::body::{Body, Bytes};
-use axum::extract::{RawQuery, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 
-use super::Shared;
-use super::access::Viewer;
-use super::fields::Fields;
-use super::letters::{NO_LANE, select, trouble};
+use super::asked::Asked;
+use super::letters::select;
 use crate::broker::dead_letters::Found;
 use crate::plan::export::{MARK, csv_row};
 use crate::review::Letter;
@@ -36,16 +32,9 @@ const COLUMNS: [&str; 18] = [
     "body",
 ];
 
-pub(super) async fn download(
-    State(console): State<Shared>,
-    Extension(viewer): Extension<Viewer>,
-    RawQuery(raw): RawQuery,
-) -> Response {
-    let fields = Fields::of_query(raw);
-    let Some(place) = console.place(&fields) else {
-        return trouble(&console, &viewer, StatusCode::NOT_FOUND, NO_LANE);
-    };
-    let bad = |why: &str| trouble(&console, &viewer, StatusCode::BAD_REQUEST, why);
+pub(super) async fn download(asked: Asked) -> Response {
+    let Asked { place, fields, .. } = &asked;
+    let bad = |why: &str| asked.trouble(StatusCode::BAD_REQUEST, why);
     let (line, kind, begin): (fn(&Found) -> std::io::Result<Bytes>, _, _) = match fields
         .get("format")
     {
@@ -61,7 +50,7 @@ pub(super) async fn download(
         Ok(snapshot) => snapshot,
         Err(error) => {
             let why = format!("The dead letters cannot be seen now: {error}.");
-            return trouble(&console, &viewer, StatusCode::SERVICE_UNAVAILABLE, &why);
+            return asked.trouble(StatusCode::SERVICE_UNAVAILABLE, &why);
         }
     };
     let name = format!("dead-letters.{}", fields.get("format").unwrap_or_default());

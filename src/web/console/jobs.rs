@@ -4,19 +4,16 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use axum::Extension;
-use axum::body::Bytes;
-use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
 use maud::{Markup, html};
 use uuid::Uuid;
 
-use super::access::{Session, Viewer, operator};
+use super::access::{Viewer, operator};
+use super::asked::Asked;
 use super::fields::Fields;
-use super::letters::trouble;
 use super::page::{self, csrf, hidden, notice, query};
-use super::{Console, Shared, letters};
+use super::{Console, Shared};
 use crate::broker::dead_letters::{Order, Progress, ReviewError};
 use crate::message::audit::By;
 use crate::report::text::visible;
@@ -135,22 +132,18 @@ pub(super) fn start(
     id
 }
 
-pub(super) async fn show(
-    State(console): State<Shared>,
-    Extension(viewer): Extension<Viewer>,
-    RawQuery(raw): RawQuery,
-) -> Response {
-    let fields = Fields::of_query(raw);
-    let Some(job) = console.jobs.find(&fields) else {
-        return letters::trouble(&console, &viewer, StatusCode::NOT_FOUND, GONE);
+pub(super) async fn show(asked: Asked) -> Response {
+    let Asked { console, viewer, fields, .. } = &asked;
+    let Some(job) = console.jobs.find(fields) else {
+        return asked.trouble(StatusCode::NOT_FOUND, GONE);
     };
     if fields.get("part").is_some() {
-        return state(&console, &job, &viewer).into_response();
+        return state(console, &job, viewer).into_response();
     }
     let Some(place) = console.places.iter().find(|place| place.name == job.lane) else {
-        return letters::trouble(&console, &viewer, StatusCode::NOT_FOUND, GONE);
+        return asked.trouble(StatusCode::NOT_FOUND, GONE);
     };
-    page::framed(&console, place, &viewer, "Order", &state(&console, &job, &viewer)).into_response()
+    page::framed(console, place, viewer, "Order", &state(console, &job, viewer)).into_response()
 }
 
 /// Asks for itself again until it has ended.
@@ -190,13 +183,9 @@ fn state(console: &Console, job: &Job, viewer: &Viewer) -> Markup {
     }
 }
 
-pub(super) async fn stop(
-    State(console): State<Shared>,
-    Extension(session): Extension<Session>,
-    body: Bytes,
-) -> Response {
-    let Some(job) = console.jobs.find(&Fields::of_form(&body)) else {
-        return trouble(&console, &Some(session), StatusCode::NOT_FOUND, GONE);
+pub(super) async fn stop(asked: Asked) -> Response {
+    let Some(job) = asked.console.jobs.find(&asked.fields) else {
+        return asked.trouble(StatusCode::NOT_FOUND, GONE);
     };
     job.stop.store(true, Ordering::Relaxed);
     let back = query(&[("id", &job.id.to_string())]);

@@ -1,49 +1,42 @@
 //! What does one dead letter say: how it ended, what is wrong with it, what was tried before, and its body?
 
-use axum::Extension;
-use axum::body::Bytes;
-use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
 use maud::{Markup, html};
 
-use super::access::{Session, Viewer, operator};
-use super::fields::Fields;
-use super::letters::{NO_LANE, cause, title, trouble};
-use super::page::{self, ago, csrf, hidden, notice, query};
-use super::{Place, Shared};
+use super::Place;
+use super::access::{Viewer, operator};
+use super::asked::Asked;
+use super::letters::{cause, title};
+use super::page::{ago, csrf, hidden, notice, query};
 use crate::contract::Violation;
 use crate::core::Fault;
 use crate::message::audit::By;
 use crate::report::text::{beginning, indented, visible};
 use crate::review::Letter;
 
-pub(super) async fn show(
-    State(console): State<Shared>,
-    Extension(viewer): Extension<Viewer>,
-    RawQuery(raw): RawQuery,
-) -> Response {
-    let fields = Fields::of_query(raw);
-    let (Some(place), Some(id)) = (console.place(&fields), fields.get("id")) else {
-        return trouble(&console, &viewer, StatusCode::NOT_FOUND, NO_LANE);
+pub(super) async fn show(asked: Asked) -> Response {
+    let Asked { place, fields, .. } = &asked;
+    let Some(id) = fields.get("id") else {
+        return asked.trouble(StatusCode::NOT_FOUND, "Which letter? The list leads to each.");
     };
     let snapshot = match place.look(false).await {
         Ok(snapshot) => snapshot,
         Err(error) => {
             let why = format!("The dead letters cannot be seen now: {error}.");
-            return trouble(&console, &viewer, StatusCode::SERVICE_UNAVAILABLE, &why);
+            return asked.trouble(StatusCode::SERVICE_UNAVAILABLE, &why);
         }
     };
     let Some(found) = snapshot.letters.iter().find(|found| found.letter.id.to_string() == id)
     else {
         let why = "This letter is not there any more: it was replayed, mended or discarded. The audit says by whom.";
-        return trouble(&console, &viewer, StatusCode::NOT_FOUND, why);
+        return asked.trouble(StatusCode::NOT_FOUND, why);
     };
     let body = match found.body() {
         Ok(body) => body,
         Err(error) => {
             let why = format!("Its body cannot be read back from the temporary file: {error}.");
-            return trouble(&console, &viewer, StatusCode::INTERNAL_SERVER_ERROR, &why);
+            return asked.trouble(StatusCode::INTERNAL_SERVER_ERROR, &why);
         }
     };
     let content = html! {
@@ -51,9 +44,9 @@ pub(super) async fn show(
         @if fields.get("noted").is_some() { (notice(false, "The note stands in the audit.")) }
         (about(place, &found.letter))
         (body_of(place, &found.letter, &body))
-        (actions(place, &viewer, &found.letter, &body))
+        (actions(place, &asked.viewer, &found.letter, &body))
     };
-    page::framed(&console, place, &viewer, "Dead letter", &content).into_response()
+    asked.page("Dead letter", &content)
 }
 
 fn about(place: &Place, letter: &Letter) -> Markup {
@@ -199,19 +192,14 @@ fn actions(place: &Place, viewer: &Viewer, letter: &Letter, body: &[u8]) -> Mark
     }
 }
 
-pub(super) async fn note(
-    State(console): State<Shared>,
-    Extension(session): Extension<Session>,
-    body: Bytes,
-) -> Response {
-    let fields = Fields::of_form(&body);
+pub(super) async fn note(asked: Asked) -> Response {
+    let Asked { place, fields, .. } = &asked;
     let id = fields.get("id").and_then(|id| id.parse().ok());
-    let viewer = Some(session.clone());
-    let (Some(place), Some(id), Some(why)) = (console.place(&fields), id, fields.get("why")) else {
+    let (Some(id), Some(why)) = (id, fields.get("why")) else {
         let why = "A note needs a letter and a text.";
-        return trouble(&console, &viewer, StatusCode::BAD_REQUEST, why);
+        return asked.trouble(StatusCode::BAD_REQUEST, why);
     };
-    let by = By { who: session.who, why: Some(why.to_owned()) };
+    let by = By { who: asked.who(), why: Some(why.to_owned()) };
     match place.lane.review.note(id, &by).await {
         Ok(_) => {
             let id = id.to_string();
@@ -220,7 +208,7 @@ pub(super) async fn note(
         }
         Err(error) => {
             let why = format!("The note was not taken: {error}.");
-            trouble(&console, &viewer, StatusCode::SERVICE_UNAVAILABLE, &why)
+            asked.trouble(StatusCode::SERVICE_UNAVAILABLE, &why)
         }
     }
 }

@@ -2,49 +2,24 @@
 
 use std::sync::Arc;
 
-use axum::Extension;
-use axum::extract::{RawQuery, State};
-use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
 use maud::{Markup, html};
 
 use super::access::{Viewer, operator};
+use super::asked::Asked;
 use super::fields::{Fields, TEXTS};
 use super::look::Look;
-use super::page::{self, ago, badge, csrf, hidden, notice, query};
-use super::{Console, Place, Shared};
+use super::page::{self, ROWS, ago, badge, csrf, hidden, notice, query};
+use super::{Console, Place};
 use crate::broker::dead_letters::{Found, Snapshot};
 use crate::report::text::visible;
 use crate::review::{Cause, Filter, Group, Letter, groups};
 
-/// Letters a page.
-const ROWS: usize = 100;
 /// Longer than the time between two counts of the queue.
 const COUNTED: jiff::SignedDuration = jiff::SignedDuration::from_secs(30);
 
-pub(super) const NO_LANE: &str =
-    "There is no lane of this name; the links above lead to those that are there.";
-
-/// A page that says what went wrong, in the frame.
-pub(super) fn trouble(console: &Console, viewer: &Viewer, code: StatusCode, why: &str) -> Response {
-    let page = match console.places.first() {
-        Some(place) => {
-            page::framed(console, place, viewer, "That did not work", &notice(true, why))
-        }
-        None => page::bare("That did not work", &notice(true, why)),
-    };
-    (code, page).into_response()
-}
-
-pub(super) async fn list(
-    State(console): State<Shared>,
-    Extension(viewer): Extension<Viewer>,
-    RawQuery(raw): RawQuery,
-) -> Response {
-    let fields = Fields::of_query(raw);
-    let Some(place) = console.place(&fields) else {
-        return trouble(&console, &viewer, StatusCode::NOT_FOUND, NO_LANE);
-    };
+pub(super) async fn list(asked: Asked) -> Response {
+    let Asked { console, place, viewer, fields } = &asked;
     let again = fields.get("look").is_some();
     let look = match fields.get("wait") {
         Some(_) => place.glance_again().await,
@@ -60,20 +35,20 @@ pub(super) async fn list(
                 Ok(filter) => (filter, None),
                 Err(why) => (Filter::default(), Some(why)),
             };
-            let view = View { console: &console, place, viewer: &viewer, fields: &fields };
+            let view = View { console, place, viewer, fields };
             let selected = select(&snapshot, &filter).await;
             html! {
                 @if let Some(why) = &wrong { (notice(true, why)) }
                 (view.overview(&filter, &snapshot, &selected))
             }
         }
-        Look::UnderWay => under_way(&console, place, &fields),
+        Look::UnderWay => under_way(console, place, fields),
         Look::Failed(why) => html! {
             (notice(true, &format!("The dead letters cannot be seen now: {why}.")))
             p { a.button href={ "/dead-letters?look=1&" (fields.query()) } { "Try again" } }
         },
     };
-    page::framed(&console, place, &viewer, "Dead letters", &content).into_response()
+    asked.page("Dead letters", &content)
 }
 
 /// Which letters meet the conditions, by their place in the queue. A text is looked for in bodies, which may lie in a
@@ -205,9 +180,7 @@ impl View<'_> {
 
     fn letters(&self, snapshot: &Snapshot, selected: &[usize], all: bool) -> Markup {
         let count = selected.len();
-        let pages = count.div_ceil(ROWS);
-        let page = self.fields.get("page").and_then(|text| text.parse().ok()).unwrap_or(1_usize);
-        let page = page.clamp(1, pages.max(1));
+        let (page, pages) = page::asked(self.fields, count);
         // The latest stand first.
         let shown = selected.iter().rev().skip((page - 1) * ROWS).take(ROWS);
         let shown: Vec<&Found> = shown.filter_map(|at| snapshot.letters.get(*at)).collect();
@@ -258,13 +231,7 @@ impl View<'_> {
 
     fn pages(&self, page: usize, pages: usize) -> Markup {
         let to = |n: usize| format!("/dead-letters?{}", self.fields.with("page", &n.to_string()));
-        html! {
-            nav.pages aria-label="Pages of letters" {
-                @if page > 1 { a href=(to(page - 1)) rel="prev" { "← newer" } }
-                span { "page " (page) " of " (pages) }
-                @if page < pages { a href=(to(page + 1)) rel="next" { "older →" } }
-            }
-        }
+        page::turn("Pages of letters", page, pages, to)
     }
 }
 

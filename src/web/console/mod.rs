@@ -4,6 +4,7 @@
 //! with it, what changes by itself is kept up to date by server-sent events.
 
 mod access;
+mod asked;
 mod audit;
 mod batches;
 mod export;
@@ -36,7 +37,6 @@ use crate::broker::dead_letters::Review;
 use crate::message::status::Status;
 use crate::web::http::{self, Operator, Orders};
 use access::Access;
-use fields::Fields;
 
 pub use hour::{Hour, Sample};
 
@@ -155,16 +155,6 @@ struct Console {
 
 type Shared = Arc<Console>;
 
-impl Console {
-    /// The lane that `?lane=` names; without it, the first.
-    fn place(&self, fields: &Fields) -> Option<&Arc<Place>> {
-        match fields.get("lane") {
-            Some(name) => self.places.iter().find(|place| place.name == name),
-            None => self.places.first(),
-        }
-    }
-}
-
 /// The console's routes.
 ///
 /// # Errors
@@ -197,8 +187,6 @@ pub fn router(lanes: Vec<Lane>, operator: Operator, listen: SocketAddr) -> Resul
         .merge(together(readings()).layer(may_read))
         .merge(together(open()))
         .layer(middleware::from_fn(secured))
-        // What changes something was read and measured before.
-        .layer(DefaultBodyLimit::max(EDIT_LIMIT))
         .with_state(console))
 }
 

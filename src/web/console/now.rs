@@ -5,8 +5,6 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Extension;
-use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
@@ -14,9 +12,7 @@ use futures_util::stream;
 use maud::{Markup, html};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::access::Viewer;
-use super::fields::Fields;
-use super::letters::{NO_LANE, trouble};
+use super::asked::Asked;
 use super::page::{self, ago, query};
 use super::{Place, Shared, steer, waiting};
 use crate::message::status::{Session, Status};
@@ -29,18 +25,11 @@ const EVERY: Duration = Duration::from_secs(1);
 /// What is exchanged live, each piece by itself and only when it has changed.
 const PARTS: [&str; 4] = ["gate", "figures", "plots", "window"];
 
-pub(super) async fn show(
-    State(console): State<Shared>,
-    Extension(viewer): Extension<Viewer>,
-    RawQuery(raw): RawQuery,
-) -> Response {
-    let fields = Fields::of_query(raw);
-    let Some(place) = console.place(&fields) else {
-        return trouble(&console, &viewer, StatusCode::NOT_FOUND, NO_LANE);
-    };
-    let of_all = console.places.len() > 1 && fields.get("lane").is_none();
+pub(super) async fn show(asked: Asked) -> Response {
+    let Asked { place, fields, .. } = &asked;
+    let of_all = asked.console.places.len() > 1 && fields.get("lane").is_none();
     let content = if of_all {
-        html! { div hx-ext="sse" sse-connect="/events/now" { div sse-swap="lanes" { (lanes(&console.places)) } } }
+        html! { div hx-ext="sse" sse-connect="/events/now" { div sse-swap="lanes" { (lanes(&asked.console.places)) } } }
     } else {
         let status = place.lane.status.borrow().clone();
         let [gate, figures, plots, window] = parts(place).await;
@@ -48,7 +37,7 @@ pub(super) async fn show(
         html! {
             div hx-ext="sse" sse-connect=(events) {
                 div sse-swap="gate" { (gate) }
-                (steer::forms(place, &viewer, &status))
+                (steer::forms(place, &asked.viewer, &status))
                 div sse-swap="figures" { (figures) }
                 section.card { h2 { "Next in the window" } div sse-swap="window" { (window) } }
                 section.card { h2 { "The last hour" } div sse-swap="plots" { (plots) } }
@@ -60,20 +49,12 @@ pub(super) async fn show(
         p #away.notice.bad hidden role="alert" { "The worker does not answer: what stands here is as of the moment it was lost. The page goes on by itself when it is back." }
         noscript { p.soft { "Without a script this page is of the moment it was loaded; load it again for the next." } }
     };
-    page::framed(&console, place, &viewer, "Now", &content).into_response()
+    asked.page("Now", &content)
 }
 
 /// The hour as a table.
-pub(super) async fn hour(
-    State(console): State<Shared>,
-    Extension(viewer): Extension<Viewer>,
-    RawQuery(raw): RawQuery,
-) -> Response {
-    let Some(place) = console.place(&Fields::of_query(raw)) else {
-        return trouble(&console, &viewer, StatusCode::NOT_FOUND, NO_LANE);
-    };
-    page::framed(&console, place, &viewer, "The last hour", &place.lane.hour.table())
-        .into_response()
+pub(super) async fn hour(asked: Asked) -> Response {
+    asked.page("The last hour", &asked.place.lane.hour.table())
 }
 
 struct Live {
@@ -121,17 +102,13 @@ impl Live {
     }
 }
 
-pub(super) async fn events(
-    State(console): State<Shared>,
-    headers: HeaderMap,
-    RawQuery(raw): RawQuery,
-) -> Response {
+pub(super) async fn events(headers: HeaderMap, asked: Asked) -> Response {
+    let Asked { console, fields, .. } = asked;
     let Ok(place) = Arc::clone(&console.streams).try_acquire_owned() else {
         let why = "too many pages are kept up to date by this worker: close some\n";
         return (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "10")], why)
             .into_response();
     };
-    let fields = Fields::of_query(raw);
     let one = fields.get("lane").or_else(|| {
         let [only] = &console.places[..] else { return None };
         Some(&*only.name)

@@ -3,20 +3,17 @@
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 
-use axum::Extension;
-use axum::body::Bytes;
-use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
 use maud::{Markup, html};
 use uuid::Uuid;
 
-use super::access::Session;
+use super::Place;
+use super::access::operator;
+use super::asked::Asked;
 use super::fields::Fields;
 use super::letter::violations;
-use super::letters::trouble;
-use super::page::{self, csrf, hidden, notice, query};
-use super::{Place, Shared};
+use super::page::{csrf, hidden, notice, query};
 use crate::broker::dead_letters::{Found, Order, Preview, Snapshot};
 use crate::message::audit::By;
 use crate::report::text::visible;
@@ -57,20 +54,14 @@ impl Orders {
     }
 }
 
-pub(super) async fn prepare(
-    State(console): State<Shared>,
-    Extension(session): Extension<Session>,
-    body: Bytes,
-) -> Response {
-    let fields = Fields::of_form(&body);
-    let viewer = Some(session.clone());
-    let bad = |why: &str| trouble(&console, &viewer, StatusCode::BAD_REQUEST, why);
-    let Some(place) = console.place(&fields) else { return bad("There is no such lane.") };
+pub(super) async fn prepare(asked: Asked) -> Response {
+    let Asked { place, fields, .. } = &asked;
+    let bad = |why: &str| asked.trouble(StatusCode::BAD_REQUEST, why);
     let snapshot = match place.look(false).await {
         Ok(snapshot) => snapshot,
         Err(error) => return bad(&format!("The dead letters cannot be seen now: {error}.")),
     };
-    let (filter, order) = match (selection(&fields), order(&fields)) {
+    let (filter, order) = match (selection(fields), order(fields)) {
         (Ok(filter), Ok(order)) => (filter, order),
         (Err(why), _) | (_, Err(why)) => return bad(&why),
     };
@@ -94,13 +85,13 @@ pub(super) async fn prepare(
     let count = selected.len();
     let (what, is_discard) = (verb(&order), order == Order::Discard);
     let prepared = Prepared { lane: place.name.clone(), filter, order };
-    let id = may.then(|| console.orders.keep(prepared));
+    let id = may.then(|| asked.console.orders.keep(prepared));
     let content = html! {
         p.big { "This will " strong { (what) " " (count) @if count == 1 { " letter" } @else { " letters" } } "."
             @if !by_name { " They are many, so they are chosen by the filter when it begins: what came since goes with them." } }
         @if let Some(id) = id {
             form.card method="post" action="/dead-letters/act" {
-                (csrf(&session)) (hidden("lane", &place.name)) (hidden("order", &id.to_string()))
+                @if let Some(session) = operator(&asked.viewer) { (csrf(session)) } (hidden("lane", &place.name)) (hidden("order", &id.to_string()))
                 p { label for="why" { "Why? It stands in the audit." } input #why type="text" name="why" maxlength="500"; }
                 div.actions {
                     button.danger[is_discard] type="submit" #go { "Yes, " (what) " " (count) }
@@ -112,7 +103,7 @@ pub(super) async fn prepare(
         }
         (shown)
     };
-    page::framed(&console, place, &viewer, "Before anything moves", &content).into_response()
+    asked.page("Before anything moves", &content)
 }
 
 fn verb(order: &Order) -> &'static str {
@@ -204,21 +195,16 @@ fn difference(one: &Preview) -> Markup {
     }
 }
 
-pub(super) async fn act(
-    State(console): State<Shared>,
-    Extension(session): Extension<Session>,
-    body: Bytes,
-) -> Response {
-    let fields = Fields::of_form(&body);
-    let viewer = Some(session.clone());
+pub(super) async fn act(asked: Asked) -> Response {
+    let fields = &asked.fields;
     let id = fields.get("order").and_then(|id| id.parse().ok());
-    let Some(prepared) = id.and_then(|id| console.orders.take(id)) else {
+    let Some(prepared) = id.and_then(|id| asked.console.orders.take(id)) else {
         let why = "This order was given already, or is too old. The audit says what was done.";
-        return trouble(&console, &viewer, StatusCode::CONFLICT, why);
+        return asked.trouble(StatusCode::CONFLICT, why);
     };
     let Prepared { lane, filter, order } = prepared;
-    let by = By { who: session.who, why: fields.get("why").map(str::to_owned) };
+    let by = By { who: asked.who(), why: fields.get("why").map(str::to_owned) };
     let what = verb(&order);
-    let job = super::jobs::start(&console, lane, what, filter, order, by);
+    let job = super::jobs::start(&asked.console, lane, what, filter, order, by);
     Redirect::to(&format!("/jobs{}", query(&[("id", &job.to_string())]))).into_response()
 }

@@ -4,6 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use maud::{DOCTYPE, Markup, html};
 
 use super::access::{self, Session, Viewer};
+use super::fields::Fields;
 use super::{Console, Place};
 use crate::message::words::roughly;
 use crate::report::text::visible;
@@ -111,6 +112,27 @@ pub(super) fn notice(bad: bool, text: &str) -> Markup {
 /// `?name=value&…`
 pub(super) fn query(pairs: &[(&str, &str)]) -> String {
     format!("?{}", form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish())
+}
+
+/// Rows on a page of a list.
+pub(super) const ROWS: usize = 100;
+
+/// Which page of a list of so many rows is asked for, and how many there are.
+pub(super) fn asked(fields: &Fields, rows: usize) -> (usize, usize) {
+    let pages = rows.div_ceil(ROWS).max(1);
+    let page = fields.get("page").and_then(|page| page.parse().ok()).unwrap_or(1_usize);
+    (page.clamp(1, pages), pages)
+}
+
+/// Links from a page of a list to those beside it; the latest stand first.
+pub(super) fn turn(label: &str, page: usize, pages: usize, to: impl Fn(usize) -> String) -> Markup {
+    html! {
+        nav.pages aria-label=(label) {
+            @if page > 1 { a href=(to(page - 1)) rel="prev" { "← newer" } }
+            span { "page " (page) " of " (pages) }
+            @if page < pages { a href=(to(page + 1)) rel="next" { "older →" } }
+        }
+    }
 }
 
 /// A time of today, or with its date.

@@ -1,17 +1,13 @@
 //! How does an operator pause, resume, or set the rate from the page? The same orders as `sluice gate`, in the audit too.
 
-use axum::Extension;
-use axum::body::Bytes;
-use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
 use maud::{Markup, html};
 
-use super::access::{Session, Viewer, operator};
-use super::fields::Fields;
-use super::letters::{NO_LANE, trouble};
+use super::Place;
+use super::access::{Viewer, operator};
+use super::asked::Asked;
 use super::page::{csrf, hidden, query};
-use super::{Place, Shared};
 use crate::core::Rate;
 use crate::message::command::{Answer, Command, Order, done};
 use crate::message::status::{Session as Attached, Status};
@@ -62,57 +58,39 @@ impl Place {
     }
 }
 
-pub(super) async fn pause(
-    State(console): State<Shared>,
-    Extension(session): Extension<Session>,
-    body: Bytes,
-) -> Response {
-    let fields = Fields::of_form(&body);
-    if fields.get("why").is_none() {
+pub(super) async fn pause(asked: Asked) -> Response {
+    if asked.fields.get("why").is_none() {
         let why = "A pause needs a reason: whoever looks at the gate wants to know. Go back and give one.";
-        return trouble(&console, &Some(session), StatusCode::BAD_REQUEST, why);
+        return asked.trouble(StatusCode::BAD_REQUEST, why);
     }
-    obey(&console, session, &fields, Command::Pause).await
+    obey(&asked, Command::Pause).await
 }
 
-pub(super) async fn resume(
-    State(console): State<Shared>,
-    Extension(session): Extension<Session>,
-    body: Bytes,
-) -> Response {
-    obey(&console, session, &Fields::of_form(&body), Command::Resume).await
+pub(super) async fn resume(asked: Asked) -> Response {
+    obey(&asked, Command::Resume).await
 }
 
-pub(super) async fn rate(
-    State(console): State<Shared>,
-    Extension(session): Extension<Session>,
-    body: Bytes,
-) -> Response {
-    let fields = Fields::of_form(&body);
-    let given = fields.get("rates").unwrap_or_default();
+pub(super) async fn rate(asked: Asked) -> Response {
+    let given = asked.fields.get("rates").unwrap_or_default();
     let separated = |c: char| c.is_whitespace() || c == ',';
     let given = given.split(separated).filter(|text| !text.is_empty() && *text != "configured");
     match given.map(str::parse::<Rate>).collect::<Result<Vec<_>, _>>() {
         Ok(rates) => {
             let rates = (!rates.is_empty()).then_some(rates);
-            obey(&console, session, &fields, Command::Rate { rates }).await
+            obey(&asked, Command::Rate { rates }).await
         }
-        Err(error) => {
-            trouble(&console, &Some(session), StatusCode::BAD_REQUEST, &error.to_string())
-        }
+        Err(error) => asked.trouble(StatusCode::BAD_REQUEST, &error.to_string()),
     }
 }
 
-async fn obey(console: &Shared, session: Session, fields: &Fields, command: Command) -> Response {
-    let Some(place) = console.place(fields) else {
-        return trouble(console, &Some(session), StatusCode::NOT_FOUND, NO_LANE);
-    };
-    let by = session.who.clone();
-    let reason = fields.get("why").map(str::to_owned);
-    let answer = place.order(Order { command: command.clone(), by, reason }).await;
+async fn obey(asked: &Asked, command: Command) -> Response {
+    let place = &asked.place;
+    let reason = asked.fields.get("why").map(str::to_owned);
+    let order = Order { command: command.clone(), by: asked.who(), reason };
+    let answer = place.order(order).await;
     if answer.done && answer.said == done(&command) {
         return Redirect::to(&format!("/{}", query(&[("lane", &place.name)]))).into_response();
     }
     let code = if answer.done { StatusCode::OK } else { StatusCode::CONFLICT };
-    trouble(console, &Some(session), code, &answer.said)
+    asked.trouble(code, &answer.said)
 }

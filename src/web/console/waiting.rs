@@ -2,19 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-use axum::Extension;
-use axum::body::Bytes;
-use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
 use maud::{Markup, html};
 use uuid::Uuid;
 
-use super::access::{Session, Viewer, operator};
-use super::fields::Fields;
-use super::letters::trouble;
+use super::Place;
+use super::access::{Viewer, operator};
+use super::asked::Asked;
 use super::page::{self, ago, csrf, hidden, notice, query};
-use super::{Place, Shared};
 use crate::core::engine::{Upcoming, Waits};
 use crate::message::command::{Command, Order};
 use crate::message::status::{Session as Attached, Status};
@@ -127,23 +123,19 @@ fn waits(one: &Upcoming) -> Markup {
     html! { (what) @if let Some(until) = one.until { ", at " (page::clock(until)) } }
 }
 
-pub(super) async fn one(
-    State(console): State<Shared>,
-    Extension(viewer): Extension<Viewer>,
-    RawQuery(raw): RawQuery,
-) -> Response {
-    let fields = Fields::of_query(raw);
+pub(super) async fn one(asked: Asked) -> Response {
+    let Asked { place, fields, .. } = &asked;
     let run = fields.get("run").and_then(|run| run.parse::<Uuid>().ok());
-    let (Some(place), Some(run)) = (console.place(&fields), run) else {
+    let Some(run) = run else {
         let why = "Which request? The links of the window lead to each.";
-        return trouble(&console, &viewer, StatusCode::NOT_FOUND, why);
+        return asked.trouble(StatusCode::NOT_FOUND, why);
     };
     let is_moved = fields.get("done").is_some();
     let content = match place.one_request(run).await {
         Ok(found) => html! {
             @if let Some(one) = found.first() {
                 @if is_moved { (notice(false, "Done: it has its new priority, and so it will have at any other worker.")) }
-                (details(place, &viewer, one))
+                (details(place, &asked.viewer, one))
             } @else if is_moved {
                 (notice(false, "Done: it has its new priority. It has gone back to the queue with it and is not taken out again yet, or is in flight already; load this page again in a moment."))
                 p { a href={ "/" (query(&[("lane", &place.name)])) } { "To the window" } }
@@ -154,7 +146,7 @@ pub(super) async fn one(
         },
         Err(why) => notice(true, &format!("The worker cannot be asked now: {why}.")),
     };
-    page::framed(&console, place, &viewer, "Request", &content).into_response()
+    asked.page("Request", &content)
 }
 
 fn details(place: &Place, viewer: &Viewer, one: &Upcoming) -> Markup {
@@ -189,26 +181,19 @@ fn details(place: &Place, viewer: &Viewer, one: &Upcoming) -> Markup {
     }
 }
 
-pub(super) async fn reprioritise(
-    State(console): State<Shared>,
-    Extension(session): Extension<Session>,
-    body: Bytes,
-) -> Response {
-    let fields = Fields::of_form(&body);
-    let viewer = Some(session.clone());
+pub(super) async fn reprioritise(asked: Asked) -> Response {
+    let Asked { place, fields, .. } = &asked;
     let priority = fields.get("priority").and_then(|text| text.parse::<u16>().ok());
-    let (Some(place), Some(run), Some(priority)) =
-        (console.place(&fields), fields.get("run"), priority)
-    else {
+    let (Some(run), Some(priority)) = (fields.get("run"), priority) else {
         let why = "Which request, and which priority? It is a whole number from 0 to 65535.";
-        return trouble(&console, &viewer, StatusCode::BAD_REQUEST, why);
+        return asked.trouble(StatusCode::BAD_REQUEST, why);
     };
     let command = Command::Priority { id: run.to_owned(), priority };
     let reason = fields.get("why").map(str::to_owned);
-    let answer = place.order(Order { command, by: session.who, reason }).await;
+    let answer = place.order(Order { command, by: asked.who(), reason }).await;
     if !answer.done {
         let why = format!("It keeps its priority: {}.", answer.said);
-        return trouble(&console, &viewer, StatusCode::CONFLICT, &why);
+        return asked.trouble(StatusCode::CONFLICT, &why);
     }
     *place.waiting.lock().await = Latest::default();
     let back = query(&[("lane", &place.name), ("run", run), ("done", "1")]);
