@@ -66,7 +66,7 @@ async fn start(node: &Node, kind: QueueType, waiting: usize, window: u16) -> (f6
     let sandbox = rig::sandbox(json!({})).await;
     lane.fill(waiting, 1_000, |number| u16::try_from(number % 60_000).unwrap()).await;
     let bare = receive(&lane, waiting, window).await;
-    // Given back with the connection; a message that was delivered before would be looked up first, so others wait now.
+    // Requeued with the connection; a message that was delivered before would be looked up first, so others wait now.
     lane.drop().await;
     let lane = Lane::new(node, kind).await;
     lane.fill(waiting, 1_000, |number| u16::try_from(number % 60_000).unwrap()).await;

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::iam::{Failure, LogIn};
 use super::lockout::Lockout;
 use super::secret::{Fingerprint, SecretError, SecretSource, Stamp};
-use super::settings::{ApiConfigError, Auth, Kind, Settings};
+use super::settings::{ApiConfigError, ApiSettings, Auth, Kind};
 use super::sign::Keys;
 use crate::config::values::Secret;
 use crate::core::Fault;
@@ -78,11 +78,11 @@ const AHEAD: u32 = 10;
 const LONGEST_AHEAD: Duration = Duration::from_secs(30 * 60);
 /// A token that is refused while younger than this is not cured by another one.
 const YOUNG: Duration = Duration::from_secs(60);
-/// How often a log-in that must wait looks whether its password was mended.
+/// How often a log-in that must wait looks whether its password was fixed.
 const LOOK: Duration = Duration::from_secs(5);
 
 impl Credentials {
-    pub(super) fn new(settings: &Settings) -> Result<Self, ApiConfigError> {
+    pub(super) fn new(settings: &ApiSettings) -> Result<Self, ApiConfigError> {
         let origin = origin(&settings.auth)?;
         let credentials = Self {
             origin,
@@ -125,7 +125,7 @@ impl Credentials {
     /// is none: the account is to be halted. Any number of callers may ask, as often as they like.
     ///
     /// `None` asks for the probe of a halted account: a newer one if it can be had, else the one that there is, because
-    /// what was wrong with it may have been mended elsewhere (a permission, a clock).
+    /// what was wrong with it may have been fixed elsewhere (a permission, a clock).
     pub(super) async fn refresh(
         &self,
         http: &reqwest::Client,
@@ -234,7 +234,7 @@ impl Credentials {
         let Ok(password) = log_in.password.read() else { return LOOK };
         let now = Instant::now();
         let wait = lockout.earliest(Fingerprint::of(&password), now).saturating_duration_since(now);
-        // Not less than the timer can tell, not longer than somebody who mended the password wants to wait.
+        // Not less than the timer can tell, not longer than somebody who fixed the password wants to wait.
         wait.clamp(Duration::from_millis(10), LOOK)
     }
 

@@ -42,7 +42,7 @@ impl Class {
 
 /// One row of the table.
 #[derive(Clone, Copy, Debug)]
-pub struct Row {
+pub struct CodeRow {
     /// A code, a prefix that ends in `*`, `-` for no code, `*` for any.
     pub code: &'static str,
     /// A status, a class of them (`4xx`), or `*`.
@@ -52,17 +52,17 @@ pub struct Row {
 }
 
 /// The rows in the order of the file.
-pub fn rows() -> impl Iterator<Item = Row> {
+pub fn rows() -> impl Iterator<Item = CodeRow> {
     include_str!("codes.tsv").lines().filter(|line| !line.starts_with('#')).filter_map(|line| {
         let mut columns = line.split('\t');
         let (code, status) = (columns.next()?, columns.next()?);
         let class = Class::parse(columns.next()?)?;
-        Some(Row { code, status, class, meaning: columns.next()? })
+        Some(CodeRow { code, status, class, meaning: columns.next()? })
     })
 }
 
 /// Of two rows that fit, the one whose code is more exact decides, then the one whose status is.
-pub fn find(code: Option<&str>, status: u16) -> Row {
+pub fn find(code: Option<&str>, status: u16) -> CodeRow {
     let exact = status.to_string();
     let hundred = format!("{}xx", status / 100);
     let code = code.map(|code| code.replacen("APIG.", "APIGW.", 1));
@@ -79,7 +79,7 @@ pub fn find(code: Option<&str>, status: u16) -> Row {
         })
         .copied()
         // The table ends with `* *`; without it the cautious answer is the right one.
-        .unwrap_or(Row {
+        .unwrap_or(CodeRow {
             code: "*",
             status: "*",
             class: Class::Ambiguous,
@@ -93,7 +93,7 @@ pub fn meaning(code: &str, status: u16) -> Option<&'static str> {
     (row.code != "*").then_some(row.meaning)
 }
 
-static TABLE: LazyLock<HashMap<(&'static str, &'static str), Row>> =
+static TABLE: LazyLock<HashMap<(&'static str, &'static str), CodeRow>> =
     LazyLock::new(|| rows().map(|row| ((row.code, row.status), row)).collect());
 
 #[cfg(test)]

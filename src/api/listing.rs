@@ -19,7 +19,7 @@ pub(super) fn tasks(body: &[u8], query: &Query) -> Result<Listing, String> {
     let (mut tasks, mut unread) = (Vec::with_capacity(listed.len()), Vec::new());
     let mut begins_unread = false;
     for row in listed {
-        if let Some(task) = Row::deserialize(&row).ok().and_then(Row::into_task) {
+        if let Some(task) = ListedTask::deserialize(&row).ok().and_then(ListedTask::into_task) {
             tasks.push(task);
         } else {
             begins_unread |= tasks.is_empty();
@@ -46,7 +46,8 @@ pub(super) fn tasks(body: &[u8], query: &Query) -> Result<Listing, String> {
 
 /// Reads the answer for one task.
 pub(super) fn task(body: &[u8]) -> Result<Listing, String> {
-    let row: Row = serde_json::from_slice(body).map_err(|error| format!("not a task: {error}"))?;
+    let row: ListedTask =
+        serde_json::from_slice(body).map_err(|error| format!("not a task: {error}"))?;
     let task = row.into_task().ok_or("a task without an id, a source server, a state or a date")?;
     Ok(Listing { tasks: vec![task], count: 1, ..Listing::default() })
 }
@@ -102,7 +103,7 @@ struct Page {
 }
 
 #[derive(Deserialize)]
-struct Row {
+struct ListedTask {
     id: String,
     #[serde(default, deserialize_with = "or_default")]
     name: String,
@@ -158,7 +159,7 @@ struct Check {
     error_code: String,
 }
 
-impl Row {
+impl ListedTask {
     /// `None`: it does not say which task of which source server it is, or how that stands.
     fn into_task(self) -> Option<Task> {
         let source = self.source_server.id;

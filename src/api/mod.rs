@@ -31,7 +31,7 @@ use reqwest::{Method, Url};
 use answer::{Answer, Body};
 use auth::{Credential, Credentials, Proof};
 pub use listing::{CurrentTask, SourceServer};
-pub use settings::{ApiConfigError, Settings};
+pub use settings::{ApiConfigError, ApiSettings};
 use transport::Unanswered;
 
 use crate::core::Trace;
@@ -87,7 +87,7 @@ pub fn verdict_of(status: u16, retry_after: Option<&str>, body: Bytes) -> Verdic
 
 impl Client {
     /// Reads certificates and secrets, connects to nothing.
-    pub fn new(settings: &Settings) -> Result<Self, ApiConfigError> {
+    pub fn new(settings: &ApiSettings) -> Result<Self, ApiConfigError> {
         ApiConfigError::of(&settings.check())?;
         ApiConfigError::of(&settings.auth.check())?;
         let base = settings.endpoint.trim_end_matches('/').to_owned();

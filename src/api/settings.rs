@@ -10,7 +10,7 @@ use super::secret::SecretSource;
 use crate::config::values::{self, Secret, SecretUrl};
 
 #[derive(Clone, Debug, Deserialize)]
-pub struct Settings {
+pub struct ApiSettings {
     pub endpoint: String,
     #[serde(deserialize_with = "values::duration")]
     pub timeout: Duration,
@@ -33,7 +33,7 @@ pub struct Settings {
     pub auth: Auth,
 }
 
-impl Settings {
+impl ApiSettings {
     /// How long after its start the API may still apply a call that seemed to fail.
     pub fn look_again(&self) -> Duration {
         self.look_again.unwrap_or(self.timeout.saturating_add(Duration::from_secs(15)))
@@ -101,7 +101,7 @@ pub struct Auth {
 /// A problem of one key: its name within the section, and what to do.
 pub type Problem = (&'static str, String);
 
-impl Settings {
+impl ApiSettings {
     /// What no single value shows; keys are relative to `[api]`.
     pub fn check(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
@@ -326,7 +326,7 @@ impl ApiConfigError {
 mod tests {
     use super::*;
 
-    fn settings(toml: &str) -> Settings {
+    fn settings(toml: &str) -> ApiSettings {
         let mut table: toml::Table =
             toml::from_str(include_str!("../../config/sluice.toml")).unwrap();
         let api = table["api"].as_table_mut().unwrap();

@@ -24,7 +24,7 @@ pub struct Pace {
 
 /// What the API said of one source server.
 #[derive(Clone, Debug, PartialEq, Serialize, schemars::JsonSchema)]
-pub struct Row {
+pub struct ServerRow {
     pub source_server_id: String,
     pub standing: Standing,
     /// The server's name, as registered.
@@ -98,7 +98,7 @@ pub async fn survey(
     client: &Client,
     ids: impl IntoIterator<Item = String>,
     pace: Pace,
-    told: impl FnMut(Row),
+    told: impl FnMut(ServerRow),
 ) -> Result<(), Stopped> {
     let ids = ids.into_iter().map(|id| Question { id, failures: 0, at: Moment::START });
     let clock = Clock::start();
@@ -117,7 +117,7 @@ struct Survey<'a, F> {
     told: F,
 }
 
-impl<F: FnMut(Row)> Survey<'_, F> {
+impl<F: FnMut(ServerRow)> Survey<'_, F> {
     async fn run(mut self) -> Result<(), Stopped> {
         let mut asked = FuturesUnordered::new();
         loop {
@@ -205,7 +205,7 @@ impl<F: FnMut(Row)> Survey<'_, F> {
         } else if fault.status.is_some() {
             (self.told)(not_told(question.id, fault));
         } else {
-            // No answer at all, again and again: the API is out of reach, for every other server too.
+            // No answer at all, again and again: the API is unreachable, for every other server too.
             return Err(Stopped { fault });
         }
         Ok(())
@@ -218,7 +218,7 @@ async fn ask(client: &Client, clock: Clock, question: Question) -> Answered {
     (question, started, got)
 }
 
-fn row(source_server_id: String, server: Option<SourceServer>) -> Row {
+fn row(source_server_id: String, server: Option<SourceServer>) -> ServerRow {
     let Some(server) = server else { return blank(source_server_id, Standing::Unknown) };
     let ended = server.current_task.as_ref().map(|task| judge::is_ended(&task.state));
     let standing = if ended == Some(false) {
@@ -234,7 +234,7 @@ fn row(source_server_id: String, server: Option<SourceServer>) -> Row {
     };
     let text = |text: String| Some(text).filter(|text| !text.is_empty());
     let task = server.current_task.unwrap_or_default();
-    Row {
+    ServerRow {
         name: text(server.name),
         connected: server.connected,
         state: text(server.state),
@@ -251,12 +251,12 @@ fn is_ready(state: &str) -> bool {
     state.is_empty() || state.eq_ignore_ascii_case("waiting")
 }
 
-fn not_told(source_server_id: String, fault: Fault) -> Row {
-    Row { fault: Some(fault), ..blank(source_server_id, Standing::NotTold) }
+fn not_told(source_server_id: String, fault: Fault) -> ServerRow {
+    ServerRow { fault: Some(fault), ..blank(source_server_id, Standing::NotTold) }
 }
 
-fn blank(source_server_id: String, standing: Standing) -> Row {
-    Row {
+fn blank(source_server_id: String, standing: Standing) -> ServerRow {
+    ServerRow {
         source_server_id,
         standing,
         name: None,

@@ -11,7 +11,7 @@ use reqwest::header::{DATE, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Certificate, Identity, Proxy, RequestBuilder, Response, redirect, retry};
 
 use super::answer::{Answer, Body, text};
-use super::settings::{ApiConfigError, Settings};
+use super::settings::{ApiConfigError, ApiSettings};
 use crate::config::values::Secret;
 use crate::core::Fault;
 
@@ -25,7 +25,7 @@ pub(super) enum Unanswered {
 }
 
 /// Builds the one HTTP client of an account.
-pub(super) fn client(settings: &Settings) -> Result<reqwest::Client, ApiConfigError> {
+pub(super) fn client(settings: &ApiSettings) -> Result<reqwest::Client, ApiConfigError> {
     install_crypto();
     let mut builder = reqwest::Client::builder()
         .user_agent(concat!("sluice/", env!("CARGO_PKG_VERSION")))
@@ -93,7 +93,7 @@ fn read(key: &str, path: &Path) -> Result<Vec<u8>, ApiConfigError> {
 }
 
 /// The proxy's user and password, if any, are part of its url.
-fn proxy(settings: &Settings) -> Result<Option<Proxy>, ApiConfigError> {
+fn proxy(settings: &ApiSettings) -> Result<Option<Proxy>, ApiConfigError> {
     let url = settings.proxy().map_err(|message| ApiConfigError::one("proxy_file", message))?;
     let proxy = url.map(|url| Proxy::all(url.expose())).transpose();
     proxy.map_err(|_| {

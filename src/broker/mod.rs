@@ -19,13 +19,13 @@ mod version;
 
 pub use connection::link::SessionLost;
 pub use consume::delivery::Held;
+pub use control::short_connection::ShortConnection;
 pub use control::steer::{NotAsked, ask};
-pub use control::tool::Tool;
 pub use convert::coarse;
 pub use publish::planner::{Enqueue, Planner, PlannerError, requests_waiting};
 pub use session::source::{Broker, Options};
 pub use session::status::{Others, State, Status};
-pub use streams::reader::{From, Reader};
+pub use streams::reader::{ReadFrom, Reader};
 pub use transport::{Filtered, filtered};
 pub use version::Version;
 

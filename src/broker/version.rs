@@ -30,7 +30,7 @@ impl Version {
         self >= Self::new(4, 0, 0)
     }
 
-    /// From 4.3 on `basic.nack` is the one way of giving back that does not count as a delivery. Before, closing is
+    /// From 4.3 on `basic.nack` is the one way of requeuing that does not count as a delivery. Before, closing is
     /// as good, and on 3.10 better: it keeps the order.
     pub(crate) fn nacks_are_free(self) -> bool {
         self >= Self::new(4, 3, 0)

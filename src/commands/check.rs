@@ -13,7 +13,7 @@ use crate::config::values::{self, show_duration};
 use crate::lane::Config;
 use crate::message::status::Status;
 use crate::message::words::span;
-use crate::plan::{self, Forecast, Hold, Pace, Report, SurveyError};
+use crate::plan::{self, CheckReport, Forecast, Hold, Pace, SurveyError};
 
 #[derive(Debug, clap::Args)]
 #[expect(clippy::struct_excessive_bools, reason = "they are flags")]
@@ -150,7 +150,7 @@ impl Args {
 }
 
 /// Everything that is wrong, then everything that is questionable, a line each.
-pub(super) fn findings(report: &Report) -> String {
+pub(super) fn findings(report: &CheckReport) -> String {
     let mut text = String::new();
     for finding in &report.findings {
         let _ = writeln!(text, "{finding}");
@@ -167,7 +167,7 @@ pub(super) fn findings(report: &Report) -> String {
 }
 
 /// All rows of the file, and what each is.
-pub(super) fn rows_in_words(report: &Report) -> String {
+pub(super) fn rows_in_words(report: &CheckReport) -> String {
     let (other, undecided) = (&report.other, &report.undecided);
     let invalid = report.rows - report.valid - undecided.count;
     let all = report.rows + other.rows();
@@ -192,8 +192,8 @@ pub(super) fn rows_in_words(report: &Report) -> String {
     text
 }
 
-fn summary(file: &str, report: &Report, forecast: Option<&Forecast>, pace: &Pace) -> String {
-    let Report { rows, valid, .. } = report;
+fn summary(file: &str, report: &CheckReport, forecast: Option<&Forecast>, pace: &Pace) -> String {
+    let CheckReport { rows, valid, .. } = report;
     let mut text = format!("{file}: {rows} requests, {valid} valid");
     let wrong = report.findings.len() as u64 + report.more_findings;
     let questioned = report.warnings.len() as u64 + report.more_warnings;

@@ -13,7 +13,7 @@ use crate::broker::{Planner, PlannerError};
 use crate::lane::Config;
 use crate::message::intake::is_batch_id;
 use crate::message::result::{Enqueued, Opened};
-use crate::plan::{self, Pace, Plan, Report, Survey, SurveyError};
+use crate::plan::{self, CheckReport, Pace, Plan, Survey, SurveyError};
 use crate::planner::JournalError;
 use crate::planner::batch::{Batch, Head, State};
 use crate::planner::enqueue::{self, EnqueueError};
@@ -128,7 +128,7 @@ fn open(args: &Args, plan: &PlanFile, config: &Config) -> Result<Plan, Failure> 
 }
 
 /// How many rows are wrong, and in how many ways.
-pub(super) fn verdict(report: &Report) -> String {
+pub(super) fn verdict(report: &CheckReport) -> String {
     let bad = report.rows - report.valid;
     let problems = report.findings.len() as u64 + report.more_findings;
     match (report.rows, bad) {
@@ -173,7 +173,7 @@ fn survey(args: &Args, plan: &PlanFile, config: &Config) -> Result<Survey, Failu
     }
     let verdict = verdict(&survey.report);
     let plan = plan.name.display();
-    let advice = "mend them, or set them aside with --skip-invalid FILE; nothing was sent";
+    let advice = "fix them, or set them aside with --skip-invalid FILE; nothing was sent";
     match (&args.skip_invalid, survey.report.valid) {
         (_, 0) => Err(Failure::invalid_plan(format!("{plan}: {verdict}; nothing was sent"))),
         (Some(_), _) if !survey.report.decided => Err(Failure::invalid_plan(format!(

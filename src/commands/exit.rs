@@ -12,7 +12,7 @@ pub enum Exit {
     Usage = 2,
     /// The plan is invalid; nothing was sent.
     InvalidPlan = 3,
-    /// Broker or API out of reach.
+    /// Broker or API unreachable.
     OutOfReach = 4,
 }
 

@@ -10,8 +10,8 @@ use crate::broker::{self, NotAsked, PlannerError};
 use crate::config::values::Secret;
 use crate::core::Rate;
 use crate::lane::Config;
-use crate::message::command::{Answer, Command, Order};
-use crate::message::status::{Session, Status};
+use crate::message::command::{Answer, Command, IssuedCommand};
+use crate::message::status::{SessionStatus, Status};
 
 /// The worker waits for the broker before it answers.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -31,10 +31,10 @@ enum Action {
     #[command(after_help = "\
 It outlives the worker: the next active one is paused too.
 Example: sluice gate pause -c lane.toml --reason 'storage is being moved'")]
-    Pause(Change),
+    Pause(ChangeArgs),
     /// Lift a pause, and ask again now whatever an error has shut
     #[command(after_help = "Example: sluice gate resume -c lane.toml --reason 'storage is back'")]
-    Resume(Change),
+    Resume(ChangeArgs),
     /// Give a request that waits another priority, for good
     #[command(after_help = "\
 Only what the active worker holds and what waits can be moved. The body stays as it is.
@@ -67,7 +67,7 @@ struct Target {
 }
 
 #[derive(Debug, clap::Args)]
-struct Change {
+struct ChangeArgs {
     #[command(flatten)]
     target: Target,
     /// Who does it, for the audit (default: user@host)
@@ -84,7 +84,7 @@ struct Rates {
     #[arg(required = true, value_name = "RATE")]
     rates: Vec<String>,
     #[command(flatten)]
-    change: Change,
+    change: ChangeArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -96,7 +96,7 @@ struct Priority {
     #[arg(value_name = "PRIORITY")]
     level: u16,
     #[command(flatten)]
-    change: Change,
+    change: ChangeArgs,
 }
 
 pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
@@ -115,7 +115,7 @@ pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
     };
     let by = change.and_then(|change| change.by.clone()).unwrap_or_else(|| who(world));
     let reason = change.and_then(|change| change.reason.clone());
-    let order = Order { command, by, reason }.tidy().map_err(Failure::usage)?;
+    let order = IssuedCommand { command, by, reason }.tidy().map_err(Failure::usage)?;
     let config = target.lane.load(world, false)?.config;
     let runtime = super::runtime()?;
     let answer = match &target.url {
@@ -156,7 +156,7 @@ async fn over_http(
     url: &str,
     target: &Target,
     config: &Config,
-    order: &Order,
+    order: &IssuedCommand,
 ) -> Result<Answer, Failure> {
     let base = url.trim_end_matches('/');
     check_url(base)?;
@@ -184,7 +184,7 @@ async fn over_http(
     };
     let away = |error: reqwest::Error| {
         Failure::out_of_reach(format!(
-            "the worker at {base} is out of reach: {}",
+            "the worker at {base} is unreachable: {}",
             error.without_url()
         ))
     };
@@ -305,7 +305,7 @@ fn describe(status: &Status) -> String {
             None => format!("  {most} migrations may run; those that do are not counted yet"),
         });
     }
-    if let (Session::Active { .. }, Some(queues)) = (&status.session, status.queues) {
+    if let (SessionStatus::Active { .. }, Some(queues)) = (&status.session, status.queues) {
         lines.push(format!(
             "  {} more in the queue, {} dead letters",
             queues.requests, queues.dead_letters

@@ -51,7 +51,7 @@ use output::print;
 #[command(after_help = "\
 Exit codes: 0 done; 1 ran, but some requests did not end well; 2 usage or configuration,
             or what it printed could not be written;
-            3 the plan is invalid, nothing was sent; 4 broker or API out of reach.
+            3 the plan is invalid, nothing was sent; 4 broker or API unreachable.
 Example: sluice config check -c lane.toml && sluice run -c lane.toml")]
 pub struct Cli {
     #[command(subcommand)]
@@ -68,7 +68,7 @@ enum Command {
     Submit(submit::Args),
     /// Follow a batch, or list the batches
     Watch(watch::Args),
-    /// Review what failed: by cause; mend it, replay it, discard it, undo that
+    /// Review what failed: by cause; fix it, replay it, discard it, undo that
     DeadLetters(dead_letters::Args),
     /// Look at and steer a running worker: status, pause, resume, rate, priority
     Gate(gate::Args),

@@ -57,7 +57,7 @@ impl Found {
 /// Asks about every server, one after the other, never faster than `limits.rates` allow.
 ///
 /// # Errors
-/// The API is out of reach, or refuses the credential: the first such answer ends it.
+/// The API is unreachable, or refuses the credential: the first such answer ends it.
 pub(super) async fn ask(
     config: &Config,
     sources: &[(u64, String)],
@@ -127,7 +127,7 @@ fn refused(verdict: &Verdict) -> Failure {
             format!("the API refuses the credential: {said}; see [api.auth]")
         }
         Verdict::Transient { answered: false, .. } => {
-            format!("the API is out of reach: {said}; see api.endpoint, or try again later")
+            format!("the API is unreachable: {said}; see api.endpoint, or try again later")
         }
         _ => format!("the API did not tell ({}): {said}; try again later", verdict.as_str()),
     })

@@ -112,7 +112,7 @@ impl Args {
         let options = self.options(plan, rules, &[]);
         plan::open(&plan.path, &options).map_err(|error| {
             if let (PlanError::Headers { problems, .. }, Some(to)) = (&error, marked) {
-                let report = plan::Report::of_headers(problems);
+                let report = plan::CheckReport::of_headers(problems);
                 if let Err(error) = plan::mark(&plan.path, &options, &report, to) {
                     return Failure::usage(error);
                 }
@@ -136,7 +136,7 @@ impl Args {
         &self,
         plan: &PlanFile,
         rules: Rules,
-        report: &plan::Report,
+        report: &plan::CheckReport,
         to: &Path,
     ) -> Result<(), Failure> {
         plan::mark(&plan.path, &self.options(plan, rules, &[]), report, to).map_err(Failure::usage)

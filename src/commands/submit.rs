@@ -52,7 +52,7 @@ pub(super) struct Args {
     json: bool,
 }
 
-/// A journal's delivery can go to nobody else, so it is never given back for its age.
+/// A journal's delivery can go to nobody else, so it is never requeued for its age.
 const NO_MAX_HOLD: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// An attempt waits for its `started` line, and not all of them equally long: the server's counter sees that as jitter.
 const SYNC: Duration = Duration::from_millis(40);
@@ -106,7 +106,7 @@ fn survey(args: &Args, plan: &PlanFile, config: &Config) -> Result<Survey, Failu
         return Ok(survey);
     }
     let verdict = enqueue::verdict(&survey.report);
-    let message = format!("{}: {verdict}; mend them; nothing was sent", plan.name.display());
+    let message = format!("{}: {verdict}; fix them; nothing was sent", plan.name.display());
     Err(Failure::invalid_plan(message))
 }
 
@@ -123,7 +123,7 @@ fn check_head(
     if head.digest != survey.digest {
         return Err(Failure::usage(format!(
             "{file}: {ended} of {total} rows have ended, and the plan, or what --set and --defaults add to it, has \
-             changed since; put it back as it was to go on, and write further or mended rows into a plan of their own"
+             changed since; put it back as it was to go on, and write further or fixed rows into a plan of their own"
         )));
     }
     if head.endpoint != config.api.endpoint {
@@ -192,7 +192,7 @@ async fn submit(
         Some(why) => Err(Failure {
             exit: Exit::NotAllWell,
             message: format!(
-                "{why}\nrun it again when that is mended: it goes on, and looks up what is in doubt"
+                "{why}\nrun it again when that is fixed: it goes on, and looks up what is in doubt"
             ),
         }),
         None => Ok(exit),
@@ -247,7 +247,7 @@ async fn reach(client: &Client) -> Result<(), Failure> {
     }
     match first.result {
         Err(Verdict::Transient { fault, answered: false }) => Err(Failure::out_of_reach(format!(
-            "the API is out of reach: {fault}; see api.endpoint, or try again later; nothing was sent"
+            "the API is unreachable: {fault}; see api.endpoint, or try again later; nothing was sent"
         ))),
         Err(Verdict::Unauthorized(fault)) => Err(Failure::usage(format!(
             "the API refuses the credential: {fault}; see [api.auth]; nothing was sent"
@@ -353,7 +353,7 @@ fn tell(args: &Args, plan: &PlanFile, batch: &str, tally: &Tally) -> Exit {
         eprintln!("{left} are left: run the same command again to go on");
     } else if failed > 0 {
         eprintln!(
-            "{failed} did not end well; the results say why. When the cause is mended, --failed tries them again; rows \
+            "{failed} did not end well; the results say why. When the cause is fixed, --failed tries them again; rows \
              that must change go into a plan of their own"
         );
     }

@@ -3,7 +3,7 @@
 use clap::Subcommand;
 
 use super::{Exit, Failure, World, lane, print};
-use crate::broker::topology::{self, Object, Report, TopologyError};
+use crate::broker::topology::{self, Comparison, Object, TopologyError};
 use crate::lane::Config;
 
 #[derive(Debug, clap::Args)]
@@ -74,7 +74,7 @@ pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
     }
 }
 
-fn warn_of(report: &Report) {
+fn warn_of(report: &Comparison) {
     for object in &report.unchecked {
         eprintln!(
             "{object}: it is there, but this user may not compare its arguments; a user with the right to configure can"
@@ -95,7 +95,7 @@ pub(super) async fn compare(config: &Config) -> Result<(), TopologyError> {
 pub(super) fn failure(error: TopologyError) -> Failure {
     match error {
         TopologyError::Unreachable(why) => Failure::out_of_reach(format!(
-            "the broker is out of reach: {why}; check that it runs, and broker.url, which stands in the file of -c or SLUICE_CONFIG"
+            "the broker is unreachable: {why}; check that it runs, and broker.url, which stands in the file of -c or SLUICE_CONFIG"
         )),
         TopologyError::Mismatch(_) | TopologyError::Settings(_) => Failure::usage(error),
     }

@@ -11,13 +11,13 @@ use serde_json::json;
 use super::times::{self, local};
 use super::{Exit, Failure, World, lane, output, print, progress_bar};
 use crate::broker::streams::follow::{Results, beginning};
-use crate::broker::{From, PlannerError};
+use crate::broker::{PlannerError, ReadFrom};
 use crate::core::Outcome;
 use crate::lane::Config;
 use crate::message::result::Event;
 use crate::message::words;
 use crate::report::export::{Target, Times};
-use crate::report::progress::{Batches, Change, Progress, Summary, failure_line};
+use crate::report::progress::{BatchChange, BatchProgress, Batches, Summary, failure_line};
 
 const DRAW: Duration = Duration::from_millis(250);
 
@@ -97,7 +97,7 @@ pub(super) async fn follow(
     let mut results = open(config, beginning(&follow.batch)).await?;
     let live = follow.until_done || (world.stderr_is_terminal && !follow.json);
     let mut screen = Screen::new(world, follow.json);
-    let mut progress = Progress::new(&follow.batch);
+    let mut progress = BatchProgress::new(&follow.batch);
     let mut interrupted = std::pin::pin!(tokio::signal::ctrl_c());
     loop {
         if results.is_caught_up() {
@@ -133,7 +133,7 @@ fn export(
     target: &Target,
     times: Times,
     overwrite: bool,
-    progress: &Progress,
+    progress: &BatchProgress,
 ) -> Result<(), Failure> {
     let zone = TimeZone::system();
     target.write(progress, Timestamp::now(), &zone, times, overwrite).map_err(Failure::usage)?;
@@ -148,7 +148,7 @@ fn export(
     Ok(())
 }
 
-async fn open(config: &Config, from: From) -> Result<Results, Failure> {
+async fn open(config: &Config, from: ReadFrom) -> Result<Results, Failure> {
     let opened = Results::open(&config.broker, &config.queues, from).await;
     opened.map_err(|error| match error {
         PlannerError::Settings(_) => Failure::usage(error),
@@ -175,8 +175,8 @@ impl Screen {
     }
 
     /// Failures are told as they come; as JSON every result is.
-    fn show(&self, change: Change, event: &Event) {
-        let (Change::Settled, Event::Result(event)) = (change, event) else { return };
+    fn show(&self, change: BatchChange, event: &Event) {
+        let (BatchChange::Settled, Event::Result(event)) = (change, event) else { return };
         if self.json {
             let mut line = serde_json::to_value(&event.data).unwrap_or_default();
             if let Some(object) = line.as_object_mut() {
@@ -189,7 +189,7 @@ impl Screen {
     }
 
     /// Draws how far it has come, [`DRAW`] apart: working it out costs more than an event does.
-    fn draw(&mut self, progress: &Progress) {
+    fn draw(&mut self, progress: &BatchProgress) {
         if self.bar.is_hidden() || self.drawn.is_some_and(|at| at.elapsed() < DRAW) {
             return;
         }
@@ -199,7 +199,7 @@ impl Screen {
         self.bar.set_message(line(progress, Timestamp::now()));
     }
 
-    fn close(&self, progress: &Progress) {
+    fn close(&self, progress: &BatchProgress) {
         self.bar.finish_and_clear();
         let summary = progress.summary();
         if self.json {
@@ -215,7 +215,7 @@ impl Screen {
 }
 
 /// `created 12, rejected 1 · 2.0/s · done about 22:10:31, in 4 min`
-fn line(progress: &Progress, now: Timestamp) -> String {
+fn line(progress: &BatchProgress, now: Timestamp) -> String {
     let mut parts = vec![outcomes(progress)];
     if let Some(rate) = progress.per_second(now).filter(|_| !progress.is_done()) {
         parts.push(format!("{rate:.1}/s"));
@@ -228,7 +228,7 @@ fn line(progress: &Progress, now: Timestamp) -> String {
     parts.join(" · ")
 }
 
-fn outcomes(progress: &Progress) -> String {
+fn outcomes(progress: &BatchProgress) -> String {
     let counts = Outcome::ALL.map(|outcome| (outcome, progress.count(outcome)));
     let told = counts.iter().filter(|(_, count)| *count > 0);
     let told: Vec<_> =
@@ -236,7 +236,7 @@ fn outcomes(progress: &Progress) -> String {
     if told.is_empty() { "nothing has ended yet".to_owned() } else { told.join(", ") }
 }
 
-fn in_words(summary: &Summary, progress: &Progress, now: Timestamp) -> String {
+fn in_words(summary: &Summary, progress: &BatchProgress, now: Timestamp) -> String {
     let of = summary
         .total
         .map_or_else(|| "of a batch of unknown size".to_owned(), |total| format!("of {total}"));
@@ -264,7 +264,7 @@ fn in_words(summary: &Summary, progress: &Progress, now: Timestamp) -> String {
 }
 
 async fn list(config: &Config, since: Option<Timestamp>, json: bool) -> Result<Exit, Failure> {
-    let mut results = open(config, since.map_or(From::First, From::Time)).await?;
+    let mut results = open(config, since.map_or(ReadFrom::First, ReadFrom::Time)).await?;
     let mut batches = Batches::default();
     while !results.is_caught_up() {
         if let Some(event) = results.next().await {

@@ -10,7 +10,7 @@ use serde::de::{
 };
 
 use super::problem::Problem;
-use super::tree::{Entry, Node, Origin, Table, Value};
+use super::tree::{Node, Origin, Table, TreeEntry, Value};
 use super::trouble::{Trouble, unknown};
 use super::values::{Secret, SecretUrl};
 
@@ -69,7 +69,7 @@ fn mend(tree: &mut Table, defaults: &Table, path: &str) -> bool {
     match &mut entry.node.value {
         Value::Table(inner) if !rest.is_empty() => {
             let below = match default {
-                Some(Entry { node: Node { value: Value::Table(below), .. }, .. }) => below,
+                Some(TreeEntry { node: Node { value: Value::Table(below), .. }, .. }) => below,
                 _ => &Table::new(),
             };
             mend(inner, below, rest)
@@ -347,8 +347,8 @@ pub(crate) fn list_of(text: &str) -> Result<Vec<String>, String> {
 
 /// The keys of a table that a struct knows.
 struct Fields<'a> {
-    entries: std::vec::IntoIter<(&'a String, &'a Entry)>,
-    value: Option<(&'a str, &'a Entry)>,
+    entries: std::vec::IntoIter<(&'a String, &'a TreeEntry)>,
+    value: Option<(&'a str, &'a TreeEntry)>,
     path: String,
     learned: &'a RefCell<Learned>,
 }

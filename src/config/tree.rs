@@ -55,17 +55,17 @@ pub(crate) struct Node {
 }
 
 #[derive(Clone)]
-pub(crate) struct Entry {
+pub(crate) struct TreeEntry {
     /// Where the key itself stands.
     pub(crate) key: Origin,
     pub(crate) node: Node,
 }
 
-pub(crate) type Table = BTreeMap<String, Entry>;
+pub(crate) type Table = BTreeMap<String, TreeEntry>;
 
 /// Reads TOML. All syntax errors at once.
 pub(crate) fn parse(text: &str, name: Option<&str>) -> Result<Table, Vec<Problem>> {
-    let place = Place { text, name: name.map(Arc::from) };
+    let place = Spot { text, name: name.map(Arc::from) };
     let (table, errors) = DeTable::parse_recoverable(text);
     let mut problems: Vec<Problem> = Vec::new();
     for error in errors {
@@ -80,12 +80,12 @@ pub(crate) fn parse(text: &str, name: Option<&str>) -> Result<Table, Vec<Problem
 }
 
 /// Turns the parser's spans into origins.
-struct Place<'a> {
+struct Spot<'a> {
     text: &'a str,
     name: Option<Arc<str>>,
 }
 
-impl Place<'_> {
+impl Spot<'_> {
     fn at(&self, offset: usize) -> Origin {
         let Some(name) = &self.name else { return Origin::Default };
         let before = self.text.get(..offset).unwrap_or(self.text);
@@ -98,7 +98,7 @@ impl Place<'_> {
         let entry = |(key, value): (Spanned<_>, _)| {
             let origin = self.at(key.span().start);
             let key: std::borrow::Cow<'_, str> = key.into_inner();
-            (key.into_owned(), Entry { key: origin, node: self.node(value) })
+            (key.into_owned(), TreeEntry { key: origin, node: self.node(value) })
         };
         table.into_iter().map(entry).collect()
     }
@@ -130,7 +130,7 @@ pub(crate) fn overlay(lower: &mut Table, upper: Table) {
         let twin = key.strip_suffix("_file").map_or_else(|| format!("{key}_file"), str::to_owned);
         match (lower.get_mut(&key), entry.node.value) {
             (
-                Some(Entry { node: Node { value: Value::Table(below), .. }, .. }),
+                Some(TreeEntry { node: Node { value: Value::Table(below), .. }, .. }),
                 Value::Table(above),
             ) => {
                 overlay(below, above);
@@ -142,7 +142,7 @@ pub(crate) fn overlay(lower: &mut Table, upper: Table) {
                     lower.remove(&twin);
                 }
                 let node = Node { value, origin: entry.node.origin };
-                lower.insert(key, Entry { key: entry.key, node });
+                lower.insert(key, TreeEntry { key: entry.key, node });
             }
         }
     }
@@ -157,10 +157,10 @@ pub(crate) fn set(table: &mut Table, path: &[&str], text: &str, origin: &Origin)
     let Some((first, rest)) = path.split_first() else { return };
     if rest.is_empty() {
         let node = Node { value: Value::Untyped(text.to_owned()), origin: origin.clone() };
-        table.insert((*first).to_owned(), Entry { key: origin.clone(), node });
+        table.insert((*first).to_owned(), TreeEntry { key: origin.clone(), node });
         return;
     }
-    let empty = || Entry {
+    let empty = || TreeEntry {
         key: origin.clone(),
         node: Node { value: Value::Table(Table::new()), origin: origin.clone() },
     };
@@ -172,7 +172,7 @@ pub(crate) fn set(table: &mut Table, path: &[&str], text: &str, origin: &Origin)
 }
 
 /// The entry at a dotted path.
-pub(crate) fn find<'a>(table: &'a Table, path: &str) -> Option<&'a Entry> {
+pub(crate) fn find<'a>(table: &'a Table, path: &str) -> Option<&'a TreeEntry> {
     let (first, rest) =
         path.split_once('.').map_or((path, None), |(first, rest)| (first, Some(rest)));
     let entry = table.get(first)?;

@@ -26,7 +26,7 @@ impl Trouble {
     }
 
     pub(crate) fn into_problem(self) -> Problem {
-        // `limits.rates.0` is an index for `mend`; people read the key and the place.
+        // `limits.rates.0` is an index for `fix`; people read the key and the place.
         let key = self.path.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.').to_owned();
         Problem::new(
             self.origin.unwrap_or(Origin::Default),

@@ -73,7 +73,7 @@ impl Listed {
 
     fn finish(mut self, what: &str) -> Vec<Violation> {
         if self.more > 0 {
-            let allowed = format!("mend the first {MAX_REPORTED}, then check again");
+            let allowed = format!("fix the first {MAX_REPORTED}, then check again");
             self.list.push(Violation {
                 pointer: String::new(),
                 found: format!("{} more {what}", self.more),

@@ -31,7 +31,7 @@ pub use judge::Found;
 pub use limits::Limits;
 pub use outcome::{Ending, Outcome, Settlement, Try};
 pub use rate::{Rate, RateError};
-pub use request::{Doubt, Job, Parts, Progress, Rare, Request, Row, Run, Shared, Stamp};
+pub use request::{Doubt, Job, Parts, Progress, Rare, Request, RowNumber, Run, Shared, Stamp};
 pub use sparse::Sparse;
 pub use text::Text;
 pub use time::{Moment, Now};

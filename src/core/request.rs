@@ -63,7 +63,7 @@ pub struct Request {
     /// Held once for all requests of which it is the same: most of a plan's.
     pub shared: Arc<Shared>,
     /// `x-sluice-row`: the place in the plan, from 1.
-    pub row: Row,
+    pub row: RowNumber,
     /// `x-sluice-priority`, else the body's `priority`, else 1. Higher is more urgent.
     pub priority: u16,
     /// `x-sluice-enqueued-at`, else the message's `timestamp`.
@@ -129,16 +129,16 @@ impl Blank for Rare {
 
 /// A row of a plan, if there is one.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
-pub struct Row(Option<NonZeroU64>);
+pub struct RowNumber(Option<NonZeroU64>);
 
-impl Row {
+impl RowNumber {
     pub fn get(self) -> Option<u64> {
         self.0.map(|row| !row.get())
     }
 }
 
 /// The last number of all is none: no plan has so many rows.
-impl From<Option<u64>> for Row {
+impl From<Option<u64>> for RowNumber {
     fn from(row: Option<u64>) -> Self {
         Self(row.and_then(|row| NonZeroU64::new(!row)))
     }
@@ -166,7 +166,7 @@ impl From<Option<Timestamp>> for Stamp {
     }
 }
 
-impl fmt::Debug for Row {
+impl fmt::Debug for RowNumber {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.get().fmt(f)
     }
@@ -316,9 +316,9 @@ mod tests {
     #[test]
     fn rows_and_times_are_told_as_they_were_given() {
         for row in [None, Some(0), Some(1), Some(u64::MAX - 1)] {
-            assert_eq!(Row::from(row).get(), row);
+            assert_eq!(RowNumber::from(row).get(), row);
         }
-        assert_eq!(size_of::<Row>() + size_of::<Stamp>(), 16);
+        assert_eq!(size_of::<RowNumber>() + size_of::<Stamp>(), 16);
         for text in [
             "1970-01-01T00:00:00Z",
             "1969-12-31T23:59:59.999Z",

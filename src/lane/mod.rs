@@ -41,7 +41,7 @@ pub struct Config {
     pub schedule: sections::Schedule,
     pub retry: sections::Retry,
     pub halt: sections::Halt,
-    pub api: crate::api::settings::Settings,
+    pub api: crate::api::settings::ApiSettings,
     pub http: sections::Http,
     pub log: crate::observe::log::Log,
 }

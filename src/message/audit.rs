@@ -15,7 +15,7 @@ use super::parcel::Parcel;
 pub enum Action {
     /// Sent again as it was.
     Replay,
-    /// Mended and sent again.
+    /// Fixed and sent again.
     Edit,
     /// Taken out of the queue.
     Discard,
@@ -80,7 +80,7 @@ pub struct Act {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub letter: Option<Uuid>,
-    /// The cause of that letter, in one line.
+    /// The cause of that dead letter, in one line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<String>,
     /// The act that a restore undid.
@@ -128,7 +128,7 @@ impl Act {
         matches!(self.action, Action::Discard | Action::Edit) && self.before.is_some()
     }
 
-    /// Whether one of `names` is this act's id or its letter's, or the beginning of one (8 characters at least).
+    /// Whether one of `names` is this act's id or its dead letter's, or the beginning of one (8 characters at least).
     pub fn is_named(&self, names: &[String]) -> bool {
         const SHORTEST: usize = 8;
         let ids = [Some(self.id), self.letter].into_iter().flatten().map(|id| id.to_string());
@@ -158,7 +158,7 @@ impl Undoable {
         }
     }
 
-    /// Newest first; of each letter only the newest, for an older act was followed by something else.
+    /// Newest first; of each dead letter only the newest, for an older act was followed by something else.
     pub fn newest_of_each_letter(self) -> Vec<Act> {
         let Self { wanted, undone } = self;
         let mut seen = HashSet::new();

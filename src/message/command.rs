@@ -1,6 +1,6 @@
 //! What may an operator tell a running worker, and what does it say back?
 //!
-//! An [`Order`] comes over HTTP or over the control exchange. What it changes is the lane's [`Steering`], which outlives
+//! An [`IssuedCommand`] comes over HTTP or over the control exchange. What it changes is the lane's [`Steering`], which outlives
 //! the worker: the broker keeps the latest one, and the next active worker takes it over before it starts anything.
 
 use std::time::Duration;
@@ -115,7 +115,7 @@ impl Command {
 /// A command, and who gives it. Reading one refuses fields that the command does not have: a word that is not understood
 /// may be the one that matters.
 #[derive(Clone, Debug, PartialEq, Serialize, schemars::JsonSchema)]
-pub struct Order {
+pub struct IssuedCommand {
     #[serde(flatten)]
     pub command: Command,
     pub by: String,
@@ -123,7 +123,7 @@ pub struct Order {
     pub reason: Option<String>,
 }
 
-impl<'de> Deserialize<'de> for Order {
+impl<'de> Deserialize<'de> for IssuedCommand {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let mut given = Map::deserialize(from)?;
         let by = given.remove("by").ok_or_else(|| D::Error::missing_field("by"))?;
@@ -142,7 +142,7 @@ impl<'de> Deserialize<'de> for Order {
     }
 }
 
-impl Order {
+impl IssuedCommand {
     /// With texts that stay on one line, wherever they are shown; an empty reason is none.
     ///
     /// # Errors
@@ -190,14 +190,14 @@ impl Answer {
 
 /// An order on its way to the worker's loop.
 #[derive(Debug)]
-pub struct Heard {
-    pub order: Order,
+pub struct PendingCommand {
+    pub order: IssuedCommand,
     /// Whoever asked may have gone: that is no error.
     pub reply: oneshot::Sender<Answer>,
 }
 
-impl Heard {
-    pub fn new(order: Order) -> (Self, oneshot::Receiver<Answer>) {
+impl PendingCommand {
+    pub fn new(order: IssuedCommand) -> (Self, oneshot::Receiver<Answer>) {
         let (reply, answer) = oneshot::channel();
         (Self { order, reply }, answer)
     }
@@ -218,7 +218,7 @@ pub struct Steering {
 
 /// A change of the steering, to be written down.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Change {
+pub struct SteeringChange {
     pub steering: Steering,
     /// For the audit stream.
     pub act: Act,
@@ -226,7 +226,7 @@ pub struct Change {
 
 impl Steering {
     /// The steering after an order, and what is written down of it; `None`: the order changes nothing.
-    pub fn changed(&self, order: &Order, now: Timestamp) -> Option<Change> {
+    pub fn changed(&self, order: &IssuedCommand, now: Timestamp) -> Option<SteeringChange> {
         // Later than what it replaces even where this machine's clock is behind.
         let next = self.at.saturating_add(Duration::from_millis(1)).unwrap_or(now);
         let mut steering = Self { at: now.max(next), ..self.clone() };
@@ -249,12 +249,17 @@ impl Steering {
         let by = By { who: order.by.clone(), why: order.reason.clone() };
         let gate = json!({ "before": self, "after": steering });
         let act = Act { gate: Some(gate), ..Act::new(action, &by, now) };
-        Some(Change { steering, act })
+        Some(SteeringChange { steering, act })
     }
 }
 
 /// What is written down of a request that was given another priority.
-pub fn reprioritised(order: &Order, moved: &Reprioritised, priority: u16, now: Timestamp) -> Act {
+pub fn reprioritised(
+    order: &IssuedCommand,
+    moved: &Reprioritised,
+    priority: u16,
+    now: Timestamp,
+) -> Act {
     let by = By { who: order.by.clone(), why: order.reason.clone() };
     let gate = json!({
         "request_id": moved.id.to_string(),
@@ -286,8 +291,8 @@ pub fn done(command: &Command) -> String {
 mod tests {
     use super::*;
 
-    fn order(command: Command) -> Order {
-        Order { command, by: "anna@ops".into(), reason: Some("maintenance".into()) }
+    fn order(command: Command) -> IssuedCommand {
+        IssuedCommand { command, by: "anna@ops".into(), reason: Some("maintenance".into()) }
     }
 
     fn at(second: i64) -> Timestamp {
@@ -323,7 +328,7 @@ mod tests {
 
     #[test]
     fn an_order_reads_as_any_client_would_write_it() {
-        let read = |text: &str| serde_json::from_str::<Order>(text);
+        let read = |text: &str| serde_json::from_str::<IssuedCommand>(text);
         let rate = read(r#"{"do":"rate","rates":["5/s","60/min"],"by":"anna"}"#).unwrap();
         assert_eq!(done(&rate.command), "the rates are 5/s and 60/min now");
         assert_eq!(
@@ -350,7 +355,8 @@ mod tests {
 
     #[test]
     fn what_is_left_out_or_not_understood_lifts_no_limit() {
-        let refused = |text: &str| serde_json::from_str::<Order>(text).unwrap_err().to_string();
+        let refused =
+            |text: &str| serde_json::from_str::<IssuedCommand>(text).unwrap_err().to_string();
         for rates in ["", r#""rates":null,"#, r#""rates":[],"#, r#""rates":"none","#] {
             let error = refused(&format!(r#"{{"do":"rate",{rates}"by":"a"}}"#));
             assert!(error.contains("rates"), "{error}");
@@ -364,7 +370,7 @@ mod tests {
 
     #[test]
     fn the_texts_of_an_order_stay_on_one_line_and_somebody_gives_it() {
-        let order = |by: &str, reason: &str| Order {
+        let order = |by: &str, reason: &str| IssuedCommand {
             command: Command::Pause,
             by: by.into(),
             reason: Some(reason.into()),

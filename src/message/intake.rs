@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::contract::{self, Rules, Violation};
-use crate::core::{Rare, Request, Row, Run, Shared, Sparse, Text, Trace};
+use crate::core::{Rare, Request, RowNumber, Run, Shared, Sparse, Text, Trace};
 use crate::message::{bug, headers};
 
 /// A message without its protocol. Its texts are borrowed where they stand in one piece in what was received.
@@ -117,7 +117,7 @@ fn unreadable(message: &Message<'_>, digest: &[u8; 32], text: String) -> Intake 
         source_server_id: Text::default(),
         target_vm_id: None,
         shared: Arc::new(Shared { batch, ..Shared::default() }),
-        row: Row::from(row),
+        row: RowNumber::from(row),
         priority: 1,
         enqueued_at: enqueued_at.into(),
         rare: Sparse::new(Rare { replay, ..Rare::default() }),
@@ -176,7 +176,7 @@ fn read_all(message: &Message<'_>, digest: [u8; 32], rules: &Rules) -> Intake {
         source_server_id: body.source_server_id,
         target_vm_id: body.target_vm_id,
         shared: Arc::new(Shared { project_id: body.project_id, region_id: body.region_id, batch }),
-        row: Row::from(row),
+        row: RowNumber::from(row),
         priority: priority.unwrap_or(body.priority),
         enqueued_at: enqueued_at.into(),
         rare: Sparse::new(Rare {

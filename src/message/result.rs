@@ -55,7 +55,7 @@ pub struct CloudEvent<T, S = String> {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(bound(serialize = "S: Serialize + AsRef<str>"))]
 #[schemars(rename = "Outcomes", bound = "S: JsonSchema + Default + AsRef<str>")]
-pub struct Outcomes<S = String> {
+pub struct ResultData<S = String> {
     /// The request's message id.
     pub request_id: S,
     #[schemars(with = "String")]
@@ -131,7 +131,7 @@ pub struct Enqueued {
 /// What stands in the results stream.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
-    Result(Box<CloudEvent<Outcomes>>),
+    Result(Box<CloudEvent<ResultData>>),
     Opened(CloudEvent<Opened>),
     Enqueued(CloudEvent<Enqueued>),
 }
@@ -201,7 +201,7 @@ pub fn result<'a>(
     ending: &'a Ending,
     prefix: &str,
     worker: &'a str,
-) -> CloudEvent<Outcomes<Cow<'a, str>>, Cow<'a, str>> {
+) -> CloudEvent<ResultData<Cow<'a, str>>, Cow<'a, str>> {
     let source_server = &request.source_server_id;
     let mut event = CloudEvent::new(
         request.run.0.to_string().into(),
@@ -223,8 +223,8 @@ pub fn outcomes<'a, S: From<&'a str> + From<String>>(
     request: &'a Request,
     ending: &'a Ending,
     worker: &'a str,
-) -> Outcomes<S> {
-    Outcomes {
+) -> ResultData<S> {
+    ResultData {
         request_id: request.id.to_string().into(),
         run: request.run.0,
         batch: request.batch().map(Into::into),
@@ -298,7 +298,7 @@ pub fn batch_routing_key(batch: &str) -> String {
 
 /// The JSON Schema of a result.
 pub fn schema() -> serde_json::Value {
-    let mut schema = schemars::schema_for!(CloudEvent<Outcomes>).to_value();
+    let mut schema = schemars::schema_for!(CloudEvent<ResultData>).to_value();
     if let Some(root) = schema.as_object_mut() {
         root.insert(
             "title".into(),

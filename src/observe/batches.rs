@@ -57,7 +57,7 @@ impl Batches {
         }
     }
 
-    /// A delivery of this session is held no more, and nothing has become of it by this: it was given back, or published
+    /// A delivery of this session is held no more, and nothing has become of it by this: it was requeued, or published
     /// anew, or had been settled before.
     pub fn left(&mut self, batch: &str, session: u32) {
         if session == self.session

@@ -22,8 +22,8 @@ const SNAPSHOT: Duration = Duration::from_millis(50);
 
 /// What stands around the worker's loop and belongs into its status.
 #[derive(Clone, Debug)]
-pub struct Around {
-    pub session: status::Session,
+pub struct SourceStatus {
+    pub session: status::SessionStatus,
     pub queues: Option<status::Queues>,
     /// Consumers of the request queue beside this worker, where there are any.
     pub others: Option<status::Others>,
@@ -51,7 +51,7 @@ pub struct Observer<F> {
     last_snapshot: Moment,
 }
 
-impl<F: Fn() -> Around> Observer<F> {
+impl<F: Fn() -> SourceStatus> Observer<F> {
     /// `around` is asked whenever a snapshot is taken, so it must be cheap.
     pub fn new(metrics: Arc<Metrics>, status: watch::Sender<Status>, around: F) -> Self {
         metrics.turned();
@@ -99,8 +99,8 @@ impl<F: Fn() -> Around> Observer<F> {
         self.metrics.set_gate(gate.open);
         self.metrics.set_rate(made, allowed);
         self.metrics.set_token_expiry(around.token_expiry);
-        let connected = !matches!(around.session, status::Session::Detached { .. });
-        let is_active = matches!(around.session, status::Session::Active { .. });
+        let connected = !matches!(around.session, status::SessionStatus::Detached { .. });
+        let is_active = matches!(around.session, status::SessionStatus::Active { .. });
         let others = around.others.map_or(0, |others| others.consumers);
         self.metrics.set_session(connected, is_active, others);
         self.metrics.set_short_sessions(core.short_sessions());
@@ -196,7 +196,7 @@ impl<F: Fn() -> Around> Observer<F> {
     }
 }
 
-impl<D, F: Fn() -> Around + Send> Watch<D> for Observer<F> {
+impl<D, F: Fn() -> SourceStatus + Send> Watch<D> for Observer<F> {
     fn posted(&mut self, job: &Job<D>, verdict: &Verdict, now: Now, took: Duration) {
         if let Some(traces) = &self.traces {
             traces.called(job, Call::Post, verdict.as_str(), now, took);

@@ -234,7 +234,7 @@ fn ambiguous(text: &str, wants: Wants) -> Option<Cow<'static, str>> {
         return Some(format!("write {} if that many percent are meant", trim(number)).into());
     }
     if let Some(error) = clean::error_of(text).or_else(|| clean::office_error_of(text)) {
-        return Some(format!("{error} is an error: {}", clean::MEND).into());
+        return Some(format!("{error} is an error: {}", clean::FIX).into());
     }
     let bare = text.strip_prefix(['-', '+']).unwrap_or(text);
     let mark = bare.chars().find(|char| !char.is_ascii_digit())?;

@@ -15,7 +15,7 @@ const MAX_FINDINGS: usize = 10_000;
 
 /// What a plan amounts to.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct Report {
+pub struct CheckReport {
     /// Requests: valid ones, invalid ones, and hidden ones that nobody has decided on.
     pub rows: u64,
     pub valid: u64,
@@ -46,7 +46,7 @@ pub struct Report {
     loads: Vec<Load>,
 }
 
-impl Report {
+impl CheckReport {
     pub fn is_valid(&self) -> bool {
         self.findings.is_empty() && self.rows > 0
     }
@@ -66,7 +66,7 @@ impl Report {
 /// Judges a plan row by row.
 #[derive(Default)]
 pub struct Check {
-    report: Report,
+    report: CheckReport,
     /// The row in which each server came first, and as what.
     sources: HashMap<Box<str>, (u64, Box<str>)>,
     targets: HashMap<Box<str>, (u64, Box<str>)>,
@@ -111,7 +111,7 @@ impl Check {
     }
 
     /// What a plan amounts to that ended like this.
-    pub fn finish(mut self, ending: Ending) -> Report {
+    pub fn finish(mut self, ending: Ending) -> CheckReport {
         let Ending { tally, findings, warnings, sheet } = ending;
         let report = &mut self.report;
         report.other = tally;
@@ -201,7 +201,7 @@ fn keep(new: &[Finding], kept: &mut Vec<Finding>, more: &mut u64) {
 }
 
 /// Checks a whole plan. A file that becomes unreadable at some row is an error; bad rows are findings.
-pub fn check(mut plan: Plan) -> Result<Report, PlanError> {
+pub fn check(mut plan: Plan) -> Result<CheckReport, PlanError> {
     let mut check = Check::new();
     for row in plan.by_ref() {
         check.add(&mut row?);

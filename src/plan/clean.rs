@@ -53,7 +53,7 @@ pub(super) fn clean(text: &str, id: bool) -> Result<Clean<'_>, Unclear> {
     let trimmed = trim(text);
     let clean = without_mark(trimmed);
     if let Some(error) = any_error_of(&clean.text) {
-        return Err(unclear(format!("the error {error}"), MEND));
+        return Err(unclear(format!("the error {error}"), FIX));
     }
     if clean.text.starts_with('=') {
         return Err(unclear(
@@ -83,7 +83,7 @@ pub(super) fn clean(text: &str, id: bool) -> Result<Clean<'_>, Unclear> {
     Ok(clean)
 }
 
-pub(super) const MEND: &str = "correct the formula, or put the value in its place";
+pub(super) const FIX: &str = "correct the formula, or put the value in its place";
 
 fn unclear(found: String, advice: &'static str) -> Unclear {
     Unclear { found, advice: advice.into() }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::cell::Cell;
 use super::clean::{error_of, trim};
 use super::finding::Finding;
-use super::settings::{SETTINGS, Settings};
+use super::settings::{RowSettings, SETTINGS};
 use crate::contract::page::TASK;
 use crate::contract::{Kind, Part, Rule, fields, find, nearest, parts, shown};
 use crate::message::headers;
@@ -40,7 +40,7 @@ pub(super) struct Columns {
 /// Whether a cell of a first row is one that only a plan has there.
 pub(super) fn is_header(cell: &Cell) -> bool {
     let Cell::Text(name) = cell else { return false };
-    Settings::is_known(name) || find(name).is_some()
+    RowSettings::is_known(name) || find(name).is_some()
 }
 
 impl Columns {
@@ -175,7 +175,7 @@ impl Columns {
 /// What a header means; else what is allowed and what to do.
 fn meaning(name: &str) -> Result<Target, (String, Option<String>)> {
     if name.starts_with(headers::PREFIX) {
-        if Settings::is_known(name) {
+        if RowSettings::is_known(name) {
             return Ok(Target::Setting);
         }
         return Err((format!("one of {}", SETTINGS.map(|setting| setting.name).join(", ")), None));

@@ -8,7 +8,7 @@ use super::columns::{Column, Target};
 use super::finding::Finding;
 use super::json;
 use super::rows::{Plan, Record};
-use super::settings::{SETTINGS, Settings};
+use super::settings::{RowSettings, SETTINGS};
 use super::shared::put_setting;
 use super::tree::{Clash, Node};
 use super::{Row, doubts};
@@ -19,7 +19,7 @@ use crate::message::headers;
 /// A row under way.
 struct Draft {
     number: u64,
-    settings: Settings,
+    settings: RowSettings,
     findings: Vec<Finding>,
     warnings: Vec<Finding>,
 }
@@ -166,7 +166,7 @@ impl Plan {
             match &column.target {
                 Target::Setting => {
                     let put = draft.settings.put(&column.name, cell, &self.options.zone);
-                    let doubt = Settings::doubt(&column.name, cell);
+                    let doubt = RowSettings::doubt(&column.name, cell);
                     match put {
                         Ok(()) => draft.doubt(&column.name, doubt),
                         Err(refused) => draft.refuse(column.name.clone(), refused),
@@ -227,7 +227,7 @@ impl Plan {
         body.open();
         let Node::Object(fields) = &body else { return json };
         for (name, _) in fields {
-            if !name.starts_with(headers::PREFIX) && Settings::is_meant(name) {
+            if !name.starts_with(headers::PREFIX) && RowSettings::is_meant(name) {
                 let found = format!("the field {}", contract::shown(name));
                 let allowed = format!("one of {}", SETTINGS.map(|setting| setting.name).join(", "));
                 let advice = "the API has no such field: write the setting's name as it is".into();

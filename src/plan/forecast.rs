@@ -12,7 +12,7 @@ use crate::core::gate::Reason;
 use crate::core::running::COUNTED;
 use crate::core::sweep::PAGE;
 use crate::core::{
-    Core, Ending, Input, Job, Listing, Moment, Now, Query, Question, Rare, Request, Row, Run,
+    Core, Ending, Input, Job, Listing, Moment, Now, Query, Question, Rare, Request, RowNumber, Run,
     Settings, Settlement, Sparse, Step, Task, Verdict,
 };
 
@@ -131,7 +131,7 @@ struct Trial<'a> {
 
 impl<'a> Trial<'a> {
     fn new(pace: &'a Pace, waiting: u64, plan: &'a [Load], now: Timestamp) -> Self {
-        // Nothing is given back for its age: it would come again at once.
+        // Nothing is requeued for its age: it would come again at once.
         let settings = Settings { max_hold: FOR_EVER * 2, ..pace.settings.clone() };
         let begin = Now { at: Moment::START, wall: now };
         let mut core = Core::new(settings, begin);
@@ -300,7 +300,7 @@ fn request(number: u64, load: Load) -> Request {
     Request {
         run: Run(Uuid::from_u128(number.into())),
         source_server_id: number.to_string().into(),
-        row: Row::from(Some(number)),
+        row: RowNumber::from(Some(number)),
         priority: 1,
         rare: Sparse::new(Rare { not_before: load.not_before, ..Rare::default() }),
         starts: load.starts,

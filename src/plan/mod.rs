@@ -46,13 +46,13 @@ use encoding_rs::Encoding;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-pub use check::{Check, Report, check};
+pub use check::{Check, CheckReport, check};
 pub use explain::{UnknownField, explain};
 pub use finding::Finding;
 pub use forecast::{Forecast, Hold, Load, Pace, forecast};
 pub use marked::{MarkError, mark};
 pub use rows::Plan;
-pub use settings::{SETTINGS, Setting, Settings, time};
+pub use settings::{RowSettings, SETTINGS, Setting, time};
 pub use spool::{Spooled, is_numbered, spooled};
 pub use survey::{Fingerprint, Survey, SurveyError, Valid, survey, valid};
 pub use tally::{Rows, Tally};
@@ -144,7 +144,7 @@ pub struct Row {
     pub number: u64,
     /// What the API gets, if the row is valid.
     pub body: Bytes,
-    pub settings: Settings,
+    pub settings: RowSettings,
     /// Of an invalid row too, where it can be read.
     pub source_server_id: Option<String>,
     /// What the body says, or all that is wrong with the row.
@@ -178,7 +178,7 @@ impl Row {
         self.settings.priority.or(self.read.as_ref().ok().map(|view| view.priority))
     }
 
-    /// The row as lines of a `.jsonl` plan, what is wrong with it as comments: to be mended and read again.
+    /// The row as lines of a `.jsonl` plan, what is wrong with it as comments: to be fixed and read again.
     pub fn set_aside(&self) -> String {
         let mut lines = String::new();
         for finding in self.read.as_ref().err().into_iter().flatten() {
@@ -243,7 +243,7 @@ fn cure(error: &io::Error) -> &'static str {
 pub fn open(file: &Path, options: &Options) -> Result<Plan, PlanError> {
     let name = options.name.as_deref().unwrap_or(file);
     let format = options.format.map_or_else(|| format_of(name), Ok)?;
-    let shared = shared::Shared::read(options)?;
+    let shared = shared::SharedFields::read(options)?;
     let failed = |source| PlanError::Open { file: name.to_owned(), source };
     if File::open(file).and_then(|file| file.metadata()).map_err(failed)?.is_dir() {
         return Err(failed(io::ErrorKind::IsADirectory.into()));

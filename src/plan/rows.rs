@@ -9,7 +9,7 @@ use super::clean::error_of;
 use super::columns::{Column, Columns};
 use super::finding::Finding;
 use super::json::{self, Elements, Lines};
-use super::shared::Shared;
+use super::shared::SharedFields;
 use super::template::LABELS;
 use super::{Broken, Ending, Hidden, Options, PlanError, Row, Tally, book, csv, text};
 
@@ -43,7 +43,7 @@ pub struct Plan {
     source: Source,
     /// Of a CSV or Excel plan.
     pub(super) columns: Option<Arc<Columns>>,
-    pub(super) shared: Shared,
+    pub(super) shared: SharedFields,
     pub(super) options: Options,
     /// 1,5 is a number.
     pub(super) comma: bool,
@@ -58,7 +58,7 @@ impl Plan {
     pub(super) fn new(
         file: PathBuf,
         source: Source,
-        shared: Shared,
+        shared: SharedFields,
         options: &Options,
         guess: Option<Refused>,
     ) -> Result<Self, PlanError> {

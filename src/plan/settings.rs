@@ -13,7 +13,7 @@ use crate::message::headers;
 
 /// What a planner can say of one request that the API is not told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Settings {
+pub struct RowSettings {
     /// Not to be submitted before.
     #[serde(rename = "x-sluice-not-before", skip_serializing_if = "Option::is_none")]
     pub not_before: Option<Timestamp>,
@@ -62,7 +62,7 @@ pub const SETTINGS: [Setting; 4] = [
     },
 ];
 
-impl Settings {
+impl RowSettings {
     /// Takes a setting by its name; an empty cell says nothing.
     pub(super) fn put(&mut self, name: &str, cell: &Cell, zone: &TimeZone) -> Result<(), Refused> {
         if matches!(cell, Cell::Empty | Cell::Blank) {
@@ -308,16 +308,16 @@ mod tests {
         for name in
             ["X-Sluice-Not-Before", "not_before", "notBefore", "x_sluice_priority", "deadline"]
         {
-            assert!(Settings::is_meant(name), "{name}");
+            assert!(RowSettings::is_meant(name), "{name}");
         }
         for name in ["priority", "name", "not", "start_network_check"] {
-            assert!(!Settings::is_meant(name), "{name}");
+            assert!(!RowSettings::is_meant(name), "{name}");
         }
     }
 
     #[test]
     fn settings_say_what_is_wrong_with_them() {
-        let mut settings = Settings::default();
+        let mut settings = RowSettings::default();
         let zone = TimeZone::UTC;
         settings.put(headers::PRIORITY, &Cell::Number(7.0), &zone).unwrap();
         settings.put(headers::AGAIN, &Cell::typed("TRUE"), &zone).unwrap();

@@ -5,7 +5,7 @@ use std::path::Path;
 use jiff::tz::TimeZone;
 
 use super::cell::{Cell, Refused, Typed, Wants};
-use super::settings::Settings;
+use super::settings::RowSettings;
 use super::tree::Node;
 use super::{Options, PlanError};
 use crate::contract::{Kind, Part, Rule, fields, find, nearest, parts};
@@ -13,17 +13,17 @@ use crate::message::headers;
 
 /// What is filled into every row.
 #[derive(Default)]
-pub(super) struct Shared {
+pub(super) struct SharedFields {
     /// Fields that rows may leave out.
     pub(super) defaults: Option<Node>,
-    pub(super) default_settings: Settings,
+    pub(super) default_settings: RowSettings,
     /// (path, value): over whatever the row says.
     pub(super) set: Vec<(String, Node)>,
     /// (name, value): over the row's settings.
     pub(super) set_settings: Vec<(String, Cell)>,
 }
 
-impl Shared {
+impl SharedFields {
     /// All that is wrong with the options at once.
     pub(super) fn read(options: &Options) -> Result<Self, PlanError> {
         let mut shared = Self::default();
@@ -78,7 +78,7 @@ impl Shared {
         // nobody sets a field to say nothing: the empty value is the empty text
         let cell = if value.is_empty() { Cell::Blank } else { Cell::typed(value) };
         if name.starts_with(headers::PREFIX) {
-            Settings::default()
+            RowSettings::default()
                 .put(name, &cell, zone)
                 .map_err(|refused| in_words(name, &refused))?;
             self.set_settings.push((name.to_owned(), cell));
@@ -121,7 +121,7 @@ fn in_words(name: &str, refused: &Refused) -> String {
 
 /// Puts a setting that stands in JSON.
 pub(super) fn put_setting(
-    settings: &mut Settings,
+    settings: &mut RowSettings,
     name: &str,
     value: &Node,
     zone: &TimeZone,

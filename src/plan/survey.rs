@@ -4,13 +4,13 @@ use std::io;
 
 use sha2::{Digest as _, Sha256};
 
-use super::{Check, Plan, PlanError, Report, Row};
+use super::{Check, CheckReport, Plan, PlanError, Row};
 use crate::contract::View;
 
 /// A plan as one pass found it.
 #[derive(Clone, Debug)]
 pub struct Survey {
-    pub report: Report,
+    pub report: CheckReport,
     /// SHA-256, in hex, over the valid rows: numbers, settings and bodies.
     pub digest: String,
     /// Of each valid row: row and source server.

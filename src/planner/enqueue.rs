@@ -7,7 +7,7 @@ use uuid::Uuid;
 use crate::broker::{Enqueue, Planner, PlannerError};
 use crate::contract::View;
 use crate::message::headers;
-use crate::plan::{self, Fingerprint, Plan, PlanError, Row, Settings};
+use crate::plan::{self, Fingerprint, Plan, PlanError, Row, RowSettings};
 use crate::planner::JournalError;
 use crate::planner::batch::{Batch, Head};
 
@@ -135,8 +135,8 @@ fn traceparent(id: Uuid) -> String {
 }
 
 /// The settings of a row, as headers of its message.
-pub(crate) fn headers(settings: &Settings) -> Vec<(&'static str, String)> {
-    let Settings { not_before, deadline, priority, again } = settings;
+pub(crate) fn headers(settings: &RowSettings) -> Vec<(&'static str, String)> {
+    let RowSettings { not_before, deadline, priority, again } = settings;
     let texts = [
         (headers::NOT_BEFORE, not_before.map(|at| at.to_string())),
         (headers::DEADLINE, deadline.map(|at| at.to_string())),

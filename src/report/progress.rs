@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::core::Outcome;
-use crate::message::result::{Event, Outcomes};
+use crate::message::result::{Event, ResultData};
 
 /// The rate is taken over the latest so many settlements ...
 const LATEST: usize = 200;
@@ -16,7 +16,7 @@ const SPAN: Duration = Duration::from_secs(300);
 
 /// One batch, as the stream tells of it.
 #[derive(Clone, Debug, Default)]
-pub struct Progress {
+pub struct BatchProgress {
     pub batch: String,
     /// Of the announcement before its first request: absent for batches of other clients.
     pub plan: Option<String>,
@@ -26,7 +26,7 @@ pub struct Progress {
     /// All of its requests are in the queue.
     pub enqueued: bool,
     /// By the request's message id: a request that was sent again by a reviewer stays one request.
-    requests: HashMap<Box<str>, Box<Outcomes>>,
+    requests: HashMap<Box<str>, Box<ResultData>>,
     counts: BTreeMap<Outcome, u64>,
     first_settled: Option<Timestamp>,
     last_settled: Option<Timestamp>,
@@ -37,7 +37,7 @@ pub struct Progress {
 
 /// What an event changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change {
+pub enum BatchChange {
     /// Not of this batch, or nothing new.
     Nothing,
     Announced,
@@ -68,41 +68,41 @@ pub struct Summary {
     pub last_settled_at: Option<Timestamp>,
 }
 
-impl Progress {
+impl BatchProgress {
     pub fn new(batch: &str) -> Self {
         Self { batch: batch.to_owned(), ..Self::default() }
     }
 
     /// Takes an event of the stream, of whatever batch.
-    pub fn take(&mut self, event: &Event) -> Change {
+    pub fn take(&mut self, event: &Event) -> BatchChange {
         match event {
             Event::Opened(event) if event.data.batch == self.batch => {
                 self.announced = Some(event.data.total);
                 self.plan = Some(event.data.plan.clone());
                 self.by = Some(event.data.by.clone());
                 self.opened_at.get_or_insert(event.time);
-                Change::Announced
+                BatchChange::Announced
             }
             Event::Enqueued(event) if event.data.batch == self.batch => {
                 self.announced = Some(event.data.total);
                 self.enqueued = true;
-                Change::Announced
+                BatchChange::Announced
             }
             Event::Result(event) if event.data.batch.as_deref() == Some(&*self.batch) => {
                 self.settle(&event.data)
             }
-            _ => Change::Nothing,
+            _ => BatchChange::Nothing,
         }
     }
 
     /// A reader keeps one result a request: a success stands, else the latest.
-    fn settle(&mut self, result: &Outcomes) -> Change {
+    fn settle(&mut self, result: &ResultData) -> BatchChange {
         let known = self.requests.get(&*result.request_id);
         if let Some(known) = known {
             let later = (result.replay, result.settled_at) > (known.replay, known.settled_at);
             let stands = !known.outcome.is_dead_letter();
             if stands || !later && result.outcome.is_dead_letter() {
-                return Change::Nothing;
+                return BatchChange::Nothing;
             }
             let counted = self.counts.entry(known.outcome).or_default();
             *counted = counted.saturating_sub(1);
@@ -116,7 +116,7 @@ impl Progress {
         *self.counts.entry(result.outcome).or_default() += 1;
         self.bytes += weight(result);
         self.requests.insert(result.request_id.as_str().into(), Box::new(result.clone()));
-        Change::Settled
+        BatchChange::Settled
     }
 
     fn note(&mut self, at: Timestamp) {
@@ -178,15 +178,16 @@ impl Progress {
     }
 
     /// The result of each request that has ended, in the order of the plan.
-    pub fn results(&self) -> Vec<&Outcomes> {
-        let mut results: Vec<&Outcomes> = self.requests.values().map(|result| &**result).collect();
+    pub fn results(&self) -> Vec<&ResultData> {
+        let mut results: Vec<&ResultData> =
+            self.requests.values().map(|result| &**result).collect();
         results.sort_by_key(|result| (result.row.unwrap_or(u64::MAX), result.settled_at));
         results
     }
 
     /// The first `most` of those that are dead letters now, in the order of the plan. Looks at all, and sorts no more
     /// than it tells.
-    pub fn failures(&self, most: usize) -> Vec<&Outcomes> {
+    pub fn failures(&self, most: usize) -> Vec<&ResultData> {
         let mut first = BTreeMap::new();
         for (id, result) in self.requests.iter().filter(|(_, r)| r.outcome.is_dead_letter()) {
             let place = (result.row.unwrap_or(u64::MAX), result.settled_at, id);
@@ -221,8 +222,9 @@ impl Progress {
 }
 
 /// About how many bytes a result takes in memory.
-fn weight(result: &Outcomes) -> usize {
-    let Outcomes { request_id, name, source_server_id, project_id, region_id, reason, .. } = result;
+fn weight(result: &ResultData) -> usize {
+    let ResultData { request_id, name, source_server_id, project_id, region_id, reason, .. } =
+        result;
     let texts = [request_id, request_id, name, source_server_id, project_id, region_id, reason];
     let error = result.error.iter().flat_map(|error| {
         let params = error.error_param.iter().map(String::len);
@@ -232,13 +234,13 @@ fn weight(result: &Outcomes) -> usize {
     let of = |v: &crate::contract::Violation| v.pointer.len() + v.found.len() + v.allowed.len();
     let violations = result.violations.iter().map(|violation| of(violation) + 72);
     let texts = texts.into_iter().map(String::len);
-    size_of::<Outcomes>() + texts.chain(error).chain(violations).sum::<usize>()
+    size_of::<ResultData>() + texts.chain(error).chain(violations).sum::<usize>()
 }
 
 /// Every batch that the stream tells of.
 #[derive(Clone, Debug, Default)]
 pub struct Batches {
-    all: HashMap<String, Progress>,
+    all: HashMap<String, BatchProgress>,
     bytes: usize,
 }
 
@@ -252,17 +254,17 @@ impl Batches {
                 None => return,
             },
         };
-        let known = self.all.entry(batch.clone()).or_insert_with(|| Progress::new(batch));
+        let known = self.all.entry(batch.clone()).or_insert_with(|| BatchProgress::new(batch));
         let before = known.bytes;
         known.take(event);
         self.bytes = self.bytes + known.bytes - before;
     }
 
-    pub fn get(&self, batch: &str) -> Option<&Progress> {
+    pub fn get(&self, batch: &str) -> Option<&BatchProgress> {
         self.all.get(batch)
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = &Progress> {
+    pub fn iter(&self) -> impl Iterator<Item = &BatchProgress> {
         self.all.values()
     }
 
@@ -274,11 +276,11 @@ impl Batches {
     /// Forgets whole batches, those first of which nothing was heard for longest, until no more results than this are
     /// remembered, and no more bytes of them; says which. A batch counts as one result more than it has.
     pub fn shrink(&mut self, most: usize, most_bytes: usize) -> Vec<String> {
-        let size = |progress: &Progress| progress.requests.len() + 1;
+        let size = |progress: &BatchProgress| progress.requests.len() + 1;
         let mut held: usize = self.all.values().map(size).sum();
         let mut gone = Vec::new();
         while held > most || self.bytes > most_bytes {
-            let heard = |progress: &Progress| progress.last_settled.or(progress.opened_at);
+            let heard = |progress: &BatchProgress| progress.last_settled.or(progress.opened_at);
             let oldest = self.all.values().min_by_key(|progress| heard(progress));
             let Some(oldest) = oldest.map(|progress| progress.batch.clone()) else { break };
             if let Some(progress) = self.all.remove(&oldest) {
@@ -292,7 +294,7 @@ impl Batches {
 
     /// The latest first.
     pub fn summaries(&self) -> Vec<Summary> {
-        let mut summaries: Vec<_> = self.all.values().map(Progress::summary).collect();
+        let mut summaries: Vec<_> = self.all.values().map(BatchProgress::summary).collect();
         summaries.sort_by_key(|summary| {
             std::cmp::Reverse(summary.opened_at.or(summary.first_settled_at))
         });
@@ -301,7 +303,7 @@ impl Batches {
 }
 
 /// What to say of a failure in one line: what, which, why.
-pub fn failure_line(result: &Outcomes) -> String {
+pub fn failure_line(result: &ResultData) -> String {
     let row = result.row.map(|row| format!("row {row}: ")).unwrap_or_default();
     let what = if result.name.is_empty() { &result.request_id } else { &result.name };
     let code = result.error.as_ref().and_then(|error| error.error_code.as_deref());

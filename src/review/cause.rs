@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use super::letter::{Death, Letter};
+use super::dead_letter::{DeadLetter, Death};
 use crate::contract::Violation;
 use crate::core::Outcome;
 
@@ -17,7 +17,7 @@ const LONGEST: usize = 160;
 /// The most places of an invalid body that make its cause.
 const MOST_PLACES: usize = 6;
 
-/// Why letters died, in one line.
+/// Why dead letters died, in one line.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Cause {
     /// Eight hexadecimal digits, the same for the same cause everywhere: what `--cause` takes.
@@ -119,7 +119,7 @@ fn normalised(message: &str) -> String {
     normal.trim().chars().take(LONGEST).collect()
 }
 
-/// The letters of one cause.
+/// The dead letters of one cause.
 #[derive(Clone, Debug, Serialize)]
 pub struct Group {
     pub cause: Cause,
@@ -134,8 +134,8 @@ pub struct Group {
     pub reason: String,
 }
 
-/// The letters by cause, the most frequent first.
-pub fn groups<'a>(letters: impl IntoIterator<Item = &'a Letter>) -> Vec<Group> {
+/// The dead letters by cause, the most frequent first.
+pub fn groups<'a>(letters: impl IntoIterator<Item = &'a DeadLetter>) -> Vec<Group> {
     let mut by_cause: BTreeMap<&str, Group> = BTreeMap::new();
     for letter in letters {
         let group = by_cause.entry(&letter.cause.id).or_insert_with(|| Group {

@@ -8,7 +8,7 @@ use std::path::Path;
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::letter::Letter;
+use super::dead_letter::DeadLetter;
 use crate::message::parcel::Parcel;
 use crate::plan::export::{MARK, csv_row};
 use crate::plan::table::{Table, Text};
@@ -53,7 +53,7 @@ const KEPT: [&str; 11] = [
     "body_hex",
 ];
 
-/// Writes letters one by one.
+/// Writes dead letters one by one.
 #[derive(Debug)]
 pub struct Writer<W> {
     out: W,
@@ -71,7 +71,7 @@ impl<W: Write> Writer<W> {
         Ok(Self { out, format })
     }
 
-    pub fn put(&mut self, letter: &Letter, parcel: &Parcel) -> io::Result<()> {
+    pub fn put(&mut self, letter: &DeadLetter, parcel: &Parcel) -> io::Result<()> {
         match self.format {
             Format::Jsonl => {
                 serde_json::to_writer(&mut self.out, parcel)?;
@@ -90,7 +90,7 @@ impl<W: Write> Writer<W> {
     }
 }
 
-fn told(letter: &Letter) -> [Option<String>; 9] {
+fn told(letter: &DeadLetter) -> [Option<String>; 9] {
     [
         Some(letter.id.to_string()),
         Some(letter.cause.id.clone()),
@@ -137,7 +137,7 @@ fn unmarked(text: &str) -> String {
     text.strip_prefix('\'').unwrap_or(text).to_owned()
 }
 
-/// Reads the letters of a file, one at a time, as plans are read: any encoding, any workbook.
+/// Reads the dead letters of a file, one at a time, as plans are read: any encoding, any workbook.
 ///
 /// # Errors
 /// It is no export; further on each row has its own.
@@ -309,7 +309,7 @@ mod tests {
     fn written(format: Format) -> Vec<u8> {
         let mut writer = Writer::new(Vec::new(), format).unwrap();
         for parcel in parcels() {
-            let letter = Letter::read(&parcel, None, &Rules::default());
+            let letter = DeadLetter::read(&parcel, None, &Rules::default());
             writer.put(&letter, &parcel).unwrap();
         }
         writer.finish().unwrap()

@@ -6,13 +6,13 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::letter::Letter;
+use super::dead_letter::DeadLetter;
 
 /// Conditions; the default selects everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Filter {
-    /// Letters by id, by the beginning of it (8 characters at least), or by message id; empty: any.
+    /// Dead letters by id, by the beginning of it (8 characters at least), or by message id; empty: any.
     pub ids: Vec<String>,
     /// The id of a cause, or its outcome, or its error code.
     pub cause: Option<String>,
@@ -35,12 +35,12 @@ impl Filter {
         Self { ids: ids.into_iter().map(Into::into).collect(), ..Self::default() }
     }
 
-    /// Whether the letter is meant; `body` is only asked for where a text is looked for.
-    pub fn matches(&self, letter: &Letter, body: impl FnOnce() -> Option<Bytes>) -> bool {
+    /// Whether the dead letter is meant; `body` is only asked for where a text is looked for.
+    pub fn matches(&self, letter: &DeadLetter, body: impl FnOnce() -> Option<Bytes>) -> bool {
         self.ready().matches(letter, body)
     }
 
-    /// For many letters: thousands of ids are not gone through for each.
+    /// For many dead letters: thousands of ids are not gone through for each.
     pub fn ready(&self) -> Ready<'_> {
         let ids: HashSet<String> = self.ids.iter().map(|id| id.to_lowercase()).collect();
         let starts = ids.iter().filter(|id| (SHORTEST..WHOLE).contains(&id.len())).cloned();
@@ -67,7 +67,7 @@ pub struct Ready<'a> {
 
 impl Ready<'_> {
     /// See [`Filter::matches`].
-    pub fn matches(&self, letter: &Letter, body: impl FnOnce() -> Option<Bytes>) -> bool {
+    pub fn matches(&self, letter: &DeadLetter, body: impl FnOnce() -> Option<Bytes>) -> bool {
         let filter = self.filter;
         let is = |wanted: &Option<String>, found: &str| {
             wanted.as_deref().is_none_or(|wanted| wanted == found)
@@ -90,7 +90,7 @@ impl Ready<'_> {
                 .is_none_or(|text| body().is_some_and(|body| contains(&body, text.as_bytes())))
     }
 
-    fn is_one_of(&self, letter: &Letter) -> bool {
+    fn is_one_of(&self, letter: &DeadLetter) -> bool {
         if self.ids.is_empty() {
             return true;
         }
@@ -101,7 +101,7 @@ impl Ready<'_> {
     }
 }
 
-fn is_cause(wanted: &str, letter: &Letter) -> bool {
+fn is_cause(wanted: &str, letter: &DeadLetter) -> bool {
     let cause = &letter.cause;
     wanted == cause.id || wanted == cause.outcome || cause.error_code.as_deref() == Some(wanted)
 }
@@ -116,7 +116,7 @@ mod tests {
     use crate::contract::Rules;
     use crate::message::parcel::Parcel;
 
-    fn letter() -> Letter {
+    fn letter() -> DeadLetter {
         let headers = [
             ("x-sluice-outcome", "rejected"),
             ("x-sluice-error-code", "SMS.6603"),
@@ -131,7 +131,7 @@ mod tests {
             body: "{}".into(),
             ..Parcel::default()
         };
-        let mut letter = Letter::read(&parcel, None, &Rules::default());
+        let mut letter = DeadLetter::read(&parcel, None, &Rules::default());
         letter.id = "0d6c3a5e-55aa-4b7e-9d5b-51c1ce6a7e00".parse().unwrap();
         letter.name = "Web Server".into();
         letter.region_id = "r".into();

@@ -1,16 +1,16 @@
 //! What is a dead letter, why did it die, and what can be done about it? The pure half of the review: no broker here.
 //!
-//! A [`Letter`] is read from a [`crate::message::parcel::Parcel`]; letters with the same [`Cause`] form a [`Group`]; a [`Filter`] selects some;
-//! an [`edit::Edit`] mends bodies; every action leaves an [`crate::message::audit::Act`].
+//! A [`DeadLetter`] is read from a [`crate::message::parcel::Parcel`]; dead letters with the same [`Cause`] form a [`Group`]; a [`Filter`] selects some;
+//! an [`edit::Edit`] fixes bodies; every action leaves an [`crate::message::audit::Act`].
 
 mod cause;
+mod dead_letter;
 pub mod edit;
 pub mod file;
 mod filter;
-mod letter;
 pub mod schema;
 
 pub use cause::{Cause, Group, groups};
+pub use dead_letter::{DeadLetter, Death, Past};
+pub(crate) use dead_letter::{Unread, read_request};
 pub use filter::Filter;
-pub use letter::{Death, Letter, Past};
-pub(crate) use letter::{Unread, read_request};

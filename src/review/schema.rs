@@ -3,7 +3,7 @@
 use schemars::{JsonSchema, schema_for};
 use serde_json::{Map, Value, json};
 
-use super::letter::Past;
+use super::dead_letter::Past;
 use crate::contract::Violation;
 use crate::core::verdict::Fault;
 use crate::core::{Outcome, Try};
@@ -107,7 +107,7 @@ mod tests {
     use crate::core::Ending;
     use crate::message::audit::{Action, By};
     use crate::message::result::dead_letter_headers;
-    use crate::review::Letter;
+    use crate::review::DeadLetter;
 
     fn valid(schema: &Value, value: &Value) -> bool {
         jsonschema::meta::validate(schema).unwrap();
@@ -157,7 +157,7 @@ mod tests {
         for (name, text) in dead_letter_headers(&ending) {
             parcel.headers.insert(name.to_owned(), text.into());
         }
-        let letter = Letter::read(&parcel, None, &Rules::default());
+        let letter = DeadLetter::read(&parcel, None, &Rules::default());
         let past = serde_json::to_string(&[Past::of(&letter)]).unwrap();
         parcel.headers.insert(headers::PAST.to_owned(), past.into());
         parcel.headers.insert(headers::REQUEST_ID.to_owned(), "17".into());

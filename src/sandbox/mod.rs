@@ -37,7 +37,7 @@ pub use options::{
     ACCESS_KEY, Account, AuthOptions, Latency, Options, QuotaOptions, SourceServer, TOKEN,
     TaskOptions, USER, User,
 };
-pub use stats::{Double, Order, Stats, TaskStats, Twice, WindowStats};
+pub use stats::{Double, Sequence, Stats, TaskStats, Twice, WindowStats};
 pub use task::{NewTask, Task};
 
 use world::World;

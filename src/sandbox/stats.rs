@@ -206,7 +206,7 @@ pub struct Stats {
     pub max_in_flight: u64,
     pub max_creates_in_flight: u64,
     pub windows: Vec<WindowStats>,
-    pub order: Order,
+    pub order: Sequence,
     pub tasks: TaskStats,
     pub created_twice: Twice,
     pub logins: Logins,
@@ -247,7 +247,7 @@ pub struct WindowStats {
 /// has the higher priority. The sandbox cannot know whether the later one was waiting already, so a request that was
 /// enqueued later, or tried again later, counts too.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Order {
+pub struct Sequence {
     /// Creates whose priority is known, and inversions among them.
     pub creates: u64,
     pub inversions: u64,
@@ -332,10 +332,10 @@ fn used(arrivals: &[Moment], limit: u32, window: Duration) -> Option<f64> {
     (through > 0.0).then(|| (arrivals.len() - 1) as f64 / through)
 }
 
-fn order(creates: &[Create]) -> Order {
+fn order(creates: &[Create]) -> Sequence {
     let known: Vec<&Create> = creates.iter().filter(|c| c.priority.is_some()).collect();
     let made: Vec<&Create> = known.iter().copied().filter(|c| c.made).collect();
-    Order {
+    Sequence {
         creates: known.len() as u64,
         inversions: inversions(&known),
         made: made.len() as u64,

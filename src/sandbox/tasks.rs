@@ -13,7 +13,7 @@ use crate::core::{Moment, Now};
 
 /// A state changed (or the task came, or went).
 #[derive(Clone, Debug)]
-pub(super) struct Change {
+pub(super) struct Transition {
     pub(super) at: Moment,
     pub(super) task: String,
     pub(super) source: String,
@@ -38,7 +38,7 @@ pub(super) struct Tasks {
     ended: VecDeque<u64>,
     running: u32,
     max_running: u32,
-    changes: Vec<Change>,
+    changes: Vec<Transition>,
 }
 
 impl Tasks {
@@ -155,7 +155,7 @@ impl Tasks {
         if let Some(task) = self.by_number.get(&number) {
             let (task_id, source, from) =
                 (id.to_owned(), task.source().to_owned(), task.state().to_owned());
-            self.changes.push(Change {
+            self.changes.push(Transition {
                 at: now.at,
                 task: task_id,
                 source,
@@ -209,7 +209,7 @@ impl Tasks {
         self.max_running = self.running;
     }
 
-    pub(super) fn take_changes(&mut self) -> Vec<Change> {
+    pub(super) fn take_changes(&mut self) -> Vec<Transition> {
         std::mem::take(&mut self.changes)
     }
 
@@ -231,7 +231,7 @@ impl Tasks {
         }
         task.ended = ended.then_some(now.wall);
         let goes = task.made.auto_start && state == READY;
-        self.changes.push(Change {
+        self.changes.push(Transition {
             at: now.at,
             task: task.id.clone(),
             source: task.source().to_owned(),

@@ -18,7 +18,7 @@ const BESIDE: u64 = 1536;
 const ASIDE: u64 = 256;
 
 /// A body larger than this waits in the file though memory has room: where such blocks come and go, they leave holes in
-/// the heap into which nothing fits (a full window took 100 MB more after three minutes of giving back).
+/// the heap into which nothing fits (a full window took 100 MB more after three minutes of requeuing).
 const LARGE: u64 = 64 * 1024;
 
 /// The bytes as they were received, without the room that is left where a vector grew with its frames. A body that came in one
@@ -32,10 +32,10 @@ pub(crate) fn trimmed(data: Vec<u8>) -> Bytes {
 
 /// The bodies of all held deliveries.
 #[derive(Clone, Debug)]
-pub struct Spill(Arc<Shared>);
+pub struct Spill(Arc<Inner>);
 
 #[derive(Debug)]
-struct Shared {
+struct Inner {
     /// The bytes that bodies, and what is held beside each, may take in memory at once.
     limit: u64,
     state: Mutex<State>,
@@ -59,14 +59,14 @@ struct State {
 /// A body, wherever it waits. Its place is free again when it is dropped.
 #[derive(Debug)]
 pub struct Body {
-    place: Place,
+    place: Where,
     home: Spill,
     /// What is held in memory beside it.
     beside: u64,
 }
 
 #[derive(Debug)]
-enum Place {
+enum Where {
     Memory(Bytes),
     File {
         file: Arc<File>,
@@ -82,7 +82,7 @@ enum Place {
 impl Spill {
     /// `limit`: `window.max_bytes`.
     pub fn new(limit: u64) -> Self {
-        Self(Arc::new(Shared { limit, state: Mutex::default() }))
+        Self(Arc::new(Inner { limit, state: Mutex::default() }))
     }
 
     /// Takes a body.
@@ -108,8 +108,8 @@ impl Spill {
         let written = match state.reserve(len, beside) {
             Ok((file, offset)) => {
                 drop(state);
-                let place = Place::File { file: Arc::clone(&file), offset, len };
-                // From here on the piece is given back when this is dropped.
+                let place = Where::File { file: Arc::clone(&file), offset, len };
+                // From here on the piece is requeued when this is dropped.
                 let kept = Body { place, home: self.clone(), beside };
                 file.write_all_at(&body, offset).map(|()| kept)
             }
@@ -134,14 +134,14 @@ impl Spill {
     /// There is no file.
     pub(crate) fn reserve(&self, len: u64) -> io::Result<Piece> {
         let (file, offset) = self.state().reserve(len, ASIDE)?;
-        let place = Place::File { file, offset, len };
+        let place = Where::File { file, offset, len };
         Ok(Piece(Body { place, home: self.clone(), beside: ASIDE }))
     }
 
     /// A body that is too long to be held.
     pub(crate) fn without(&self, len: u64) -> Body {
         self.state().beside += ASIDE;
-        Body { place: Place::Nowhere { len }, home: self.clone(), beside: ASIDE }
+        Body { place: Where::Nowhere { len }, home: self.clone(), beside: ASIDE }
     }
 
     /// Takes what is large and seldom asked for: it waits in the file though memory has room.
@@ -178,7 +178,7 @@ impl Spill {
         state.beside += beside;
         state.in_memory += body.len() as u64;
         state.bodies_in_memory += 1;
-        Body { place: Place::Memory(body), home: self.clone(), beside }
+        Body { place: Where::Memory(body), home: self.clone(), beside }
     }
 
     /// How many bodies are in memory, and how many times the file could not be written so far.
@@ -221,7 +221,7 @@ impl Piece {
     /// The file cannot be written, or these bytes reach beyond what was reserved.
     pub(crate) fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
         match &self.0.place {
-            Place::File { file, offset, len } if at + bytes.len() as u64 <= *len => {
+            Where::File { file, offset, len } if at + bytes.len() as u64 <= *len => {
                 file.write_all_at(bytes, offset + at)
             }
             _ => Err(io::Error::other("more bytes than were reserved")),
@@ -238,7 +238,7 @@ impl Body {
     /// Whether it is too long to be held: how many bytes it has.
     pub(crate) fn too_long(&self) -> Option<u64> {
         match self.place {
-            Place::Nowhere { len } => Some(len),
+            Where::Nowhere { len } => Some(len),
             _ => None,
         }
     }
@@ -249,9 +249,9 @@ impl Body {
     /// The temporary file cannot be read, or the body is too long to be held.
     pub fn bytes(&self) -> io::Result<Bytes> {
         match &self.place {
-            Place::Nowhere { len } => Err(too_long(*len)),
-            Place::Memory(bytes) => Ok(bytes.clone()),
-            Place::File { file, offset, len } => read_at(file, *offset, *len),
+            Where::Nowhere { len } => Err(too_long(*len)),
+            Where::Memory(bytes) => Ok(bytes.clone()),
+            Where::File { file, offset, len } => read_at(file, *offset, *len),
         }
     }
 
@@ -261,9 +261,9 @@ impl Body {
     /// As [`Body::bytes`].
     pub fn read(&self) -> impl Future<Output = io::Result<Bytes>> + Send + 'static + use<> {
         let here = match &self.place {
-            Place::Nowhere { len } => Err(too_long(*len)),
-            Place::Memory(bytes) => Ok(Ok(bytes.clone())),
-            Place::File { file, offset, len } => Ok(Err((Arc::clone(file), *offset, *len))),
+            Where::Nowhere { len } => Err(too_long(*len)),
+            Where::Memory(bytes) => Ok(Ok(bytes.clone())),
+            Where::File { file, offset, len } => Ok(Err((Arc::clone(file), *offset, *len))),
         };
         async move {
             match here? {
@@ -294,15 +294,15 @@ impl Drop for Body {
         let mut state = self.home.state();
         state.beside -= self.beside;
         match &self.place {
-            Place::Memory(bytes) => {
+            Where::Memory(bytes) => {
                 state.in_memory -= bytes.len() as u64;
                 state.bodies_in_memory -= 1;
             }
-            Place::File { offset, len, .. } => {
+            Where::File { offset, len, .. } => {
                 state.spilled -= len;
                 state.release(*offset, *len);
             }
-            Place::Nowhere { .. } => {}
+            Where::Nowhere { .. } => {}
         }
     }
 }

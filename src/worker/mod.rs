@@ -23,14 +23,14 @@ use crate::core::{
 };
 use crate::message::audit::Act;
 use crate::message::bug;
-use crate::message::command::{Change, Heard, Steering};
+use crate::message::command::{PendingCommand, Steering, SteeringChange};
 use crate::message::status::Status;
 use crate::worker::clock::Clock;
 use crate::worker::source::{Delivery, Event, Settled, Source};
 
 pub mod bodies;
 pub mod clock;
-mod orders;
+mod commands;
 pub mod recording;
 pub mod source;
 pub(crate) mod waits;
@@ -88,7 +88,7 @@ pub trait Watch<D>: Send {
     fn settled(&mut self, job: &Job<D>, ending: &Ending, how: &Settled, now: Now, took: Duration);
     /// A delivery came; `redelivered` as the source said.
     fn arrived(&mut self, job: &Job<D>);
-    /// A delivery is held no more, and nothing has become of its request by this: it is given back, or was published anew,
+    /// A delivery is held no more, and nothing has become of its request by this: it is requeued, or was published anew,
     /// or its request was settled before.
     fn left(&mut self, _job: &Job<D>) {}
     /// The source's session was opened or lost.
@@ -140,12 +140,12 @@ enum Done<D> {
     Republished {
         job: Job<D>,
         how: Settled,
-        heard: Heard,
+        heard: PendingCommand,
     },
     Released,
     Recorded {
-        heard: Option<Heard>,
-        change: Change,
+        heard: Option<PendingCommand>,
+        change: SteeringChange,
         result: Result<(), String>,
     },
 }
@@ -166,13 +166,13 @@ pub struct Worker<S: Source, A, W> {
     hot: Option<watch::Receiver<Hot>>,
     steering: Steering,
     /// Orders to give a request another priority, of the requests that the core hands out next.
-    moves: HashMap<Run, (Heard, Act)>,
+    moves: HashMap<Run, (PendingCommand, Act)>,
     /// Bodies of requests that were late for their permit, and wait for another one.
     ready: HashMap<Run, Bytes>,
     /// A call that begins later than this after its permit was taken could come on top of the next one's.
     fresh: Duration,
     /// Changes that could not be written down yet, the latest few.
-    unwritten: Vec<Change>,
+    unwritten: Vec<SteeringChange>,
     under_way: FuturesUnordered<BoxFuture<'static, Done<S::Delivery>>>,
 }
 
@@ -221,7 +221,7 @@ where
     pub async fn run(
         mut self,
         stop: impl Future<Output = ()> + Send,
-        mut orders: mpsc::Receiver<Heard>,
+        mut orders: mpsc::Receiver<PendingCommand>,
     ) {
         let mut stop = std::pin::pin!(stop.fuse());
         let mut stopping = false;

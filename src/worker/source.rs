@@ -8,7 +8,7 @@ use bytes::Bytes;
 use crate::contract::Violation;
 use crate::core::{Ending, Job, Now, Request};
 use crate::message::audit::Act;
-use crate::message::command::{Change, Heard, Steering};
+use crate::message::command::{PendingCommand, Steering, SteeringChange};
 use crate::message::intake::Intake;
 
 /// A delivery as the worker sees it: the body, and whatever the source needs to settle it.
@@ -34,7 +34,7 @@ pub enum Event<D> {
     /// What operators have set, as the worker before this one left it. Comes before [`Event::Opened`].
     Steered(Steering),
     /// An operator's order that came over the source.
-    Ordered(Heard),
+    Ordered(PendingCommand),
     /// This worker is the active one of a new session: deliveries follow, of which so many are waiting already (0 if that
     /// is not known). Every job of it carries its number.
     Opened { session: u32, waiting: usize },
@@ -127,7 +127,10 @@ pub trait Source: Send {
 
     /// Keeps what operators have set, for the next worker, and writes down who did it; `Err`: why it could not. A source
     /// that nobody takes over has nothing to keep.
-    fn record(&self, _: Change) -> impl Future<Output = Result<(), String>> + Send + 'static {
+    fn record(
+        &self,
+        _: SteeringChange,
+    ) -> impl Future<Output = Result<(), String>> + Send + 'static {
         async { Ok(()) }
     }
 
@@ -135,6 +138,6 @@ pub trait Source: Send {
     /// knows it, or after a while.
     fn stop(&mut self) -> impl Future<Output = ()> + Send + 'static;
 
-    /// Gives back what is held, makes sure that the broker has read every acknowledgement, and closes.
+    /// Requeues what is held, makes sure that the broker has read every acknowledgement, and closes.
     fn leave(self, held: Vec<Job<Self::Delivery>>) -> impl Future<Output = ()> + Send;
 }

@@ -11,11 +11,11 @@ mod whole;
 
 use std::collections::BTreeMap;
 
-use sluicegate::api::{Client, Settings};
+use sluicegate::api::{ApiSettings, Client};
 use sluicegate::lane::{self, Given};
 
 /// `[api]` with an endpoint, further keys of it, and `[api.auth]`.
-fn settings(endpoint: &str, api: &str, auth: &str) -> Settings {
+fn settings(endpoint: &str, api: &str, auth: &str) -> ApiSettings {
     let text = format!("[api]\nendpoint = \"{endpoint}\"\n{api}\n[api.auth]\n{auth}\n");
     let given = Given { file: None, env: &BTreeMap::new(), overrides: &[], needs_api: true };
     lane::load_text(Some(("test.toml", &text)), &given).unwrap().config.api

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use sluicegate::core::engine::{Upcoming, Waits};
-use sluicegate::message::command::{Answer, Command, Heard, Order, done};
-use sluicegate::message::status::{Session, Status};
+use sluicegate::message::command::{Answer, Command, IssuedCommand, PendingCommand, done};
+use sluicegate::message::status::{SessionStatus, Status};
 use sluicegate::web::console::{self, Lane, Sample};
 use sluicegate::web::http;
 use tokio::sync::{mpsc, watch};
@@ -15,9 +15,9 @@ use crate::console::{client, lane, log_in, operator};
 struct Played {
     base: String,
     status: watch::Sender<Status>,
-    orders: mpsc::Receiver<Heard>,
+    orders: mpsc::Receiver<PendingCommand>,
     /// Keeps the way to the loop open.
-    _way: watch::Sender<Option<mpsc::Sender<Heard>>>,
+    _way: watch::Sender<Option<mpsc::Sender<PendingCommand>>>,
     lane: Lane,
 }
 
@@ -27,7 +27,7 @@ impl Played {
         let now = "2026-01-02T03:04:05Z".parse().unwrap();
         let mut status = Status::starting("<b>lane", "worker-1", now);
         status.session =
-            Session::Active { since: now, server: "4.3.0".into(), unchecked: Vec::new() };
+            SessionStatus::Active { since: now, server: "4.3.0".into(), unchecked: Vec::new() };
         let (status, seen) = watch::channel(status);
         let (sender, orders) = mpsc::channel(8);
         let (way, told) = watch::channel(Some(sender));
@@ -56,9 +56,9 @@ impl Played {
     }
 
     /// Answers the next order.
-    async fn answer(&mut self, answer: impl FnOnce(&Order) -> Answer) -> Order {
+    async fn answer(&mut self, answer: impl FnOnce(&IssuedCommand) -> Answer) -> IssuedCommand {
         let next = tokio::time::timeout(Duration::from_secs(10), self.orders.recv());
-        let Heard { order, reply } = next.await.expect("an order soon").unwrap();
+        let PendingCommand { order, reply } = next.await.expect("an order soon").unwrap();
         let _ = reply.send(answer(&order));
         order
     }
@@ -116,7 +116,11 @@ async fn a_pause_needs_a_reason_and_says_who_gave_it() {
     let order = played.answer(|order| Answer::done(done(&order.command))).await;
     assert_eq!(
         order,
-        Order { command: Command::Pause, by: "ada".into(), reason: Some("storage moves".into()) }
+        IssuedCommand {
+            command: Command::Pause,
+            by: "ada".into(),
+            reason: Some("storage moves".into())
+        }
     );
     assert_eq!(posted.await.unwrap().0, 303);
 }

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use sluicegate::config::values::Secret;
 use sluicegate::core::gate::Reason;
-use sluicegate::message::command::{Answer, Command, Heard};
-use sluicegate::message::status::{Session, Status};
+use sluicegate::message::command::{Answer, Command, PendingCommand};
+use sluicegate::message::status::{SessionStatus, Status};
 use sluicegate::observe::metrics::Metrics;
 use sluicegate::web::http::{self, Lane, Operator};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -15,7 +15,7 @@ pub(crate) struct Server {
     pub(crate) base: String,
     status: watch::Sender<Status>,
     /// Where the worker's loop would hear orders.
-    heard: mpsc::Receiver<Heard>,
+    heard: mpsc::Receiver<PendingCommand>,
     stop: oneshot::Sender<()>,
     task: tokio::task::JoinHandle<()>,
 }
@@ -43,7 +43,10 @@ pub(crate) async fn start_with(listen: &str, metrics: Metrics, others: Vec<Lane>
     Server { base, status, heard, stop, task }
 }
 
-fn lane(name: &str, metrics: Metrics) -> (Lane, watch::Sender<Status>, mpsc::Receiver<Heard>) {
+fn lane(
+    name: &str,
+    metrics: Metrics,
+) -> (Lane, watch::Sender<Status>, mpsc::Receiver<PendingCommand>) {
     let now = "2026-01-02T03:04:05Z".parse().unwrap();
     let (status, receiver) = watch::channel(Status::starting(name, "worker-1", now));
     let (orders, heard) = mpsc::channel(1);
@@ -67,13 +70,13 @@ async fn a_worker_is_healthy_before_it_is_ready_and_says_why_it_is_not() {
     assert_eq!(code, 503);
     assert!(body.contains("\"why\":\"connecting for the first time\""), "{body}");
     let since = "2026-01-02T03:04:06Z".parse().unwrap();
-    server.status.send_modify(|status| status.session = Session::Standby { since });
+    server.status.send_modify(|status| status.session = SessionStatus::Standby { since });
     let (code, body) = server.get("/readyz").await;
     assert_eq!(code, 200);
     assert!(body.contains("\"state\":\"standby\""), "{body}");
     server.status.send_modify(|status| {
         status.session =
-            Session::Active { since, server: "4.3.6".to_owned(), unchecked: Vec::new() };
+            SessionStatus::Active { since, server: "4.3.6".to_owned(), unchecked: Vec::new() };
         status.gate.reason = Some(Reason::Halted);
         status.gate.detail = Some("APIGW.0301: the token has expired".to_owned());
     });
@@ -108,7 +111,7 @@ async fn health_is_that_of_the_loops_and_not_of_the_server_that_answers() {
     assert_eq!(server.get("/healthz").await, (200, "ok\n".to_owned()));
     let since = "2026-01-02T03:04:06Z".parse().unwrap();
     for status in [&server.status, &other_status] {
-        status.send_modify(|status| status.session = Session::Standby { since });
+        status.send_modify(|status| status.session = SessionStatus::Standby { since });
     }
     let (code, body) = server.get("/readyz").await;
     assert!(code == 503 && body.contains("the lane's loop has not turned for 3"), "{body}");
@@ -203,12 +206,12 @@ async fn an_operator_with_the_token_steers_and_hears_what_was_done() {
     let mut server = start().await;
     let since = "2026-01-02T03:04:06Z".parse().unwrap();
     server.status.send_modify(|s| {
-        s.session = Session::Active { since, server: "4.3".into(), unchecked: Vec::new() }
+        s.session = SessionStatus::Active { since, server: "4.3".into(), unchecked: Vec::new() }
     });
     let obeys = async {
         let mut orders = Vec::new();
         while orders.len() < 3 {
-            let Heard { order, reply } = server.heard.recv().await.unwrap();
+            let PendingCommand { order, reply } = server.heard.recv().await.unwrap();
             let answer = Answer::done("it is done");
             reply.send(answer).unwrap();
             orders.push(order);
@@ -281,7 +284,7 @@ async fn without_the_token_on_a_standby_or_with_nonsense_nothing_is_ordered() {
         assert!(code == Some(2) && said.contains("http://127.0.0.1:9464"), "{url}: {said}");
     }
     let since = "2026-01-02T03:04:06Z".parse().unwrap();
-    server.status.send_modify(|status| status.session = Session::Standby { since });
+    server.status.send_modify(|status| status.session = SessionStatus::Standby { since });
     let (code, said) = post("pause", right, "").await;
     assert!(code == 409 && said.contains("standby"), "{said}");
     assert!(server.heard.try_recv().is_err(), "no order has reached the loop");

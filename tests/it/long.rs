@@ -205,7 +205,7 @@ fn memory() -> usize {
     statm.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
 }
 
-/// A whole day of an account without permission, then paused: what is held is given back and comes again, sessions are
+/// A whole day of an account without permission, then paused: what is held is requeued and comes again, sessions are
 /// lost, probes fail. Afterwards all are created, each once.
 #[test]
 fn a_day_behind_a_shut_gate_leaves_memory_flat_and_loses_nothing() {
@@ -265,7 +265,7 @@ fn a_day_behind_a_shut_gate_leaves_memory_flat_and_loses_nothing() {
         }
         used.push(memory());
     }
-    println!("{given_back} given back, {probes} calls, bytes at the end of each hour: {used:?}");
+    println!("{given_back} requeued, {probes} calls, bytes at the end of each hour: {used:?}");
     assert!(given_back > 20 * usize::from(REQUESTS) && probes < 200, "{given_back}, {probes}");
     // The allocator and what is remembered of runs have their size after some hours.
     let grown = |from: usize| used[23].saturating_sub(used[from - 1]);

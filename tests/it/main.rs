@@ -37,3 +37,4 @@ mod start;
 mod submit;
 mod support;
 mod unpublished;
+mod words;

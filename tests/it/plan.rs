@@ -7,7 +7,7 @@ use jiff::tz::TimeZone;
 use rust_xlsxwriter::{ExcelDateTime, Format as Style, Formula, Workbook, Worksheet};
 use serde_json::{Value, json};
 use sluicegate::contract::{self, Rules};
-use sluicegate::plan::{self, Check, Finding, Format, Options, PlanError, Report, Row};
+use sluicegate::plan::{self, Check, CheckReport, Finding, Format, Options, PlanError, Row};
 use tempfile::TempDir;
 
 const ID: &str = "05825205120026802ff0c01721bc1000";
@@ -49,7 +49,7 @@ fn refusal(file: &Path, options: &Options) -> PlanError {
     }
 }
 
-fn check(file: &Path, options: &Options) -> Report {
+fn check(file: &Path, options: &Options) -> CheckReport {
     plan::check(plan::open(file, options).unwrap()).unwrap()
 }
 

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use sluicegate::core::Outcome;
-use sluicegate::message::result::{self, CloudEvent, Enqueued, Event, Opened, Outcomes};
-use sluicegate::report::progress::{Batches, Change, Progress, failure_line};
+use sluicegate::message::result::{self, CloudEvent, Enqueued, Event, Opened, ResultData};
+use sluicegate::report::progress::{BatchChange, BatchProgress, Batches, failure_line};
 use uuid::Uuid;
 
 fn at(second: i64) -> Timestamp {
@@ -22,7 +22,7 @@ fn enqueued(batch: &str, total: u64) -> Event {
 }
 
 fn result(batch: &str, id: u32, replay: u32, outcome: Outcome, second: i64) -> Event {
-    let data = Outcomes {
+    let data = ResultData {
         request_id: format!("r{id}"),
         run: Uuid::from_u128(u128::from(id) << 32 | u128::from(replay)),
         batch: Some(batch.into()),
@@ -62,7 +62,7 @@ fn result(batch: &str, id: u32, replay: u32, outcome: Outcome, second: i64) -> E
 
 #[test]
 fn a_batch_is_done_when_every_announced_request_has_ended() {
-    let mut progress = Progress::new("b");
+    let mut progress = BatchProgress::new("b");
     assert!(!progress.is_known());
     progress.take(&opened("b", 2));
     progress.take(&enqueued("b", 2));
@@ -77,7 +77,7 @@ fn a_batch_is_done_when_every_announced_request_has_ended() {
 
 #[test]
 fn repeats_count_once_and_a_success_stands() {
-    let mut progress = Progress::new("b");
+    let mut progress = BatchProgress::new("b");
     let events = [
         result("b", 1, 0, Outcome::Created, 3),
         result("b", 1, 0, Outcome::Created, 3),
@@ -89,7 +89,7 @@ fn repeats_count_once_and_a_success_stands() {
         result("b", 3, 1, Outcome::Conflict, 8),
         result("b", 3, 0, Outcome::Rejected, 4),
     ];
-    let changes = events.map(|event| progress.take(&event) == Change::Settled);
+    let changes = events.map(|event| progress.take(&event) == BatchChange::Settled);
     assert_eq!(changes, [true, false, false, true, true, false, true, true, false]);
     assert_eq!(progress.settled(), 3);
     assert_eq!(progress.count(Outcome::Created), 2);
@@ -102,7 +102,7 @@ fn repeats_count_once_and_a_success_stands() {
 
 #[test]
 fn rate_and_end_come_from_the_latest_settlements() {
-    let mut progress = Progress::new("b");
+    let mut progress = BatchProgress::new("b");
     progress.take(&opened("b", 1_000));
     assert_eq!(progress.per_second(at(0)), None);
     for i in 0..100 {

@@ -120,7 +120,7 @@ const EXPECTED: [&str; 32] = [
     "a broker killed",
     "a pause of the broker after a start",
     "a worker cut off",
-    "a delivery given back",
+    "a delivery requeued",
     "a request published anew",
     "a copy whose publisher has lost its session",
     "a blocked result",

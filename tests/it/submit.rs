@@ -338,7 +338,7 @@ async fn exit_codes_say_how_it_went() {
     desk.write_config("http://127.0.0.1:9", "5/s");
     let away = desk.run(&[]).await;
     assert_eq!(away.status.code(), Some(4), "{}", text(&away.stderr));
-    assert!(text(&away.stderr).contains("the API is out of reach"), "{}", text(&away.stderr));
+    assert!(text(&away.stderr).contains("the API is unreachable"), "{}", text(&away.stderr));
     // Nothing was begun, so the right configuration may begin it.
     desk.write_config(&desk.sandbox.base_url, "50/s");
     assert_eq!(desk.run(&[]).await.status.code(), Some(0));

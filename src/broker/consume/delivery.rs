@@ -9,7 +9,7 @@ use lapin::Channel;
 use lapin::options::{BasicAckOptions, BasicNackOptions, BasicRejectOptions};
 
 use crate::broker::connection::link::{Link, SessionLost};
-use crate::broker::consume::common::Kept;
+use crate::broker::consume::interner::Kept;
 use crate::broker::publish::publisher::Publisher;
 use crate::broker::transport::Wire;
 use crate::broker::version::Version;
@@ -57,7 +57,7 @@ impl Held {
         self.alive()?;
         let options = BasicNackOptions { requeue: true, ..BasicNackOptions::default() };
         let nack = self.on.channel.basic_nack(self.tag, options);
-        self.done(within(ANSWER, "giving back", nack).await)
+        self.done(within(ANSWER, "requeuing", nack).await)
     }
 
     /// Lets the broker dead-letter this one delivery, with its body and all else as it came.

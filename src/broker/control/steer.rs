@@ -29,7 +29,7 @@ use crate::broker::settings::{Broker as Settings, Queues};
 use crate::broker::streams::audit;
 use crate::broker::transport::HARD;
 use crate::broker::{ANSWER, within};
-use crate::message::command::{Answer, Change, Heard, Order, Steering};
+use crate::message::command::{Answer, IssuedCommand, PendingCommand, Steering, SteeringChange};
 
 /// How often it is tried anew to reach a worker that is there and hears nothing.
 const AGAIN: Duration = Duration::from_millis(500);
@@ -61,7 +61,7 @@ pub(in crate::broker) struct Kept {
 
 impl Kept {
     /// Publishes it anew, before everything that is published after this returns, and acknowledges it then: whatever a
-    /// session gives back is counted, and where the queue has a limit of deliveries (RabbitMQ before 4.3 counts a nack as
+    /// session requeues is counted, and where the queue has a limit of deliveries (RabbitMQ before 4.3 counts a nack as
     /// well, and from 4.0 there is a limit of 20 where none was declared) it would be gone after so many sessions.
     pub(in crate::broker) fn keep_anew(self, publisher: &Publisher) {
         let Self { message, channel, tag, .. } = self;
@@ -101,12 +101,12 @@ impl Control {
     }
 
     /// What a message orders, with the way back of the answer. What is no order is answered with what is wrong.
-    pub(in crate::broker) fn heard(&self, delivery: &Delivery) -> Option<Heard> {
+    pub(in crate::broker) fn heard(&self, delivery: &Delivery) -> Option<PendingCommand> {
         let reply_to = delivery.properties.reply_to().clone();
         let id = delivery.properties.correlation_id().clone().unwrap_or_default();
-        match serde_json::from_slice::<Order>(&delivery.data) {
+        match serde_json::from_slice::<IssuedCommand>(&delivery.data) {
             Ok(order) => {
-                let (heard, answer) = Heard::new(order);
+                let (heard, answer) = PendingCommand::new(order);
                 tokio::spawn(reply(self.replies.clone(), reply_to, id, answer).in_current_span());
                 Some(heard)
             }
@@ -178,7 +178,7 @@ async fn latest(channel: &Channel, queues: &Queues) -> Result<Option<Kept>, Sess
 }
 
 /// The messages that keep a change.
-pub(in crate::broker) fn messages(change: &Change, queues: &Queues) -> Vec<Outgoing> {
+pub(in crate::broker) fn messages(change: &SteeringChange, queues: &Queues) -> Vec<Outgoing> {
     let id = change.act.id.to_string();
     let state = Outgoing {
         exchange: ShortString::default(),
@@ -237,8 +237,12 @@ pub enum NotAsked {
 /// Gives an order to the active worker, wherever it runs, and waits for its answer.
 ///
 /// # Errors
-/// The broker is out of reach, no worker is active, or none answers.
-pub async fn ask(settings: &Settings, queues: &Queues, order: &Order) -> Result<Answer, NotAsked> {
+/// The broker is unreachable, no worker is active, or none answers.
+pub async fn ask(
+    settings: &Settings,
+    queues: &Queues,
+    order: &IssuedCommand,
+) -> Result<Answer, NotAsked> {
     let connection = planner::connection(settings, "sluice gate", HARD).await?;
     let asked = tokio::time::timeout(VOID, exchange_if_heard(&connection, queues, order)).await;
     let _ = within(Duration::from_secs(2), "closing", connection.close(200, "done".into())).await;
@@ -250,7 +254,7 @@ pub async fn ask(settings: &Settings, queues: &Queues, order: &Order) -> Result<
 async fn exchange_if_heard(
     connection: &Connection,
     queues: &Queues,
-    order: &Order,
+    order: &IssuedCommand,
 ) -> Result<Answer, NotAsked> {
     const PATIENCE: Duration = Duration::from_secs(8);
     let start = tokio::time::Instant::now();
@@ -271,7 +275,7 @@ async fn exchange_if_heard(
 async fn exchange(
     connection: &Connection,
     queues: &Queues,
-    order: &Order,
+    order: &IssuedCommand,
 ) -> Result<Answer, NotAsked> {
     let refused = |lost| NotAsked::Broker(PlannerError::Refused(lost));
     let channel = connect::confirming(connection).await.map_err(refused)?;

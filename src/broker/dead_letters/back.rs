@@ -1,4 +1,4 @@
-//! How do letters come (back) into the queue? Undone from what the audit kept, or imported from a file.
+//! How do dead letters come (back) into the queue? Undone from what the audit kept, or imported from a file.
 
 use std::collections::HashSet;
 
@@ -6,23 +6,23 @@ use futures_util::future::try_join_all;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::{Attend, IN_FLIGHT, Progress, Review, ReviewError, letter_message, to_the_end};
-use crate::broker::control::tool::Tool;
+use super::{Attend, IN_FLIGHT, MoveProgress, Review, ReviewError, letter_message, to_the_end};
+use crate::broker::control::short_connection::ShortConnection;
 use crate::broker::convert::Outgoing;
 use crate::broker::streams::audit::{self, Acts};
 use crate::message::audit::{Act, Action, By, Undoable};
 use crate::message::parcel::Parcel;
-use crate::review::Letter;
+use crate::review::DeadLetter;
 
-/// Messages that belong together: the letter that is put into the queue, and the act that says so.
+/// Messages that belong together: the dead letter that is put into the queue, and the act that says so.
 type Pair = (Outgoing, Outgoing);
 
 impl Review {
-    /// The acts that can be undone, were not yet, and are `wanted`: of each letter the newest, for an older one was
+    /// The acts that can be undone, were not yet, and are `wanted`: of each dead letter the newest, for an older one was
     /// followed by something else. Newest first, without the messages that they keep.
     ///
     /// # Errors
-    /// The broker is out of reach.
+    /// The broker is unreachable.
     pub async fn undoable(
         &self,
         mut wanted: impl FnMut(&Act) -> bool,
@@ -41,13 +41,13 @@ impl Review {
     /// `attend` stops it.
     ///
     /// # Errors
-    /// The broker is out of reach, or was lost on the way: what is back is back.
+    /// The broker is unreachable, or was lost on the way: what is back is back.
     pub async fn undo(
         &self,
         acts: &HashSet<Uuid>,
         by: &By,
         attend: impl Attend + 'static,
-    ) -> Result<Progress, ReviewError> {
+    ) -> Result<MoveProgress, ReviewError> {
         let (review, acts, by) = (self.clone(), acts.clone(), by.clone());
         to_the_end(async move { review.undo_now(&acts, &by, attend).await }).await
     }
@@ -57,9 +57,9 @@ impl Review {
         acts: &HashSet<Uuid>,
         by: &By,
         mut attend: impl Attend,
-    ) -> Result<Progress, ReviewError> {
+    ) -> Result<MoveProgress, ReviewError> {
         let attend: &mut dyn Attend = &mut attend;
-        let mut progress = Progress { of: acts.len(), ..Progress::default() };
+        let mut progress = MoveProgress { of: acts.len(), ..MoveProgress::default() };
         let mut stream = Acts::open(&self.settings, &self.queues).await?;
         let tool = self.tool().await?;
         let mut pairs: Vec<Pair> = Vec::new();
@@ -85,11 +85,11 @@ impl Review {
         Ok(progress)
     }
 
-    /// Undoes all that are named, by the act's id or the letter's (8 characters at least); which ones that were. It goes
+    /// Undoes all that are named, by the act's id or the dead letter's (8 characters at least); which ones that were. It goes
     /// to its end when nobody waits for it any more.
     ///
     /// # Errors
-    /// None of them can be undone, or the broker is out of reach.
+    /// None of them can be undone, or the broker is unreachable.
     pub async fn restore(&self, named: &[String], by: &By) -> Result<Vec<Act>, ReviewError> {
         let (review, named, by) = (self.clone(), named.to_vec(), by.clone());
         to_the_end(async move { review.restore_now(&named, &by).await }).await
@@ -99,7 +99,7 @@ impl Review {
         let acts = self.undoable(|act| act.is_named(named)).await?;
         if acts.is_empty() {
             return Err(ReviewError::Nothing(
-                "nothing of that name can be undone: name an act or a letter that was discarded or edited, and not restored since".into(),
+                "nothing of that name can be undone: name an act or a dead letter that was discarded or edited, and not restored since".into(),
             ));
         }
         let ids = acts.iter().map(|act| act.id).collect();
@@ -107,7 +107,7 @@ impl Review {
         Ok(acts)
     }
 
-    /// Puts letters of an exported file into the queue; `of` is how many there are. It goes on when nobody waits for it
+    /// Puts dead letters of an exported file into the queue; `of` is how many there are. It goes on when nobody waits for it
     /// any more; only `attend` stops it.
     ///
     /// # Errors
@@ -118,7 +118,7 @@ impl Review {
         of: usize,
         by: &By,
         attend: impl Attend + 'static,
-    ) -> Result<Progress, ReviewError> {
+    ) -> Result<MoveProgress, ReviewError> {
         let (review, by) = (self.clone(), by.clone());
         to_the_end(async move { review.import_now(parcels, of, &by, attend).await }).await
     }
@@ -129,15 +129,15 @@ impl Review {
         of: usize,
         by: &By,
         mut attend: impl Attend,
-    ) -> Result<Progress, ReviewError> {
+    ) -> Result<MoveProgress, ReviewError> {
         let attend: &mut dyn Attend = &mut attend;
         let tool = self.tool().await?;
-        let mut progress = Progress { of, ..Progress::default() };
+        let mut progress = MoveProgress { of, ..MoveProgress::default() };
         let mut going = attend.progress(progress);
         let mut parcels = parcels.into_iter();
         let mut pairs: Vec<Pair> = Vec::new();
         while going && let Some(parcel) = parcels.next() {
-            let letter = Letter::read(&parcel, None, &self.rules);
+            let letter = DeadLetter::read(&parcel, None, &self.rules);
             let act = Act {
                 letter: Some(letter.id),
                 cause: Some(letter.cause.in_a_line()),
@@ -154,12 +154,12 @@ impl Review {
     }
 }
 
-/// Publishes all of `pairs` at once and waits for their confirms; whether to go on. Of each the letter first: an act
-/// without its letter would say that nothing is left to be undone, a letter without its act is there once more.
+/// Publishes all of `pairs` at once and waits for their confirms; whether to go on. Of each the dead letter first: an act
+/// without its dead letter would say that nothing is left to be undone, a dead letter without its act is there once more.
 async fn put(
-    tool: &Tool,
+    tool: &ShortConnection,
     pairs: &mut Vec<Pair>,
-    progress: &mut Progress,
+    progress: &mut MoveProgress,
     attend: &mut dyn Attend,
 ) -> Result<bool, ReviewError> {
     let count = pairs.len();

@@ -1,5 +1,5 @@
 //! Who reviews the dead letters just now? One at a time, so that a second reviewer does not see half a queue while the
-//! first gives back. The lock is [`crate::broker::session::active`]'s on a queue of its own; it ends with the reviewer's connection.
+//! first requeues. The lock is [`crate::broker::session::active`]'s on a queue of its own; it ends with the reviewer's connection.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use lapin::options::{BasicGetOptions, BasicPublishOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel};
 
-use crate::broker::control::tool::Tool;
+use crate::broker::control::short_connection::ShortConnection;
 use crate::broker::convert::{long, short};
 use crate::broker::dead_letters::pass::{NoPass, Terms};
 use crate::broker::session::active::Candidate;
@@ -32,7 +32,10 @@ pub(in crate::broker) struct Lock {
 
 impl Lock {
     /// Waits for it as long as the terms say.
-    pub(in crate::broker) async fn take(tool: &Tool, terms: &Terms<'_>) -> Result<Self, NoPass> {
+    pub(in crate::broker) async fn take(
+        tool: &ShortConnection,
+        terms: &Terms<'_>,
+    ) -> Result<Self, NoPass> {
         let began = Instant::now();
         let queue = tool.queues.reviewing();
         if tool.queues.declare {
@@ -75,7 +78,7 @@ impl Lock {
     }
 }
 
-async fn why_not(tool: &Tool) -> String {
+async fn why_not(tool: &ShortConnection) -> String {
     let queue = tool.queues.dead_letters();
     if tool.is_blocked() {
         return format!(
@@ -90,11 +93,11 @@ async fn why_not(tool: &Tool) -> String {
 }
 
 /// The queue whose one message says who has the lock, or had it last.
-fn name_plate(tool: &Tool) -> String {
+fn name_plate(tool: &ShortConnection) -> String {
     format!("{}.reviewer", tool.queues.prefix)
 }
 
-async fn announce(tool: &Tool, who: &str) -> lapin::Result<()> {
+async fn announce(tool: &ShortConnection, who: &str) -> lapin::Result<()> {
     const HOUR: i32 = 3_600_000;
     let channel = tool.connection.create_channel().await?;
     let name = name_plate(tool);
@@ -113,7 +116,7 @@ async fn announce(tool: &Tool, who: &str) -> lapin::Result<()> {
 }
 
 /// Who says to have the lock.
-async fn holder(tool: &Tool) -> lapin::Result<Option<String>> {
+async fn holder(tool: &ShortConnection) -> lapin::Result<Option<String>> {
     let channel = tool.connection.create_channel().await?;
     let got = channel.basic_get(short(&name_plate(tool)), BasicGetOptions::default()).await?;
     let text =

@@ -1,8 +1,8 @@
-//! What can a reviewer do with dead letters? See them, send them again, mend them, take them out and put them back.
+//! What can a reviewer do with dead letters? See them, send them again, fix them, take them out and put them back.
 //!
 //! Each task is one short pass over the queue ([`crate::broker::dead_letters::pass`]): nothing is held while a person thinks. What moves is
 //! first published (where it goes, and to the audit, both confirmed), and only then acknowledged, so a crash at any point
-//! leaves a letter at worst in both places: sent twice, the worker's look-up finds the first.
+//! leaves a dead letter at worst in both places: sent twice, the worker's look-up finds the first.
 
 mod back;
 mod lock;
@@ -18,15 +18,15 @@ use jiff::Timestamp;
 use serde::Serialize;
 use uuid::Uuid;
 
-pub use moves::Order;
+pub use moves::ReviewAction;
 pub(super) use snapshot::whole;
 pub use snapshot::{Found, Preview, Snapshot};
 
 use crate::broker::connection::link::SessionLost;
-use crate::broker::control::tool::Tool;
+use crate::broker::control::short_connection::ShortConnection;
 use crate::broker::convert::Outgoing;
 use crate::broker::convert::short;
-use crate::broker::dead_letters::pass::{NoPass, Pass, Terms};
+use crate::broker::dead_letters::pass::{NoPass, ReviewPass, Terms};
 use crate::broker::publish::planner::PlannerError;
 use crate::broker::settings::{Broker as Settings, Queues};
 use crate::broker::streams::audit::Acts;
@@ -36,15 +36,15 @@ use crate::message::audit::{Act, Action, By};
 use crate::message::parcel::Parcel;
 use crate::worker::bodies::Spill;
 
-/// How many letters are on their way at once.
+/// How many dead letters are on their way at once.
 pub(super) const IN_FLIGHT: usize = 64;
 
-/// Letters without their bodies may take so many times as much memory as bodies: there are tens of thousands of them.
+/// Dead letters without their bodies may take so many times as much memory as bodies: there are tens of thousands of them.
 const LETTERS: u64 = 4;
 /// But no less than as many take as a pass holds: else a small bound for bodies would hide letters.
 const LETTERS_LEAST: u64 = 256 << 20;
 
-/// The most letters that one pass holds: a few kilobytes each, without their bodies.
+/// The most dead letters that one pass holds: a few kilobytes each, without their bodies.
 pub const MOST: u32 = 30_000;
 
 /// The reviewer's end of the broker.
@@ -61,28 +61,28 @@ pub struct Review {
     pub who: String,
     /// Told once, when somebody else is at it, who that is.
     pub on_wait: fn(&str),
-    /// The most letters of a pass; more are reviewed in parts. 65,535 at most.
+    /// The most dead letters of a pass; more are reviewed in parts. 65,535 at most.
     pub most: u32,
 }
 
 /// How far an order has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Progress {
-    /// Letters that have moved, repeats counted once.
+pub struct MoveProgress {
+    /// Dead letters that have moved, repeats counted once.
     pub moved: usize,
     pub of: usize,
-    /// More letters in the queue than one pass can hold: so many were not looked at.
+    /// More dead letters in the queue than one pass can hold: so many were not looked at.
     pub left: u32,
 }
 
 /// Watches an order while it runs, and may stop it.
 pub trait Attend: Send {
-    /// Called before the first letter and after every one; `false`: no more are begun.
-    fn progress(&mut self, progress: Progress) -> bool;
+    /// Called before the first dead letter and after every one; `false`: no more are begun.
+    fn progress(&mut self, progress: MoveProgress) -> bool;
 }
 
-impl<F: FnMut(Progress) -> bool + Send> Attend for F {
-    fn progress(&mut self, progress: Progress) -> bool {
+impl<F: FnMut(MoveProgress) -> bool + Send> Attend for F {
+    fn progress(&mut self, progress: MoveProgress) -> bool {
         self(progress)
     }
 }
@@ -96,10 +96,10 @@ pub enum ReviewError {
     Audit(#[from] PlannerError),
     #[error("{0}; nothing was done, try again in a moment")]
     Busy(String),
-    #[error("{} letters would still be invalid; nothing was moved", .0.len())]
+    #[error("{} dead letters would still be invalid; nothing was moved", .0.len())]
     Invalid(Vec<Preview>),
     #[error("{}", lost(.progress, .why))]
-    Lost { progress: Progress, why: SessionLost },
+    Lost { progress: MoveProgress, why: SessionLost },
     #[error("the temporary file cannot be read: {0}")]
     File(#[from] std::io::Error),
     #[error("{0}")]
@@ -108,20 +108,20 @@ pub enum ReviewError {
 
 /// What is known after a loss, and what is not: whatever was on its way may have arrived or not, and the broker may not
 /// have read every acknowledgement.
-fn lost(progress: &Progress, why: &SessionLost) -> String {
-    let Progress { moved, of, .. } = progress;
+fn lost(progress: &MoveProgress, why: &SessionLost) -> String {
+    let MoveProgress { moved, of, .. } = progress;
     if *of == 0 {
         return format!("the connection to the broker was lost before anything had moved: {why}");
     }
     let unsure = IN_FLIGHT.min(of - moved);
     format!(
-        "the connection to the broker was lost: {why}. {moved} of {of} letters have moved for certain, {unsure} more may have, and some of them may lie in the queue as well. Nothing is lost; list what is there before you go on (what is sent twice is created once)"
+        "the connection to the broker was lost: {why}. {moved} of {of} dead letters have moved for certain, {unsure} more may have, and some of them may lie in the queue as well. Nothing is lost; list what is there before you go on (what is sent twice is created once)"
     )
 }
 
 impl From<SessionLost> for ReviewError {
     fn from(why: SessionLost) -> Self {
-        Self::Lost { progress: Progress::default(), why }
+        Self::Lost { progress: MoveProgress::default(), why }
     }
 }
 
@@ -149,11 +149,11 @@ impl Review {
         }
     }
 
-    async fn tool(&self) -> Result<Tool, TopologyError> {
-        Tool::connect(&self.settings, &self.queues, "review").await
+    async fn tool(&self) -> Result<ShortConnection, TopologyError> {
+        ShortConnection::connect(&self.settings, &self.queues, "review").await
     }
 
-    async fn pass<'a>(&self, tool: &'a Tool) -> Result<Pass<'a>, NoPass> {
+    async fn pass<'a>(&self, tool: &'a ShortConnection) -> Result<ReviewPass<'a>, NoPass> {
         let terms = Terms {
             rules: &self.rules,
             spill: &Spill::new(self.max_bytes),
@@ -163,13 +163,13 @@ impl Review {
             patience: self.patience,
             on_wait: self.on_wait,
         };
-        Pass::take(tool, &terms).await
+        ReviewPass::take(tool, &terms).await
     }
 
     /// Everything that lies in the queue, in one pass.
     ///
     /// # Errors
-    /// The broker is out of reach, or somebody else reviews for too long.
+    /// The broker is unreachable, or somebody else reviews for too long.
     pub async fn list(&self) -> Result<Snapshot, ReviewError> {
         let review = self.clone();
         to_the_end(async move { review.list_now().await }).await
@@ -188,7 +188,7 @@ impl Review {
     /// Writes something down about a letter.
     ///
     /// # Errors
-    /// The broker is out of reach.
+    /// The broker is unreachable.
     pub async fn note(&self, letter: Uuid, by: &By) -> Result<Act, ReviewError> {
         let tool = self.tool().await?;
         let act = Act { letter: Some(letter), ..Act::new(Action::Note, by, Timestamp::now()) };
@@ -200,7 +200,7 @@ impl Review {
     /// The acts that `wanted` wants, oldest first. `wanted` sees every act, and only what it wants is kept in memory.
     ///
     /// # Errors
-    /// The broker is out of reach.
+    /// The broker is unreachable.
     pub async fn acts(
         &self,
         mut wanted: impl FnMut(&Act) -> bool,
@@ -217,7 +217,7 @@ impl Review {
     }
 }
 
-/// The message that puts a letter into the queue.
+/// The message that puts a dead letter into the queue.
 pub(super) fn letter_message(queues: &Queues, parcel: &Parcel) -> Outgoing {
     Outgoing {
         exchange: short(&queues.dead_letters()),

@@ -1,4 +1,4 @@
-//! How do letters leave the queue? Replayed, mended or discarded, each by itself: what becomes of it is published and
+//! How do dead letters leave the queue? Replayed, fixed or discarded, each by itself: what becomes of it is published and
 //! confirmed, the audit's act included, and only then it is acknowledged.
 
 use std::io;
@@ -8,38 +8,38 @@ use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use jiff::Timestamp;
 
 use super::snapshot::{preview, whole};
-use super::{Attend, IN_FLIGHT, Progress, Review, ReviewError, to_the_end};
+use super::{Attend, IN_FLIGHT, MoveProgress, Review, ReviewError, to_the_end};
 use crate::broker::connection::link::SessionLost;
-use crate::broker::control::tool::Tool;
+use crate::broker::control::short_connection::ShortConnection;
 use crate::broker::convert::Outgoing;
 use crate::broker::convert::coarse;
 use crate::broker::convert::{header_bytes, short};
 use crate::broker::dead_letters::parcels;
-use crate::broker::dead_letters::pass::{Copy, Entry, Pass};
+use crate::broker::dead_letters::pass::{Copy, HeldDeadLetter, ReviewPass};
 use crate::broker::streams::audit;
 use crate::broker::transport::HARD;
 use crate::message::audit::{Act, Action, By};
 use crate::message::headers;
 use crate::message::parcel::Parcel;
 use crate::review::edit::Edit;
-use crate::review::{Filter, Letter, Past};
+use crate::review::{DeadLetter, Filter, Past};
 
-/// How often a letter's past is remembered in its header, so that headers stay small.
+/// How often a dead letter's past is remembered in its header, so that headers stay small.
 const MOST_PAST: usize = 20;
 
 /// How long after a failure to wait for its cause.
 const CAUSE: Duration = Duration::from_secs(1);
 
-/// What is to be done with the letters that are selected.
+/// What is to be done with the dead letters that are selected.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Order {
+pub enum ReviewAction {
     Replay,
     Edit(Edit),
     Discard,
 }
 
 impl Review {
-    /// Does `order` to every letter that is meant. An edit that would leave any of them invalid moves none. It goes on
+    /// Does `order` to every dead letter that is meant. An edit that would leave any of them invalid moves none. It goes on
     /// when nobody waits for it any more; only `attend` stops it.
     ///
     /// # Errors
@@ -47,10 +47,10 @@ impl Review {
     pub async fn act(
         &self,
         filter: &Filter,
-        order: &Order,
+        order: &ReviewAction,
         by: &By,
         attend: impl Attend + 'static,
-    ) -> Result<Progress, ReviewError> {
+    ) -> Result<MoveProgress, ReviewError> {
         let (review, filter, order, by) = (self.clone(), filter.clone(), order.clone(), by.clone());
         to_the_end(async move { review.act_now(&filter, &order, &by, attend).await }).await
     }
@@ -58,22 +58,22 @@ impl Review {
     async fn act_now(
         &self,
         filter: &Filter,
-        order: &Order,
+        order: &ReviewAction,
         by: &By,
         mut attend: impl Attend,
-    ) -> Result<Progress, ReviewError> {
+    ) -> Result<MoveProgress, ReviewError> {
         let tool = self.tool().await?;
         let mut pass = self.pass(&tool).await?;
         let room = tool.publisher.room;
         let result = match self.select(&mut pass.entries, filter, order, room) {
             Ok(selected) => {
                 let now = Timestamp::now();
-                let begin = |entry: Entry| self.begin(entry, order, by, now);
+                let begin = |entry: HeldDeadLetter| self.begin(entry, order, by, now);
                 carry_out(&tool, &mut pass, selected, begin, &mut attend).await
             }
             Err(error) => Err(error),
         };
-        // After a lost connection the broker gives back by itself.
+        // After a lost connection the broker requeues by itself.
         let back = pass.give_back().await;
         tool.close().await;
         let progress = result?;
@@ -81,28 +81,29 @@ impl Review {
         Ok(progress)
     }
 
-    /// Takes the letters that are meant out of `entries`. Of an edit all bodies are tried first, one at a time: what is
+    /// Takes the dead letters that are meant out of `entries`. Of an edit all bodies are tried first, one at a time: what is
     /// held in memory does not grow with the selection.
     fn select(
         &self,
-        entries: &mut Vec<Entry>,
+        entries: &mut Vec<HeldDeadLetter>,
         filter: &Filter,
-        order: &Order,
+        order: &ReviewAction,
         room: usize,
-    ) -> Result<Vec<Entry>, ReviewError> {
+    ) -> Result<Vec<HeldDeadLetter>, ReviewError> {
         let filter = filter.ready();
-        let (selected, others): (Vec<Entry>, Vec<Entry>) = std::mem::take(entries)
-            .into_iter()
-            .partition(|entry| filter.matches(&entry.letter, || entry.body.bytes().ok()));
+        let (selected, others): (Vec<HeldDeadLetter>, Vec<HeldDeadLetter>) =
+            std::mem::take(entries)
+                .into_iter()
+                .partition(|entry| filter.matches(&entry.letter, || entry.body.bytes().ok()));
         *entries = others;
-        if *order != Order::Discard
+        if *order != ReviewAction::Discard
             && let Some(why) = first_too_long(&selected, room)?
         {
             entries.extend(selected);
             return Err(ReviewError::Nothing(why));
         }
         let mut invalid = Vec::new();
-        if let Order::Edit(edit) = order {
+        if let ReviewAction::Edit(edit) = order {
             for entry in &selected {
                 let before = whole(&entry.letter, entry.parcel.clone(), entry.body.bytes()?);
                 if let (false, told) = preview(&entry.letter, &before, edit, &self.rules) {
@@ -120,12 +121,12 @@ impl Review {
     /// The messages that move one letter.
     fn begin(
         &self,
-        entry: Entry,
-        order: &Order,
+        entry: HeldDeadLetter,
+        order: &ReviewAction,
         by: &By,
         now: Timestamp,
     ) -> Result<Move, ReviewError> {
-        if *order == Order::Discard && entry.body.too_long().is_some() {
+        if *order == ReviewAction::Discard && entry.body.too_long().is_some() {
             // Nothing can bring it back, so nothing is kept of it but what it was.
             let act = Act {
                 letter: Some(entry.letter.id),
@@ -137,11 +138,11 @@ impl Review {
         }
         let body = entry.body.bytes()?;
         let before = whole(&entry.letter, entry.parcel()?, body.clone());
-        let Entry { letter, copies, .. } = entry;
+        let HeldDeadLetter { letter, copies, .. } = entry;
         let (action, after) = match order {
-            Order::Discard => (Action::Discard, None),
-            Order::Replay => (Action::Replay, Some(again(&letter, &before, body, now))),
-            Order::Edit(edit) => {
+            ReviewAction::Discard => (Action::Discard, None),
+            ReviewAction::Replay => (Action::Replay, Some(again(&letter, &before, body, now))),
+            ReviewAction::Edit(edit) => {
                 let new =
                     edit.apply(&body).map_err(|error| ReviewError::Nothing(error.to_string()))?;
                 let mut after = again(&letter, &before, new, now);
@@ -159,8 +160,8 @@ impl Review {
         // The audit first: nothing moves that is not in it.
         let mut messages = vec![audit::message(&act, &self.queues)];
         if let Some(after) = after {
-            // Its priority may be what was mended.
-            let priority = Letter::read(&after, None, &self.rules).priority;
+            // Its priority may be what was fixed.
+            let priority = DeadLetter::read(&after, None, &self.rules).priority;
             let level = coarse(priority, self.queues.max_priority);
             messages.push(Outgoing {
                 exchange: short(""),
@@ -173,12 +174,12 @@ impl Review {
     }
 }
 
-/// Why this letter cannot be sent again: with its past its headers would not fit a frame of the broker.
-fn too_long(entry: &Entry, room: usize) -> io::Result<Option<String>> {
+/// Why this dead letter cannot be sent again: with its past its headers would not fit a frame of the broker.
+fn too_long(entry: &HeldDeadLetter, room: usize) -> io::Result<Option<String>> {
     let letter = &entry.letter;
     if let Some(bytes) = entry.body.too_long() {
         return Ok(Some(format!(
-            "letter {} cannot be sent again: its body has {bytes} bytes, and none of more than {HARD} is held; discard it, and enqueue what it was to be. Nothing was moved",
+            "dead letter {} cannot be sent again: its body has {bytes} bytes, and none of more than {HARD} is held; discard it, and enqueue what it was to be. Nothing was moved",
             letter.id
         )));
     }
@@ -186,13 +187,13 @@ fn too_long(entry: &Entry, room: usize) -> io::Result<Option<String>> {
     let bytes = header_bytes(&parcels::properties(&again).with_priority(0));
     Ok((bytes > room).then(|| {
         format!(
-            "letter {} cannot be sent again: its headers take {bytes} bytes, and the broker's frames hold {room}; export it, shorten its headers in the file, discard it and import the file. Nothing was moved",
+            "dead letter {} cannot be sent again: its headers take {bytes} bytes, and the broker's frames hold {room}; export it, shorten its headers in the file, discard it and import the file. Nothing was moved",
             letter.id
         )
     }))
 }
 
-fn first_too_long(entries: &[Entry], room: usize) -> io::Result<Option<String>> {
+fn first_too_long(entries: &[HeldDeadLetter], room: usize) -> io::Result<Option<String>> {
     for entry in entries {
         if let Some(why) = too_long(entry, room)? {
             return Ok(Some(why));
@@ -201,7 +202,7 @@ fn first_too_long(entries: &[Entry], room: usize) -> io::Result<Option<String>> 
     Ok(None)
 }
 
-/// One letter on its way.
+/// One dead letter on its way.
 struct Move {
     messages: Vec<Outgoing>,
     copies: Vec<Copy>,
@@ -209,20 +210,20 @@ struct Move {
 
 /// Publishes and acknowledges, [`IN_FLIGHT`] at once.
 async fn carry_out(
-    tool: &Tool,
-    pass: &mut Pass<'_>,
-    selected: Vec<Entry>,
-    begin: impl Fn(Entry) -> Result<Move, ReviewError>,
+    tool: &ShortConnection,
+    pass: &mut ReviewPass<'_>,
+    selected: Vec<HeldDeadLetter>,
+    begin: impl Fn(HeldDeadLetter) -> Result<Move, ReviewError>,
     attend: &mut dyn Attend,
-) -> Result<Progress, ReviewError> {
-    let mut progress = Progress { moved: 0, of: selected.len(), left: pass.left };
+) -> Result<MoveProgress, ReviewError> {
+    let mut progress = MoveProgress { moved: 0, of: selected.len(), left: pass.left };
     let mut copies = 0;
     let mut waiting = selected.into_iter();
     let mut going = attend.progress(progress);
     let mut failed = None;
     let mut taken_back = false;
     {
-        let held: &Pass<'_> = pass;
+        let held: &ReviewPass<'_> = pass;
         let taken = held.ended();
         tokio::pin!(taken);
         let mut under_way = FuturesUnordered::new();
@@ -277,7 +278,11 @@ async fn carry_out(
 }
 
 /// How many copies are gone then.
-async fn move_one(tool: &Tool, pass: &Pass<'_>, one: Move) -> Result<usize, SessionLost> {
+async fn move_one(
+    tool: &ShortConnection,
+    pass: &ReviewPass<'_>,
+    one: Move,
+) -> Result<usize, SessionLost> {
     tool.publisher.publish(one.messages).await?;
     pass.acknowledge(&one.copies).await?;
     Ok(one.copies.len())
@@ -285,7 +290,7 @@ async fn move_one(tool: &Tool, pass: &Pass<'_>, one: Move) -> Result<usize, Sess
 
 /// The request as it is sent again: the reason it died left behind in its past, one replay more, retries afresh.
 pub(super) fn again(
-    letter: &Letter,
+    letter: &DeadLetter,
     before: &Parcel,
     body: bytes::Bytes,
     now: Timestamp,

@@ -17,27 +17,27 @@ use lapin::{Channel, Consumer, ErrorKind};
 use uuid::Uuid;
 
 use crate::broker::connection::link::SessionLost;
-use crate::broker::control::tool::Tool;
+use crate::broker::control::short_connection::ShortConnection;
 use crate::broker::convert::short;
 use crate::broker::dead_letters::lock::{AGAIN, Lock};
 use crate::broker::dead_letters::parcels;
-use crate::broker::dead_letters::taking::{self, Letters};
+use crate::broker::dead_letters::taking::{self, DeadLetters};
 use crate::broker::dead_letters::{IN_FLIGHT, letter_message, whole};
 use crate::broker::settings::QueueType;
 use crate::broker::transport::Restored;
 use crate::broker::{ANSWER, session, topology, within};
 use crate::contract::Rules;
 use crate::message::parcel::Parcel;
-use crate::review::Letter;
+use crate::review::DeadLetter;
 use crate::worker::bodies::{Body, Spill};
 
-/// How long a pass waits for letters that the queue said it had; another consumer may have taken them.
+/// How long a pass waits for dead letters that the queue said it had; another consumer may have taken them.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// How long for the first of them: a quorum queue reads hundreds of megabytes from its disk before it sends any.
 const FIRST: Duration = Duration::from_secs(30);
 
-/// How long after the last expected letter to wait for one more.
+/// How long after the last expected dead letter to wait for one more.
 const QUIET: Duration = Duration::from_millis(100);
 
 /// Half of the broker's default delivery limit: as many reviewers may be killed before one comes to its end.
@@ -52,7 +52,7 @@ pub(crate) struct Terms<'a> {
     pub(crate) rules: &'a Rules,
     /// Where the bodies wait.
     pub(crate) spill: &'a Spill,
-    /// How many bytes the letters themselves may take in memory.
+    /// How many bytes the dead letters themselves may take in memory.
     pub(crate) room: u64,
     /// Who takes it: what another reviewer is told.
     pub(crate) who: &'a str,
@@ -64,10 +64,10 @@ pub(crate) struct Terms<'a> {
     pub(crate) on_wait: fn(&str),
 }
 
-/// One letter of a pass, all its copies.
+/// One dead letter of a pass, all its copies.
 #[derive(Debug)]
-pub(crate) struct Entry {
-    pub(crate) letter: Letter,
+pub(crate) struct HeldDeadLetter {
+    pub(crate) letter: DeadLetter,
     pub(crate) body: Body,
     /// The message without its body; and without headers that are not ours, where they are aside.
     pub(in crate::broker) parcel: Parcel,
@@ -80,20 +80,20 @@ pub(crate) struct Entry {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Copy {
     pub(in crate::broker) tag: u64,
-    /// How often it was given back before, as the broker counts.
+    /// How often it was requeued before, as the broker counts.
     pub(in crate::broker) returns: u32,
 }
 
 /// The whole queue, held.
 #[derive(Debug)]
-pub(crate) struct Pass<'a> {
-    tool: &'a Tool,
+pub(crate) struct ReviewPass<'a> {
+    tool: &'a ShortConnection,
     channel: Channel,
     consumer: Consumer,
-    letters: Letters,
+    letters: DeadLetters,
     lock: Lock,
-    /// In the order of the queue, by each letter's first copy.
-    pub(crate) entries: Vec<Entry>,
+    /// In the order of the queue, by each dead letter's first copy.
+    pub(crate) entries: Vec<HeldDeadLetter>,
     known: HashMap<Uuid, usize>,
     /// How many more there are than this pass could hold.
     pub(crate) left: u32,
@@ -118,9 +118,9 @@ impl From<SessionLost> for NoPass {
     }
 }
 
-impl<'a> Pass<'a> {
+impl<'a> ReviewPass<'a> {
     /// Takes the whole queue, or as much as the terms allow.
-    pub(crate) async fn take(tool: &'a Tool, terms: &Terms<'_>) -> Result<Self, NoPass> {
+    pub(crate) async fn take(tool: &'a ShortConnection, terms: &Terms<'_>) -> Result<Self, NoPass> {
         let deadline = Instant::now() + terms.patience;
         let lock = Lock::take(tool, terms).await?;
         let mut told = false;
@@ -129,7 +129,7 @@ impl<'a> Pass<'a> {
                 break alone;
             }
             let why = format!(
-                "another consumer reads {}, and sees letters that a review would miss; stop it",
+                "another consumer reads {}, and sees dead letters that a review would miss; stop it",
                 tool.queues.dead_letters()
             );
             if Instant::now() >= deadline {
@@ -195,7 +195,7 @@ impl<'a> Pass<'a> {
     /// comes near it is put into the queue anew, with a count of its own, before the old copy is acknowledged.
     async fn renew_worn_out(&mut self) -> Result<(), SessionLost> {
         // What is too long to be held cannot be put in anew.
-        let worn = |entry: &Entry| {
+        let worn = |entry: &HeldDeadLetter| {
             entry.copies.iter().any(|copy| copy.returns >= WORN_OUT)
                 && entry.body.too_long().is_none()
         };
@@ -231,15 +231,17 @@ impl<'a> Pass<'a> {
         tracing::warn!(
             queue,
             letters = anew.len(),
-            "the queue has a delivery limit, and letters near it were put in anew: {}",
+            "the queue has a delivery limit, and dead letters near it were put in anew: {}",
             topology::lift_the_limit(&queue)
         );
         self.read(u32::try_from(anew.len()).unwrap_or(u32::MAX)).await
     }
 
-    async fn renew(&self, entry: &Entry) -> Result<(), SessionLost> {
+    async fn renew(&self, entry: &HeldDeadLetter) -> Result<(), SessionLost> {
         let lost = |error| {
-            SessionLost(format!("a letter cannot be read back from its temporary file: {error}"))
+            SessionLost(format!(
+                "a dead letter cannot be read back from its temporary file: {error}"
+            ))
         };
         let body = entry.body.bytes().map_err(lost)?;
         let parcel = whole(&entry.letter, entry.parcel().map_err(lost)?, body);
@@ -247,7 +249,7 @@ impl<'a> Pass<'a> {
         self.acknowledge(&entry.copies).await
     }
 
-    /// Acknowledges all copies of a letter: it is gone.
+    /// Acknowledges all copies of a dead letter: it is gone.
     pub(crate) async fn acknowledge(&self, copies: &[Copy]) -> Result<(), SessionLost> {
         for copy in copies {
             let ack = self.channel.basic_ack(copy.tag, BasicAckOptions::default());
@@ -272,7 +274,7 @@ impl<'a> Pass<'a> {
         self.held = self.held.saturating_sub(u32::try_from(copies).unwrap_or(u32::MAX));
     }
 
-    /// Gives back what is still held. The lock goes with the connection, when the next reviewer finds all of it there
+    /// Requeues what is still held. The lock goes with the connection, when the next reviewer finds all of it there
     /// again.
     pub(crate) async fn give_back(self) -> Result<(), SessionLost> {
         if self.is_over {
@@ -281,12 +283,12 @@ impl<'a> Pass<'a> {
         }
         if self.tool.version.nacks_are_free() {
             let tag = self.consumer.tag();
-            // Uncancelled, the consumer would be given the same letters again.
+            // Uncancelled, the consumer would be given the same dead letters again.
             let cancel = self.channel.basic_cancel(tag, BasicCancelOptions::default());
             within(ANSWER, "ending the pass", cancel).await?;
             // One for all is safe here, for every acknowledgement on this channel was waited for. The order stays.
             let options = BasicNackOptions { requeue: true, multiple: true };
-            within(ANSWER, "giving back", self.channel.basic_nack(ALL, options)).await?;
+            within(ANSWER, "requeuing", self.channel.basic_nack(ALL, options)).await?;
         }
         let question = self.channel.basic_qos(1, BasicQosOptions::default());
         within(ANSWER, "the last question", question).await?;
@@ -298,7 +300,7 @@ impl<'a> Pass<'a> {
         self.wait_until_back().await
     }
 
-    /// Giving back goes on after the channel is closed.
+    /// Requeuing goes on after the channel is closed.
     async fn wait_until_back(&self) -> Result<(), SessionLost> {
         let queue = self.tool.queues.dead_letters();
         let expected = self.held + self.left;
@@ -312,8 +314,8 @@ impl<'a> Pass<'a> {
     }
 }
 
-impl Entry {
-    /// Another copy of the same letter: what the latest says counts.
+impl HeldDeadLetter {
+    /// Another copy of the same dead letter: what the latest says counts.
     fn add(&mut self, other: Self) {
         let copies = self.letter.copies + 1;
         if other.letter.failed_at >= self.letter.failed_at {
@@ -332,8 +334,8 @@ impl Entry {
         restored(&self.parcel, self.header.as_ref())
     }
 
-    /// The letter, its body, and the two parts of [`Entry::parcel`].
-    pub(crate) fn into_parts(self) -> (Letter, Body, Parcel, Option<Body>) {
+    /// The dead letter, its body, and the two parts of [`HeldDeadLetter::parcel`].
+    pub(crate) fn into_parts(self) -> (DeadLetter, Body, Parcel, Option<Body>) {
         (self.letter, self.body, self.parcel, self.header)
     }
 }
@@ -355,7 +357,7 @@ fn prefetch(most: u32) -> u16 {
 
 /// A consumer of the dead letters, and how many there are; none while somebody else consumes them.
 async fn consume_alone(
-    tool: &Tool,
+    tool: &ShortConnection,
     lock: &Lock,
     terms: &Terms<'_>,
 ) -> Result<Option<(Channel, Consumer, u32)>, SessionLost> {

@@ -8,12 +8,12 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::moves::again;
-use crate::broker::dead_letters::pass::{Entry, restored};
+use crate::broker::dead_letters::pass::{HeldDeadLetter, restored};
 use crate::contract::{Rules, Violation};
 use crate::message::headers;
 use crate::message::parcel::Parcel;
 use crate::review::edit::{Difference, Edit, differences};
-use crate::review::{Filter, Group, Letter, Unread, groups, read_request};
+use crate::review::{DeadLetter, Filter, Group, Unread, groups, read_request};
 use crate::worker::bodies::Body;
 
 /// What one pass saw.
@@ -21,14 +21,14 @@ use crate::worker::bodies::Body;
 pub struct Snapshot {
     pub at: Timestamp,
     pub letters: Vec<Found>,
-    /// More letters than one pass can hold: so many were not looked at. They come to light when some of these are gone.
+    /// More dead letters than one pass can hold: so many were not looked at. They come to light when some of these are gone.
     pub left: u32,
 }
 
-/// A letter that a pass saw, with its body.
+/// A dead letter that a pass saw, with its body.
 #[derive(Clone, Debug)]
 pub struct Found {
-    pub letter: Letter,
+    pub letter: DeadLetter,
     parcel: Parcel,
     header: Option<Arc<Body>>,
     body: Arc<Body>,
@@ -46,8 +46,8 @@ pub struct Preview {
     pub error: Option<String>,
 }
 
-impl From<Entry> for Found {
-    fn from(entry: Entry) -> Self {
+impl From<HeldDeadLetter> for Found {
+    fn from(entry: HeldDeadLetter) -> Self {
         let (letter, body, parcel, header) = entry.into_parts();
         Self { letter, parcel, header: header.map(Arc::new), body: Arc::new(body) }
     }
@@ -72,7 +72,7 @@ impl Found {
 
 /// The message with its body. Why the broker dead-lettered it stands in headers of the broker's own, which nobody else
 /// may publish; ours says it from then on.
-pub(in crate::broker) fn whole(letter: &Letter, parcel: Parcel, body: Bytes) -> Parcel {
+pub(in crate::broker) fn whole(letter: &DeadLetter, parcel: Parcel, body: Bytes) -> Parcel {
     let mut parcel = Parcel { body, ..parcel };
     if letter.death.is_some() {
         parcel.headers.insert(headers::REASON.to_owned(), letter.reason.clone().into());
@@ -81,18 +81,18 @@ pub(in crate::broker) fn whole(letter: &Letter, parcel: Parcel, body: Bytes) -> 
 }
 
 impl Snapshot {
-    /// The letters that are meant, in the order of the queue.
+    /// The dead letters that are meant, in the order of the queue.
     pub fn select<'a>(&'a self, filter: &'a Filter) -> impl Iterator<Item = &'a Found> {
         let filter = filter.ready();
         self.letters.iter().filter(move |found| filter.matches(&found.letter, || found.body().ok()))
     }
 
-    /// The letters that are meant, by cause.
+    /// The dead letters that are meant, by cause.
     pub fn groups(&self, filter: &Filter) -> Vec<Group> {
         groups(self.select(filter).map(|found| &found.letter))
     }
 
-    /// What an edit would do to each letter that is meant.
+    /// What an edit would do to each dead letter that is meant.
     ///
     /// # Errors
     /// The temporary file cannot be read.
@@ -111,7 +111,7 @@ impl Snapshot {
 /// Whether the changed request may be sent, and what to tell about it. It is read as the worker will read it, headers and
 /// all. `before` is the whole message.
 pub(super) fn preview(
-    letter: &Letter,
+    letter: &DeadLetter,
     before: &Parcel,
     edit: &Edit,
     rules: &Rules,

@@ -1,4 +1,4 @@
-//! Where is a dead letter taken in? On the thread that reads the socket, as requests are ([`crate::broker::consume::taker`]): what has been
+//! Where is a dead letter taken in? On the thread that reads the socket, as requests are ([`crate::broker::consume::receiver`]): what has been
 //! received and has no place yet is bounded by the socket's buffers, not by the prefetch.
 
 use std::future::Future;
@@ -14,27 +14,27 @@ use tracing::Span;
 use crate::broker::connection::link::SessionLost;
 use crate::broker::convert::{heap_bytes, returns};
 use crate::broker::dead_letters::parcels;
-use crate::broker::dead_letters::pass::{Copy, Entry, Terms};
+use crate::broker::dead_letters::pass::{Copy, HeldDeadLetter, Terms};
 use crate::broker::transport::{self, Original, Wire};
 use crate::contract::Rules;
 use crate::message::intake;
 use crate::message::{bug, headers};
-use crate::review::{Letter, Unread};
+use crate::review::{DeadLetter, Unread};
 use crate::worker::bodies::{self, Spill};
 
-/// A letter takes so many times as much in memory as its properties: as a parcel, and once more in what it says.
+/// A dead letter takes so many times as much in memory as its properties: as a parcel, and once more in what it says.
 const TIMES: u64 = 3;
 
 /// What one consumer of the dead letters delivers.
 #[derive(Debug)]
-pub(in crate::broker) struct Letters {
-    letters: mpsc::UnboundedReceiver<Result<Option<Entry>, SessionLost>>,
+pub(in crate::broker) struct DeadLetters {
+    letters: mpsc::UnboundedReceiver<Result<Option<HeldDeadLetter>, SessionLost>>,
     over: watch::Receiver<Option<String>>,
 }
 
-impl Letters {
-    /// The next letter, or none where there is no room for it: it is delivered, and nothing is kept of it.
-    pub(in crate::broker) async fn next(&mut self) -> Result<Option<Entry>, SessionLost> {
+impl DeadLetters {
+    /// The next dead letter, or none where there is no room for it: it is delivered, and nothing is kept of it.
+    pub(in crate::broker) async fn next(&mut self) -> Result<Option<HeldDeadLetter>, SessionLost> {
         self.letters
             .recv()
             .await
@@ -58,7 +58,7 @@ pub(in crate::broker) fn attach(
     channel: u16,
     wire: Arc<Wire>,
     terms: &Terms<'_>,
-) -> Letters {
+) -> DeadLetters {
     let (said, letters) = mpsc::unbounded_channel();
     let (ended, over) = watch::channel(None);
     consumer.set_delegate(Taking {
@@ -72,7 +72,7 @@ pub(in crate::broker) fn attach(
         ended,
         span: Span::current(),
     });
-    Letters { letters, over }
+    DeadLetters { letters, over }
 }
 
 struct Taking {
@@ -83,13 +83,13 @@ struct Taking {
     taken: AtomicU64,
     channel: u16,
     wire: Arc<Wire>,
-    said: mpsc::UnboundedSender<Result<Option<Entry>, SessionLost>>,
+    said: mpsc::UnboundedSender<Result<Option<HeldDeadLetter>, SessionLost>>,
     ended: watch::Sender<Option<String>>,
     span: Span,
 }
 
 impl Taking {
-    fn take(&self, delivery: Delivery) -> Result<Option<Entry>, SessionLost> {
+    fn take(&self, delivery: Delivery) -> Result<Option<HeldDeadLetter>, SessionLost> {
         let original = self.wire.take(self.channel, delivery.delivery_tag);
         let heap = TIMES * heap_bytes(&delivery.properties) as u64;
         if self.taken.fetch_add(heap, Ordering::Relaxed) + heap > self.room {
@@ -100,7 +100,11 @@ impl Taking {
         })
     }
 
-    fn entry(&self, delivery: Delivery, original: Option<Original>) -> std::io::Result<Entry> {
+    fn entry(
+        &self,
+        delivery: Delivery,
+        original: Option<Original>,
+    ) -> std::io::Result<HeldDeadLetter> {
         let properties = &delivery.properties;
         let copy = Copy { tag: delivery.delivery_tag, returns: returns(properties) };
         let death = parcels::death(properties);
@@ -115,7 +119,7 @@ impl Taking {
                 unread.beyond = Some(intake::Beyond { len, digest });
             }
         }
-        let letter = Letter::read_with(&parcel, death, &self.rules, unread);
+        let letter = DeadLetter::read_with(&parcel, death, &self.rules, unread);
         let body = std::mem::take(&mut parcel.body);
         let body = match place {
             Some(place) => place,
@@ -125,7 +129,7 @@ impl Taking {
             // They stand in it, and in the letter.
             parcel.headers.retain(|name, _| name == headers::OUTCOME);
         }
-        Ok(Entry { letter, body, parcel, header, copies: vec![copy] })
+        Ok(HeldDeadLetter { letter, body, parcel, header, copies: vec![copy] })
     }
 }
 
@@ -145,8 +149,8 @@ impl lapin::ConsumerDelegate for Taking {
                     Err(SessionLost(format!("taking in a dead letter panicked: {text}; this is a bug in sluice")))
                 })
             }
-            Ok(None) => Err(self.end("the broker took the letters back, as it does with what is held for longer than its consumer timeout".to_owned())),
-            Err(error) => Err(self.end(format!("the broker took the letters back: {error}"))),
+            Ok(None) => Err(self.end("the broker took the dead letters back, as it does with what is held for longer than its consumer timeout".to_owned())),
+            Err(error) => Err(self.end(format!("the broker took the dead letters back: {error}"))),
         };
         // Nobody listens: the pass is over.
         let _ = self.said.send(taken);

@@ -42,7 +42,7 @@ pub enum PlannerError {
     #[error("{0}")]
     Settings(String),
     #[error(
-        "the broker is out of reach: {0}; check that it runs, and broker.url (host, user, password, vhost), which stands in the file of -c or SLUICE_CONFIG"
+        "the broker is unreachable: {0}; check that it runs, and broker.url (host, user, password, vhost), which stands in the file of -c or SLUICE_CONFIG"
     )]
     OutOfReach(SessionLost),
     #[error(
@@ -208,7 +208,7 @@ impl Planner {
 /// How many messages wait in the queue of requests.
 ///
 /// # Errors
-/// The broker is out of reach, or has no such queue.
+/// The broker is unreachable, or has no such queue.
 pub async fn requests_waiting(settings: &Settings, queues: &Queues) -> Result<u32, PlannerError> {
     let connection = connection(settings, "sluice check", HARD).await?;
     let found = waiting(&connection, &queues.requests()).await;

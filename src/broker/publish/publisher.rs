@@ -31,13 +31,13 @@ const FRAME: usize = 8;
 pub(crate) struct Publisher {
     /// How many bytes of properties a message may have.
     pub(crate) room: usize,
-    orders: mpsc::UnboundedSender<Order>,
+    orders: mpsc::UnboundedSender<Publication>,
     link: Arc<Link>,
 }
 
 /// Messages that are confirmed together: all or none.
 #[derive(Debug)]
-struct Order {
+struct Publication {
     messages: Vec<Outgoing>,
     /// A nack is told, and ends nothing.
     is_offer: bool,
@@ -102,7 +102,7 @@ impl Publisher {
     ) -> impl Future<Output = Result<Offered, SessionLost>> + Send + 'static {
         let (reply, answer) = oneshot::channel();
         // An order that nobody takes drops its reply, as the end of the session does.
-        let _ = self.orders.send(Order { messages, is_offer, reply });
+        let _ = self.orders.send(Publication { messages, is_offer, reply });
         let link = Arc::clone(&self.link);
         async move {
             if !link.is_lost()
@@ -133,7 +133,7 @@ impl From<SessionLost> for NotTaken {
 async fn own(
     mut channel: Channel,
     room: usize,
-    mut inbox: mpsc::UnboundedReceiver<Order>,
+    mut inbox: mpsc::UnboundedReceiver<Publication>,
     link: Arc<Link>,
     renewed: Option<Weak<Connection>>,
 ) {
@@ -195,7 +195,7 @@ fn tell(known: Vec<Confirmed>) -> Result<(), SessionLost> {
     Ok(())
 }
 
-async fn confirmed(channel: Channel, room: usize, order: Order, link: &Link) -> Confirmed {
+async fn confirmed(channel: Channel, room: usize, order: Publication, link: &Link) -> Confirmed {
     let started = Instant::now();
     let bytes = order.messages.iter().map(|message| header_bytes(&message.properties)).max();
     let result = match bytes {

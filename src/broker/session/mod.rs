@@ -24,7 +24,7 @@ use tokio::sync::{mpsc, watch};
 use crate::broker::connection::connect::{self, Address, Opened};
 use crate::broker::connection::link::{Link, SessionLost};
 use crate::broker::consume::delivery::Consuming;
-use crate::broker::consume::taker::{NotTaken, Taker};
+use crate::broker::consume::receiver::{DeliveryReceiver, NotTaken};
 use crate::broker::control::steer::Control;
 use crate::broker::convert::short;
 use crate::broker::publish::publisher::Publisher;
@@ -36,7 +36,7 @@ use crate::broker::topology;
 use crate::broker::transport::{HARD, Wire};
 use crate::broker::version::Version;
 use crate::broker::{ANSWER, within};
-use crate::message::command::{Heard, Steering};
+use crate::message::command::{PendingCommand, Steering};
 use crate::worker::bodies::Spill;
 
 /// How long a quorum queue's client takes to hand on settlements after the channel has read them.
@@ -98,7 +98,7 @@ impl Connections {
     pub(in crate::broker) async fn prepare(
         &mut self,
         queues: &Queues,
-    ) -> Result<topology::Report, topology::TopologyError> {
+    ) -> Result<topology::Comparison, topology::TopologyError> {
         if queues.declare {
             return topology::declare(&self.consume, queues, self.version).await;
         }
@@ -171,7 +171,7 @@ pub(in crate::broker) enum Said {
     },
     Blocked(bool),
     /// An operator's order.
-    Ordered(Heard),
+    Ordered(PendingCommand),
     Lost(Arc<str>),
     /// The session is lost, because there was no place for a body.
     Full(Arc<str>),
@@ -259,7 +259,7 @@ impl Session {
     }
 
     /// Lets this taker have what is delivered, and was since the consumer began.
-    pub(in crate::broker) fn take(&mut self, taker: Taker) {
+    pub(in crate::broker) fn take(&mut self, taker: DeliveryReceiver) {
         self.not_taken = Some(taker.attach(&self.consumer));
     }
 
@@ -360,7 +360,7 @@ impl Session {
         }
     }
 
-    /// Leaves in good order: what is held is given back, the broker has read every settlement, and everything is
+    /// Leaves in good order: what is held is requeued, the broker has read every settlement, and everything is
     /// closed. `held` are the tags of the deliveries that are not settled.
     pub(in crate::broker) async fn leave(mut self, held: Vec<u64>) {
         let mut held = held;
@@ -382,7 +382,7 @@ impl Session {
         if self.on.version.nacks_are_free() {
             for tag in held {
                 let options = BasicNackOptions { requeue: true, ..BasicNackOptions::default() };
-                within(ANSWER, "giving back", self.on.channel.basic_nack(*tag, options)).await?;
+                within(ANSWER, "requeuing", self.on.channel.basic_nack(*tag, options)).await?;
             }
         }
         // An answer to anything on this channel says that all before it was read.

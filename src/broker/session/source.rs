@@ -24,7 +24,7 @@ use crate::broker::transport::Restored;
 use crate::contract::{Rules, Violation};
 use crate::core::{Ending, Job, Request};
 use crate::message::audit::Act;
-use crate::message::command::Change;
+use crate::message::command::SteeringChange;
 use crate::worker::bodies::Spill;
 use crate::worker::clock::Clock;
 use crate::worker::source::{Event, Settled, Source};
@@ -71,7 +71,7 @@ pub struct Broker {
     /// A permit for each KiB of [`LETTERS`].
     letters: Arc<Semaphore>,
     events: mpsc::UnboundedReceiver<Event<Held>>,
-    orders: mpsc::UnboundedSender<Order>,
+    orders: mpsc::UnboundedSender<SupervisorOrder>,
     status: watch::Receiver<Status>,
     publisher: watch::Receiver<Option<Publisher>>,
     spill: Spill,
@@ -83,7 +83,7 @@ pub struct Broker {
 
 /// What the worker wants of the supervisor.
 #[derive(Debug)]
-pub(in crate::broker) enum Order {
+pub(in crate::broker) enum SupervisorOrder {
     Stop(oneshot::Sender<()>),
     Leave(Vec<Job<Held>>, oneshot::Sender<()>),
 }
@@ -228,7 +228,10 @@ impl Source for Broker {
         }
     }
 
-    fn record(&self, change: Change) -> impl Future<Output = Result<(), String>> + Send + 'static {
+    fn record(
+        &self,
+        change: SteeringChange,
+    ) -> impl Future<Output = Result<(), String>> + Send + 'static {
         let publisher = self.publisher.borrow().clone();
         let messages = steer::messages(&change, &self.options.queues);
         async move {
@@ -240,7 +243,7 @@ impl Source for Broker {
     fn stop(&mut self) -> impl Future<Output = ()> + Send + 'static {
         self.unwanted.get_or_insert_default();
         let (done, answer) = oneshot::channel();
-        let asked = self.orders.send(Order::Stop(done)).is_ok();
+        let asked = self.orders.send(SupervisorOrder::Stop(done)).is_ok();
         async move {
             if asked {
                 let _ = answer.await;
@@ -255,7 +258,7 @@ impl Source for Broker {
         }
         held.extend(self.unwanted.into_iter().flatten());
         let (done, answer) = oneshot::channel();
-        if self.orders.send(Order::Leave(held, done)).is_ok() {
+        if self.orders.send(SupervisorOrder::Leave(held, done)).is_ok() {
             let _ = answer.await;
         }
     }

@@ -8,11 +8,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tracing::Instrument as _;
 
 use crate::broker::connection::connect;
-use crate::broker::consume::common::Common;
 use crate::broker::consume::delivery::Held;
-use crate::broker::consume::taker::Taker;
+use crate::broker::consume::interner::PropertyInterner;
+use crate::broker::consume::receiver::DeliveryReceiver;
 use crate::broker::publish::publisher::Publisher;
-use crate::broker::session::source::{Options, Order};
+use crate::broker::session::source::{Options, SupervisorOrder};
 use crate::broker::session::status::{Others, State, Status};
 use crate::broker::session::{Connections, Said, Session};
 use crate::broker::topology::{self, Object, TopologyError};
@@ -31,7 +31,7 @@ const STEADY: Duration = Duration::from_secs(5);
 pub(in crate::broker) struct Supervisor {
     pub(in crate::broker) options: Arc<Options>,
     pub(in crate::broker) said: mpsc::UnboundedSender<Event<Held>>,
-    pub(in crate::broker) inbox: mpsc::UnboundedReceiver<Order>,
+    pub(in crate::broker) inbox: mpsc::UnboundedReceiver<SupervisorOrder>,
     pub(in crate::broker) status: watch::Sender<Status>,
     /// Of the session that there is.
     pub(in crate::broker) publisher: watch::Sender<Option<Publisher>>,
@@ -177,7 +177,7 @@ impl Supervisor {
             tokio::select! {
                 biased;
                 order = self.inbox.recv() => match order {
-                    Some(Order::Stop(done)) => {
+                    Some(SupervisorOrder::Stop(done)) => {
                         session.stop(&self.options.queues).await;
                         let _ = done.send(());
                     }
@@ -230,8 +230,8 @@ impl Supervisor {
         smaller
     }
 
-    fn taker(&self, session: &Session) -> Taker {
-        Taker {
+    fn taker(&self, session: &Session) -> DeliveryReceiver {
+        DeliveryReceiver {
             rules: self.options.rules,
             spill: self.spill.clone(),
             clock: self.options.clock,
@@ -239,7 +239,7 @@ impl Supervisor {
             session: self.sessions,
             on: Arc::downgrade(&session.on),
             span: tracing::Span::current(),
-            common: Mutex::new(Common::default()),
+            common: Mutex::new(PropertyInterner::default()),
         }
     }
 
@@ -262,13 +262,13 @@ impl Supervisor {
     }
 
     /// Obeys the worker's last orders while there is no session.
-    async fn leave_without_session(&mut self, mut order: Option<Order>) {
+    async fn leave_without_session(&mut self, mut order: Option<SupervisorOrder>) {
         loop {
             match order {
-                Some(Order::Stop(done)) => {
+                Some(SupervisorOrder::Stop(done)) => {
                     let _ = done.send(());
                 }
-                Some(Order::Leave(_, done)) => {
+                Some(SupervisorOrder::Leave(_, done)) => {
                     let _ = done.send(());
                     return;
                 }
@@ -300,14 +300,14 @@ fn check_hold(
 }
 
 /// Adds the tags of the deliveries that this session made to `tags`, and says whom to tell.
-fn held_on(order: Order, session: u32, tags: &mut Vec<u64>) -> oneshot::Sender<()> {
+fn held_on(order: SupervisorOrder, session: u32, tags: &mut Vec<u64>) -> oneshot::Sender<()> {
     match order {
-        Order::Leave(held, done) => {
+        SupervisorOrder::Leave(held, done) => {
             tags.extend(
                 held.iter().filter(|job| job.session == session).map(|job| job.delivery.tag),
             );
             done
         }
-        Order::Stop(done) => done,
+        SupervisorOrder::Stop(done) => done,
     }
 }

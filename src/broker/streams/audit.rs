@@ -4,7 +4,7 @@ use crate::broker::convert::Outgoing;
 use crate::broker::convert::{properties, short};
 use crate::broker::publish::planner::PlannerError;
 use crate::broker::settings::{Broker as Settings, Queues};
-use crate::broker::streams::reader::{From, Reader};
+use crate::broker::streams::reader::{ReadFrom, Reader};
 use crate::broker::transport::HARD;
 use crate::message::audit::Act;
 
@@ -27,7 +27,7 @@ pub(crate) struct Acts(Reader);
 
 impl Acts {
     pub(crate) async fn open(settings: &Settings, queues: &Queues) -> Result<Self, PlannerError> {
-        Reader::open(settings, &queues.audit(), From::First, HARD).await.map(Self)
+        Reader::open(settings, &queues.audit(), ReadFrom::First, HARD).await.map(Self)
     }
 
     /// The next act; `None` after the last that was there when the reading began.

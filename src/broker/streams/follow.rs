@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
 use crate::broker::settings::{Broker as Settings, Queues};
-use crate::broker::{From, PlannerError, Reader, SessionLost};
+use crate::broker::{PlannerError, ReadFrom, Reader, SessionLost};
 use crate::message::result::Event;
 
 /// No event of ours is longer: a result lists a hundred violations at most.
@@ -25,7 +25,7 @@ const SLACK: SignedDuration = SignedDuration::from_mins(5);
 pub struct Results {
     settings: Settings,
     queues: Queues,
-    from: From,
+    from: ReadFrom,
     reader: Option<Reader>,
     /// When something came last.
     heard: Instant,
@@ -33,11 +33,11 @@ pub struct Results {
 
 impl Results {
     /// # Errors
-    /// The broker is out of reach, or has no results stream.
+    /// The broker is unreachable, or has no results stream.
     pub async fn open(
         settings: &Settings,
         queues: &Queues,
-        from: From,
+        from: ReadFrom,
     ) -> Result<Self, PlannerError> {
         let reader = Reader::open(settings, &queues.results_log(), from, LONGEST).await?;
         Ok(Self {
@@ -62,7 +62,7 @@ impl Results {
         };
         let why = match reader.next(TURN).await {
             Ok(Some((offset, body))) => {
-                self.from = From::Offset(offset + 1);
+                self.from = ReadFrom::Offset(offset + 1);
                 self.heard = Instant::now();
                 // What is no event of ours is passed over.
                 return Event::read(&body)
@@ -73,8 +73,8 @@ impl Results {
             Ok(None) => {
                 // The stream holds a message of this time, and yet the broker found no chunk of it: by its clock, there
                 // is none.
-                if let From::Time(_) = self.from {
-                    self.from = From::First;
+                if let ReadFrom::Time(_) = self.from {
+                    self.from = ReadFrom::First;
                 }
                 SessionLost(format!("it did not go on for {STALLED:?}"))
             }
@@ -106,12 +106,12 @@ impl Results {
 }
 
 /// Where in the stream a batch can begin at the earliest: ids made by `sluice enqueue` hold the time.
-pub fn beginning(batch: &str) -> From {
+pub fn beginning(batch: &str) -> ReadFrom {
     let made = batch.parse::<Uuid>().ok().and_then(|id| id.get_timestamp());
     let at = made
         .and_then(|made| i64::try_from(made.to_unix().0).ok())
         .and_then(|s| Timestamp::from_second(s).ok());
-    at.and_then(|at| at.checked_sub(SLACK).ok()).map_or(From::First, From::Time)
+    at.and_then(|at| at.checked_sub(SLACK).ok()).map_or(ReadFrom::First, ReadFrom::Time)
 }
 
 #[cfg(test)]
@@ -121,10 +121,10 @@ mod tests {
     #[test]
     fn a_batch_id_with_a_time_saves_reading_all_that_was_before() {
         let id = "019ab0d0-0000-7000-8000-000000000000";
-        let From::Time(at) = beginning(id) else { panic!("no time in {id}") };
+        let ReadFrom::Time(at) = beginning(id) else { panic!("no time in {id}") };
         assert_eq!(at.strftime("%Y-%m").to_string(), "2025-11");
         for id in ["nightly-7", "", "9a01cb97-3eec-440e-8000-04016a8d7502"] {
-            assert_eq!(beginning(id), From::First, "{id}");
+            assert_eq!(beginning(id), ReadFrom::First, "{id}");
         }
     }
 }

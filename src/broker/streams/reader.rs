@@ -24,7 +24,7 @@ const EMPTY: Duration = Duration::from_secs(3);
 
 /// Where to begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum From {
+pub enum ReadFrom {
     First,
     /// At the chunk that was written last.
     Last,
@@ -53,11 +53,11 @@ impl Reader {
     /// Bodies of more than `longest` bytes are read as empty ones: whoever may publish may publish anything.
     ///
     /// # Errors
-    /// The broker is out of reach, or has no such stream.
+    /// The broker is unreachable, or has no such stream.
     pub async fn open(
         settings: &Settings,
         stream: &str,
-        from: From,
+        from: ReadFrom,
         longest: u64,
     ) -> Result<Self, PlannerError> {
         let newest = newest(settings, stream).await?;
@@ -66,15 +66,15 @@ impl Reader {
         let refused = PlannerError::Refused;
         let from = match from {
             // The broker would wait for the next chunk and say nothing of it.
-            From::Time(at) if newest.at.is_some_and(|newest| newest < at) => {
-                From::Offset(newest.end)
+            ReadFrom::Time(at) if newest.at.is_some_and(|newest| newest < at) => {
+                ReadFrom::Offset(newest.end)
             }
             from => from,
         };
         let (channel, consumer) =
             consume(&connection, stream, from, PREFETCH).await.map_err(refused)?;
         let place =
-            matches!(from, From::Offset(offset) if offset >= newest.end).then_some(newest.end);
+            matches!(from, ReadFrom::Offset(offset) if offset >= newest.end).then_some(newest.end);
         let stream = stream.to_owned();
         Ok(Self { connection, channel, consumer, stream, read: None, place, end: newest.end })
     }
@@ -158,7 +158,7 @@ async fn last_chunk(
     stream: &str,
     patience: Duration,
 ) -> Result<Newest, SessionLost> {
-    let (channel, mut consumer) = consume(connection, stream, From::Last, u16::MAX).await?;
+    let (channel, mut consumer) = consume(connection, stream, ReadFrom::Last, u16::MAX).await?;
     let mut next = tokio::time::timeout(patience, consumer.next()).await.unwrap_or_default();
     let qos = channel.basic_qos(u16::MAX, BasicQosOptions::default());
     within(ANSWER, "waiting for the last chunk", qos).await?;
@@ -175,7 +175,7 @@ async fn last_chunk(
 async fn consume(
     connection: &Connection,
     stream: &str,
-    from: From,
+    from: ReadFrom,
     prefetch: u16,
 ) -> Result<(Channel, Consumer), SessionLost> {
     let channel = within(ANSWER, "opening a channel", connection.create_channel()).await?;
@@ -189,12 +189,16 @@ async fn consume(
     Ok((channel, consumer))
 }
 
-fn offset(from: From) -> AMQPValue {
+fn offset(from: ReadFrom) -> AMQPValue {
     match from {
-        From::First => long("first"),
-        From::Last => long("last"),
-        From::Time(at) => AMQPValue::Timestamp(u64::try_from(at.as_second()).unwrap_or_default()),
-        From::Offset(offset) => AMQPValue::LongLongInt(i64::try_from(offset).unwrap_or(i64::MAX)),
+        ReadFrom::First => long("first"),
+        ReadFrom::Last => long("last"),
+        ReadFrom::Time(at) => {
+            AMQPValue::Timestamp(u64::try_from(at.as_second()).unwrap_or_default())
+        }
+        ReadFrom::Offset(offset) => {
+            AMQPValue::LongLongInt(i64::try_from(offset).unwrap_or(i64::MAX))
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use lapin::types::FieldTable;
 use lapin::{Connection, ErrorKind, ExchangeKind};
 
 use super::objects::{Argument, Object, Routes};
-use super::{Mismatch, Report};
+use super::{Comparison, Mismatch};
 use crate::broker::connection::link::SessionLost;
 use crate::broker::convert::short;
 use crate::broker::{ANSWER, within};
@@ -47,7 +47,7 @@ pub(super) async fn put(
     connection: &Connection,
     object: &Object,
     requests: &str,
-    report: &mut Report,
+    report: &mut Comparison,
 ) -> Result<(), SessionLost> {
     let should = match object {
         Object::Queue { arguments, .. } => arguments.clone(),

@@ -34,7 +34,7 @@ pub struct Mismatch {
 
 /// What was found on the broker.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Report {
+pub struct Comparison {
     pub mismatches: Vec<Mismatch>,
     /// What is there, but whose arguments this user may not compare: declaring takes the right to configure.
     pub unchecked: Vec<String>,
@@ -101,8 +101,8 @@ pub(crate) fn lift_the_limit(queue: &str) -> String {
 /// Connects and declares what is missing. For `sluice topology apply`, and for a start that should fail early.
 ///
 /// # Errors
-/// The broker is out of reach, or has something of that name that is different.
-pub async fn apply(settings: &Settings, queues: &Queues) -> Result<Report, TopologyError> {
+/// The broker is unreachable, or has something of that name that is different.
+pub async fn apply(settings: &Settings, queues: &Queues) -> Result<Comparison, TopologyError> {
     let (connection, version) = reach(settings).await?;
     let report = declare(&connection, queues, version).await;
     close(&connection).await;
@@ -112,8 +112,8 @@ pub async fn apply(settings: &Settings, queues: &Queues) -> Result<Report, Topol
 /// Connects and compares, declaring nothing.
 ///
 /// # Errors
-/// The broker is out of reach. What is missing or different stands in the report.
-pub async fn check(settings: &Settings, queues: &Queues) -> Result<Report, TopologyError> {
+/// The broker is unreachable. What is missing or different stands in the report.
+pub async fn check(settings: &Settings, queues: &Queues) -> Result<Comparison, TopologyError> {
     let (connection, version) = reach(settings).await?;
     let report = compare(&connection, queues, version).await;
     close(&connection).await;
@@ -123,7 +123,7 @@ pub async fn check(settings: &Settings, queues: &Queues) -> Result<Report, Topol
 /// What the broker's version makes of the settings, for `sluice topology show`.
 ///
 /// # Errors
-/// The broker is out of reach.
+/// The broker is unreachable.
 pub async fn show(
     settings: &Settings,
     queues: &Queues,
@@ -148,8 +148,8 @@ pub(crate) async fn declare(
     connection: &Connection,
     queues: &Queues,
     version: Version,
-) -> Result<Report, TopologyError> {
-    let mut report = Report::default();
+) -> Result<Comparison, TopologyError> {
+    let mut report = Comparison::default();
     for object in objects(queues, version) {
         put(connection, &object, &queues.requests(), &mut report).await?;
     }
@@ -166,8 +166,8 @@ pub(crate) async fn declare_one(
     queues: &Queues,
     version: Version,
     name: &str,
-) -> Result<Report, SessionLost> {
-    let mut report = Report::default();
+) -> Result<Comparison, SessionLost> {
+    let mut report = Comparison::default();
     let is_meant = |object: &Object| matches!(object, Object::Queue { name: of, .. } if of == name);
     for object in objects(queues, version).iter().filter(|object| is_meant(object)) {
         put(connection, object, &queues.requests(), &mut report).await?;
@@ -180,8 +180,8 @@ pub(crate) async fn compare(
     connection: &Connection,
     queues: &Queues,
     version: Version,
-) -> Result<Report, SessionLost> {
-    let mut report = Report::default();
+) -> Result<Comparison, SessionLost> {
+    let mut report = Comparison::default();
     for object in objects(queues, version) {
         match exists(connection, &object).await? {
             // Declaring what exists changes nothing and tells what is different. AMQP cannot ask for a binding.
@@ -201,7 +201,7 @@ pub(crate) async fn compare(
 }
 
 /// The longest that a delivery may be held, where the broker takes deliveries back at all. `of_queue` is the request
-/// queue's own timeout ([`Report::consumer_timeout`]); without it the broker's default of 30 minutes is assumed.
+/// queue's own timeout ([`Comparison::consumer_timeout`]); without it the broker's default of 30 minutes is assumed.
 pub fn consumer_timeout(
     version: Version,
     kind: QueueType,

@@ -25,7 +25,7 @@ const GREETING: usize = 16 * 1024;
 pub(super) const ALIVE: [u8; 8] = [HEARTBEAT, 0, 0, 0, 0, 0, 0, END];
 
 /// A delivery: the channel, and its tag there.
-pub(super) type Place = (u16, u64);
+pub(super) type DeliveryKey = (u16, u64);
 
 /// What comes next in the bytes that were received.
 #[derive(Debug, PartialEq, Eq)]
@@ -52,7 +52,7 @@ pub(super) enum Step {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Note {
     /// None: a message that came back, or one that belongs to no delivery.
-    pub(super) place: Option<Place>,
+    pub(super) place: Option<DeliveryKey>,
     pub(super) flaw: Option<String>,
     pub(super) identity: Option<[u8; 32]>,
     /// The payload of the header as it came, where it was replaced.
@@ -73,7 +73,7 @@ pub(super) struct Filter {
     pub(super) version: Option<Version>,
     has_started: bool,
     /// The deliveries whose headers come next, one a channel at most.
-    expected: Vec<Place>,
+    expected: Vec<DeliveryKey>,
     /// How much is to come of bodies that go another way.
     diverted: HashMap<u16, u64>,
     inside: Option<Inside>,

@@ -29,7 +29,7 @@ pub use filter::{Filtered, filtered};
 
 use crate::broker::version::Version;
 use crate::worker::bodies::{Body, Spill};
-use filter::{Filter, Note, Place};
+use filter::{DeliveryKey, Filter, Note};
 use kit::Kit;
 use stream::Stream;
 
@@ -92,7 +92,7 @@ struct State {
     wanted: Option<(u16, Spill)>,
     /// How many bodies are on their way to the file.
     under_way: usize,
-    originals: HashMap<Place, Original>,
+    originals: HashMap<DeliveryKey, Original>,
 }
 
 impl Wire {

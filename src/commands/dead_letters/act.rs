@@ -4,8 +4,8 @@
 use uuid::Uuid;
 
 use super::super::{Exit, Failure, World, print};
-use super::{Common, Desk, Place, failure, gate, letters, moving, selection};
-use crate::broker::dead_letters::{Found, Order, Progress};
+use super::{Desk, LaneArgs, MoveArgs, failure, gate, letters, moving, selection};
+use crate::broker::dead_letters::{Found, MoveProgress, ReviewAction};
 use crate::message::audit::By;
 use crate::review::Filter;
 
@@ -17,7 +17,7 @@ Example: sluice dead-letters replay --cause SMS.6603 --why 'the agents are conne
          sluice dead-letters replay 0d6c3a5e --yes")]
 pub(super) struct Replay {
     #[command(flatten)]
-    common: Common,
+    common: MoveArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -27,18 +27,23 @@ Example: sluice dead-letters discard --batch rehearsal --why 'it was a rehearsal
          sluice dead-letters discard --cause invalid --until 720h --yes")]
 pub(super) struct Discard {
     #[command(flatten)]
-    common: Common,
+    common: MoveArgs,
 }
 
 pub(super) fn replay(args: &Replay, world: &World) -> Result<Exit, Failure> {
-    run(&args.common, world, ["replay", "replaying", "replayed"], &Order::Replay)
+    run(&args.common, world, ["replay", "replaying", "replayed"], &ReviewAction::Replay)
 }
 
 pub(super) fn discard(args: &Discard, world: &World) -> Result<Exit, Failure> {
-    run(&args.common, world, ["discard", "discarding", "discarded"], &Order::Discard)
+    run(&args.common, world, ["discard", "discarding", "discarded"], &ReviewAction::Discard)
 }
 
-fn run(args: &Common, world: &World, verb: [&str; 3], order: &Order) -> Result<Exit, Failure> {
+fn run(
+    args: &MoveArgs,
+    world: &World,
+    verb: [&str; 3],
+    order: &ReviewAction,
+) -> Result<Exit, Failure> {
     args.yes.can_be_asked(world)?;
     let filter = args.which.filter()?;
     let desk = Desk::open(&args.place, world)?;
@@ -56,7 +61,7 @@ fn run(args: &Common, world: &World, verb: [&str; 3], order: &Order) -> Result<E
     let by = args.who.by(world);
     let progress = if selected.is_empty() {
         eprintln!("no dead letter meets these conditions");
-        Progress { left: snapshot.left, ..Default::default() }
+        MoveProgress { left: snapshot.left, ..Default::default() }
     } else {
         drop(snapshot);
         moving::run(&desk, world, doing, |attendant| {
@@ -76,12 +81,12 @@ pub(super) fn exactly(selected: &[&Found]) -> Filter {
 `sluice dead-letters audit ID` tells it to everybody.
 Example: sluice dead-letters note 0d6c3a5e 'the customer will remove the second disk'")]
 pub(super) struct Note {
-    /// The letter's id; as long as it is in the queue its first 8 characters will do
+    /// The dead letter's id; as long as it is in the queue its first 8 characters will do
     id: String,
     /// What to write down
     text: String,
     #[command(flatten)]
-    place: Place,
+    place: LaneArgs,
     /// Who says it, for the audit (default: user@host)
     #[arg(long, value_name = "WHO")]
     by: Option<String>,

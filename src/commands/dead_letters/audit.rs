@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::super::times::past;
 use super::super::{Exit, Failure, World, print};
 use super::restore::in_a_line;
-use super::{Desk, Place, failure};
+use super::{Desk, LaneArgs, failure};
 use crate::message::audit::{Act, Action};
 use crate::message::parcel::Parcel;
 use crate::report::text::{indented, one_line, visible};
@@ -20,7 +20,7 @@ before, and what an edit has changed.
 Example: sluice dead-letters audit --since 2h
          sluice dead-letters audit 0d6c3a5e --json")]
 pub(super) struct Args {
-    /// Acts or letters, by id; the first 8 characters will do
+    /// Acts or dead letters, by id; the first 8 characters will do
     #[arg(value_name = "ID")]
     ids: Vec<String>,
     /// What this one did
@@ -36,7 +36,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "TIME", value_parser = past)]
     until: Option<Timestamp>,
     #[command(flatten)]
-    place: Place,
+    place: LaneArgs,
     /// One event a line on stdout, whole (`sluice schema audit`)
     #[arg(long)]
     json: bool,

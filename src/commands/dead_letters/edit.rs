@@ -1,4 +1,4 @@
-//! `sluice dead-letters edit`: mend letters and send them again, in one step. Nothing moves unless all would be valid.
+//! `sluice dead-letters edit`: fix dead letters and send them again, in one step. Nothing moves unless all would be valid.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -8,26 +8,26 @@ use bytes::Bytes;
 use super::super::{Exit, Failure, World, print};
 use super::act::exactly;
 use super::moving::describe;
-use super::{Common, Desk, editor, json, letters, moving, show};
-use crate::broker::dead_letters::{Found, Order, Preview, Progress, Snapshot};
+use super::{Desk, MoveArgs, editor, json, letters, moving, show};
+use crate::broker::dead_letters::{Found, MoveProgress, Preview, ReviewAction, Snapshot};
 use crate::report::text::one_line;
-use crate::review::edit::{Change, Edit};
+use crate::review::edit::{Edit, FieldChange};
 
-/// So many different changes, and letters that would be invalid, are shown.
+/// So many different changes, and dead letters that would be invalid, are shown.
 const SHOWN: usize = 50;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Without --set and --header one letter opens in $VISUAL or $EDITOR, what is wrong with it in
+Without --set and --header one dead letter opens in $VISUAL or $EDITOR, what is wrong with it in
 comments on top. You see every difference before anything moves, and nothing moves unless all are
 valid then (else: 3).
-Undone, a letter is back as it was; what was sent stays sent.
+Undone, a dead letter is back as it was; what was sent stays sent.
 Example: sluice dead-letters edit --cause SMS.6539 --set target_server.disks.0.size=53687091200
          sluice dead-letters edit --batch wave-7 --header x-sluice-priority=3
          sluice dead-letters edit 0d6c3a5e")]
 pub(super) struct Args {
     #[command(flatten)]
-    common: Common,
+    common: MoveArgs,
     /// Set a field of all: target_server.name=web-1; remove one: tags!
     #[arg(long, value_name = "FIELD=VALUE")]
     set: Vec<String>,
@@ -44,16 +44,16 @@ pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
         args.common.yes.can_be_asked(world)?;
     }
     let filter = args.common.which.filter()?;
-    let fields = args.set.iter().map(|text| Change::parse(text));
-    let headers = args.header.iter().map(|text| Change::parse_header(text));
-    let changes: Result<Vec<Change>, _> = fields.chain(headers).collect();
+    let fields = args.set.iter().map(|text| FieldChange::parse(text));
+    let headers = args.header.iter().map(|text| FieldChange::parse_header(text));
+    let changes: Result<Vec<FieldChange>, _> = fields.chain(headers).collect();
     let changes = changes.map_err(Failure::usage)?;
     let desk = Desk::open(&args.common.place, world)?;
     let snapshot = desk.look()?;
     let selected = args.common.which.selection.of(&snapshot, &filter)?;
     if selected.is_empty() {
         eprintln!("no dead letter meets these conditions");
-        return Ok(moving::report("mended and replayed", Progress::default(), args.common.json));
+        return Ok(moving::report("fixed and replayed", MoveProgress::default(), args.common.json));
     }
     let edit = if changes.is_empty() {
         let Some(body) = in_editor(&selected, &desk, args, world)? else {
@@ -71,18 +71,19 @@ pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
     if args.dry_run {
         return Ok(Exit::Done);
     }
-    if !args.common.yes.confirmed(&format!("mend and replay {many}?")) {
+    if !args.common.yes.confirmed(&format!("fix and replay {many}?")) {
         return Ok(Exit::NotAllWell);
     }
-    let (exactly, by, order) = (exactly(&selected), args.common.who.by(world), Order::Edit(edit));
+    let (exactly, by, order) =
+        (exactly(&selected), args.common.who.by(world), ReviewAction::Edit(edit));
     drop(snapshot);
     let progress = moving::run(&desk, world, "mending", |attendant| {
         desk.review.act(&exactly, &order, &by, attendant)
     })?;
-    Ok(moving::report("mended and replayed", progress, args.common.json))
+    Ok(moving::report("fixed and replayed", progress, args.common.json))
 }
 
-/// The new body of the one letter, if it was changed.
+/// The new body of the one dead letter, if it was changed.
 fn in_editor(
     selected: &[&Found],
     desk: &Desk,
@@ -91,7 +92,7 @@ fn in_editor(
 ) -> Result<Option<Bytes>, Failure> {
     let [found] = selected else {
         return Err(Failure::usage(format!(
-            "an editor takes one letter, these are {}: give --set field=value for all of them",
+            "an editor takes one dead letter, these are {}: give --set field=value for all of them",
             selected.len()
         )));
     };
@@ -141,7 +142,7 @@ fn is_valid(one: &Preview) -> bool {
     one.error.is_none() && one.violations.is_empty()
 }
 
-/// Each difference once, with how many letters have it.
+/// Each difference once, with how many dead letters have it.
 fn differences(previews: &[Preview]) -> String {
     let mut counts: BTreeMap<(&str, Option<&str>, Option<&str>), usize> = BTreeMap::new();
     for one in previews.iter().flat_map(|preview| &preview.differences) {

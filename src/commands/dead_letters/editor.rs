@@ -1,4 +1,4 @@
-//! How does a person mend a body? In their own editor, what is wrong with it in comments above it.
+//! How does a person fix a body? In their own editor, what is wrong with it in comments above it.
 
 use std::fmt::Write as _;
 use std::io::{Seek as _, Write as _};
@@ -12,18 +12,18 @@ use super::moving::Yes;
 use super::{local, show};
 use crate::contract::{self, Rules, Violation};
 use crate::report::text::{indented, one_line, squeezed};
-use crate::review::Letter;
+use crate::review::DeadLetter;
 use crate::review::edit::differences;
 
 /// Lines above the body that begin so are not of it.
 const COMMENT: &str = "//";
 
-/// The mended body, valid; `None` if it was left as it is.
+/// The fixed body, valid; `None` if it was left as it is.
 ///
 /// # Errors
 /// There is no editor, it failed, or the body is still invalid and nobody wants to go on.
 pub(super) fn edit(
-    letter: &Letter,
+    letter: &DeadLetter,
     body: &[u8],
     rules: &Rules,
     once: bool,
@@ -31,7 +31,7 @@ pub(super) fn edit(
 ) -> Result<Option<Bytes>, Failure> {
     let Ok(text) = std::str::from_utf8(body) else {
         return Err(Failure::usage(
-            "the body is not UTF-8, so no editor can keep it: export it, mend the file, discard the letter and import it",
+            "the body is not UTF-8, so no editor can keep it: export it, fix the file, discard the dead letter and import it",
         ));
     };
     let start = indented(text).into_owned();
@@ -62,18 +62,16 @@ fn again(question: &str) -> bool {
     Yes::ask().confirmed(question)
 }
 
-/// What is known about the letter, as comments.
-fn head(letter: &Letter) -> String {
+/// What is known about the dead letter, as comments.
+fn head(letter: &DeadLetter) -> String {
     let mut head = format!("{COMMENT} {}\n", one_line(&letter.reason));
     for one in &letter.violations {
         let _ = writeln!(head, "{COMMENT}   {}", show::violation(one));
     }
     let failed = letter.failed_at.map(local).unwrap_or_default();
-    let _ = writeln!(head, "{COMMENT} letter {}, failed {failed}", letter.id);
-    let _ = writeln!(
-        head,
-        "{COMMENT} Mend the body below, save and leave. Unchanged: nothing is done."
-    );
+    let _ = writeln!(head, "{COMMENT} dead letter {}, failed {failed}", letter.id);
+    let _ =
+        writeln!(head, "{COMMENT} Fix the body below, save and leave. Unchanged: nothing is done.");
     head
 }
 

@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 use super::super::plan_file::{PlanFile, Source};
 use super::super::{Exit, Failure, World, print};
 use super::selection::Selection;
-use super::{Desk, Place, Who, letters, moving};
+use super::{Desk, LaneArgs, Who, letters, moving};
 use crate::message::parcel::Parcel;
 use crate::review::file::{self, FileError, Format, Writer};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 JSON lines keep every byte; so does CSV, but a spreadsheet that saves it may not. The queue keeps
-the letters: discard them if the file is to replace them. A file that is there is left alone.
+the dead letters: discard them if the file is to replace them. A file that is there is left alone.
 Example: sluice dead-letters export letters.jsonl --batch wave-1
          sluice dead-letters export letters.csv")]
 pub(super) struct Export {
@@ -25,7 +25,7 @@ pub(super) struct Export {
     #[arg(long)]
     format: Option<Format>,
     #[command(flatten)]
-    place: Place,
+    place: LaneArgs,
 }
 
 pub(super) fn export(args: &Export, world: &World) -> Result<Exit, Failure> {
@@ -82,7 +82,7 @@ pub(super) struct Import {
     #[command(flatten)]
     source: Source,
     #[command(flatten)]
-    place: Place,
+    place: LaneArgs,
     #[command(flatten)]
     who: Who,
     /// As JSON on stdout

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::super::{Exit, Failure, World, print};
 use super::selection::Selection;
-use super::{Desk, Place, json, local};
+use super::{Desk, LaneArgs, json, local};
 use crate::broker::dead_letters::Found;
 use crate::report::text::one_line;
 use crate::review::Group;
@@ -22,8 +22,8 @@ pub(super) struct Args {
     #[command(flatten)]
     selection: Selection,
     #[command(flatten)]
-    place: Place,
-    /// Each letter in a line
+    place: LaneArgs,
+    /// Each dead letter in a line
     #[arg(long)]
     letters: bool,
     /// As JSON on stdout; with --letters one letter a line

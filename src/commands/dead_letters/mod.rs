@@ -1,4 +1,4 @@
-//! `sluice dead-letters`: see what failed and why, mend it, send it again, take it out, put it back.
+//! `sluice dead-letters`: see what failed and why, fix it, send it again, take it out, put it back.
 
 mod act;
 mod audit;
@@ -32,11 +32,11 @@ pub(super) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Say what they died of: causes with their count, newest and oldest; or the letters
+    /// Say what they died of: causes with their count, newest and oldest; or the dead letters
     List(list::Args),
     /// Show one with all that is known: reason, violations, history, body
     Show(show::Args),
-    /// Mend and send again: one in an editor, or fields of a whole group
+    /// Fix and send again: one in an editor, or fields of a whole group
     Edit(edit::Args),
     /// Send again as they are, with fresh retries
     Replay(act::Replay),
@@ -46,22 +46,22 @@ enum Command {
     Restore(restore::Args),
     /// Write them to a file, whole; the queue keeps them
     Export(file::Export),
-    /// Put the letters of an exported file into the queue
+    /// Put the dead letters of an exported file into the queue
     Import(file::Import),
     /// Write something down about one, for others
     Note(act::Note),
-    /// Say who did what to letters and the gate, when and why
+    /// Say who did what to dead letters and the gate, when and why
     Audit(audit::Args),
 }
 
 /// What is moved, by whom, and whether to ask first: of every command that moves letters.
 #[derive(Debug, clap::Args)]
 #[group(skip)]
-struct Common {
+struct MoveArgs {
     #[command(flatten)]
     which: selection::Chosen,
     #[command(flatten)]
-    place: Place,
+    place: LaneArgs,
     #[command(flatten)]
     who: Who,
     #[command(flatten)]
@@ -71,10 +71,10 @@ struct Common {
     json: bool,
 }
 
-/// Where the letters are, and how long to wait for another reviewer.
+/// Where the dead letters are, and how long to wait for another reviewer.
 #[derive(Debug, clap::Args)]
 #[group(skip)]
-struct Place {
+struct LaneArgs {
     #[command(flatten)]
     lane: lane::Args,
     /// How long to wait while somebody else reviews
@@ -107,7 +107,7 @@ struct Desk {
 }
 
 impl Desk {
-    fn open(place: &Place, world: &World) -> Result<Self, Failure> {
+    fn open(place: &LaneArgs, world: &World) -> Result<Self, Failure> {
         let config = place.lane.load(world, false)?.config;
         let review = Review {
             max_bytes: config.window.max_bytes,
@@ -166,7 +166,7 @@ pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
     }
 }
 
-/// `1 letter`, `2 letters`
+/// `1 dead letter`, `2 dead letters`
 fn letters(count: usize) -> String {
     format!("{count} {}", if count == 1 { "letter" } else { "letters" })
 }

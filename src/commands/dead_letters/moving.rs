@@ -11,14 +11,14 @@ use serde_json::json;
 use super::super::signals::Signals;
 use super::super::{Exit, Failure, World, print, progress_bar};
 use super::{Desk, failure, letters, say_left};
-use crate::broker::dead_letters::{Attend, Found, Progress, ReviewError};
+use crate::broker::dead_letters::{Attend, Found, MoveProgress, ReviewError};
 use crate::report::text::one_line;
 use crate::review::groups;
 
-/// So many letters are named one by one.
+/// So many dead letters are named one by one.
 const NAMED: usize = 10;
 
-/// What a command that moves letters is told about asking.
+/// What a command that moves dead letters is told about asking.
 #[derive(Clone, Copy, Debug, clap::Args)]
 #[group(skip)]
 pub(super) struct Yes {
@@ -65,7 +65,7 @@ impl Yes {
     }
 }
 
-/// The letters that are meant: by cause, and by name where they are few.
+/// The dead letters that are meant: by cause, and by name where they are few.
 pub(super) fn describe(selected: &[&Found]) {
     for group in groups(selected.iter().map(|found| &found.letter)) {
         eprintln!("{:>7}  {}  {}", group.count, group.cause.id, one_line(&group.cause.in_a_line()));
@@ -86,7 +86,7 @@ pub(super) struct Attendant {
 }
 
 impl Attend for Attendant {
-    fn progress(&mut self, progress: Progress) -> bool {
+    fn progress(&mut self, progress: MoveProgress) -> bool {
         self.bar.set_length(progress.of as u64);
         self.bar.set_position(progress.moved as u64);
         !self.stop.load(Ordering::Relaxed)
@@ -99,9 +99,9 @@ pub(super) fn run<F>(
     world: &World,
     what: &str,
     work: impl FnOnce(Attendant) -> F,
-) -> Result<Progress, Failure>
+) -> Result<MoveProgress, Failure>
 where
-    F: Future<Output = Result<Progress, ReviewError>>,
+    F: Future<Output = Result<MoveProgress, ReviewError>>,
 {
     let bar = progress_bar(world, 0, what);
     let attendant = Attendant { bar: bar.clone(), stop: Arc::default() };
@@ -128,8 +128,8 @@ where
 }
 
 /// Says what has moved. `done` is the past of what was to be done.
-pub(super) fn report(done: &str, progress: Progress, as_json: bool) -> Exit {
-    let Progress { moved, of, left } = progress;
+pub(super) fn report(done: &str, progress: MoveProgress, as_json: bool) -> Exit {
+    let MoveProgress { moved, of, left } = progress;
     let stopped = moved < of;
     if as_json {
         let line = json!({ "done": done, "moved": moved, "of": of, "not_looked_at": left });

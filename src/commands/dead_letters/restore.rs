@@ -3,25 +3,25 @@
 use std::collections::HashSet;
 
 use super::super::{Exit, Failure, World};
-use super::{Common, Desk, failure, letters, local, moving};
-use crate::broker::dead_letters::Progress;
+use super::{Desk, MoveArgs, failure, letters, local, moving};
+use crate::broker::dead_letters::MoveProgress;
 use crate::contract::Rules;
 use crate::message::audit::Act;
 use crate::report::text::one_line;
-use crate::review::{Filter, Letter};
+use crate::review::{DeadLetter, Filter};
 
 /// So many acts are named one by one.
 const NAMED: usize = 20;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-IDs are of acts or of letters, and --since and --until are about when it was done. Letters come back
+IDs are of acts or of dead letters, and --since and --until are about when it was done. Dead letters come back
 as they were before; what an edit has sent stays sent. What was undone is not undone again.
 Example: sluice dead-letters restore 0d6c3a5e
          sluice dead-letters restore --since 10m --why 'the wrong cause'")]
 pub(super) struct Args {
     #[command(flatten)]
-    common: Common,
+    common: MoveArgs,
 }
 
 pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
@@ -35,7 +35,7 @@ pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
         let why = "nothing of that can be undone: discards and edits can, once, as long as the audit keeps them";
         if args.common.which.selection.ids.is_empty() {
             eprintln!("{why}");
-            return Ok(moving::report("restored", Progress::default(), args.common.json));
+            return Ok(moving::report("restored", MoveProgress::default(), args.common.json));
         }
         return Err(Failure::usage(why));
     }
@@ -56,7 +56,7 @@ pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
     Ok(moving::report("restored", progress, args.common.json))
 }
 
-/// The time is that of the act; everything else is about the letter as it was.
+/// The time is that of the act; everything else is about the dead letter as it was.
 fn is_wanted(act: &Act, filter: &Filter, rules: &Rules) -> bool {
     let Some(before) = act.before.as_ref().filter(|_| act.can_be_undone()) else {
         return false;
@@ -64,7 +64,7 @@ fn is_wanted(act: &Act, filter: &Filter, rules: &Rules) -> bool {
     if filter.from.is_some_and(|from| act.at < from) || filter.to.is_some_and(|to| act.at >= to) {
         return false;
     }
-    let letter = Letter::read(before, None, rules);
+    let letter = DeadLetter::read(before, None, rules);
     let is_named = filter.ids.is_empty()
         || act.is_named(&filter.ids)
         || filter.ids.contains(&letter.request_id);

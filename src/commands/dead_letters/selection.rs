@@ -11,7 +11,7 @@ use crate::review::Filter;
 #[derive(Clone, Debug, Default, clap::Args)]
 #[group(skip)]
 pub(super) struct Selection {
-    /// Letters, by id (its first 8 characters will do) or message id
+    /// Dead letters, by id (its first 8 characters will do) or message id
     #[arg(value_name = "ID")]
     pub(super) ids: Vec<String>,
     /// Of this cause: its id, an outcome, or an error code
@@ -42,7 +42,7 @@ pub(super) struct Selection {
     text: Option<String>,
 }
 
-/// The conditions of a command that moves letters: some must be given.
+/// The conditions of a command that moves dead letters: some must be given.
 #[derive(Clone, Debug, Default, clap::Args)]
 #[group(skip)]
 pub(super) struct Chosen {
@@ -69,7 +69,7 @@ impl Selection {
         }
     }
 
-    /// The letters that are meant. Every id that is named must be there.
+    /// The dead letters that are meant. Every id that is named must be there.
     pub(super) fn of<'a>(
         &self,
         snapshot: &'a Snapshot,
@@ -86,7 +86,7 @@ impl Selection {
     }
 }
 
-/// The one letter of that name.
+/// The one dead letter of that name.
 pub(super) fn one<'a>(snapshot: &'a Snapshot, id: &str) -> Result<&'a Found, Failure> {
     match named(snapshot, id).as_slice() {
         [] => Err(no_such(&[id])),
@@ -116,7 +116,7 @@ impl Chosen {
         let filter = self.selection.filter();
         match (self.all, filter == Filter::default()) {
             (false, true) => Err(Failure::usage(
-                "say which letters: ids, conditions such as --cause, or --all; nothing was done",
+                "say which dead letters: ids, conditions such as --cause, or --all; nothing was done",
             )),
             (true, false) => Err(Failure::usage(
                 "--all and a condition contradict each other: leave one out; nothing was done",

@@ -1,14 +1,14 @@
-//! `sluice dead-letters show`: one letter, with all that is known about it.
+//! `sluice dead-letters show`: one dead letter, with all that is known about it.
 
 use std::fmt::Write as _;
 
 use serde_json::json;
 
 use super::super::{Exit, Failure, World, output, print};
-use super::{Desk, Place, json, local, selection};
+use super::{Desk, LaneArgs, json, local, selection};
 use crate::contract::Violation;
 use crate::report::text::{indented, one_line, visible};
-use crate::review::Letter;
+use crate::review::DeadLetter;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -19,7 +19,7 @@ pub(super) struct Args {
     /// Its id (the first 8 characters will do) or message id
     id: String,
     #[command(flatten)]
-    place: Place,
+    place: LaneArgs,
     /// Only the body, byte for byte (escaped if stdout is a terminal)
     #[arg(long)]
     body: bool,
@@ -47,7 +47,7 @@ pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-fn about(letter: &Letter, body: &[u8]) -> String {
+fn about(letter: &DeadLetter, body: &[u8]) -> String {
     let mut text = format!("{}  {}\n", letter.id, one_line(&letter.name));
     let outcome = letter.cause.outcome.as_str();
     let _ = writeln!(text, "{outcome}: {}\n", visible(&letter.reason));
@@ -91,7 +91,7 @@ fn about(letter: &Letter, body: &[u8]) -> String {
     text
 }
 
-fn history(letter: &Letter) -> String {
+fn history(letter: &DeadLetter) -> String {
     let mut text = String::new();
     if !letter.history.is_empty() {
         text.push_str("\ntried:\n");

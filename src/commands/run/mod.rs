@@ -25,12 +25,12 @@ use crate::commands::run::notify::Notifier;
 use crate::config::values::parse_size;
 use crate::core::{Hot, Settings};
 use crate::lane::{Config, Loaded};
-use crate::message::command::Heard;
+use crate::message::command::PendingCommand;
 use crate::message::status::{self, Status};
 use crate::observe::log::{self, Level};
 use crate::observe::metrics::Metrics;
 use crate::observe::traces::Traces;
-use crate::observe::{Around, Observer};
+use crate::observe::{Observer, SourceStatus};
 use crate::web::console;
 use crate::web::http::{self, Operator};
 use crate::worker::clock::Clock;
@@ -107,7 +107,7 @@ struct Lane {
     /// What of the configuration may change meanwhile.
     hot: watch::Sender<Hot>,
     /// The way to its loop, while that runs.
-    orders: watch::Sender<Option<mpsc::Sender<Heard>>>,
+    orders: watch::Sender<Option<mpsc::Sender<PendingCommand>>>,
 }
 
 async fn serve(
@@ -173,7 +173,7 @@ async fn prepare(
     match objects {
         Ok(()) => {}
         Err(topology::TopologyError::Unreachable(why)) => {
-            tracing::warn!(lane = %name, %why, "the broker is out of reach; trying on");
+            tracing::warn!(lane = %name, %why, "the broker is unreachable; retrying");
         }
         Err(error) => return Err(Failure::usage(format!("lane {name}: {error}"))),
     }
@@ -249,7 +249,8 @@ async fn run_lane(lane: Lane, worker: String, several: bool, stopping: watch::Re
         tracing::error!(lane = %lane.name, why, "a lane is down; the others go on");
         lane.orders.send_replace(None);
         let (why, since) = (why.to_owned(), Timestamp::now());
-        lane.status.send_modify(|status| status.session = status::Session::Detached { why, since });
+        lane.status
+            .send_modify(|status| status.session = status::SessionStatus::Detached { why, since });
     };
     keep(WAITS, stopping.clone(), down, || {
         // Of the highest level, or `log.level = "warn"` would take the name from the warnings too.
@@ -321,7 +322,7 @@ async fn told_to_stop(mut stopping: watch::Receiver<bool>) {
 }
 
 /// What the observer asks for with each snapshot.
-fn around(source: &Broker, client: Client) -> impl Fn() -> Around + Send + use<> {
+fn around(source: &Broker, client: Client) -> impl Fn() -> SourceStatus + Send + use<> {
     let (status, spill) = (source.status(), source.spill());
     let latest = Mutex::new((broker::State::default(), Timestamp::now()));
     move || {
@@ -332,7 +333,7 @@ fn around(source: &Broker, client: Client) -> impl Fn() -> Around + Send + use<>
         }
         let (in_memory, in_file) = spill.held();
         let queues = now.requests.zip(now.dead_letters);
-        Around {
+        SourceStatus {
             session: session(&now, latest.1),
             queues: queues.map(|(requests, dead_letters)| status::Queues {
                 requests: requests.into(),
@@ -349,17 +350,17 @@ fn around(source: &Broker, client: Client) -> impl Fn() -> Around + Send + use<>
     }
 }
 
-fn session(broker: &broker::Status, since: Timestamp) -> status::Session {
-    let detached = |why: &str| status::Session::Detached { why: why.to_owned(), since };
+fn session(broker: &broker::Status, since: Timestamp) -> status::SessionStatus {
+    let detached = |why: &str| status::SessionStatus::Detached { why: why.to_owned(), since };
     match &broker.state {
         broker::State::Connecting | broker::State::Lost { .. } if broker.blocked => detached(
             "the broker is in an alarm (memory or disk) and takes no message, so it cannot be asked which worker is the active one; it goes on when the alarm ends",
         ),
         broker::State::Connecting => detached("connecting"),
-        broker::State::Standby => status::Session::Standby { since },
+        broker::State::Standby => status::SessionStatus::Standby { since },
         broker::State::Active { .. } => {
             let server = broker.server.map(|version| version.to_string()).unwrap_or_default();
-            status::Session::Active { since, server, unchecked: broker.unchecked.clone() }
+            status::SessionStatus::Active { since, server, unchecked: broker.unchecked.clone() }
         }
         broker::State::Lost { why } => detached(why),
         broker::State::Left => detached("left"),

@@ -8,8 +8,8 @@ use super::headers;
 use crate::broker::settings::Queues;
 use crate::core::Outcome;
 use crate::message::audit::Act;
-use crate::message::command::{Answer, Order, Steering};
-use crate::message::result::{self, CloudEvent, Enqueued, Opened, Outcomes};
+use crate::message::command::{Answer, IssuedCommand, Steering};
+use crate::message::result::{self, CloudEvent, Enqueued, Opened, ResultData};
 
 /// The document for a lane with these names.
 pub fn document(queues: &Queues) -> Value {
@@ -178,12 +178,12 @@ fn messages(schemas: &mut Map<String, Value>) -> Value {
     let mut types = settings.into_generator();
     let outcomes: Vec<_> = Outcome::ALL.iter().map(|outcome| result::kind(*outcome)).collect();
     let task = json!({ "$ref": "#/components/schemas/Task" });
-    let result = event::<Outcomes>(&mut types, &outcomes);
+    let result = event::<ResultData>(&mut types, &outcomes);
     let opened = event::<Opened>(&mut types, &[result::OPENED_TYPE.to_owned()]);
     let enqueued = event::<Enqueued>(&mut types, &[result::ENQUEUED_TYPE.to_owned()]);
     let mut answer = json(&types.subschema_for::<Answer>(), "What the worker says to an order");
     answer["correlationId"] = json!({ "location": "$message.header#/correlation_id" });
-    let mut order = json(&types.subschema_for::<Order>(), "An operator's order");
+    let mut order = json(&types.subschema_for::<IssuedCommand>(), "An operator's order");
     order["correlationId"] = answer["correlationId"].clone();
     let messages = json!({
         "request": {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::CallId;
 use crate::core::engine::{Hot, Input, Steer};
 use crate::core::outcome::Settlement;
-use crate::core::request::{Job, Rare, Request, Row, Run, Shared, Stamp};
+use crate::core::request::{Job, Rare, Request, RowNumber, Run, Shared, Stamp};
 use crate::core::sparse::Sparse;
 use crate::core::time::{Moment, Now};
 use crate::core::verdict::{Fault, Listing, Verdict};
@@ -145,7 +145,7 @@ impl DeliveryRecord {
             source_server_id: self.source_server_id.into(),
             target_vm_id: self.target_vm_id.map(Into::into),
             shared: shared.into(),
-            row: Row::from(self.row),
+            row: RowNumber::from(self.row),
             priority: self.priority,
             enqueued_at: Stamp::from(self.enqueued_at),
             rare: Sparse::new(rare),

@@ -46,7 +46,7 @@ pub struct Status {
     /// When this snapshot was taken.
     #[schemars(with = "String")]
     pub at: Timestamp,
-    pub session: Session,
+    pub session: SessionStatus,
     pub gate: Gate,
     pub window: WindowCounts,
     /// `window.size`: how many the window holds at most; 0: not known.
@@ -80,7 +80,7 @@ pub struct Status {
 /// What the worker is to the broker.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "state", rename_all = "snake_case")]
-pub enum Session {
+pub enum SessionStatus {
     /// No session: why, and since when.
     Detached {
         why: String,
@@ -166,7 +166,7 @@ impl Status {
             worker: worker.to_owned(),
             started_at: now,
             at: now,
-            session: Session::Detached {
+            session: SessionStatus::Detached {
                 why: "connecting for the first time".to_owned(),
                 since: now,
             },
@@ -201,12 +201,14 @@ impl Status {
 
     /// Whether the broker is attached and gives its requests to Sluicegate: the active worker and its standbys are ready.
     pub fn is_ready(&self) -> bool {
-        !matches!(self.session, Session::Detached { .. }) && !self.stopping && !self.is_robbed()
+        !matches!(self.session, SessionStatus::Detached { .. })
+            && !self.stopping
+            && !self.is_robbed()
     }
 
     /// Others consume the requests, and this worker is given none.
     pub fn is_robbed(&self) -> bool {
-        let is_active = matches!(self.session, Session::Active { .. });
+        let is_active = matches!(self.session, SessionStatus::Active { .. });
         let waits = self.queues.is_none_or(|queues| queues.requests > 0);
         is_active && waits && self.others.is_some_and(|others| !others.receives)
     }

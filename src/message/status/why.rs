@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Running, Session, Status};
+use super::{Running, SessionStatus, Status};
 use crate::core::gate::Reason;
 use crate::message::words;
 
@@ -17,15 +17,15 @@ impl Status {
                 .to_owned();
         }
         match &self.session {
-            Session::Detached { why, .. } => format!(
+            SessionStatus::Detached { why, .. } => format!(
                 "there is no session with the broker ({why}); the next request goes as soon as there is one"
             ),
-            Session::Standby { .. } => {
+            SessionStatus::Standby { .. } => {
                 "another worker is the active one; this one takes over when that one goes"
                     .to_owned()
             }
-            Session::Active { .. } if self.is_robbed() => self.robbed(),
-            Session::Active { .. } => {
+            SessionStatus::Active { .. } if self.is_robbed() => self.robbed(),
+            SessionStatus::Active { .. } => {
                 let mut why =
                     self.gate.reason.map_or_else(|| self.open(), |reason| self.shut(reason));
                 let unpublished = self.window.unpublished;
@@ -185,7 +185,7 @@ mod tests {
         let now: Timestamp = "2026-11-23T12:00:00Z".parse().unwrap();
         let mut status = Status::starting("lane", "worker", now);
         status.session =
-            Session::Active { since: now, server: "4.0".into(), unchecked: Vec::new() };
+            SessionStatus::Active { since: now, server: "4.0".into(), unchecked: Vec::new() };
         status.gate.reason = reason;
         status.limits.rates = vec!["2/s".into(), "60/min".into()];
         status.limits.allowed_per_second = Some(1.0);
@@ -264,7 +264,7 @@ mod tests {
         assert!(status.why().starts_with("all 3 requests that wait"), "{}", status.why());
         status.window.ready = 1;
         assert_eq!(status.why(), "the gate is open; the next request goes now");
-        status.session = Session::Standby { since: status.at };
+        status.session = SessionStatus::Standby { since: status.at };
         assert!(status.why().starts_with("another worker"), "{}", status.why());
     }
 

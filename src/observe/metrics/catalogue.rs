@@ -11,7 +11,7 @@ use prometheus::{
 
 /// One metric, for the documentation.
 #[derive(Debug)]
-pub(super) struct Entry {
+pub(super) struct CatalogueEntry {
     name: &'static str,
     kind: &'static str,
     help: &'static str,
@@ -23,7 +23,7 @@ pub(super) struct Entry {
 #[derive(Debug)]
 pub(super) struct Catalogue {
     pub(super) registry: Registry,
-    pub(super) entries: Vec<Entry>,
+    pub(super) entries: Vec<CatalogueEntry>,
 }
 
 type Registered<T> = Result<T, prometheus::Error>;
@@ -33,7 +33,11 @@ impl Catalogue {
         Self { registry, entries: Vec::new() }
     }
 
-    fn add<C: Collector + Clone + 'static>(&mut self, collector: C, entry: Entry) -> Registered<C> {
+    fn add<C: Collector + Clone + 'static>(
+        &mut self,
+        collector: C,
+        entry: CatalogueEntry,
+    ) -> Registered<C> {
         self.registry.register(Box::new(collector.clone()))?;
         self.entries.push(entry);
         Ok(collector)
@@ -41,7 +45,7 @@ impl Catalogue {
 
     /// A counter that is not of this registry.
     pub(super) fn document_counter(&mut self, name: &'static str, help: &'static str) {
-        self.entries.push(Entry::new(name, "counter", help));
+        self.entries.push(CatalogueEntry::new(name, "counter", help));
     }
 
     pub(super) fn int_counter(
@@ -49,7 +53,7 @@ impl Catalogue {
         name: &'static str,
         help: &'static str,
     ) -> Registered<IntCounter> {
-        self.add(IntCounter::new(name, help)?, Entry::new(name, "counter", help))
+        self.add(IntCounter::new(name, help)?, CatalogueEntry::new(name, "counter", help))
     }
 
     pub(super) fn int_gauge(
@@ -57,11 +61,11 @@ impl Catalogue {
         name: &'static str,
         help: &'static str,
     ) -> Registered<IntGauge> {
-        self.add(IntGauge::new(name, help)?, Entry::new(name, "gauge", help))
+        self.add(IntGauge::new(name, help)?, CatalogueEntry::new(name, "gauge", help))
     }
 
     pub(super) fn gauge(&mut self, name: &'static str, help: &'static str) -> Registered<Gauge> {
-        self.add(Gauge::new(name, help)?, Entry::new(name, "gauge", help))
+        self.add(Gauge::new(name, help)?, CatalogueEntry::new(name, "gauge", help))
     }
 
     pub(super) fn int_counters<const N: usize>(
@@ -71,7 +75,8 @@ impl Catalogue {
         (label, values): (&'static str, [&'static str; N]),
     ) -> Registered<[IntCounter; N]> {
         let vec = IntCounterVec::new(Opts::new(name, help), &[label])?;
-        let vec = self.add(vec, Entry::new(name, "counter", help).labelled(label, &values))?;
+        let vec =
+            self.add(vec, CatalogueEntry::new(name, "counter", help).labelled(label, &values))?;
         Ok(values.map(|value| vec.with_label_values(&[value])))
     }
 
@@ -82,7 +87,8 @@ impl Catalogue {
         (label, values): (&'static str, [&'static str; N]),
     ) -> Registered<[Counter; N]> {
         let vec = CounterVec::new(Opts::new(name, help), &[label])?;
-        let vec = self.add(vec, Entry::new(name, "counter", help).labelled(label, &values))?;
+        let vec =
+            self.add(vec, CatalogueEntry::new(name, "counter", help).labelled(label, &values))?;
         Ok(values.map(|value| vec.with_label_values(&[value])))
     }
 
@@ -93,7 +99,8 @@ impl Catalogue {
         (label, values): (&'static str, [&'static str; N]),
     ) -> Registered<[IntGauge; N]> {
         let vec = IntGaugeVec::new(Opts::new(name, help), &[label])?;
-        let vec = self.add(vec, Entry::new(name, "gauge", help).labelled(label, &values))?;
+        let vec =
+            self.add(vec, CatalogueEntry::new(name, "gauge", help).labelled(label, &values))?;
         Ok(values.map(|value| vec.with_label_values(&[value])))
     }
 
@@ -104,7 +111,8 @@ impl Catalogue {
         (label, values): (&'static str, [&'static str; N]),
     ) -> Registered<[Gauge; N]> {
         let vec = GaugeVec::new(Opts::new(name, help), &[label])?;
-        let vec = self.add(vec, Entry::new(name, "gauge", help).labelled(label, &values))?;
+        let vec =
+            self.add(vec, CatalogueEntry::new(name, "gauge", help).labelled(label, &values))?;
         Ok(values.map(|value| vec.with_label_values(&[value])))
     }
 
@@ -117,7 +125,7 @@ impl Catalogue {
         documented: (&'static str, &[&'static str]),
     ) -> Registered<IntGaugeVec> {
         let vec = IntGaugeVec::new(Opts::new(name, help), labels)?;
-        self.add(vec, Entry::new(name, "gauge", help).labelled(documented.0, documented.1))
+        self.add(vec, CatalogueEntry::new(name, "gauge", help).labelled(documented.0, documented.1))
     }
 
     pub(super) fn histogram(
@@ -128,7 +136,7 @@ impl Catalogue {
     ) -> Registered<Histogram> {
         let histogram =
             Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec()))?;
-        self.add(histogram, Entry::new(name, "histogram", help).bucketed(buckets))
+        self.add(histogram, CatalogueEntry::new(name, "histogram", help).bucketed(buckets))
     }
 
     pub(super) fn histograms<const N: usize>(
@@ -140,13 +148,14 @@ impl Catalogue {
     ) -> Registered<[Histogram; N]> {
         let vec =
             HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets.to_vec()), &[label])?;
-        let entry = Entry::new(name, "histogram", help).labelled(label, &values).bucketed(buckets);
+        let entry =
+            CatalogueEntry::new(name, "histogram", help).labelled(label, &values).bucketed(buckets);
         let vec = self.add(vec, entry)?;
         Ok(values.map(|value| vec.with_label_values(&[value])))
     }
 }
 
-impl Entry {
+impl CatalogueEntry {
     fn new(name: &'static str, kind: &'static str, help: &'static str) -> Self {
         Self { name, kind, help, label: None, buckets: Vec::new() }
     }
@@ -179,7 +188,7 @@ impl Entry {
 }
 
 /// The page of all metrics, in Markdown.
-pub(super) fn document(entries: &[Entry]) -> String {
+pub(super) fn document(entries: &[CatalogueEntry]) -> String {
     let mut page = String::from(
         "# Metrics\n\n\
          `GET /metrics` in Prometheus' text format. This page is written from the code: run the tests with\n\
@@ -196,7 +205,7 @@ pub(super) fn document(entries: &[Entry]) -> String {
                 format!("`{label}`: {}", values.join(", "))
             }
         };
-        let Entry { name, kind, help, .. } = entry;
+        let CatalogueEntry { name, kind, help, .. } = entry;
         let _ = writeln!(page, "| `{name}` | {kind} | {} | {labels} | {help} |", entry.unit());
     }
     page.push_str("\n## Buckets\n\n");

@@ -11,7 +11,7 @@ use zip::ZipArchive;
 
 use super::super::Broken;
 use super::super::cell::{AS_TEXT, Cell};
-use super::super::clean::{MEND, trim};
+use super::super::clean::{FIX, trim};
 use super::super::shown::{Dated, date_in, digits};
 use super::facts::{Facts, Shown, Special};
 use super::opened;
@@ -279,7 +279,7 @@ impl Scan {
             // an error's text is read as a text's is
             Some(Stored::Text(text)) if self.error && text.is_empty() => None,
             Some(_) if self.error && !seen.is_empty() => {
-                Some(Special::Bad(format!("the error {seen}").into(), MEND))
+                Some(Special::Bad(format!("the error {seen}").into(), FIX))
             }
             Some(Stored::Text(text)) => {
                 let solid = |text: &str| text.split_whitespace().collect::<String>();

@@ -6,7 +6,7 @@ use quick_xml::Reader;
 use quick_xml::events::{BytesStart, Event};
 
 use super::super::Broken;
-use super::super::clean::MEND;
+use super::super::clean::FIX;
 use super::facts::{Area, Facts, MOST_COLUMNS, MOST_MERGED, MOST_ROWS, Special};
 use super::package::{MOST_OF_A_SHEET, Package, attribute, entity};
 use super::tame::Tame;
@@ -219,7 +219,7 @@ impl Scan {
         };
         let shown = shown(value);
         (!known).then(|| match self.kind {
-            Type::Error => Special::bad(format!("the error {}", shown.trim_matches('"')), MEND),
+            Type::Error => Special::bad(format!("the error {}", shown.trim_matches('"')), FIX),
             Type::Shared => {
                 Special::bad("a text that the workbook's table of texts does not have", AGAIN)
             }

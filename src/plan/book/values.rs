@@ -23,7 +23,7 @@ pub(super) fn cell(value: &DataRef<'_>) -> Cell {
         DataRef::DateTime(date) => date_of(date),
         DataRef::DateTimeIso(text) => day(text),
         DataRef::DurationIso(text) => dayless(text),
-        DataRef::Error(error) => Cell::bad(format!("the error {error}"), clean::MEND),
+        DataRef::Error(error) => Cell::bad(format!("the error {error}"), clean::FIX),
     }
 }
 
@@ -46,7 +46,7 @@ pub(super) fn whole(value: &Data) -> Cell {
 /// Results of formulas, and the cells of `LibreOffice`, hold an error as its text.
 pub(super) fn text_or_error(text: &str) -> Cell {
     match clean::office_error_of(text.trim()) {
-        Some(error) => Cell::bad(format!("the error {error}"), clean::MEND),
+        Some(error) => Cell::bad(format!("the error {error}"), clean::FIX),
         None => Cell::typed(text),
     }
 }

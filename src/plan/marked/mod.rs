@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{Broken, Finding, Format, Options, PlanError, Report, format_of, kind};
+use super::{Broken, CheckReport, Finding, Format, Options, PlanError, format_of, kind};
 
 /// Why there is no marked workbook.
 #[derive(Debug, thiserror::Error)]
@@ -27,7 +27,7 @@ pub enum MarkError {
 }
 
 /// A cell: row and column from 0.
-type Place = (u32, u16);
+type CellAt = (u32, u16);
 
 /// What is said of a cell, and whether any of it is wrong (else it is only questionable).
 #[derive(Debug, Default)]
@@ -36,7 +36,7 @@ struct Mark {
     wrong: bool,
 }
 
-type Marks = BTreeMap<Place, Mark>;
+type Marks = BTreeMap<CellAt, Mark>;
 
 /// The longest text of a comment.
 const LONGEST: usize = 30_000;
@@ -45,7 +45,12 @@ const LONGEST: usize = 30_000;
 ///
 /// # Errors
 /// There is no such file then.
-pub fn mark(plan: &Path, options: &Options, report: &Report, to: &Path) -> Result<(), MarkError> {
+pub fn mark(
+    plan: &Path,
+    options: &Options,
+    report: &CheckReport,
+    to: &Path,
+) -> Result<(), MarkError> {
     if !to.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("xlsx")) {
         return Err(MarkError::Ending(to.to_owned()));
     }
@@ -86,7 +91,7 @@ pub fn mark(plan: &Path, options: &Options, report: &Report, to: &Path) -> Resul
 }
 
 /// What there is to say of each cell. What is said of a row stands in its first cell, what is said of the file in A1.
-fn marks(report: &Report) -> Marks {
+fn marks(report: &CheckReport) -> Marks {
     let mut marks = Marks::new();
     let all = report.findings.iter().map(|finding| (finding, true));
     for (finding, wrong) in all.chain(report.warnings.iter().map(|warning| (warning, false))) {

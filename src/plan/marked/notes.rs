@@ -11,7 +11,7 @@ use zip::ZipArchive;
 
 use super::super::Broken;
 use super::super::book::{attribute, position};
-use super::{Marks, Place};
+use super::{CellAt, Marks};
 
 /// The two parts of a sheet's comments: texts, and the boxes that show them.
 pub(super) struct Notes {
@@ -20,7 +20,7 @@ pub(super) struct Notes {
 }
 
 /// The parts for these marks and for the comments that were there.
-pub(super) fn parts(marks: &Marks, there: &BTreeMap<Place, String>) -> Result<Notes, Broken> {
+pub(super) fn parts(marks: &Marks, there: &BTreeMap<CellAt, String>) -> Result<Notes, Broken> {
     let failed = |error: &dyn std::fmt::Display| Broken::new(0, error.to_string(), "");
     let bytes = written(marks, there).map_err(|error| failed(&error))?;
     let mut zip = ZipArchive::new(Cursor::new(bytes)).map_err(|error| failed(&error))?;
@@ -32,10 +32,10 @@ pub(super) fn parts(marks: &Marks, there: &BTreeMap<Place, String>) -> Result<No
     Ok(Notes { texts: part("xl/comments1.xml")?, boxes: part("xl/drawings/vmlDrawing1.vml")? })
 }
 
-fn written(marks: &Marks, there: &BTreeMap<Place, String>) -> Result<Vec<u8>, XlsxError> {
+fn written(marks: &Marks, there: &BTreeMap<CellAt, String>) -> Result<Vec<u8>, XlsxError> {
     let mut book = Workbook::new();
     let sheet = book.add_worksheet();
-    let mut all: BTreeMap<Place, String> = there.clone();
+    let mut all: BTreeMap<CellAt, String> = there.clone();
     for (place, mark) in marks {
         let text = all.entry(*place).or_default();
         text.push_str(if text.is_empty() { "" } else { "\n" });
@@ -49,7 +49,7 @@ fn written(marks: &Marks, there: &BTreeMap<Place, String>) -> Result<Vec<u8>, Xl
 }
 
 /// The comments that a part holds, by their cells; their looks are not kept.
-pub(super) fn there(part: &str) -> Result<BTreeMap<Place, String>, Broken> {
+pub(super) fn there(part: &str) -> Result<BTreeMap<CellAt, String>, Broken> {
     let mut xml = Reader::from_str(part);
     let (mut all, mut at, mut in_text) = (BTreeMap::new(), None, false);
     loop {

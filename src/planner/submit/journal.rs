@@ -192,10 +192,10 @@ impl Journal {
 
 /// Adds lines to the journal. Clones write to the same file.
 #[derive(Clone, Debug)]
-pub struct Writer(mpsc::Sender<Entry>);
+pub struct Writer(mpsc::Sender<JournalEntry>);
 
 #[derive(Debug)]
-struct Entry {
+struct JournalEntry {
     line: Vec<u8>,
     synced: oneshot::Sender<io::Result<()>>,
 }
@@ -229,7 +229,7 @@ impl Writer {
     fn write(&self, line: Vec<u8>) -> impl Future<Output = io::Result<()>> + Send + 'static {
         let (synced, answer) = oneshot::channel();
         let gone = || io::Error::other("the journal is closed");
-        let sent = self.0.send(Entry { line, synced });
+        let sent = self.0.send(JournalEntry { line, synced });
         async move {
             sent.map_err(|_| gone())?;
             answer.await.map_err(|_| gone())?
@@ -238,10 +238,14 @@ impl Writer {
 }
 
 /// Writes what has come in together and syncs it once: calls in flight do not wait for a sync each.
-fn write_lines(mut file: &File, inbox: &mpsc::Receiver<Entry>, trouble: impl FnOnce(io::Error)) {
+fn write_lines(
+    mut file: &File,
+    inbox: &mpsc::Receiver<JournalEntry>,
+    trouble: impl FnOnce(io::Error),
+) {
     let mut trouble = Some(trouble);
     while let Ok(first) = inbox.recv() {
-        let group: Vec<Entry> = std::iter::once(first).chain(inbox.try_iter()).collect();
+        let group: Vec<JournalEntry> = std::iter::once(first).chain(inbox.try_iter()).collect();
         let mut written = Ok(());
         // After a failure the file ends with half a line: more behind it could not be read back.
         if trouble.is_some() {

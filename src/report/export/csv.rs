@@ -1,10 +1,10 @@
 //! What is a report as CSV? The cells of its rows as texts.
 
 use super::{COLUMNS, Cell, Times, cells};
-use crate::message::result::Outcomes;
+use crate::message::result::ResultData;
 use crate::plan::export::{MARK, csv_row};
 
-pub(super) fn report(results: &[&Outcomes], times: Times) -> Vec<u8> {
+pub(super) fn report(results: &[&ResultData], times: Times) -> Vec<u8> {
     let name = |name: &str| match times {
         Times::Excel if name.ends_with("_at") => format!("{name} (UTC)"),
         _ => name.to_owned(),

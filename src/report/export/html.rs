@@ -10,9 +10,9 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use super::plot::{Point, plot, shown};
 use super::{COLUMNS, Cell, cells, reason};
 use crate::core::Outcome;
-use crate::message::result::Outcomes;
+use crate::message::result::ResultData;
 use crate::message::words::span;
-use crate::report::progress::{Progress, Summary};
+use crate::report::progress::{BatchProgress, Summary};
 use crate::report::text::visible;
 
 const STYLE: &str = include_str!("report.css");
@@ -20,8 +20,8 @@ const STYLE: &str = include_str!("report.css");
 const POLICY: &str = "default-src 'none'; base-uri 'none'; form-action 'none'; style-src 'sha256-/C7+m1mHYgiWg999Gl4WMf0cPSshz95Y7V7e/4xx2tE='";
 
 pub(super) fn report(
-    progress: &Progress,
-    results: &[&Outcomes],
+    progress: &BatchProgress,
+    results: &[&ResultData],
     now: Timestamp,
     zone: &TimeZone,
 ) -> String {
@@ -97,7 +97,7 @@ fn facts(summary: &Summary, now: Timestamp, zone: &TimeZone) -> Markup {
     }
 }
 
-fn timeline(summary: &Summary, results: &[&Outcomes], zone: &TimeZone) -> Markup {
+fn timeline(summary: &Summary, results: &[&ResultData], zone: &TimeZone) -> Markup {
     let mut points: Vec<_> = results
         .iter()
         .map(|result| Point { at: result.settled_at, failed: result.outcome.is_dead_letter() })
@@ -147,7 +147,7 @@ fn meaning(outcome: Outcome) -> &'static str {
     }
 }
 
-fn failed(failures: &[&&Outcomes]) -> Markup {
+fn failed(failures: &[&&ResultData]) -> Markup {
     html! {
         div.scroll { table {
             thead { tr { th.n { "Row" } th { "Name" } th { "Source server" } th { "Outcome" } th { "Reason" } } }
@@ -166,7 +166,7 @@ fn failed(failures: &[&&Outcomes]) -> Markup {
     }
 }
 
-fn rows(results: &[&Outcomes], zone: &TimeZone) -> Markup {
+fn rows(results: &[&ResultData], zone: &TimeZone) -> Markup {
     html! {
         div.scroll { table {
             thead { tr { @for name in COLUMNS { th { (name.replace('_', " ")) } } } }

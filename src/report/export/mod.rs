@@ -16,9 +16,9 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use crate::message::result::Outcomes;
+use crate::message::result::ResultData;
 use crate::report::new_file::{NewFile, NewFileError};
-use crate::report::progress::Progress;
+use crate::report::progress::BatchProgress;
 
 /// What can be written, by the file's ending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,7 +86,7 @@ impl Target {
     /// The file was not written, and what was there before is as it was.
     pub fn write(
         &self,
-        progress: &Progress,
+        progress: &BatchProgress,
         now: Timestamp,
         zone: &TimeZone,
         times: Times,
@@ -137,7 +137,7 @@ enum Cell<'a> {
 }
 
 /// A request's row, a cell for each of [`COLUMNS`].
-fn cells(result: &Outcomes) -> [Cell<'_>; 14] {
+fn cells(result: &ResultData) -> [Cell<'_>; 14] {
     let text = |text: &'_ str| match text {
         "" => Cell::Empty,
         text => Cell::Text(text.to_owned().into()),
@@ -162,7 +162,7 @@ fn cells(result: &Outcomes) -> [Cell<'_>; 14] {
 }
 
 /// From the moment it was enqueued until it was settled, in whole milliseconds.
-fn seconds_waited(result: &Outcomes) -> Option<f64> {
+fn seconds_waited(result: &ResultData) -> Option<f64> {
     let waited = result.settled_at.duration_since(result.enqueued_at?);
     Some(std::time::Duration::try_from(waited).ok()?.as_millis())
         .and_then(|ms| u32::try_from(ms / 1000).ok().zip(u16::try_from(ms % 1000).ok()))
@@ -170,7 +170,7 @@ fn seconds_waited(result: &Outcomes) -> Option<f64> {
 }
 
 /// All that is known of why it ended so: our sentence, the API's answer, every rule that it breaks.
-fn reason(result: &Outcomes) -> String {
+fn reason(result: &ResultData) -> String {
     let mut said = result.reason.clone();
     let mut add = |text: std::fmt::Arguments<'_>| {
         let between = if said.is_empty() { "" } else { "; " };
@@ -212,7 +212,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let target: Target = dir.path().join("r.csv").to_str().unwrap().parse().unwrap();
         std::fs::write(&target.file, "mine").unwrap();
-        let progress = Progress::new("b");
+        let progress = BatchProgress::new("b");
         let write = |overwrite| {
             target.write(&progress, Timestamp::UNIX_EPOCH, &TimeZone::UTC, Times::Iso, overwrite)
         };

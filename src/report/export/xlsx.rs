@@ -5,9 +5,9 @@ use jiff::Timestamp;
 use rust_xlsxwriter::{Format, Workbook, Worksheet, XlsxError};
 
 use super::{COLUMNS, Cell, cells};
-use crate::message::result::Outcomes;
+use crate::message::result::ResultData;
 use crate::plan::export::harmless;
-use crate::report::progress::Progress;
+use crate::report::progress::BatchProgress;
 
 /// How wide each of [`COLUMNS`] is, in characters.
 const WIDTHS: [f64; 14] =
@@ -27,8 +27,8 @@ struct Styles {
 }
 
 pub(super) fn report(
-    progress: &Progress,
-    results: &[&Outcomes],
+    progress: &BatchProgress,
+    results: &[&ResultData],
     now: Timestamp,
 ) -> Result<Vec<u8>, XlsxError> {
     let styles = Styles {
@@ -44,7 +44,7 @@ pub(super) fn report(
     book.save_to_buffer()
 }
 
-fn rows(sheet: &mut Worksheet, results: &[&Outcomes], styles: &Styles) -> Result<(), XlsxError> {
+fn rows(sheet: &mut Worksheet, results: &[&ResultData], styles: &Styles) -> Result<(), XlsxError> {
     for ((column, name), width) in (0_u16..).zip(COLUMNS).zip(WIDTHS) {
         let zone = if name.ends_with("_at") { " (UTC)" } else { "" };
         sheet.write_string_with_format(0, column, format!("{name}{zone}"), &styles.head)?;
@@ -65,7 +65,7 @@ fn rows(sheet: &mut Worksheet, results: &[&Outcomes], styles: &Styles) -> Result
 
 fn totals(
     sheet: &mut Worksheet,
-    progress: &Progress,
+    progress: &BatchProgress,
     now: Timestamp,
     styles: &Styles,
 ) -> Result<(), XlsxError> {

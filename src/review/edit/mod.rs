@@ -12,21 +12,21 @@ use serde_json::Value;
 use crate::contract;
 use splice::change_at;
 
-pub use differences::{Difference, differences};
 use crate::message::headers;
+pub use differences::{Difference, differences};
 
 /// How requests are to be changed.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Edit {
     /// The whole body, of one letter.
     Body(Bytes),
-    /// Fields and headers, of every letter that is selected.
-    Fields(Vec<Change>),
+    /// Fields and headers, of every dead letter that is selected.
+    Fields(Vec<FieldChange>),
 }
 
 /// One thing to set or to remove.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change {
+pub enum FieldChange {
     /// Of the body: `target_server`, `disks`, `0`, `name`.
     Field { path: Vec<String>, to: To },
     /// A header of the message, one of [`HEADERS`].
@@ -87,7 +87,7 @@ fn hint(nearest: Option<impl std::fmt::Display>) -> String {
     nearest.map(|name| format!("; is {name} meant?")).unwrap_or_default()
 }
 
-impl Change {
+impl FieldChange {
     /// Reads `field=value` and `field!`.
     ///
     /// # Errors
@@ -176,7 +176,7 @@ impl Edit {
             Self::Fields(changes) => {
                 let mut text = String::from_utf8(body.to_vec()).map_err(|_| EditError::NotJson)?;
                 for change in changes {
-                    if let Change::Field { path, to } = change {
+                    if let FieldChange::Field { path, to } = change {
                         text = change_at(&text, path, to)
                             .map_err(|error| error.named(&path.join(".")))?;
                     }
@@ -214,8 +214,8 @@ impl Edit {
             Self::Fields(changes) => changes,
         };
         changes.iter().filter_map(|change| match change {
-            Change::Header { name, to } => Some((name.as_str(), to)),
-            Change::Field { .. } => None,
+            FieldChange::Header { name, to } => Some((name.as_str(), to)),
+            FieldChange::Field { .. } => None,
         })
     }
 }
@@ -234,7 +234,8 @@ mod tests {
     use super::*;
 
     fn edited(body: &str, changes: &[&str]) -> Result<String, EditError> {
-        let changes = changes.iter().map(|text| Change::parse(text)).collect::<Result<_, _>>()?;
+        let changes =
+            changes.iter().map(|text| FieldChange::parse(text)).collect::<Result<_, _>>()?;
         let body = Edit::Fields(changes).apply(&Bytes::copy_from_slice(body.as_bytes()))?;
         Ok(String::from_utf8(body.to_vec()).unwrap())
     }
@@ -282,7 +283,8 @@ mod tests {
 
     #[test]
     fn headers_that_say_what_is_asked_for_can_be_set_and_no_others() {
-        let edit = |text: &str| Change::parse_header(text).map(|change| Edit::Fields(vec![change]));
+        let edit =
+            |text: &str| FieldChange::parse_header(text).map(|change| Edit::Fields(vec![change]));
         let mut headers = BTreeMap::from([
             ("x-sluice-priority".to_owned(), Value::from("high")),
             ("x-sluice-deadline".to_owned(), Value::from("tomorrow")),
@@ -303,16 +305,16 @@ mod tests {
             assert!(error.contains(says), "{text:?}: {error}");
         }
         assert_eq!(
-            Change::parse_line("header x-sluice-row=3"),
-            Change::parse_header("x-sluice-row=3")
+            FieldChange::parse_line("header x-sluice-row=3"),
+            FieldChange::parse_header("x-sluice-row=3")
         );
-        assert_eq!(Change::parse_line("name=3"), Change::parse("name=3"));
+        assert_eq!(FieldChange::parse_line("name=3"), FieldChange::parse("name=3"));
     }
 
     #[test]
     fn what_is_no_field_of_the_body_is_refused_with_what_was_meant() {
         let fits = |body: &'static str, text: &str| {
-            let change = Change::parse(text)?;
+            let change = FieldChange::parse(text)?;
             Edit::Fields(vec![change]).fits(&Bytes::from_static(body.as_bytes()))
         };
         for (text, says) in [

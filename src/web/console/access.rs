@@ -22,7 +22,7 @@ use uuid::Uuid;
 
 use super::fields::Fields;
 use super::page::{self, notice};
-use super::{Console, EDIT, EDIT_LIMIT, FORM_LIMIT, Shared};
+use super::{Console, EDIT, EDIT_LIMIT, FORM_LIMIT, SharedConsole};
 use crate::web::http::{Operator, Right, is_longer};
 
 const COOKIE: &str = "sluice-session";
@@ -36,7 +36,7 @@ const TRIES: NonZeroU32 = NonZeroU32::new(10).unwrap();
 
 /// Who is logged in.
 #[derive(Clone, Debug)]
-pub(super) struct Session {
+pub(super) struct LogIn {
     pub(super) who: String,
     /// Stands in every form of this session.
     pub(super) csrf: String,
@@ -45,10 +45,10 @@ pub(super) struct Session {
 }
 
 /// Who looks at a page: with a session, they are logged in.
-pub(super) type Viewer = Option<Session>;
+pub(super) type Viewer = Option<LogIn>;
 
 /// The viewer's session, if they may change something.
-pub(super) fn operator(viewer: &Viewer) -> Option<&Session> {
+pub(super) fn operator(viewer: &Viewer) -> Option<&LogIn> {
     viewer.as_ref().filter(|session| session.right == Right::Change)
 }
 
@@ -57,7 +57,7 @@ pub(super) struct Access {
     operator: Operator,
     open_reading: bool,
     /// By the cookie's digest: what is compared tells nothing about what is right.
-    sessions: Mutex<HashMap<[u8; 32], Session>>,
+    sessions: Mutex<HashMap<[u8; 32], LogIn>>,
     tries: DefaultDirectRateLimiter,
 }
 
@@ -93,7 +93,7 @@ impl Access {
         let secret = || format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
         let cookie = secret();
         let until = Instant::now() + LASTS;
-        let session = Session { who: who.to_owned(), csrf: secret(), right, until };
+        let session = LogIn { who: who.to_owned(), csrf: secret(), right, until };
         let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
         if sessions.len() >= MOST
             && let Some(oldest) = sessions.iter().min_by_key(|(_, s)| s.until).map(|(key, _)| *key)
@@ -146,7 +146,7 @@ fn refused(code: StatusCode, why: &str) -> Response {
 
 /// Lets those read who may.
 pub(super) async fn may_read(
-    State(console): State<Shared>,
+    State(console): State<SharedConsole>,
     mut request: Request,
     next: Next,
 ) -> Response {
@@ -163,7 +163,7 @@ pub(super) async fn may_read(
 
 /// Lets those through who are logged in, and only with a form of ours.
 pub(super) async fn may_change(
-    State(console): State<Shared>,
+    State(console): State<SharedConsole>,
     request: Request,
     next: Next,
 ) -> Response {
@@ -215,7 +215,7 @@ async fn form_of(console: &Console, path: &str, body: Body) -> Result<Bytes, (St
     to_bytes(body, limit).await.map_err(|_| too_long())
 }
 
-pub(super) async fn ask(State(console): State<Shared>) -> Response {
+pub(super) async fn ask(State(console): State<SharedConsole>) -> Response {
     form(&console, "").into_response()
 }
 
@@ -242,7 +242,7 @@ fn form(console: &Console, why: &str) -> maud::Markup {
 }
 
 pub(super) async fn log_in(
-    State(console): State<Shared>,
+    State(console): State<SharedConsole>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
@@ -272,7 +272,7 @@ pub(super) async fn log_in(
     ([(header::SET_COOKIE, cookie)], Redirect::to("/")).into_response()
 }
 
-pub(super) async fn log_out(State(console): State<Shared>, headers: HeaderMap) -> Response {
+pub(super) async fn log_out(State(console): State<SharedConsole>, headers: HeaderMap) -> Response {
     if let Some(cookie) = cookie(&headers) {
         let sessions = &console.access.sessions;
         sessions.lock().unwrap_or_else(PoisonError::into_inner).remove(&digest(cookie));

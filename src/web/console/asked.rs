@@ -11,26 +11,29 @@ use maud::Markup;
 use super::access::Viewer;
 use super::fields::Fields;
 use super::page::{self, notice};
-use super::{Console, Place, Shared};
+use super::{Console, LaneView, SharedConsole};
 
 const NO_LANE: &str =
     "There is no lane of this name; the links above lead to those that are there.";
 
 /// A question that [`super::access`] has let through.
 pub(super) struct Asked {
-    pub(super) console: Shared,
+    pub(super) console: SharedConsole,
     /// The lane that `lane` names; without it, the first.
-    pub(super) place: Arc<Place>,
+    pub(super) place: Arc<LaneView>,
     /// An operator, where something is to be changed.
     pub(super) viewer: Viewer,
     /// Of the address, or of the form that was sent.
     pub(super) fields: Fields,
 }
 
-impl FromRequestParts<Shared> for Asked {
+impl FromRequestParts<SharedConsole> for Asked {
     type Rejection = Response;
 
-    async fn from_request_parts(parts: &mut Parts, console: &Shared) -> Result<Self, Response> {
+    async fn from_request_parts(
+        parts: &mut Parts,
+        console: &SharedConsole,
+    ) -> Result<Self, Response> {
         let viewer = parts.extensions.remove::<Viewer>().flatten();
         let fields = parts.extensions.remove::<Fields>().unwrap_or_default();
         let place = match fields.get("lane") {

@@ -1,4 +1,4 @@
-//! Who did what, when and why, and can it be undone? What one order did to many letters stands in one row.
+//! Who did what, when and why, and can it be undone? What one order did to many dead letters stands in one row.
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,7 +10,7 @@ use jiff::SignedDuration;
 use maud::{Markup, html};
 use uuid::Uuid;
 
-use super::Place;
+use super::LaneView;
 use super::access::{Viewer, operator};
 use super::asked::Asked;
 use super::fields::Fields;
@@ -21,7 +21,7 @@ use crate::message::parcel::Parcel;
 use crate::report::text::{beginning, indented, visible};
 use crate::review::edit::differences;
 
-/// The most letters that a row names.
+/// The most dead letters that a row names.
 const NAMED: usize = 20;
 /// Acts of one order follow each other faster than this.
 const APART: SignedDuration = SignedDuration::from_secs(5);
@@ -32,7 +32,7 @@ const CONDITIONS: [(&str, &str); 4] =
 
 /// An act without its messages: there may be very many.
 #[derive(Clone, Debug)]
-struct Entry {
+struct AuditRow {
     act: Act,
     can_be_undone: bool,
 }
@@ -57,10 +57,10 @@ impl Deed {
 }
 
 /// Newest first.
-fn deeds(entries: &[Entry]) -> Vec<Deed> {
+fn deeds(entries: &[AuditRow]) -> Vec<Deed> {
     let undone: HashSet<Uuid> = entries.iter().filter_map(|entry| entry.act.undoes).collect();
     let mut deeds: Vec<Deed> = Vec::new();
-    for Entry { act, can_be_undone } in entries.iter().cloned() {
+    for AuditRow { act, can_be_undone } in entries.iter().cloned() {
         let undoable = usize::from(can_be_undone && !undone.contains(&act.id));
         match deeds.last_mut() {
             Some(deed) if deed.belongs(&act) => {
@@ -76,14 +76,14 @@ fn deeds(entries: &[Entry]) -> Vec<Deed> {
 
 /// The acts of the last pass over the stream, and when that began.
 #[derive(Debug, Default)]
-pub(super) struct Scan(Option<(Instant, Arc<Vec<Entry>>)>);
+pub(super) struct Scan(Option<(Instant, Arc<Vec<AuditRow>>)>);
 
 /// What was read is kept for so long for those who come at the same time, and no longer: it may be much.
 const KEPT: Duration = Duration::from_secs(30);
 
 /// All acts, of a pass that began after this was asked: whoever asks while one is under way shares the next one, so
 /// however many ask, one reads the stream.
-async fn entries(place: &Arc<Place>) -> Result<Arc<Vec<Entry>>, ReviewError> {
+async fn entries(place: &Arc<LaneView>) -> Result<Arc<Vec<AuditRow>>, ReviewError> {
     let asked = Instant::now();
     let mut scan = place.scan.lock().await;
     if let Some((_, entries)) = scan.0.as_ref().filter(|(began, _)| *began >= asked) {
@@ -103,7 +103,7 @@ async fn entries(place: &Arc<Place>) -> Result<Arc<Vec<Entry>>, ReviewError> {
     Ok(entries)
 }
 
-async fn read(place: &Place) -> Result<Vec<Entry>, ReviewError> {
+async fn read(place: &LaneView) -> Result<Vec<AuditRow>, ReviewError> {
     let entries = Mutex::new(Vec::new());
     let take = |act: &Act| {
         let can_be_undone = act.can_be_undone();
@@ -117,7 +117,7 @@ async fn read(place: &Place) -> Result<Vec<Entry>, ReviewError> {
             gate: act.gate.clone(),
             ..Act::new(action, &By { who: act.who.clone(), why: None }, at)
         };
-        let entry = Entry { act: light, can_be_undone };
+        let entry = AuditRow { act: light, can_be_undone };
         entries.lock().unwrap_or_else(PoisonError::into_inner).push(entry);
         false
     };
@@ -142,7 +142,7 @@ pub(super) async fn show(asked: Asked) -> Response {
     let Asked { place, fields, .. } = &asked;
     let content = match entries(place).await {
         Ok(entries) => html! {
-            @if let Some(count) = fields.get("undone") { (notice(false, &format!("Undone: {count} letters are back among the dead letters, as they were."))) }
+            @if let Some(count) = fields.get("undone") { (notice(false, &format!("Undone: {count} dead letters are back among the dead letters, as they were."))) }
             @if entries.is_empty() { (notice(false, "Nobody has done anything yet: replays, edits, discards and notes will stand here, and every pause of the gate.")) }
             @else { (table(place, &asked.viewer, fields, &entries)) }
         },
@@ -154,7 +154,7 @@ pub(super) async fn show(asked: Asked) -> Response {
     asked.page("Audit", &content)
 }
 
-fn table(place: &Place, viewer: &Viewer, fields: &Fields, entries: &[Entry]) -> Markup {
+fn table(place: &LaneView, viewer: &Viewer, fields: &Fields, entries: &[AuditRow]) -> Markup {
     // Found out before the conditions hide what was undone.
     let mut deeds = deeds(entries);
     for deed in &mut deeds {
@@ -196,7 +196,7 @@ fn turn(fields: &Fields, lane: &str, page: usize, pages: usize) -> Markup {
     page::turn("Pages of the audit", page, pages, to)
 }
 
-fn row(place: &Place, viewer: &Viewer, deed: &Deed) -> Markup {
+fn row(place: &LaneView, viewer: &Viewer, deed: &Deed) -> Markup {
     let Some((first, last)) = deed.acts.first().zip(deed.acts.last()) else { return html! {} };
     let causes: BTreeSet<&str> = deed.acts.iter().filter_map(|act| act.cause.as_deref()).collect();
     let count = deed.acts.len();
@@ -207,7 +207,7 @@ fn row(place: &Place, viewer: &Viewer, deed: &Deed) -> Markup {
             td {
                 (badge(first.action.as_str())) " "
                 @if let Some(gate) = &first.gate { code { (visible(&gate.to_string())) } }
-                @if first.letter.is_some() { strong { (count) @if count == 1 { " letter" } @else { " letters" } } }
+                @if first.letter.is_some() { strong { (count) @if count == 1 { " dead letter" } @else { " dead letters" } } }
                 @for cause in causes.iter().take(3) { div.soft { bdi { (visible(cause)) } } }
                 @if causes.len() > 3 { div.soft { "and " (causes.len() - 3) " other causes" } }
                 @if first.letter.is_some() { (named(place, deed)) }
@@ -225,7 +225,7 @@ fn row(place: &Place, viewer: &Viewer, deed: &Deed) -> Markup {
     }
 }
 
-fn named(place: &Place, deed: &Deed) -> Markup {
+fn named(place: &LaneView, deed: &Deed) -> Markup {
     html! {
         details { summary { "which" }
             ul.plain { @for act in deed.acts.iter().take(NAMED) {
@@ -262,15 +262,15 @@ pub(super) async fn one(asked: Asked) -> Response {
     asked.page("Audit", &told(place, &act))
 }
 
-fn told(place: &Place, act: &Act) -> Markup {
+fn told(place: &LaneView, act: &Act) -> Markup {
     let letter = act.letter.map(|id| id.to_string()).unwrap_or_default();
     html! {
         p.soft { a href={ "/audit" (query(&[("lane", &place.name)])) } { "← the whole audit" } }
         section.card {
             h2 { (badge(act.action.as_str())) " by " bdi { (visible(&act.who)) } ", " (ago(act.at)) }
             @if let Some(why) = &act.why { p { "Why: " bdi { (visible(why)) } } }
-            @if let Some(cause) = &act.cause { p { "The letter's cause: " bdi { (visible(cause)) } } }
-            p { "Letter " code { (letter) } " · " a href={ "/audit" (query(&[("lane", &place.name), ("letter", &letter)])) } { "everything that was done to it" } }
+            @if let Some(cause) = &act.cause { p { "The dead letter's cause: " bdi { (visible(cause)) } } }
+            p { "Dead letter " code { (letter) } " · " a href={ "/audit" (query(&[("lane", &place.name), ("letter", &letter)])) } { "everything that was done to it" } }
             @if let (Some(before), Some(after)) = (&act.before, &act.after) {
                 h3 { "What changed in the body" }
                 ul { @for d in differences(&before.body, &after.body) {
@@ -353,7 +353,7 @@ mod tests {
             restored,
         ];
         let can_be_undone = |act: &Act| act.action == Action::Discard;
-        let entries = &acts.map(|act| Entry { can_be_undone: can_be_undone(&act), act });
+        let entries = &acts.map(|act| AuditRow { can_be_undone: can_be_undone(&act), act });
         let deeds = deeds(entries);
         let told: Vec<_> = deeds.iter().map(|deed| (deed.acts.len(), deed.undoable)).collect();
         assert_eq!(told, [(1, 0), (1, 0), (1, 0), (1, 0), (1, 0), (1, 1), (2, 1)]);

@@ -7,13 +7,13 @@ use axum::response::{IntoResponse, Response};
 use jiff::{SignedDuration, Timestamp};
 use maud::{Markup, html};
 
-use super::Place;
+use super::LaneView;
 use super::asked::Asked;
 use super::follow::{DAYS, Seen};
 use super::page::{ROWS, ago, clock, notice, query};
 use crate::core::Outcome;
 use crate::message::words::roughly;
-use crate::report::progress::{Progress, failure_line};
+use crate::report::progress::{BatchProgress, failure_line};
 use crate::report::text::{grouped, visible};
 
 /// So long a page waits for the stream to be read, before it shows what there is.
@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_millis(2500);
 /// Older than this, the figures are not those of now.
 const STALE: SignedDuration = SignedDuration::from_secs(15);
 
-impl Place {
+impl LaneView {
     fn results<T>(&self, tell: impl FnOnce(&Seen) -> T) -> T {
         let review = &self.lane.review;
         self.follower.look(&review.settings, &review.queues, tell)
@@ -71,9 +71,10 @@ fn how_old(seen: &Seen) -> Markup {
     }
 }
 
-fn table(place: &Place, seen: &Seen, now: Timestamp) -> Markup {
-    let mut batches: Vec<&Progress> = seen.batches.iter().filter(|one| one.is_known()).collect();
-    let begun = |one: &Progress| {
+fn table(place: &LaneView, seen: &Seen, now: Timestamp) -> Markup {
+    let mut batches: Vec<&BatchProgress> =
+        seen.batches.iter().filter(|one| one.is_known()).collect();
+    let begun = |one: &BatchProgress| {
         let summary = one.summary();
         summary.opened_at.or(summary.first_settled_at)
     };
@@ -92,9 +93,9 @@ fn table(place: &Place, seen: &Seen, now: Timestamp) -> Markup {
 }
 
 fn row(
-    place: &Place,
+    place: &LaneView,
     number: usize,
-    one: &Progress,
+    one: &BatchProgress,
     begun: Option<Timestamp>,
     now: Timestamp,
 ) -> Markup {
@@ -116,11 +117,11 @@ fn row(
     }
 }
 
-fn of_batch(path: &str, place: &Place, batch: &str) -> String {
+fn of_batch(path: &str, place: &LaneView, batch: &str) -> String {
     format!("{path}{}", query(&[("lane", &place.name), ("batch", batch)]))
 }
 
-fn bar(one: &Progress) -> Markup {
+fn bar(one: &BatchProgress) -> Markup {
     let settled = one.settled();
     let told = match one.total() {
         Some(total) => format!("{settled} of {total} have ended"),
@@ -131,7 +132,7 @@ fn bar(one: &Progress) -> Markup {
 }
 
 /// When it ends, as far as its pace tells.
-fn forecast(one: &Progress, now: Timestamp) -> Markup {
+fn forecast(one: &BatchProgress, now: Timestamp) -> Markup {
     let last = one.summary().last_settled_at;
     html! {
         @if one.is_done() { span.good { "done" } @if let Some(at) = last { " " (ago(at)) } }
@@ -175,7 +176,7 @@ pub(super) async fn one(asked: Asked) -> Response {
     asked.page("Batch", &content)
 }
 
-fn details(place: &Place, one: &Progress, now: Timestamp) -> Markup {
+fn details(place: &LaneView, one: &BatchProgress, now: Timestamp) -> Markup {
     let settled = grouped(one.settled());
     let letters = of_batch("/dead-letters", place, &one.batch);
     html! {
@@ -203,7 +204,7 @@ fn details(place: &Place, one: &Progress, now: Timestamp) -> Markup {
     }
 }
 
-fn failures(one: &Progress, letters: &str) -> Markup {
+fn failures(one: &BatchProgress, letters: &str) -> Markup {
     let failed = one.failed();
     html! {
         @if failed == 0 { p.soft { "Nothing of it has failed." } }

@@ -9,7 +9,7 @@ use super::asked::Asked;
 use super::letters::select;
 use crate::broker::dead_letters::Found;
 use crate::plan::export::{MARK, csv_row};
-use crate::review::Letter;
+use crate::review::DeadLetter;
 
 const COLUMNS: [&str; 18] = [
     "cause",
@@ -76,7 +76,7 @@ fn csv(found: &Found) -> std::io::Result<Bytes> {
     Ok(row(&found.letter, &String::from_utf8_lossy(&body)).into())
 }
 
-fn row(letter: &Letter, body: &str) -> Vec<u8> {
+fn row(letter: &DeadLetter, body: &str) -> Vec<u8> {
     let number = |n: Option<u64>| n.map(|n| n.to_string()).unwrap_or_default();
     let cells: [String; COLUMNS.len()] = [
         letter.cause.in_a_line(),
@@ -111,7 +111,7 @@ mod tests {
     fn a_row_has_no_formula() {
         let body = r#"{"name":"=HYPERLINK(\"x\")"}"#;
         let parcel = Parcel { body: body.into(), ..Parcel::default() };
-        let letter = Letter::read(&parcel, None, &Rules::default());
+        let letter = DeadLetter::read(&parcel, None, &Rules::default());
         let row = String::from_utf8(row(&letter, body)).unwrap();
         assert!(row.contains(",\"'=HYPERLINK(\"\"x\"\")\","), "{row}");
         assert!(

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::broker::From;
+use crate::broker::ReadFrom;
 use crate::broker::settings::{Broker as Settings, Queues};
 use crate::broker::streams::follow::Results;
 use crate::message::result::Event;
@@ -128,7 +128,7 @@ impl State {
 
 async fn follow(state: Arc<State>, settings: Settings, queues: Queues) {
     let since = Timestamp::now().checked_sub(SignedDuration::from_hours(24 * DAYS));
-    let from = since.map_or(From::First, From::Time);
+    let from = since.map_or(ReadFrom::First, ReadFrom::Time);
     let mut results = loop {
         match Results::open(&settings, &queues, from).await {
             Ok(results) => break results,

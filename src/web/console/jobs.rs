@@ -13,8 +13,8 @@ use super::access::{Viewer, operator};
 use super::asked::Asked;
 use super::fields::Fields;
 use super::page::{self, csrf, hidden, notice, query};
-use super::{Console, Shared};
-use crate::broker::dead_letters::{Order, Progress, ReviewError};
+use super::{Console, SharedConsole};
+use crate::broker::dead_letters::{MoveProgress, ReviewAction, ReviewError};
 use crate::message::audit::By;
 use crate::report::text::visible;
 use crate::review::Filter;
@@ -41,7 +41,7 @@ struct Job {
 struct Course {
     /// It holds the queue, or is about to: its turn among those of this console has come.
     begun: bool,
-    progress: Progress,
+    progress: MoveProgress,
     /// What to say at its end; `Err`: it did not do all.
     end: Option<Result<String, String>>,
 }
@@ -53,7 +53,7 @@ impl Jobs {
         jobs.iter().find(|job| job.id == id).cloned()
     }
 
-    /// What moves letters of a lane just now, for others who wait: `ada: replay, 312 of 1000`.
+    /// What moves dead letters of a lane just now, for others who wait: `ada: replay, 312 of 1000`.
     pub(super) fn going(&self, lane: &str) -> Vec<Markup> {
         let jobs = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let of_lane = jobs.iter().filter(|job| job.lane == lane);
@@ -64,7 +64,7 @@ impl Jobs {
 impl Job {
     fn going(&self) -> Option<Markup> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let Progress { moved, of, .. } = state.progress;
+        let MoveProgress { moved, of, .. } = state.progress;
         (state.begun && state.end.is_none()).then(|| {
             html! { a href={ "/jobs" (query(&[("id", &self.id.to_string())])) } { (visible(&self.who)) ": " (self.what) @if of > 0 { ", " (moved) " of " (of) } } }
         })
@@ -78,10 +78,10 @@ impl Job {
         change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    fn end(&self, result: Result<Progress, ReviewError>) -> Result<String, String> {
+    fn end(&self, result: Result<MoveProgress, ReviewError>) -> Result<String, String> {
         let moved = |n: usize| format!("{n} {} moved", if n == 1 { "letter" } else { "letters" });
         match result {
-            Ok(Progress { moved: n, of, .. }) if n < of => {
+            Ok(MoveProgress { moved: n, of, .. }) if n < of => {
                 Err(format!("Stopped: {n} of {of} moved, the others are still there."))
             }
             Ok(progress) => Ok(format!("Done: {}.", moved(progress.moved))),
@@ -91,11 +91,11 @@ impl Job {
 }
 
 pub(super) fn start(
-    console: &Shared,
+    console: &SharedConsole,
     lane: String,
     what: &'static str,
     filter: Filter,
-    order: Order,
+    order: ReviewAction,
     by: By,
 ) -> Uuid {
     let id = Uuid::new_v4();
@@ -119,7 +119,7 @@ pub(super) fn start(
         }
         job.tell(|state| state.begun = true);
         let watched = Arc::clone(&job);
-        let attend = move |progress: Progress| {
+        let attend = move |progress: MoveProgress| {
             watched.tell(|state| state.progress = progress);
             !watched.is_stopped()
         };
@@ -151,14 +151,14 @@ fn state(console: &Console, job: &Job, viewer: &Viewer) -> Markup {
     let id = job.id.to_string();
     let others = console.jobs.going(&job.lane);
     let state = job.state.lock().unwrap_or_else(PoisonError::into_inner);
-    let Progress { moved, of, .. } = state.progress;
+    let MoveProgress { moved, of, .. } = state.progress;
     let again = format!("/jobs{}", query(&[("id", &id), ("part", "1")]));
     let going = state.end.is_none();
     html! {
         section.card #job hx-get=[going.then_some(again)] hx-trigger=[going.then_some("every 500ms")] hx-swap="outerHTML" {
             h2 { (visible(&job.who)) ": " (job.what) }
             @if going && !state.begun {
-                p { "Waiting for its turn: somebody else moves letters just now. " @for other in &others { (other) " " } }
+                p { "Waiting for its turn: somebody else moves dead letters just now. " @for other in &others { (other) " " } }
                 progress aria-label="waiting" {}
             } @else if going && of == 0 {
                 p { "Taking the queue. While somebody else reviews (another console, or sluice dead-letters) it waits for them." }
@@ -171,7 +171,7 @@ fn state(console: &Console, job: &Job, viewer: &Viewer) -> Markup {
                 Some(Ok(said)) => (notice(false, said)),
                 Some(Err(said)) => (notice(true, said)),
                 None => {
-                    @if of > 0 && moved == of { p.soft { "All have moved; what else was held is given back to the queue." } }
+                    @if of > 0 && moved == of { p.soft { "All have moved; what else was held is requeued to the queue." } }
                     @else if let Some(session) = operator(viewer) {
                         form method="post" action="/jobs/stop" { (csrf(session)) (hidden("id", &id)) button.plain type="submit" { "Stop" } }
                     }

@@ -4,7 +4,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
 use maud::{Markup, html};
 
-use super::Place;
+use super::LaneView;
 use super::access::{Viewer, operator};
 use super::asked::Asked;
 use super::letters::{cause, title};
@@ -13,12 +13,12 @@ use crate::contract::Violation;
 use crate::core::Fault;
 use crate::message::audit::By;
 use crate::report::text::{beginning, indented, visible};
-use crate::review::Letter;
+use crate::review::DeadLetter;
 
 pub(super) async fn show(asked: Asked) -> Response {
     let Asked { place, fields, .. } = &asked;
     let Some(id) = fields.get("id") else {
-        return asked.trouble(StatusCode::NOT_FOUND, "Which letter? The list leads to each.");
+        return asked.trouble(StatusCode::NOT_FOUND, "Which dead letter? The list leads to each.");
     };
     let snapshot = match place.look(false).await {
         Ok(snapshot) => snapshot,
@@ -29,7 +29,7 @@ pub(super) async fn show(asked: Asked) -> Response {
     };
     let Some(found) = snapshot.letters.iter().find(|found| found.letter.id.to_string() == id)
     else {
-        let why = "This letter is not there any more: it was replayed, mended or discarded. The audit says by whom.";
+        let why = "This dead letter is not there any more: it was replayed, fixed or discarded. The audit says by whom.";
         return asked.trouble(StatusCode::NOT_FOUND, why);
     };
     let body = match found.body() {
@@ -49,7 +49,7 @@ pub(super) async fn show(asked: Asked) -> Response {
     asked.page("Dead letter", &content)
 }
 
-fn about(place: &Place, letter: &Letter) -> Markup {
+fn about(place: &LaneView, letter: &DeadLetter) -> Markup {
     let same = query(&[("lane", &place.name), ("cause", &letter.cause.id)]);
     let audit = query(&[("lane", &place.name), ("letter", &letter.id.to_string())]);
     html! {
@@ -66,7 +66,7 @@ fn about(place: &Place, letter: &Letter) -> Markup {
     }
 }
 
-fn facts(letter: &Letter) -> Markup {
+fn facts(letter: &DeadLetter) -> Markup {
     let texts = [
         ("message id", &letter.request_id),
         ("source server", &letter.source_server_id),
@@ -102,7 +102,7 @@ fn said(error: &Fault) -> Markup {
     }
 }
 
-fn history(letter: &Letter) -> Markup {
+fn history(letter: &DeadLetter) -> Markup {
     html! {
         @if !letter.history.is_empty() {
             h3 { "What was tried" }
@@ -127,7 +127,7 @@ pub(super) fn violations(violations: &[Violation]) -> Markup {
     }
 }
 
-fn body_of(place: &Place, letter: &Letter, body: &[u8]) -> Markup {
+fn body_of(place: &LaneView, letter: &DeadLetter, body: &[u8]) -> Markup {
     let shown = String::from_utf8_lossy(body);
     let (start, whole) = beginning(&shown);
     let id = letter.id.to_string();
@@ -146,7 +146,7 @@ fn body_of(place: &Place, letter: &Letter, body: &[u8]) -> Markup {
     }
 }
 
-fn actions(place: &Place, viewer: &Viewer, letter: &Letter, body: &[u8]) -> Markup {
+fn actions(place: &LaneView, viewer: &Viewer, letter: &DeadLetter, body: &[u8]) -> Markup {
     let id = letter.id.to_string();
     let Some(session) = operator(viewer) else {
         return html! { p.soft { a href="/log-in" { "Log in as an operator" } " to replay, edit or discard." } };
@@ -196,7 +196,7 @@ pub(super) async fn note(asked: Asked) -> Response {
     let Asked { place, fields, .. } = &asked;
     let id = fields.get("id").and_then(|id| id.parse().ok());
     let (Some(id), Some(why)) = (id, fields.get("why")) else {
-        let why = "A note needs a letter and a text.";
+        let why = "A note needs a dead letter and a text.";
         return asked.trouble(StatusCode::BAD_REQUEST, why);
     };
     let by = By { who: asked.who(), why: Some(why.to_owned()) };

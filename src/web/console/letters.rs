@@ -10,10 +10,10 @@ use super::asked::Asked;
 use super::fields::{Fields, TEXTS};
 use super::look::Look;
 use super::page::{self, ROWS, ago, badge, csrf, hidden, notice, query};
-use super::{Console, Place};
+use super::{Console, LaneView};
 use crate::broker::dead_letters::{Found, Snapshot};
 use crate::report::text::visible;
-use crate::review::{Cause, Filter, Group, Letter, groups};
+use crate::review::{Cause, DeadLetter, Filter, Group, groups};
 
 /// Longer than the time between two counts of the queue.
 const COUNTED: jiff::SignedDuration = jiff::SignedDuration::from_secs(30);
@@ -51,7 +51,7 @@ pub(super) async fn list(asked: Asked) -> Response {
     asked.page("Dead letters", &content)
 }
 
-/// Which letters meet the conditions, by their place in the queue. A text is looked for in bodies, which may lie in a
+/// Which dead letters meet the conditions, by their place in the queue. A text is looked for in bodies, which may lie in a
 /// file, so that is done beside what serves pages.
 pub(super) async fn select(snapshot: &Arc<Snapshot>, filter: &Filter) -> Vec<usize> {
     let (all, filter) = (Arc::clone(snapshot), filter.clone());
@@ -64,7 +64,7 @@ pub(super) async fn select(snapshot: &Arc<Snapshot>, filter: &Filter) -> Vec<usi
 }
 
 /// Asks for itself until the pass has ended.
-fn under_way(console: &Console, place: &Place, fields: &Fields) -> Markup {
+fn under_way(console: &Console, place: &LaneView, fields: &Fields) -> Markup {
     let again = format!("/dead-letters?wait=1&{}", fields.query());
     html! {
         section.card #looking hx-get=(again) hx-trigger="load delay:400ms" hx-target="main" hx-select="main" hx-swap="outerHTML" {
@@ -81,7 +81,7 @@ fn under_way(console: &Console, place: &Place, fields: &Fields) -> Markup {
 /// What all parts of this page look at.
 struct View<'a> {
     console: &'a Console,
-    place: &'a Place,
+    place: &'a LaneView,
     viewer: &'a Viewer,
     fields: &'a Fields,
 }
@@ -127,7 +127,7 @@ impl View<'_> {
                 p.soft { "The queue holds " (now) " now: look again to see the others." }
             }
             @if left > 0 {
-                (notice(false, &format!("More than one pass can hold: {left} further letters were not looked at. They are shown when some of these are gone, so work in parts.")))
+                (notice(false, &format!("More than one pass can hold: {left} further dead letters were not looked at. They are shown when some of these are gone, so work in parts.")))
             }
         }
     }
@@ -186,7 +186,7 @@ impl View<'_> {
         let shown: Vec<&Found> = shown.filter_map(|at| snapshot.letters.get(*at)).collect();
         html! {
             form.card method="post" action="/dead-letters/prepare" {
-                h2 { (count) (if count == 1 { " letter" } else { " letters" }) @if !all { " by these conditions" } }
+                h2 { (count) (if count == 1 { " dead letter" } else { " dead letters" }) @if !all { " by these conditions" } }
                 (hidden("lane", &self.place.name))
                 @for (name, value) in self.fields.conditions() { (hidden(name, value)) }
                 @if let Some(session) = operator(self.viewer) {
@@ -214,7 +214,7 @@ impl View<'_> {
         }
     }
 
-    fn row(&self, ticks: bool, letter: &Letter) -> Markup {
+    fn row(&self, ticks: bool, letter: &DeadLetter) -> Markup {
         let id = letter.id.to_string();
         let name = title(letter);
         let batch = letter.batch.as_deref().unwrap_or("-");
@@ -231,7 +231,7 @@ impl View<'_> {
 
     fn pages(&self, page: usize, pages: usize) -> Markup {
         let to = |n: usize| format!("/dead-letters?{}", self.fields.with("page", &n.to_string()));
-        page::turn("Pages of letters", page, pages, to)
+        page::turn("Pages of dead letters", page, pages, to)
     }
 }
 
@@ -261,7 +261,7 @@ fn one_cause(group: &Group) -> Markup {
     html! {
         section.card {
             h2 { (cause(&group.cause)) }
-            p.soft { (group.count) " letters"
+            p.soft { (group.count) " dead letters"
                 @if let Some(at) = group.newest { ", newest " (ago(at)) }
                 @if let Some(at) = group.oldest { ", oldest " (ago(at)) } }
         }
@@ -278,8 +278,8 @@ pub(super) fn cause(cause: &Cause) -> Markup {
     }
 }
 
-/// What a letter is called, even if its name is empty.
-pub(super) fn title(letter: &Letter) -> String {
+/// What a dead letter is called, even if its name is empty.
+pub(super) fn title(letter: &DeadLetter) -> String {
     let name = if letter.name.trim().is_empty() { &letter.request_id } else { &letter.name };
     let name = visible(name);
     if name.trim().is_empty() { "(no name)".to_owned() } else { name.into_owned() }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::Place;
+use super::LaneView;
 use crate::broker::dead_letters::{ReviewError, Snapshot};
 
 /// So long a page waits for a pass; then it says that one is under way, and asks again.
@@ -39,7 +39,7 @@ impl Looks {
     }
 }
 
-impl Place {
+impl LaneView {
     /// What was seen is out of date: something has moved.
     pub(super) fn forget(&self) {
         *self.looks.seen.lock().unwrap_or_else(PoisonError::into_inner) = None;
@@ -74,7 +74,7 @@ impl Place {
         Ok(snapshot)
     }
 
-    /// Like [`Place::look`], but soon.
+    /// Like [`LaneView::look`], but soon.
     pub(super) async fn glance(self: &Arc<Self>, again: bool) -> Look {
         if !again && let Some(seen) = self.looks.seen() {
             return Look::Seen(seen);

@@ -40,7 +40,7 @@ use access::Access;
 
 pub use hour::{Hour, Sample};
 
-/// Nobody has more to say: the ids of all letters of a page, or the reason of a pause.
+/// Nobody has more to say: the ids of all dead letters of a page, or the reason of a pause.
 const FORM_LIMIT: usize = 64 * 1024;
 /// An edit brings a whole body, which may have 1 MiB, and a form writes three characters for many a byte.
 const EDIT_LIMIT: usize = 4 * 1024 * 1024;
@@ -52,7 +52,7 @@ const LOG_IN_LIMIT: usize = 4 * 1024;
 /// More pages are not kept up to date at once.
 const STREAMS: usize = 32;
 
-type Routes = Vec<(&'static str, MethodRouter<Shared>)>;
+type Routes = Vec<(&'static str, MethodRouter<SharedConsole>)>;
 
 /// All that changes something, and needs the operator's token. Logging in is the exception that leads there.
 fn changes() -> Routes {
@@ -100,7 +100,7 @@ fn open() -> Routes {
     ]
 }
 
-fn log_in() -> MethodRouter<Shared> {
+fn log_in() -> MethodRouter<SharedConsole> {
     get(access::ask)
         .post(access::log_in)
         .layer::<_, Infallible>(middleware::from_fn_with_state(LOG_IN_LIMIT, http::no_longer_than))
@@ -115,7 +115,7 @@ pub fn paths() -> [Vec<&'static str>; 3] {
     [changes(), readings(), open()].map(|of| of.into_iter().map(|(path, _)| path).collect())
 }
 
-fn together(routes: Routes) -> Router<Shared> {
+fn together(routes: Routes) -> Router<SharedConsole> {
     routes.into_iter().fold(Router::new(), |router, (path, route)| router.route(path, route))
 }
 
@@ -130,7 +130,7 @@ pub struct Lane {
 
 /// A lane, and what the last pass over its dead letters saw.
 #[derive(Debug)]
-struct Place {
+struct LaneView {
     name: String,
     lane: Lane,
     looks: look::Looks,
@@ -144,7 +144,7 @@ struct Place {
 
 #[derive(Debug)]
 struct Console {
-    places: Vec<Arc<Place>>,
+    places: Vec<Arc<LaneView>>,
     access: Access,
     orders: orders::Orders,
     jobs: jobs::Jobs,
@@ -153,7 +153,7 @@ struct Console {
     streams: Arc<Semaphore>,
 }
 
-type Shared = Arc<Console>;
+type SharedConsole = Arc<Console>;
 
 /// The console's routes.
 ///
@@ -162,7 +162,7 @@ type Shared = Arc<Console>;
 pub fn router(lanes: Vec<Lane>, operator: Operator, listen: SocketAddr) -> Result<Router, String> {
     let places = lanes.into_iter().map(|lane| {
         let name = lane.status.borrow().lane.clone();
-        Arc::new(Place {
+        Arc::new(LaneView {
             name,
             lane,
             looks: look::Looks::default(),
@@ -172,7 +172,7 @@ pub fn router(lanes: Vec<Lane>, operator: Operator, listen: SocketAddr) -> Resul
             scan: tokio::sync::Mutex::default(),
         })
     });
-    let console: Shared = Arc::new(Console {
+    let console: SharedConsole = Arc::new(Console {
         places: places.collect(),
         access: Access::new(operator, listen)?,
         orders: orders::Orders::default(),

@@ -14,8 +14,8 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::asked::Asked;
 use super::page::{self, ago, query};
-use super::{Place, Shared, steer, waiting};
-use crate::message::status::{Session, Status};
+use super::{LaneView, SharedConsole, steer, waiting};
+use crate::message::status::{SessionStatus, Status};
 use crate::message::words::roughly;
 use crate::report::text::{grouped, visible};
 
@@ -58,7 +58,7 @@ pub(super) async fn hour(asked: Asked) -> Response {
 }
 
 struct Live {
-    console: Shared,
+    console: SharedConsole,
     /// What the browser sent with its question: it is asked anew before each event whether this may read.
     headers: HeaderMap,
     /// `None`: all lanes in short.
@@ -119,7 +119,7 @@ pub(super) async fn events(headers: HeaderMap, asked: Asked) -> Response {
     Sse::new(stream::unfold(live, Live::next)).keep_alive(KeepAlive::default()).into_response()
 }
 
-async fn parts(place: &Place) -> [Markup; PARTS.len()] {
+async fn parts(place: &LaneView) -> [Markup; PARTS.len()] {
     let status = place.lane.status.borrow().clone();
     let table = format!("/now/hour{}", query(&[("lane", &place.name)]));
     [
@@ -130,7 +130,7 @@ async fn parts(place: &Place) -> [Markup; PARTS.len()] {
     ]
 }
 
-fn lanes(places: &[Arc<Place>]) -> Markup {
+fn lanes(places: &[Arc<LaneView>]) -> Markup {
     html! {
         @for place in places {
             @let status = place.lane.status.borrow().clone();
@@ -171,11 +171,13 @@ fn sentence(text: &str) -> Markup {
     }
 }
 
-fn attached(session: &Session) -> Markup {
+fn attached(session: &SessionStatus) -> Markup {
     match session {
-        Session::Active { server, .. } => html! { "Active on RabbitMQ " (visible(server)) "." },
-        Session::Standby { since } => html! { "Standby since " (page::clock(*since)) "." },
-        Session::Detached { since, .. } => {
+        SessionStatus::Active { server, .. } => {
+            html! { "Active on RabbitMQ " (visible(server)) "." }
+        }
+        SessionStatus::Standby { since } => html! { "Standby since " (page::clock(*since)) "." },
+        SessionStatus::Detached { since, .. } => {
             html! { strong.bad { "Without the broker" } " since " (page::clock(*since)) "." }
         }
     }

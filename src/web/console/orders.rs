@@ -8,23 +8,23 @@ use axum::response::{IntoResponse, Redirect, Response};
 use maud::{Markup, html};
 use uuid::Uuid;
 
-use super::Place;
+use super::LaneView;
 use super::access::operator;
 use super::asked::Asked;
 use super::fields::Fields;
 use super::letter::violations;
 use super::page::{csrf, hidden, notice, query};
-use crate::broker::dead_letters::{Found, Order, Preview, Snapshot};
+use crate::broker::dead_letters::{Found, Preview, ReviewAction, Snapshot};
 use crate::message::audit::By;
 use crate::report::text::visible;
 use crate::review::Filter;
-use crate::review::edit::{Change, Edit};
+use crate::review::edit::{Edit, FieldChange};
 
 /// Orders that were shown and not given; older ones are forgotten.
 const MOST: usize = 64;
-/// Up to here an order names its letters; beyond, it goes by the filter, and what came since goes with it.
+/// Up to here an order names its dead letters; beyond, it goes by the filter, and what came since goes with it.
 const NAMED: usize = 1000;
-/// The most letters whose differences are shown.
+/// The most dead letters whose differences are shown.
 const SHOWN: usize = 50;
 
 #[derive(Debug, Default)]
@@ -34,7 +34,7 @@ pub(super) struct Orders(Mutex<VecDeque<(Uuid, Prepared)>>);
 pub(super) struct Prepared {
     lane: String,
     filter: Filter,
-    order: Order,
+    order: ReviewAction,
 }
 
 impl Orders {
@@ -67,10 +67,10 @@ pub(super) async fn prepare(asked: Asked) -> Response {
     };
     let selected: Vec<&Found> = snapshot.select(&filter).collect();
     if selected.is_empty() {
-        return bad("None of these letters is there any more; look again.");
+        return bad("None of these dead letters is there any more; look again.");
     }
-    if matches!(&order, Order::Edit(Edit::Body(_))) && selected.len() != 1 {
-        return bad("A whole body is for one letter; use field=value for several.");
+    if matches!(&order, ReviewAction::Edit(Edit::Body(_))) && selected.len() != 1 {
+        return bad("A whole body is for one dead letter; use field=value for several.");
     }
     let by_name = selected.len() <= NAMED;
     let filter = if by_name {
@@ -83,11 +83,11 @@ pub(super) async fn prepare(asked: Asked) -> Response {
         Err(error) => return bad(&format!("A body cannot be read back: {error}.")),
     };
     let count = selected.len();
-    let (what, is_discard) = (verb(&order), order == Order::Discard);
+    let (what, is_discard) = (verb(&order), order == ReviewAction::Discard);
     let prepared = Prepared { lane: place.name.clone(), filter, order };
     let id = may.then(|| asked.console.orders.keep(prepared));
     let content = html! {
-        p.big { "This will " strong { (what) " " (count) @if count == 1 { " letter" } @else { " letters" } } "."
+        p.big { "This will " strong { (what) " " (count) @if count == 1 { " dead letter" } @else { " dead letters" } } "."
             @if !by_name { " They are many, so they are chosen by the filter when it begins: what came since goes with them." } }
         @if let Some(id) = id {
             form.card method="post" action="/dead-letters/act" {
@@ -106,35 +106,37 @@ pub(super) async fn prepare(asked: Asked) -> Response {
     asked.page("Before anything moves", &content)
 }
 
-fn verb(order: &Order) -> &'static str {
+fn verb(order: &ReviewAction) -> &'static str {
     match order {
-        Order::Replay => "replay",
-        Order::Edit(_) => "edit and replay",
-        Order::Discard => "discard",
+        ReviewAction::Replay => "replay",
+        ReviewAction::Edit(_) => "edit and replay",
+        ReviewAction::Discard => "discard",
     }
 }
 
 fn selection(fields: &Fields) -> Result<Filter, String> {
     let filter = fields.filter()?;
     match (fields.get("which"), filter.ids.is_empty()) {
-        (Some("ticked"), true) => Err("No letter is ticked; tick some, or choose all.".into()),
+        (Some("ticked"), true) => Err("No dead letter is ticked; tick some, or choose all.".into()),
         (Some("ticked"), false) => Ok(Filter::ids(filter.ids)),
         // Boxes that are ticked mean nothing then.
         _ => Ok(Filter { ids: Vec::new(), ..filter }),
     }
 }
 
-fn order(fields: &Fields) -> Result<Order, String> {
+fn order(fields: &Fields) -> Result<ReviewAction, String> {
     match fields.get("do") {
-        Some("replay") => Ok(Order::Replay),
-        Some("discard") => Ok(Order::Discard),
+        Some("replay") => Ok(ReviewAction::Replay),
+        Some("discard") => Ok(ReviewAction::Discard),
         Some("edit") => match (fields.get("body"), fields.get("changes")) {
             // Browsers write line ends as two characters.
-            (Some(body), _) => Ok(Order::Edit(Edit::Body(body.replace("\r\n", "\n").into()))),
+            (Some(body), _) => {
+                Ok(ReviewAction::Edit(Edit::Body(body.replace("\r\n", "\n").into())))
+            }
             (None, Some(changes)) => {
                 let lines = changes.lines().map(str::trim).filter(|line| !line.is_empty());
-                let changes: Result<Vec<_>, _> = lines.map(Change::parse_line).collect();
-                changes.map(|all| Order::Edit(Edit::Fields(all))).map_err(|e| e.to_string())
+                let changes: Result<Vec<_>, _> = lines.map(FieldChange::parse_line).collect();
+                changes.map(|all| ReviewAction::Edit(Edit::Fields(all))).map_err(|e| e.to_string())
             }
             (None, None) => {
                 Err("The edit changes nothing: write field=value, or header name=value.".into())
@@ -146,14 +148,16 @@ fn order(fields: &Fields) -> Result<Order, String> {
 
 /// What to show, and whether it may be done.
 fn preview(
-    place: &Place,
+    place: &LaneView,
     snapshot: &Snapshot,
     filter: &Filter,
-    order: &Order,
+    order: &ReviewAction,
 ) -> std::io::Result<(Markup, bool)> {
-    let Order::Edit(edit) = order else {
+    let ReviewAction::Edit(edit) = order else {
         let note = match order {
-            Order::Discard => "Discarded letters stay in the audit; there a discard can be undone.",
+            ReviewAction::Discard => {
+                "Discarded dead letters stay in the audit; there a discard can be undone."
+            }
             _ => "Their retries start afresh; what was tried before stays in their history.",
         };
         return Ok((html! { p.soft { (note) } }, true));

@@ -3,9 +3,9 @@
 use jiff::{SignedDuration, Timestamp};
 use maud::{DOCTYPE, Markup, html};
 
-use super::access::{self, Session, Viewer};
+use super::access::{self, LogIn, Viewer};
 use super::fields::Fields;
-use super::{Console, Place};
+use super::{Console, LaneView};
 use crate::message::words::roughly;
 use crate::report::text::visible;
 
@@ -47,7 +47,7 @@ pub(super) fn bare(title: &str, content: &Markup) -> Markup {
 /// A page of one lane.
 pub(super) fn framed(
     console: &Console,
-    place: &Place,
+    place: &LaneView,
     viewer: &Viewer,
     title: &str,
     content: &Markup,
@@ -97,7 +97,7 @@ pub(super) fn badge(word: &str) -> Markup {
     html! { span class={ "badge " (word) } { (word) } }
 }
 
-pub(super) fn csrf(session: &Session) -> Markup {
+pub(super) fn csrf(session: &LogIn) -> Markup {
     html! { input type="hidden" name="csrf" value=(session.csrf); }
 }
 

@@ -4,17 +4,17 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
 use maud::{Markup, html};
 
-use super::Place;
+use super::LaneView;
 use super::access::{Viewer, operator};
 use super::asked::Asked;
 use super::page::{csrf, hidden, query};
 use crate::core::Rate;
-use crate::message::command::{Answer, Command, Order, done};
-use crate::message::status::{Session as Attached, Status};
+use crate::message::command::{Answer, Command, IssuedCommand, done};
+use crate::message::status::{SessionStatus, Status};
 use crate::web::http::control::give;
 
 /// The forms. They stand outside of what is exchanged live, so nobody types in vain.
-pub(super) fn forms(place: &Place, viewer: &Viewer, status: &Status) -> Markup {
+pub(super) fn forms(place: &LaneView, viewer: &Viewer, status: &Status) -> Markup {
     let paused = status.gate.reason == Some(crate::core::gate::Reason::Paused);
     let rates = status.limits.rates.join(" ");
     html! {
@@ -45,10 +45,10 @@ pub(super) fn forms(place: &Place, viewer: &Viewer, status: &Status) -> Markup {
     }
 }
 
-impl Place {
+impl LaneView {
     /// Gives an order to the lane's active worker, which may be another process.
-    pub(super) async fn order(&self, order: Order) -> Answer {
-        let standby = matches!(self.lane.status.borrow().session, Attached::Standby { .. });
+    pub(super) async fn order(&self, order: IssuedCommand) -> Answer {
+        let standby = matches!(self.lane.status.borrow().session, SessionStatus::Standby { .. });
         if standby {
             let review = &self.lane.review;
             let asked = crate::broker::ask(&review.settings, &review.queues, &order).await;
@@ -86,7 +86,7 @@ pub(super) async fn rate(asked: Asked) -> Response {
 async fn obey(asked: &Asked, command: Command) -> Response {
     let place = &asked.place;
     let reason = asked.fields.get("why").map(str::to_owned);
-    let order = Order { command: command.clone(), by: asked.who(), reason };
+    let order = IssuedCommand { command: command.clone(), by: asked.who(), reason };
     let answer = place.order(order).await;
     if answer.done && answer.said == done(&command) {
         return Redirect::to(&format!("/{}", query(&[("lane", &place.name)]))).into_response();

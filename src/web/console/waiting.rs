@@ -7,13 +7,13 @@ use axum::response::{IntoResponse, Redirect, Response};
 use maud::{Markup, html};
 use uuid::Uuid;
 
-use super::Place;
+use super::LaneView;
 use super::access::{Viewer, operator};
 use super::asked::Asked;
 use super::page::{self, ago, csrf, hidden, notice, query};
 use crate::core::engine::{Upcoming, Waits};
-use crate::message::command::{Command, Order};
-use crate::message::status::{Session as Attached, Status};
+use crate::message::command::{Command, IssuedCommand};
+use crate::message::status::{SessionStatus, Status};
 use crate::report::text::{grouped, visible};
 use crate::web::http::control::give;
 
@@ -32,7 +32,7 @@ pub(super) struct Latest {
 
 type Told = Result<Vec<Upcoming>, String>;
 
-impl Place {
+impl LaneView {
     /// The requests that come next; `Err`: why nobody can tell.
     async fn next_requests(&self) -> Told {
         let mut latest = self.waiting.lock().await;
@@ -61,18 +61,18 @@ impl Place {
     }
 
     async fn ask_window(&self, run: Option<Uuid>) -> Told {
-        if let Attached::Standby { .. } = self.lane.status.borrow().session {
+        if let SessionStatus::Standby { .. } = self.lane.status.borrow().session {
             return Err("this worker is a standby: the active one holds the window".to_owned());
         }
         let command = Command::Window { first: None, run };
-        let order = Order { command, by: "console".to_owned(), reason: None };
+        let order = IssuedCommand { command, by: "console".to_owned(), reason: None };
         let (_, answer) = give(&self.lane.status, &self.lane.orders, order).await;
         answer.window.ok_or(answer.said)
     }
 }
 
 /// The window in order, as much of it as a page shows.
-pub(super) async fn table(place: &Place, status: &Status) -> Markup {
+pub(super) async fn table(place: &LaneView, status: &Status) -> Markup {
     let held = status.window.ready + status.window.waiting;
     match place.next_requests().await {
         Err(why) => notice(false, &format!("What comes next is not known: {why}.")),
@@ -89,7 +89,7 @@ pub(super) async fn table(place: &Place, status: &Status) -> Markup {
     }
 }
 
-fn row(place: &Place, number: usize, one: &Upcoming) -> Markup {
+fn row(place: &LaneView, number: usize, one: &Upcoming) -> Markup {
     let run = one.run.to_string();
     html! {
         tr {
@@ -149,7 +149,7 @@ pub(super) async fn one(asked: Asked) -> Response {
     asked.page("Request", &content)
 }
 
-fn details(place: &Place, viewer: &Viewer, one: &Upcoming) -> Markup {
+fn details(place: &LaneView, viewer: &Viewer, one: &Upcoming) -> Markup {
     let run = one.run.to_string();
     html! {
         section.card {
@@ -190,7 +190,7 @@ pub(super) async fn reprioritise(asked: Asked) -> Response {
     };
     let command = Command::Priority { id: run.to_owned(), priority };
     let reason = fields.get("why").map(str::to_owned);
-    let answer = place.order(Order { command, by: asked.who(), reason }).await;
+    let answer = place.order(IssuedCommand { command, by: asked.who(), reason }).await;
     if !answer.done {
         let why = format!("It keeps its priority: {}.", answer.said);
         return asked.trouble(StatusCode::CONFLICT, &why);

@@ -18,17 +18,17 @@ use serde_json::{Map, Value};
 use tokio::sync::watch;
 
 use super::{BODY_LIMIT, Lane, Operator, Orders, Right, no_longer_than};
-use crate::message::command::{Answer, Heard, Order, RECORD};
-use crate::message::status::{Session, Status};
+use crate::message::command::{Answer, IssuedCommand, PendingCommand, RECORD};
+use crate::message::status::{SessionStatus, Status};
 
 #[derive(Debug)]
-struct Shared {
+struct ControlState {
     lanes: Arc<[Lane]>,
     operator: Operator,
 }
 
 pub(super) fn routes(lanes: Arc<[Lane]>, operator: Operator) -> Router {
-    let shared = Arc::new(Shared { lanes, operator });
+    let shared = Arc::new(ControlState { lanes, operator });
     Router::new()
         .route("/control/{what}", post(control))
         .route_layer(middleware::from_fn_with_state(BODY_LIMIT, no_longer_than))
@@ -40,7 +40,7 @@ pub(super) fn routes(lanes: Arc<[Lane]>, operator: Operator) -> Router {
 
 /// Nobody's body is read before their token was.
 async fn judged(
-    State(shared): State<Arc<Shared>>,
+    State(shared): State<Arc<ControlState>>,
     headers: HeaderMap,
     request: Request,
     next: Next,
@@ -74,7 +74,7 @@ struct Which {
 }
 
 async fn control(
-    State(shared): State<Arc<Shared>>,
+    State(shared): State<Arc<ControlState>>,
     Path(what): Path<String>,
     Query(which): Query<Which>,
     body: axum::body::Bytes,
@@ -93,11 +93,11 @@ pub const CHANGES: [&str; 4] =
 type Refused = (StatusCode, String);
 
 fn order<'a>(
-    shared: &'a Shared,
+    shared: &'a ControlState,
     what: &str,
     which: &Which,
     body: &[u8],
-) -> Result<(&'a Lane, Order), Refused> {
+) -> Result<(&'a Lane, IssuedCommand), Refused> {
     if !CHANGES.iter().any(|path| path.strip_prefix("/control/") == Some(what)) {
         let why = format!("there is no /control/{what}: pause, resume, rate or priority");
         return Err((StatusCode::NOT_FOUND, why));
@@ -114,7 +114,7 @@ fn order<'a>(
 }
 
 /// The order that the body gives, but for the word that the path says.
-fn read(what: &str, body: &[u8]) -> Result<Order, String> {
+fn read(what: &str, body: &[u8]) -> Result<IssuedCommand, String> {
     let mut said: Map<String, Value> = match body {
         [] => Map::new(),
         body => serde_json::from_slice(body).map_err(|error| error.to_string())?,
@@ -123,7 +123,7 @@ fn read(what: &str, body: &[u8]) -> Result<Order, String> {
         return Err("the path says what to do".to_owned());
     }
     said.entry("by").or_insert_with(|| "operator".into());
-    Order::deserialize(Value::Object(said)).map_err(|error| error.to_string())?.tidy()
+    IssuedCommand::deserialize(Value::Object(said)).map_err(|error| error.to_string())?.tidy()
 }
 
 fn lane<'a>(lanes: &'a [Lane], which: &Which) -> Result<&'a Lane, Refused> {
@@ -146,9 +146,9 @@ fn lane<'a>(lanes: &'a [Lane], which: &Which) -> Result<&'a Lane, Refused> {
 pub(crate) async fn give(
     status: &watch::Receiver<Status>,
     orders: &Orders,
-    order: Order,
+    order: IssuedCommand,
 ) -> (StatusCode, Answer) {
-    if let Session::Standby { .. } = status.borrow().session {
+    if let SessionStatus::Standby { .. } = status.borrow().session {
         let why = "this worker is a standby: ask the active one, or leave out --url to reach it through the broker";
         return (StatusCode::CONFLICT, Answer::refused(why));
     }
@@ -157,7 +157,7 @@ pub(crate) async fn give(
         (StatusCode::SERVICE_UNAVAILABLE, Answer::refused(why))
     };
     let Some(orders) = orders.borrow().clone() else { return down() };
-    let (heard, answer) = Heard::new(order);
+    let (heard, answer) = PendingCommand::new(order);
     if orders.try_send(heard).is_err() {
         return down();
     }

@@ -33,8 +33,8 @@ use tokio::sync::{mpsc, watch};
 
 use crate::config::values::Secret;
 use crate::lane::sections;
-use crate::message::command::Heard;
-use crate::message::status::{Session, Status};
+use crate::message::command::PendingCommand;
+use crate::message::status::{SessionStatus, Status};
 use crate::observe::metrics::{self, Metrics};
 
 /// Nobody has anything longer to say to the routes here.
@@ -44,7 +44,7 @@ const BODY_LIMIT: usize = 16 * 1024;
 const STUCK: Duration = Duration::from_secs(30);
 
 /// The way to a lane's loop; `None` while it is not running.
-pub type Orders = watch::Receiver<Option<mpsc::Sender<Heard>>>;
+pub type Orders = watch::Receiver<Option<mpsc::Sender<PendingCommand>>>;
 
 /// What the server needs of one lane.
 #[derive(Clone, Debug)]
@@ -213,9 +213,9 @@ async fn ready(State(lanes): State<Arc<[Lane]>>) -> Response {
                 Some(format!("the lane's loop has not turned for {} s", age.as_secs()))
             }
             _ if status.stopping => Some("stopping".to_owned()),
-            Session::Detached { why, .. } => Some(why.clone()),
-            Session::Active { .. } if status.is_robbed() => Some(status.why()),
-            Session::Standby { .. } | Session::Active { .. } => None,
+            SessionStatus::Detached { why, .. } => Some(why.clone()),
+            SessionStatus::Active { .. } if status.is_robbed() => Some(status.why()),
+            SessionStatus::Standby { .. } | SessionStatus::Active { .. } => None,
         };
         told.push(json!({
             "lane": status.lane,

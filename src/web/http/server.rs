@@ -122,7 +122,7 @@ fn refuse(stream: &TcpStream) {
 async fn connection(
     stream: TcpStream,
     router: Router,
-    place: Place,
+    place: Slot,
     mut leaving: watch::Receiver<bool>,
 ) {
     let _ = stream.set_nodelay(true);
@@ -171,7 +171,7 @@ impl Peers {
 
     /// A place for a newcomer, if need be that of the one that has been waited for the longest. None where nobody is
     /// waited for.
-    async fn place(self: &Arc<Self>) -> Option<Place> {
+    async fn place(self: &Arc<Self>) -> Option<Slot> {
         let permit = if let Ok(permit) = Arc::clone(&self.free).try_acquire_owned() {
             permit
         } else {
@@ -181,7 +181,7 @@ impl Peers {
         };
         let peer = Arc::new(Peer::default());
         self.all().push(Arc::clone(&peer));
-        Some(Place { peer, peers: Arc::clone(self), _permit: permit })
+        Some(Slot { peer, peers: Arc::clone(self), _permit: permit })
     }
 
     fn slowest(&self) -> Option<Arc<Peer>> {
@@ -201,13 +201,13 @@ impl Peers {
 
 /// A connection's place, until it is dropped.
 #[derive(Debug)]
-struct Place {
+struct Slot {
     peer: Arc<Peer>,
     peers: Arc<Peers>,
     _permit: OwnedSemaphorePermit,
 }
 
-impl Drop for Place {
+impl Drop for Slot {
     fn drop(&mut self) {
         self.peers.all().retain(|peer| !Arc::ptr_eq(peer, &self.peer));
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use sluicegate::api::survey::{Pace, Row, Standing, Stopped, survey};
+use sluicegate::api::survey::{Pace, ServerRow, Standing, Stopped, survey};
 use sluicegate::core::limits::Limits;
 use sluicegate::core::rate::Rate;
 use sluicegate::core::{Moment, retry};
@@ -34,7 +34,7 @@ fn fast() -> Pace {
     pace(1000, Duration::from_secs(1))
 }
 
-async fn ask(server: &Server, ids: &[&str], pace: Pace) -> Result<Vec<Row>, Stopped> {
+async fn ask(server: &Server, ids: &[&str], pace: Pace) -> Result<Vec<ServerRow>, Stopped> {
     let client = client_with(&server.url(), "timeout = \"500ms\"\nconnect_timeout = \"200ms\"");
     let mut rows = Vec::new();
     survey(&client, ids.iter().map(|id| (*id).to_owned()), pace, |row| rows.push(row)).await?;

@@ -27,7 +27,7 @@ async fn begin(desk: &Desk) {
     desk.browser.follow("#go").await;
 }
 
-/// Waits until more letters have moved than that, or all; how many. The browser would tell only twice a second.
+/// Waits until more dead letters have moved than that, or all; how many. The browser would tell only twice a second.
 async fn moved(desk: &Desk, wanted: u64) -> u64 {
     let id = desk.browser.value("new URLSearchParams(location.search).get('id')").await;
     let path = format!("/jobs?part=1&id={}", id.as_str().unwrap());
@@ -51,7 +51,7 @@ async fn a_replay_that_is_killed_loses_nothing_and_creates_nothing_twice() {
     desk.dead(u32::try_from(COUNT).unwrap()).await;
     let mut rest = COUNT as u64;
     for round in 0..kills() {
-        // Few letters are all on their way at once.
+        // Few dead letters are all on their way at once.
         if rest < 200 {
             break;
         }

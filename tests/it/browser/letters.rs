@@ -1,4 +1,4 @@
-//! A thousand dead letters: by cause, one cause mended in one step, a discard undone, on a desk and on a phone.
+//! A thousand dead letters: by cause, one cause fixed in one step, a discard undone, on a desk and on a phone.
 
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -84,7 +84,7 @@ async fn a_cause_is_mended_with_one_edit_and_all_of_it_is_created_and_a_discard_
     // An edit that helps nobody moves nothing.
     desk.open("/dead-letters").await;
     browser.follow("#causes a.cause").await;
-    browser.until_text("240 letters by these conditions").await;
+    browser.until_text("240 dead letters by these conditions").await;
     browser.click("form[action='/dead-letters/prepare'] summary").await;
     browser.type_in("#changes", "type=MIGRATE_DISK").await;
     browser.follow("button[value=edit]").await;
@@ -98,7 +98,7 @@ async fn a_cause_is_mended_with_one_edit_and_all_of_it_is_created_and_a_discard_
     browser.type_in("#changes", "type=MIGRATE_FILE").await;
     browser.follow("button[value=edit]").await;
     browser.until_text("All 240 are valid after this edit").await;
-    browser.until_text("edit and replay 240 letters").await;
+    browser.until_text("edit and replay 240 dead letters").await;
     assert_eq!(browser.text("#differences del").await, "\"MIGRATE_DISC\"");
     assert_eq!(browser.text("#differences ins").await, "\"MIGRATE_FILE\"");
     assert_eq!(browser.count("#differences tbody tr").await, 50);
@@ -108,7 +108,7 @@ async fn a_cause_is_mended_with_one_edit_and_all_of_it_is_created_and_a_discard_
     browser.follow("#go").await;
     browser.until("document.querySelector('#job progress[value]')").await;
     browser.picture("progress", 420).await;
-    browser.until_text("Done: 240 letters moved").await;
+    browser.until_text("Done: 240 dead letters moved").await;
     desk.is_readable(DESK).await;
     desk.dead(760).await;
     desk.rig.results(1000 + 240).await;
@@ -128,16 +128,16 @@ async fn a_cause_is_mended_with_one_edit_and_all_of_it_is_created_and_a_discard_
     desk.no_complaints().await;
 }
 
-/// 760 letters are there before and after.
+/// 760 dead letters are there before and after.
 async fn a_discard_is_undone(desk: &Desk) {
     let browser = &desk.browser;
     desk.open("/dead-letters?look=1").await;
     browser.until_text("760 dead letters of 11 causes").await;
     browser.follow("#causes a.cause").await;
     browser.follow("button[value=discard]").await;
-    browser.until_text("discard 140 letters").await;
+    browser.until_text("discard 140 dead letters").await;
     browser.follow("#go").await;
-    browser.until_text("Done: 140 letters moved").await;
+    browser.until_text("Done: 140 dead letters moved").await;
     desk.dead(620).await;
     desk.open("/audit").await;
     browser.until_text("the plan's template was wrong").await;
@@ -145,7 +145,7 @@ async fn a_discard_is_undone(desk: &Desk) {
     desk.is_readable(DESK).await;
     browser.picture("audit", 500).await;
     browser.follow("#acts form button").await;
-    browser.until_text("Undone: 140 letters are back").await;
+    browser.until_text("Undone: 140 dead letters are back").await;
     browser.picture("undone", 500).await;
     desk.dead(760).await;
     browser.click("#acts > tbody > tr:last-child summary").await;

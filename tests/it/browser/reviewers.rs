@@ -2,7 +2,7 @@
 
 use lapin::BasicProperties;
 use serde_json::json;
-use sluicegate::broker::dead_letters::{Order, Progress, Review};
+use sluicegate::broker::dead_letters::{MoveProgress, Review, ReviewAction};
 use sluicegate::broker::settings::QueueType;
 use sluicegate::broker::topology;
 use sluicegate::contract::Rules;
@@ -41,12 +41,12 @@ async fn a_second_reviewer_waits_and_is_told_for_whom() {
     let elsewhere = review(&desk);
     let elsewhere = tokio::spawn(async move {
         let by = By { who: "cy".into(), why: None };
-        let attend = move |_: Progress| {
+        let attend = move |_: MoveProgress| {
             let _ = begun.take().map(|begun| begun.send(()));
             let _ = tokio::task::block_in_place(|| wait.recv());
             true
         };
-        elsewhere.act(&Filter::ids(["r0"]), &Order::Discard, &by, attend).await
+        elsewhere.act(&Filter::ids(["r0"]), &ReviewAction::Discard, &by, attend).await
     });
     has_begun.await.unwrap();
     ada.follow("#go").await;
@@ -54,7 +54,7 @@ async fn a_second_reviewer_waits_and_is_told_for_whom() {
     // The second one of this console is told who is before him.
     desk.log_in_as("bo").await;
     desk.open("/dead-letters?name=migrate-s7").await;
-    desk.browser.until_text("1 letter by these conditions").await;
+    desk.browser.until_text("1 dead letter by these conditions").await;
     desk.browser.follow("button[value=replay]").await;
     desk.browser.follow("#go").await;
     desk.browser.until_text("Waiting for its turn").await;
@@ -66,7 +66,7 @@ async fn a_second_reviewer_waits_and_is_told_for_whom() {
     drop(go_on);
     assert_eq!(elsewhere.await.unwrap().unwrap().moved, 1);
     ada.until_text("Stopped: 0 of 1 moved, the others are still there").await;
-    desk.browser.until_text("Done: 1 letter moved").await;
+    desk.browser.until_text("Done: 1 dead letter moved").await;
     desk.dead(18).await;
 }
 
@@ -76,7 +76,7 @@ async fn found_downloaded_and_noted(desk: &Desk) {
     browser.click("details:has(form[role=search]) > summary").await;
     browser.type_in("form[role=search] input[name=name]", "migrate-s7").await;
     browser.follow("form[role=search] button").await;
-    browser.until_text("1 letter by these conditions").await;
+    browser.until_text("1 dead letter by these conditions").await;
     let fetched = |format: &str| {
         format!(
             "fetch(document.querySelector('a[href*=\"format={format}\"]').href).then(r => r.text())"
@@ -99,7 +99,7 @@ async fn found_downloaded_and_noted(desk: &Desk) {
     browser.until_text("the image is lost").await;
 }
 
-/// The console as it is with a smaller most: 30,001 letters would take long to make.
+/// The console as it is with a smaller most: 30,001 dead letters would take long to make.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn more_than_one_pass_can_hold_is_said_and_comes_to_light_in_parts() {
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -118,7 +118,9 @@ async fn more_than_one_pass_can_hold_is_said_and_comes_to_light_in_parts() {
     tokio::spawn(http::serve(listener, router, 64, std::future::pending()));
     let browser = Browser::open(DESK).await;
     browser.go(&format!("http://{address}/dead-letters")).await;
-    browser.until_text("More than one pass can hold: 2 further letters were not looked at").await;
+    browser
+        .until_text("More than one pass can hold: 2 further dead letters were not looked at")
+        .await;
     assert_eq!(browser.count("#letters tbody tr").await, 10);
     client.wait_for_depth(&names.queues.dead_letters(), 12).await;
 }

@@ -59,7 +59,7 @@ async fn hostile_bodies_are_shown_harmlessly() {
     desk.browser.follow("button[value=edit]").await;
     desk.browser.until_text("All 1 are valid").await;
     desk.browser.follow("#go").await;
-    desk.browser.until_text("Done: 1 letter moved").await;
+    desk.browser.until_text("Done: 1 dead letter moved").await;
     desk.dead(3).await;
     let results = desk.rig.results(5).await;
     assert!(results.iter().any(|result| result.data.task_id.is_some()), "{results:?}");

@@ -148,7 +148,7 @@ pub(super) async fn audit(lane: &Lane, sandbox: &Sandbox, seen: usize, mut found
         .collect();
     must(others.is_empty(), others.join(", "));
     let client = lane.client().await;
-    // A letter whose settlement was cut off lies there once more.
+    // A dead letter whose settlement was cut off lies there once more.
     let mut letters = BTreeSet::new();
     while let Some(letter) = client.take(&lane.queues.dead_letters()).await {
         letters.insert(letter.id().to_owned());

@@ -4,8 +4,8 @@
 use std::time::{Duration, Instant};
 
 use sluicegate::broker::settings::QueueType;
-use sluicegate::message::command::{Command, Order};
-use sluicegate::message::status::Session;
+use sluicegate::message::command::{Command, IssuedCommand};
+use sluicegate::message::status::SessionStatus;
 use tempfile::TempDir;
 
 use crate::rabbit::failover::{Cluster, all_created_once, enqueue, sandbox};
@@ -37,7 +37,7 @@ fn part(cluster: &Cluster, node: usize, is_cut: bool) {
 }
 
 async fn steer(rig: &Rig, command: Command) {
-    let order = Order { command, by: "a test".into(), reason: None };
+    let order = IssuedCommand { command, by: "a test".into(), reason: None };
     let settings = &rig.lane.settings;
     sluicegate::broker::ask(settings, &rig.lane.queues, &order).await.unwrap();
 }
@@ -66,7 +66,7 @@ async fn a_paused_worker_whose_node_is_out_of_sight_is_active_no_more_when_the_n
     part(&cluster, 2, true);
     let out_of_sight = began.elapsed();
     let detached = |status: &sluicegate::message::status::Status| {
-        matches!(status.session, Session::Detached { .. })
+        matches!(status.session, SessionStatus::Detached { .. })
     };
     let noticed = first.until("detached", SOON, detached).await;
     let why = first.status().await.unwrap().session;
@@ -78,7 +78,9 @@ async fn a_paused_worker_whose_node_is_out_of_sight_is_active_no_more_when_the_n
     part(&cluster, 2, false);
     // Both may be on the same side again before the order reaches whoever is active.
     first
-        .until("a standby", HANDED_ON, |status| matches!(status.session, Session::Standby { .. }))
+        .until("a standby", HANDED_ON, |status| {
+            matches!(status.session, SessionStatus::Standby { .. })
+        })
         .await;
     assert!(is_active(&second.status().await.unwrap()));
     assert_eq!(rig.sandbox.stats(&[]).tasks.created, 0, "the gate was paused all the time");

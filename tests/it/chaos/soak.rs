@@ -13,7 +13,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use serde_json::json;
 use sluicegate::broker::settings::QueueType;
 use sluicegate::broker::topology;
-use sluicegate::message::status::Session;
+use sluicegate::message::status::SessionStatus;
 use sluicegate::sandbox::{Options, Sandbox, TOKEN};
 use tempfile::TempDir;
 
@@ -192,7 +192,7 @@ async fn samples(process: &Process, start: Instant, lasts: Duration) -> Vec<Samp
         let Some(status) = process.status().await else { continue };
         let (memory, files) = (memory(process.id()), files(process.id()));
         let session = match status.session {
-            Session::Active { since, .. } => Some(since),
+            SessionStatus::Active { since, .. } => Some(since),
             _ => None,
         };
         samples.push(Sample { at: start.elapsed(), memory, files, series, session });

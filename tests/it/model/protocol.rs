@@ -32,7 +32,7 @@ pub(crate) struct World {
     pub(crate) cuts: u8,
     /// Kills of a broker with classic queues: a message that was acknowledged is there again.
     pub(crate) comebacks: u8,
-    /// Deliveries that a worker gives back unsettled (`window.max_hold`).
+    /// Deliveries that a worker requeues unsettled (`window.max_hold`).
     pub(crate) give_backs: u8,
     /// Times that an operator gives the one request another priority: it is published anew, and only then the delivery
     /// is acknowledged. The copy takes the place of the second request.
@@ -140,7 +140,7 @@ struct Worker {
     knows: bool,
     /// Runs whose outcome it remembers.
     remembered: [bool; MOST],
-    /// Deliveries that it gave back itself, not in doubt.
+    /// Deliveries that it requeued itself, not in doubt.
     marked: [bool; MOST],
 }
 

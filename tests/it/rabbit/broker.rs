@@ -1,4 +1,4 @@
-//! The broker as a source: what is taken, settled, given back and lost, on a real RabbitMQ.
+//! The broker as a source: what is taken, settled, requeued and lost, on a real RabbitMQ.
 
 use std::time::{Duration, Instant};
 
@@ -230,9 +230,9 @@ async fn a_worker_that_leaves_gives_back_what_it_holds_and_loses_no_acknowledgem
         assert_eq!(
             client.depth(&lane.queues.dead_letters()).await,
             0,
-            "giving back must not dead-letter"
+            "requeuing must not dead-letter"
         );
-        // However it was given back, the next worker is told that somebody else had it.
+        // However it was requeued, the next worker is told that somebody else had it.
         let mut next_worker = lane.start("w2");
         opened(&mut next_worker).await;
         let mut told = 0;

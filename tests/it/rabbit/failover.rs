@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use sluicegate::broker::settings::QueueType;
 use sluicegate::core::Outcome;
-use sluicegate::message::status::Session;
+use sluicegate::message::status::SessionStatus;
 use sluicegate::sandbox::Options as SandboxOptions;
 use tempfile::TempDir;
 
@@ -113,7 +113,7 @@ async fn a_worker_that_is_cut_off_starts_nothing_after_it_has_noticed_and_the_st
     let (cut, cut_at) = (Instant::now(), jiff::Timestamp::now());
     broker.carry(Carry::Swallow);
     let detached = |status: &sluicegate::message::status::Status| {
-        matches!(status.session, Session::Detached { .. })
+        matches!(status.session, SessionStatus::Detached { .. })
     };
     first.until("detached", SOON, detached).await;
     // What was in flight at that moment may still be on its way.

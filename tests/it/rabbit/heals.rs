@@ -16,7 +16,7 @@ use sluicegate::core::Settings;
 use sluicegate::core::gate::Reason;
 use sluicegate::message::audit::{Act, Action};
 use sluicegate::message::command::Command;
-use sluicegate::message::status::Session;
+use sluicegate::message::status::SessionStatus;
 use sluicegate::sandbox::Options;
 
 use super::peers::metric;
@@ -156,7 +156,7 @@ async fn in_an_alarm_a_start_and_an_enqueue_say_so() {
     let spec = Spec::new(&node.url, &rig.lane.queues, &rig.sandbox.base_url, "100/s");
     let dir = tempfile::tempdir().unwrap();
     let process = Process::start(&spec, dir.path(), "worker");
-    let says = |status: &sluicegate::message::status::Status| matches!(&status.session, Session::Detached { why, .. } if why.contains("the broker is in an alarm"));
+    let says = |status: &sluicegate::message::status::Status| matches!(&status.session, SessionStatus::Detached { why, .. } if why.contains("the broker is in an alarm"));
     process.until("told of the alarm", SOON, says).await;
     // It stays so: the silence of an alarm is no other worker.
     tokio::time::sleep(Duration::from_secs(3)).await;

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use sluicegate::broker::dead_letters::{Order, Review, ReviewError};
+use sluicegate::broker::dead_letters::{Review, ReviewAction, ReviewError};
 use sluicegate::broker::settings::QueueType;
 use sluicegate::broker::topology;
 use sluicegate::contract::Rules;
 use sluicegate::core::Outcome;
 use sluicegate::message::audit::By;
 use sluicegate::message::command::Command;
-use sluicegate::message::status::Session;
+use sluicegate::message::status::SessionStatus;
 use sluicegate::review::Filter;
 
 use super::failover::{address_of, through};
@@ -51,7 +51,7 @@ async fn hold(own: &OwnNode, kind: QueueType, max_hold: Duration, time: Duration
     .await;
     tokio::time::sleep(time).await;
     let attached = |status: &sluicegate::message::status::Status| {
-        matches!(status.session, Session::Active { .. })
+        matches!(status.session, SessionStatus::Active { .. })
             && status.window.ready + status.window.waiting == count
     };
     let all = worker.status.wait_for(attached);
@@ -67,7 +67,7 @@ async fn hold(own: &OwnNode, kind: QueueType, max_hold: Duration, time: Duration
     Fared { sessions, held: count }
 }
 
-/// A review that is held open for so long, after its first letter; every letter must have moved in the end.
+/// A review that is held open for so long, after its first dead letter; every dead letter must have moved in the end.
 async fn review(own: &OwnNode, time: Duration) {
     let lane = Lane::new(&own.node, QueueType::Quorum);
     topology::apply(&lane.settings, &lane.queues).await.unwrap();
@@ -77,9 +77,12 @@ async fn review(own: &OwnNode, time: Duration) {
     }
     let review = Review::new(&lane.settings, &lane.queues, Rules::default());
     let (all, by) = (Filter::default(), By { who: "ada".into(), why: None });
-    let held = review.act(&all, &Order::Replay, &by, slow(time)).await;
+    let held = review.act(&all, &ReviewAction::Replay, &by, slow(time)).await;
     let Err(ReviewError::Lost { progress, why }) = held else { panic!("{held:?}") };
-    assert!(progress.moved < 200 && why.0.contains("took the letters back"), "{progress:?} {why}");
+    assert!(
+        progress.moved < 200 && why.0.contains("took the dead letters back"),
+        "{progress:?} {why}"
+    );
     all_replayed(&lane, &review, 200).await;
 }
 
@@ -101,13 +104,13 @@ async fn a_window_held_for_longer_than_the_consumer_timeout_closes_no_channel_an
         hold(&own, QueueType::Quorum, never, time),
         review(&own, time),
     );
-    assert_eq!((quorum.sessions, classic.sessions), (1, 1), "given back in time, six times over");
+    assert_eq!((quorum.sessions, classic.sessions), (1, 1), "requeued in time, six times over");
     assert!(
         too_long.sessions > 1,
-        "without giving back the broker ends the stream; even then nothing is lost"
+        "without requeuing the broker ends the stream; even then nothing is lost"
     );
     println!(
-        "held {} requests for {time:?}: sessions {} and {}; without giving back {}",
+        "held {} requests for {time:?}: sessions {} and {}; without requeuing {}",
         quorum.held, quorum.sessions, classic.sessions, too_long.sessions
     );
 }

@@ -13,9 +13,9 @@ use lapin::message::Delivery;
 use lapin::options::{BasicConsumeOptions, BasicPublishOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use serde_json::Value;
-use sluicegate::broker::dead_letters::{Order, Progress, Review, ReviewError};
+use sluicegate::broker::dead_letters::{MoveProgress, Review, ReviewAction, ReviewError};
 use sluicegate::broker::settings::QueueType;
-use sluicegate::broker::{From, Reader, topology};
+use sluicegate::broker::{ReadFrom, Reader, topology};
 use sluicegate::contract::{Rules, Violation};
 use sluicegate::core::{Fault, Outcome};
 use sluicegate::message::audit::{Action, By};
@@ -60,7 +60,7 @@ impl Desk {
         Self { dir, lane, config, client }
     }
 
-    /// Puts letters into the queue, as the worker would have.
+    /// Puts dead letters into the queue, as the worker would have.
     async fn dead(&self, letters: impl IntoIterator<Item = (Vec<u8>, BasicProperties)>) {
         let queue = self.lane.queues.dead_letters();
         let options = BasicPublishOptions { mandatory: true, ..Default::default() };
@@ -148,7 +148,7 @@ fn by(who: &str) -> By {
     By { who: who.into(), why: None }
 }
 
-/// A letter that died of one of `causes`.
+/// A dead letter that died of one of `causes`.
 fn rejected(number: usize, causes: usize, body: Vec<u8>) -> (Vec<u8>, BasicProperties) {
     let mut end = ending(Outcome::Rejected);
     end.fault = Some(Fault {
@@ -259,7 +259,7 @@ async fn a_group_is_mended_with_a_preview_and_only_if_all_of_it_is_valid_then() 
         let with = |more: &[&'static str]| [&group[..], more].concat();
         let refused = desk.told(3, &with(&["--set", "type=NONSENSE", "--set", "name=x"]));
         assert!(
-            refused.contains("6 of 6 letters would not be valid, so nothing was done"),
+            refused.contains("6 of 6 dead letters would not be valid, so nothing was done"),
             "{refused}"
         );
         assert!(refused.contains("/type: found"), "{refused}");
@@ -270,10 +270,10 @@ async fn a_group_is_mended_with_a_preview_and_only_if_all_of_it_is_valid_then() 
         desk.depths(12, 0).await;
         let output = desk.sluice(&with(&["--set", "name=mended", "--set", "priority=60000"]));
         let preview = text(&output.stderr);
-        for part in ["/name (in 1 letter)", "- \"task-1\"", "+ \"mended\""] {
+        for part in ["/name (in 1 dead letter)", "- \"task-1\"", "+ \"fixed\""] {
             assert!(preview.contains(part), "{part}: {preview}");
         }
-        assert_eq!(text(&output.stdout), "mended and replayed 6 letters\n");
+        assert_eq!(text(&output.stdout), "fixed and replayed 6 dead letters\n");
         desk.depths(6, 6).await;
         let sent = first_of(&desk.client, &desk.lane.queues.requests()).await;
         assert_eq!(sent.properties.priority(), &Some(10), "the level of the new priority");
@@ -365,18 +365,18 @@ async fn nothing_moves_without_a_yes_and_without_saying_which() {
         assert!(desk.told(2, args).contains("there is no terminal to ask at: give --yes"));
     }
     for verb in ["replay", "discard", "restore", "edit"] {
-        assert!(desk.told(2, &[verb, "--yes"]).contains("say which letters"));
+        assert!(desk.told(2, &[verb, "--yes"]).contains("say which dead letters"));
     }
     assert!(desk.told(2, &["replay", "0d6c3a5e", "--yes"]).contains("no dead letter has the id"));
     let (code, shown) = desk.at_a_terminal(&["discard", "--cause", "SMS.0000"], "n\n");
-    assert!(shown.contains("this will discard 2 letters:"), "{shown}");
-    assert!(shown.contains("discard 2 letters? [y/N]"), "{shown}");
+    assert!(shown.contains("this will discard 2 dead letters:"), "{shown}");
+    assert!(shown.contains("discard 2 dead letters? [y/N]"), "{shown}");
     assert!(code == 1 && shown.contains("nothing was done"), "{code}: {shown}");
     desk.depths(4, 0).await;
     let (code, shown) = desk.at_a_terminal(&["discard", "--cause", "SMS.0000"], "y\n");
-    assert!(code == 0 && shown.contains("discarded 2 letters"), "{code}: {shown}");
+    assert!(code == 0 && shown.contains("discarded 2 dead letters"), "{code}: {shown}");
     desk.depths(2, 0).await;
-    assert_eq!(desk.said(0, &["replay", "--all", "--yes"]), "replayed 2 letters\n");
+    assert_eq!(desk.said(0, &["replay", "--all", "--yes"]), "replayed 2 dead letters\n");
     desk.depths(0, 2).await;
     let none = desk.sluice(&["replay", "--cause", "x", "--yes", "--json"]);
     assert_eq!(text(&none.stderr), "no dead letter meets these conditions\n");
@@ -400,14 +400,14 @@ async fn a_discard_is_undone_from_the_audit_once_and_a_note_stands_in_it() {
         let audit = desk.said(0, &["audit", &one]);
         assert!(audit.contains("note by ada") && audit.contains("(ask the customer)"), "{audit}");
         assert!(audit.contains("discard by bob") && audit.contains("(oops)"), "{audit}");
-        assert_eq!(desk.said(0, &["restore", &one[..8], "--yes"]), "restored 1 letter\n");
+        assert_eq!(desk.said(0, &["restore", &one[..8], "--yes"]), "restored 1 dead letter\n");
         desk.depths(1, 0).await;
         assert_eq!(desk.said(0, &["show", &one, "--json"]), before, "it is back as it was");
         assert!(
             desk.told(2, &["restore", &one, "--yes"]).contains("nothing of that can be undone")
         );
         let rest = desk.said(0, &["restore", "--since", "1h", "--batch", "even", "--yes"]);
-        assert!(rest.starts_with("restored ") && rest != "restored 9 letters\n", "{rest}");
+        assert!(rest.starts_with("restored ") && rest != "restored 9 dead letters\n", "{rest}");
         desk.said(0, &["restore", "--all", "--yes"]);
         desk.depths(9, 0).await;
         assert!(listed(&[]).iter().all(|letter| letter["copies"] == 1));
@@ -421,12 +421,12 @@ async fn an_export_comes_back_byte_for_byte_in_both_formats() {
     desk.dead([rejected(7, 9, b"\xff<script>\r\n\x00".to_vec())]).await;
     for name in ["letters.jsonl", "letters.csv"] {
         let file = desk.path(name);
-        assert!(desk.said(0, &["export", &file]).starts_with("wrote 6 letters to "));
+        assert!(desk.said(0, &["export", &file]).starts_with("wrote 6 dead letters to "));
         assert!(desk.told(2, &["export", &file]).contains("is there already"));
         let ids = desk.said(0, &["list", "--letters", "--json"]);
         desk.said(0, &["discard", "--all", "--yes"]);
         desk.depths(0, 0).await;
-        assert_eq!(desk.said(0, &["import", &file, "--by", "ada"]), "imported 6 letters\n");
+        assert_eq!(desk.said(0, &["import", &file, "--by", "ada"]), "imported 6 dead letters\n");
         desk.depths(6, 0).await;
         assert_eq!(desk.said(0, &["list", "--letters", "--json"]), ids, "{name}");
         let hostile = desk.sluice(&["show", "row 7", "--body"]).stdout;
@@ -441,7 +441,7 @@ async fn an_export_comes_back_byte_for_byte_in_both_formats() {
 }
 
 /// Holds a review open for as long as `hold`, after its first letter.
-pub(super) fn slow(hold: Duration) -> impl FnMut(Progress) -> bool + Send + 'static {
+pub(super) fn slow(hold: Duration) -> impl FnMut(MoveProgress) -> bool + Send + 'static {
     let mut has_slept = false;
     move |progress| {
         if progress.moved > 0 && !std::mem::replace(&mut has_slept, true) {
@@ -459,7 +459,9 @@ async fn who_comes_second_is_told_who_reviews_and_gets_the_queue_afterwards() {
         let ada = Review { who: "ada@ops".into(), ..desk.review() };
         let first = tokio::spawn(async move {
             let half = Filter { cause: Some("SMS.0000".into()), ..Filter::default() };
-            ada.act(&half, &Order::Discard, &by("ada"), slow(Duration::from_secs(4))).await.unwrap()
+            ada.act(&half, &ReviewAction::Discard, &by("ada"), slow(Duration::from_secs(4)))
+                .await
+                .unwrap()
         });
         // She has begun when the queue is all in her hands.
         desk.client.wait_for_depth(&desk.lane.queues.dead_letters(), 0).await;
@@ -468,7 +470,7 @@ async fn who_comes_second_is_told_who_reviews_and_gets_the_queue_afterwards() {
         let second = desk.sluice(&["replay", "--all", "--yes"]);
         let told = text(&second.stderr);
         assert!(told.contains("waiting: ada@ops, since "), "{told}");
-        assert_eq!(text(&second.stdout), "replayed 20 letters\n");
+        assert_eq!(text(&second.stdout), "replayed 20 dead letters\n");
         assert_eq!(first.await.unwrap().moved, 20);
         desk.depths(0, 20).await;
     }
@@ -485,7 +487,8 @@ async fn more_than_a_pass_can_hold_is_reviewed_in_parts_and_it_says_so() {
         desk.depths(120, 0).await;
         let mut parts = Vec::new();
         for _ in 0..3 {
-            let done = review.act(&Filter::default(), &Order::Replay, &by("ada"), |_| true).await;
+            let done =
+                review.act(&Filter::default(), &ReviewAction::Replay, &by("ada"), |_| true).await;
             let done = done.unwrap();
             parts.push((done.moved, done.left));
         }
@@ -509,7 +512,7 @@ async fn a_review_that_is_held_for_longer_than_the_consumer_timeout_loses_nothin
     desk.dead(many(200, 4)).await;
     let all = Filter::default();
     let held = slow(Duration::from_secs(14));
-    let first = desk.review().act(&all, &Order::Replay, &by("ada"), held).await;
+    let first = desk.review().act(&all, &ReviewAction::Replay, &by("ada"), held).await;
     match first {
         Err(ReviewError::Lost { progress, why }) if times_out => {
             assert!(
@@ -538,9 +541,9 @@ async fn requests(lane: &Lane, count: u32) -> Vec<(String, Vec<u8>)> {
     requests
 }
 
-/// What is left is replayed, and every letter is found among the requests and in the audit.
+/// What is left is replayed, and every dead letter is found among the requests and in the audit.
 pub(crate) async fn all_replayed(lane: &Lane, review: &Review, count: usize) {
-    review.act(&Filter::default(), &Order::Replay, &by("ada"), |_| true).await.unwrap();
+    review.act(&Filter::default(), &ReviewAction::Replay, &by("ada"), |_| true).await.unwrap();
     let client = lane.client().await;
     client.wait_for_depth(&lane.queues.dead_letters(), 0).await;
     let waiting = client.depth(&lane.queues.requests()).await;
@@ -568,7 +571,7 @@ async fn ctrl_c_lets_what_is_in_hand_end_and_says_what_has_moved() {
     let said = text(&output.stdout);
     assert_eq!(output.status.code(), Some(1), "{said}{}", text(&output.stderr));
     let moved: u32 = said.split(' ').nth(1).unwrap().parse().unwrap();
-    assert!(said.contains("of 3000 letters; the others are as they were"), "{said}");
+    assert!(said.contains("of 3000 dead letters; the others are as they were"), "{said}");
     assert!(moved > 0 && moved < 3000, "{said}");
     desk.depths(3000 - moved, moved).await;
     assert_eq!(desk.review().acts(|_| true).await.unwrap().len(), moved as usize);
@@ -590,7 +593,7 @@ async fn a_reader_that_is_given_up_again_and_again_misses_nothing() {
     }
     let stream = desk.lane.queues.audit();
     let mut reader =
-        Reader::open(&desk.lane.settings, &stream, From::First, 1 << 20).await.unwrap();
+        Reader::open(&desk.lane.settings, &stream, ReadFrom::First, 1 << 20).await.unwrap();
     let mut read = Vec::new();
     let mut given_up = 0;
     while read.len() < 300 {
@@ -613,7 +616,7 @@ async fn a_reader_knows_the_end_that_its_stream_had_when_it_began() {
     let stream = desk.lane.queues.audit();
     let open =
         async |from| Reader::open(&desk.lane.settings, &stream, from, 1 << 20).await.unwrap();
-    assert!(open(From::First).await.is_caught_up(), "empty");
+    assert!(open(ReadFrom::First).await.is_caught_up(), "empty");
     let now = Timestamp::now();
     let seconds = u64::try_from(now.as_second()).unwrap();
     // In one go, so that they stand in few chunks.
@@ -635,7 +638,7 @@ async fn a_reader_knows_the_end_that_its_stream_had_when_it_began() {
         }
     };
     publish(5_000, BasicProperties::default().with_timestamp(seconds)).await;
-    let mut reader = open(From::First).await;
+    let mut reader = open(ReadFrom::First).await;
     // What comes later does not belong to it.
     publish(10, BasicProperties::default().with_timestamp(seconds)).await;
     let mut count = 0;
@@ -644,12 +647,12 @@ async fn a_reader_knows_the_end_that_its_stream_had_when_it_began() {
     }
     assert_eq!(count, 5_000);
     let hour = SignedDuration::from_hours(1);
-    assert!(open(From::Time(now + hour)).await.is_caught_up(), "nothing is as late");
-    let mut reader = open(From::Time(now - hour)).await;
+    assert!(open(ReadFrom::Time(now + hour)).await.is_caught_up(), "nothing is as late");
+    let mut reader = open(ReadFrom::Time(now - hour)).await;
     assert!(!reader.is_caught_up());
     while reader.next_to_the_end().await.unwrap().is_some() {}
-    assert!(open(From::Offset(5_010)).await.is_caught_up());
-    assert!(!open(From::Offset(5_009)).await.is_caught_up());
+    assert!(open(ReadFrom::Offset(5_010)).await.is_caught_up());
+    assert!(!open(ReadFrom::Offset(5_009)).await.is_caught_up());
 }
 
 /// `SLUICE_KILLS` makes it longer.
@@ -678,12 +681,15 @@ async fn the_command_line_killed_in_the_middle_of_replays_loses_nothing_and_crea
         let of_each: BTreeSet<_> = acts.iter().map(|act| act.letter).collect();
         assert_eq!(of_each.len(), letters, "all of them stand in the audit");
         let (kind, acts) = (kind.as_str(), acts.len());
-        println!("{kind}: {kills} kills, {acts} replays of {letters} letters, {:?}", stats.calls);
+        println!(
+            "{kind}: {kills} kills, {acts} replays of {letters} dead letters, {:?}",
+            stats.calls
+        );
         worker.stop().await;
     }
 }
 
-/// Replays all letters with commands that are killed at random points, and one that is not; how many there were.
+/// Replays all dead letters with commands that are killed at random points, and one that is not; how many there were.
 async fn killed_while_replaying(desk: &Desk, letters: usize, kills: u64, seed: u64) -> usize {
     desk.dead(servers(0..letters)).await;
     let mut letters = letters;
@@ -702,7 +708,7 @@ async fn killed_while_replaying(desk: &Desk, letters: usize, kills: u64, seed: u
         })
         .await;
         if child.try_wait().unwrap().is_some() {
-            // It was faster: kill earlier from now on, with more letters to move.
+            // It was faster: kill earlier from now on, with more dead letters to move.
             whole = start.elapsed();
             desk.dead(servers(letters..letters + 250)).await;
             letters += 250;
@@ -714,7 +720,7 @@ async fn killed_while_replaying(desk: &Desk, letters: usize, kills: u64, seed: u
             moved += u64::from(acts > 0);
         }
     }
-    println!("{hit} kills, {moved} of them after something had moved; {letters} letters");
+    println!("{hit} kills, {moved} of them after something had moved; {letters} dead letters");
     desk.said(0, &["replay", "--all", "--yes"]);
     letters
 }

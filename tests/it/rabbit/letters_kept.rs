@@ -10,7 +10,7 @@ use lapin::BasicProperties;
 use lapin::message::Delivery;
 use lapin::options::{BasicConsumeOptions, BasicGetOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable};
-use sluicegate::broker::dead_letters::{Order, Progress, Review, ReviewError};
+use sluicegate::broker::dead_letters::{MoveProgress, Review, ReviewAction, ReviewError};
 use sluicegate::broker::settings::QueueType;
 use sluicegate::broker::topology;
 use sluicegate::contract::Rules;
@@ -68,7 +68,7 @@ async fn requests(client: &Client, lane: &Lane, count: usize) -> Vec<Delivery> {
     tokio::time::timeout(SOON, some).await.unwrap()
 }
 
-/// Somebody takes a letter out by another tool, mends it, and puts it back beside the original.
+/// Somebody takes a dead letter out by another tool, fixes it, and puts it back beside the original.
 #[tokio::test]
 async fn two_bodies_under_one_message_id_are_two_letters_and_both_move() {
     let (lane, client) = lane().await;
@@ -79,20 +79,24 @@ async fn two_bodies_under_one_message_id_are_two_letters_and_both_move() {
     }
     let listed = review(&lane).list().await.unwrap();
     let copies: Vec<u32> = listed.letters.iter().map(|found| found.letter.copies).collect();
-    assert_eq!(copies, [1, 2], "the same body twice is a repeat, another body is another letter");
+    assert_eq!(
+        copies,
+        [1, 2],
+        "the same body twice is a repeat, another body is another dead letter"
+    );
     let first = Filter::ids([listed.letters[0].letter.id.to_string()]);
     let act = |filter: Filter, order| {
         let review = review(&lane);
-        async move { review.act(&filter, &order, &by(), |_: Progress| true).await.unwrap().moved }
+        async move { review.act(&filter, &order, &by(), |_: MoveProgress| true).await.unwrap().moved }
     };
-    assert_eq!(act(first, Order::Discard).await, 1);
+    assert_eq!(act(first, ReviewAction::Discard).await, 1);
     client.wait_for_depth(&queue, 2).await;
     let left = review(&lane).list().await.unwrap();
     assert_eq!(left.letters[0].body().unwrap(), request_body(2));
     assert_eq!(left.letters[0].letter.id, listed.letters[1].letter.id, "its name is its own");
     let acts = review(&lane).acts(|act| act.action == Action::Discard).await.unwrap();
     review(&lane).restore(&[acts[0].id.to_string()], &by()).await.unwrap();
-    assert_eq!(act(Filter::default(), Order::Replay).await, 2);
+    assert_eq!(act(Filter::default(), ReviewAction::Replay).await, 2);
     client.wait_for_depth(&queue, 0).await;
     let sent = requests(&client, &lane, 2).await;
     let bodies: BTreeSet<_> = sent.into_iter().map(|sent| sent.data).collect();
@@ -121,22 +125,22 @@ async fn long_headers_arrive_whole_or_are_named() {
     assert!(said.ends_with("(headers left out, for the broker's frames hold no more: planner)"));
     assert_eq!(listed.letters[1].letter.batch.as_deref(), Some("b"));
     let all = Filter::default();
-    review(&lane).act(&all, &Order::Replay, &by(), |_| true).await.unwrap();
+    review(&lane).act(&all, &ReviewAction::Replay, &by(), |_| true).await.unwrap();
     let sent = requests(&client, &lane, 2).await.remove(0);
     let headers = sent.properties.headers().as_ref().unwrap().inner();
     assert_eq!(headers.get("planner"), Some(&AMQPValue::LongString(long.into())));
-    // A letter that has no room for its past is refused, and nothing of the order moves.
+    // A dead letter that has no room for its past is refused, and nothing of the order moves.
     client
         .publish(&lane.queues.dead_letters(), &request_body(2), letter(uuid::Uuid::new_v4()))
         .await;
     let full = with_headers(&[("planner", &"z".repeat(130_990))]);
     client.publish(&lane.queues.dead_letters(), &request_body(3), full).await;
-    let refused = review(&lane).act(&all, &Order::Replay, &by(), |_| true).await;
+    let refused = review(&lane).act(&all, &ReviewAction::Replay, &by(), |_| true).await;
     let Err(ReviewError::Nothing(why)) = refused else { panic!("{refused:?}") };
     assert!(why.contains("headers take 13") && why.contains("Nothing was moved"), "{why}");
     client.wait_for_depth(&lane.queues.dead_letters(), 2).await;
     let one = Filter { text: Some("task-3".into()), ..Filter::default() };
-    review(&lane).act(&one, &Order::Discard, &by(), |_| true).await.unwrap();
+    review(&lane).act(&one, &ReviewAction::Discard, &by(), |_| true).await.unwrap();
     let acts = review(&lane).acts(|act| act.action == Action::Discard).await.unwrap();
     review(&lane).restore(&[acts[0].id.to_string()], &by()).await.unwrap();
     let back = review(&lane).list().await.unwrap();
@@ -176,7 +180,8 @@ async fn reviews_do_not_use_up_the_delivery_limit_of_a_queue_that_was_declared_w
         bodies.sort();
         assert_eq!(bodies, [request_body(1), request_body(2)], "round {round}");
     }
-    let moved = review(&lane).act(&Filter::default(), &Order::Discard, &by(), |_| true).await;
+    let moved =
+        review(&lane).act(&Filter::default(), &ReviewAction::Discard, &by(), |_| true).await;
     assert_eq!(moved.unwrap().moved, 2);
     client.wait_for_depth(&queue, 0).await;
 }
@@ -192,24 +197,26 @@ async fn a_review_whose_connection_is_cut_says_what_is_known_and_what_is_not() {
     let through = lane
         .through(&lane.url.replace(&address_of(&lane.url).to_string(), &proxy.address.to_string()));
     let cutting = Arc::clone(&proxy);
-    let cut = move |progress: Progress| {
+    let cut = move |progress: MoveProgress| {
         if progress.moved == 100 {
             cutting.cut(How::Reset);
         }
         true
     };
-    let lost = review(&through).act(&Filter::default(), &Order::Replay, &by(), cut).await;
+    let lost = review(&through).act(&Filter::default(), &ReviewAction::Replay, &by(), cut).await;
     let Err(error @ ReviewError::Lost { progress, .. }) = &lost else { panic!("{lost:?}") };
     let told = error.to_string();
-    assert!(told.contains(&format!("{} of 300 letters have moved for certain", progress.moved)));
+    assert!(
+        told.contains(&format!("{} of 300 dead letters have moved for certain", progress.moved))
+    );
     assert!(told.contains("64 more may have") && told.contains("Nothing is lost"), "{told}");
     assert!((100..236).contains(&progress.moved), "{told}");
     // What was said to have moved has moved, and nothing is gone.
     let there = client.depth(&lane.queues.requests()).await as usize;
     assert!((progress.moved..=progress.moved + 64).contains(&there), "{there}: {told}");
     let all = Filter::default();
-    let rest = review(&lane).act(&all, &Order::Replay, &by(), |_| true).await.unwrap();
+    let rest = review(&lane).act(&all, &ReviewAction::Replay, &by(), |_| true).await.unwrap();
     let acts = review(&lane).acts(|act| act.action == Action::Replay).await.unwrap();
     let letters: BTreeSet<_> = acts.iter().map(|act| act.letter).collect();
-    assert_eq!(letters.len(), 300, "every letter moved at least once; {rest:?}");
+    assert_eq!(letters.len(), 300, "every dead letter moved at least once; {rest:?}");
 }

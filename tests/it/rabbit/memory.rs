@@ -156,7 +156,7 @@ async fn a_full_window_behind_a_slow_gate_stays_within_its_memory_and_in_order()
     let hold = load.max_hold.as_secs_f64();
     assert!(oldest < hold * 1.5, "held for {oldest} s");
     if load.watched > load.max_hold {
-        assert!(oldest > hold * 0.8, "nothing was held long enough to be given back: {oldest} s");
+        assert!(oldest > hold * 0.8, "nothing was held long enough to be requeued: {oldest} s");
     }
     let log = worker.logged();
     assert!(!log.contains("no session"), "one session: {log}");

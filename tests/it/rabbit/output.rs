@@ -65,7 +65,7 @@ async fn every_command_whose_output_cannot_be_written_ends_with_an_error() {
     let batch = lines(&enqueued)[0]["batch"].as_str().unwrap().to_owned();
     let watched = desk.sluice(&["watch", &batch, "--until-done"]);
     assert_eq!(watched.status.code(), Some(0), "{}", text(&watched.stderr));
-    // Letters to look at, to note and to move.
+    // Dead letters to look at, to note and to move.
     let client = desk.lane.client().await;
     for n in 0..12 {
         let properties = crate::support::rig::properties(&format!("bad-{n}"));

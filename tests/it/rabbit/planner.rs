@@ -459,7 +459,7 @@ async fn what_is_missing_or_out_of_reach_is_told_with_what_to_do() {
     assert!(!Path::new(&format!("{plan}.batch")).exists(), "a journal was begun");
     let away = desk.sluice(&["enqueue", plan, "-o", "broker.url=amqp://127.0.0.1:1/"]);
     assert_eq!(away.status.code(), Some(4));
-    assert!(text(&away.stderr).contains("out of reach"), "{}", text(&away.stderr));
+    assert!(text(&away.stderr).contains("unreachable"), "{}", text(&away.stderr));
     let watched = desk.sluice(&["watch", "nobody", "--until-done"]);
     assert_eq!(watched.status.code(), Some(4), "{}", text(&watched.stderr));
     topology::apply(&desk.lane.settings, &desk.lane.queues).await.unwrap();

@@ -127,7 +127,10 @@ async fn a_session_cut_at_any_moment_of_many_changes_loses_nothing_and_creates_n
             let id = n.to_string();
             let priority = 100 + n + u16::try_from(round).unwrap();
             let (heard, answer) =
-                sluicegate::message::command::Heard::new(order(Command::Priority { id, priority }));
+                sluicegate::message::command::PendingCommand::new(order(Command::Priority {
+                    id,
+                    priority,
+                }));
             let orders = worker.orders.clone();
             async move {
                 let _ = orders.send(heard).await;

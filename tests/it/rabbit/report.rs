@@ -1,4 +1,4 @@
-//! The way of a weekend's plan: an Excel file with mistakes, mended, enqueued, watched from two machines and exported;
+//! The way of a weekend's plan: an Excel file with mistakes, fixed, enqueued, watched from two machines and exported;
 //! every cell of the reports is compared with what the broker and the API know.
 
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ use calamine::{Data, Reader as _, Xlsx};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use sluicegate::core::Outcome;
-use sluicegate::message::result::{CloudEvent, Outcomes};
+use sluicegate::message::result::{CloudEvent, ResultData};
 use sluicegate::sandbox::{Options, Sandbox};
 
 use super::planner::{Desk, lines, text};
@@ -113,7 +113,7 @@ async fn truth(desk: &Desk, sandbox: &Sandbox) -> Vec<Row> {
     assert_eq!(tasks.len(), 997);
     let mut results = desk.lane.results(1000).await;
     results.sort_by_key(|result| result.data.row);
-    let row = |(result, number): (&CloudEvent<Outcomes>, usize)| {
+    let row = |(result, number): (&CloudEvent<ResultData>, usize)| {
         let data = &result.data;
         let source = format!("{number:036}");
         assert_eq!(data.source_server_id, source);

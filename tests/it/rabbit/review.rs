@@ -10,7 +10,7 @@ use lapin::options::{
     QueueDeclareOptions,
 };
 use lapin::types::{AMQPValue, FieldTable};
-use sluicegate::broker::dead_letters::{Order, Progress, Review, ReviewError};
+use sluicegate::broker::dead_letters::{MoveProgress, Review, ReviewAction, ReviewError};
 use sluicegate::broker::settings::QueueType;
 use sluicegate::broker::topology;
 use sluicegate::contract::{Rules, Violation};
@@ -18,7 +18,7 @@ use sluicegate::core::{Fault, Outcome};
 use sluicegate::message::audit::{Action, By};
 use sluicegate::message::headers;
 use sluicegate::review::Filter;
-use sluicegate::review::edit::{Change, Edit};
+use sluicegate::review::edit::{Edit, FieldChange};
 use sluicegate::worker::source::{Event, Settled, Source};
 
 use crate::support::rabbit::{
@@ -41,7 +41,7 @@ fn by(who: &str) -> By {
 }
 
 /// Lets it run to its end.
-fn on(_: Progress) -> bool {
+fn on(_: MoveProgress) -> bool {
     true
 }
 
@@ -97,9 +97,10 @@ async fn what_is_replayed_arrives_unchanged_as_a_new_run_with_its_past() {
         let client = die(&lane, 30, 3).await;
         let filter = Filter { cause: Some("SMS.0001".into()), ..Filter::default() };
         let (seen, told) = std::sync::mpsc::channel();
-        let watch = move |progress: Progress| seen.send(progress.moved).is_ok();
-        let done = review(&lane).act(&filter, &Order::Replay, &by("ada"), watch).await.unwrap();
-        assert_eq!(done, Progress { moved: 10, of: 10, left: 0 });
+        let watch = move |progress: MoveProgress| seen.send(progress.moved).is_ok();
+        let done =
+            review(&lane).act(&filter, &ReviewAction::Replay, &by("ada"), watch).await.unwrap();
+        assert_eq!(done, MoveProgress { moved: 10, of: 10, left: 0 });
         assert_eq!(told.into_iter().collect::<Vec<_>>(), (0..=10).collect::<Vec<_>>());
         client.wait_for_depth(&lane.queues.dead_letters(), 20).await;
         client.wait_for_depth(&lane.queues.requests(), 10).await;
@@ -114,7 +115,7 @@ async fn what_is_replayed_arrives_unchanged_as_a_new_run_with_its_past() {
                 sluicegate::worker::source::Delivery::body(&job.delivery).await.unwrap(),
                 request_body(number)
             );
-            // Dies again: the letter knows its past.
+            // Dies again: the dead letter knows its past.
             assert!(matches!(broker.settle(job, ending(Outcome::Conflict)).await.2, Settled::Done));
         }
         broker.leave(Vec::new()).await;
@@ -153,11 +154,12 @@ async fn neither_a_dead_letter_nor_its_replay_keeps_the_mark_of_a_copy() {
     client.wait_for_depth(&lane.queues.dead_letters(), 1).await;
     let letter = client.take(&lane.queues.dead_letters()).await.unwrap();
     assert_eq!(letter.header(MARK), None);
-    // Older letters, and those that the broker itself has moved, may have it.
+    // Older dead letters, and those that the broker itself has moved, may have it.
     client.publish(&lane.queues.dead_letters(), &request_body(1), marked).await;
     client.wait_for_depth(&lane.queues.dead_letters(), 1).await;
     let everything = Filter::default();
-    let done = review(&lane).act(&everything, &Order::Replay, &by("ada"), |_| true).await.unwrap();
+    let done =
+        review(&lane).act(&everything, &ReviewAction::Replay, &by("ada"), |_| true).await.unwrap();
     assert_eq!(done.moved, 1);
     let mut again = client
         .channel
@@ -179,7 +181,7 @@ async fn a_group_is_mended_in_one_step_after_all_of_it_was_tried() {
     let lane = Lane::new(&Node::shared(), QueueType::Quorum);
     let client = die(&lane, 10, 2).await;
     let filter = Filter { cause: Some("SMS.0000".into()), ..Filter::default() };
-    let set = |text: &str| Edit::Fields(vec![Change::parse(text).unwrap()]);
+    let set = |text: &str| Edit::Fields(vec![FieldChange::parse(text).unwrap()]);
 
     let snapshot = review(&lane).list().await.unwrap();
     let bad = set("name=!");
@@ -187,7 +189,7 @@ async fn a_group_is_mended_in_one_step_after_all_of_it_was_tried() {
     assert_eq!(previews.len(), 5);
     assert!(previews.iter().all(|preview| preview.differences[0].pointer == "/name"));
     assert!(previews.iter().all(|preview| !preview.violations.is_empty()));
-    let refused = review(&lane).act(&filter, &Order::Edit(bad), &by("ada"), on).await;
+    let refused = review(&lane).act(&filter, &ReviewAction::Edit(bad), &by("ada"), on).await;
     assert!(
         matches!(&refused, Err(ReviewError::Invalid(previews)) if previews.len() == 5),
         "{refused:?}"
@@ -195,7 +197,7 @@ async fn a_group_is_mended_in_one_step_after_all_of_it_was_tried() {
     assert_eq!(client.depth(&lane.queues.dead_letters()).await, 10);
     assert_eq!(client.depth(&lane.queues.requests()).await, 0);
 
-    let good = Order::Edit(set("name=mended"));
+    let good = ReviewAction::Edit(set("name=mended"));
     let done = review(&lane).act(&filter, &good, &by("ada"), on).await.unwrap();
     assert_eq!(done.moved, 5);
     client.wait_for_depth(&lane.queues.dead_letters(), 5).await;
@@ -222,8 +224,8 @@ async fn a_discard_and_an_edit_can_be_undone_once() {
         let before = review(&lane).list().await.unwrap();
         let one = |cause: &str| Filter { cause: Some(cause.into()), ..Filter::default() };
         let discarded = before.select(&one("SMS.0003")).next().unwrap().clone();
-        review(&lane).act(&one("SMS.0003"), &Order::Discard, &by("ada"), on).await.unwrap();
-        let edit = Order::Edit(Edit::Fields(vec![Change::parse("name=x").unwrap()]));
+        review(&lane).act(&one("SMS.0003"), &ReviewAction::Discard, &by("ada"), on).await.unwrap();
+        let edit = ReviewAction::Edit(Edit::Fields(vec![FieldChange::parse("name=x").unwrap()]));
         review(&lane).act(&one("SMS.0004"), &edit, &by("ada"), on).await.unwrap();
         client.wait_for_depth(&lane.queues.dead_letters(), 4).await;
 
@@ -262,8 +264,8 @@ async fn repeats_of_one_run_are_one_letter_and_move_together() {
     copies.sort_unstable();
     assert_eq!(copies, [1, 1, 3]);
     let ids = Filter::ids([letter.id().to_owned()]);
-    let done = review(&lane).act(&ids, &Order::Replay, &by("ada"), on).await.unwrap();
-    assert_eq!(done, Progress { moved: 1, of: 1, left: 0 });
+    let done = review(&lane).act(&ids, &ReviewAction::Replay, &by("ada"), on).await.unwrap();
+    assert_eq!(done, MoveProgress { moved: 1, of: 1, left: 0 });
     client.wait_for_depth(&lane.queues.dead_letters(), 2).await;
     client.wait_for_depth(&lane.queues.requests(), 1).await;
 }
@@ -316,8 +318,10 @@ async fn what_the_broker_dead_lettered_is_shown_with_its_reason() {
         ];
         assert_eq!(told, BTreeSet::from(expected));
         drop(careless);
-        let done =
-            review(&lane).act(&Filter::default(), &Order::Replay, &by("ada"), on).await.unwrap();
+        let done = review(&lane)
+            .act(&Filter::default(), &ReviewAction::Replay, &by("ada"), on)
+            .await
+            .unwrap();
         assert_eq!(done.moved, 2);
         client.wait_for_depth(&lane.queues.requests(), 2).await;
     }
@@ -422,10 +426,11 @@ async fn new_letters_that_arrive_during_a_review_are_not_lost() {
     let mut moved = 0;
     let code = Filter { cause: Some("SMS.0002".into()), ..Filter::default() };
     for _ in 0..4 {
-        moved += review(&lane).act(&code, &Order::Discard, &by("ada"), on).await.unwrap().moved;
+        moved +=
+            review(&lane).act(&code, &ReviewAction::Discard, &by("ada"), on).await.unwrap().moved;
     }
     arriving.await.unwrap();
-    moved += review(&lane).act(&code, &Order::Discard, &by("ada"), on).await.unwrap().moved;
+    moved += review(&lane).act(&code, &ReviewAction::Discard, &by("ada"), on).await.unwrap().moved;
     let left = 149 - u32::try_from(moved).unwrap();
     client.wait_for_depth(&lane.queues.dead_letters(), left).await;
 }
@@ -435,9 +440,9 @@ async fn an_order_can_be_stopped_and_says_what_has_moved() {
     for kind in BOTH {
         let lane = Lane::new(&Node::shared(), kind);
         let client = die(&lane, 300, 1).await;
-        let stop_at_ten = |progress: Progress| progress.moved < 10;
+        let stop_at_ten = |progress: MoveProgress| progress.moved < 10;
         let done = review(&lane)
-            .act(&Filter::default(), &Order::Replay, &by("ada"), stop_at_ten)
+            .act(&Filter::default(), &ReviewAction::Replay, &by("ada"), stop_at_ten)
             .await
             .unwrap();
         assert!(done.moved >= 10 && done.moved < 150 && done.of == 300, "{done:?}");
@@ -458,7 +463,7 @@ async fn exported_letters_can_be_imported_again() {
     let parcels: Vec<_> = snapshot.letters.iter().map(|found| found.parcel().unwrap()).collect();
     let lines: Vec<String> =
         parcels.iter().map(|parcel| serde_json::to_string(parcel).unwrap()).collect();
-    review(&lane).act(&Filter::default(), &Order::Discard, &by("ada"), on).await.unwrap();
+    review(&lane).act(&Filter::default(), &ReviewAction::Discard, &by("ada"), on).await.unwrap();
     client.wait_for_depth(&lane.queues.dead_letters(), 0).await;
     let read: Vec<_> = lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(read, parcels);
@@ -576,14 +581,14 @@ async fn an_order_that_dies_at_any_point_loses_no_letter_and_moves_none_past_the
             let killed = std::thread::spawn(move || {
                 let runtime = tokio::runtime::Runtime::new().unwrap();
                 runtime.spawn(async move {
-                    review.act(&Filter::default(), &Order::Replay, &by("ada"), on).await
+                    review.act(&Filter::default(), &ReviewAction::Replay, &by("ada"), on).await
                 });
                 std::thread::sleep(Duration::from_millis(millis));
                 runtime.shutdown_background();
             });
             tokio::task::spawn_blocking(|| killed.join().unwrap()).await.unwrap();
         }
-        review(&lane).act(&Filter::default(), &Order::Replay, &by("ada"), on).await.unwrap();
+        review(&lane).act(&Filter::default(), &ReviewAction::Replay, &by("ada"), on).await.unwrap();
         client.wait_for_depth(&lane.queues.dead_letters(), 0).await;
         let replayed = client.depth(&lane.queues.requests()).await;
         let mut broker = lane.start("w2");

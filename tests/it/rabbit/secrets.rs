@@ -52,7 +52,7 @@ async fn no_secret_is_in_a_log_a_page_a_result_a_dead_letter_or_config_show() {
     rig.sandbox.set_account(Account::Ok);
     own.node.script("ctl", &["change_password", "sluice", "another"]).await;
     own.node.script("ctl", &["close_all_connections", "test"]).await;
-    let detached = |status: &sluicegate::message::status::Status| matches!(&status.session, sluicegate::message::status::Session::Detached { why, .. } if why.contains("REFUSED"));
+    let detached = |status: &sluicegate::message::status::Status| matches!(&status.session, sluicegate::message::status::SessionStatus::Detached { why, .. } if why.contains("REFUSED"));
     worker.until("refused by the broker", SOON, detached).await;
 
     let mut shown = Vec::new();

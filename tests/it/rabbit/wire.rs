@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable};
-use sluicegate::broker::dead_letters::{Order, Review};
+use sluicegate::broker::dead_letters::{Review, ReviewAction};
 use sluicegate::broker::settings::QueueType;
-use sluicegate::broker::{Broker, From, Reader, topology};
+use sluicegate::broker::{Broker, ReadFrom, Reader, topology};
 use sluicegate::contract::Rules;
 use sluicegate::core::Outcome;
 use sluicegate::message::audit::{Act, Action, By};
@@ -97,7 +97,10 @@ async fn a_message_that_cannot_be_read_is_a_dead_letter_with_its_body_and_the_re
         assert_eq!(ended, BTreeMap::from([(Outcome::Created, 10), (Outcome::Invalid, count)]));
         // In the session that the first of them came in.
         let status = worker.status.borrow().clone();
-        assert!(matches!(status.session, sluicegate::message::status::Session::Active { .. }));
+        assert!(matches!(
+            status.session,
+            sluicegate::message::status::SessionStatus::Active { .. }
+        ));
         worker.stop().await;
 
         let letters = dead_letters(&rig.lane, count).await;
@@ -182,7 +185,7 @@ async fn what_cannot_be_read_among_the_dead_letters_ends_no_review() {
         }
         let by = by();
         let all = Filter::default();
-        let progress = review.act(&all, &Order::Replay, &by, |_| true).await.unwrap();
+        let progress = review.act(&all, &ReviewAction::Replay, &by, |_| true).await.unwrap();
         assert_eq!((progress.moved, progress.of), (count, count));
         // What cannot be read stays behind, and the request is a good one again.
         let mut broker = lane.start("w1");
@@ -237,9 +240,10 @@ async fn a_stream_is_read_past_what_cannot_be_read() {
     for key in [b"created.caf\xe9".as_slice(), b"created.-"] {
         publish_raw(&node, (lane.queues.results(), key.to_vec()), bad(b"result")).await;
     }
-    let mut reader = Reader::open(&lane.settings, &lane.queues.results_log(), From::First, 1 << 20)
-        .await
-        .unwrap();
+    let mut reader =
+        Reader::open(&lane.settings, &lane.queues.results_log(), ReadFrom::First, 1 << 20)
+            .await
+            .unwrap();
     let mut offsets = Vec::new();
     while !reader.is_caught_up() {
         let (offset, read) = reader.next(SOON).await.unwrap().expect("what is there comes");
@@ -411,9 +415,10 @@ async fn bodies_that_are_far_too_long_cost_no_session_and_little_memory() {
     let held = listed.letters.iter().filter_map(|found| found.body().ok()).collect::<Vec<_>>();
     assert!(held.len() == 1 && held[0].iter().all(|byte| *byte == b'4'), "its body as it came");
     let by = by();
-    let refused = review.act(&Filter::default(), &Order::Replay, &by, |_| true).await.unwrap_err();
+    let refused =
+        review.act(&Filter::default(), &ReviewAction::Replay, &by, |_| true).await.unwrap_err();
     assert!(refused.to_string().contains("cannot be sent again"), "{refused}");
-    let gone = review.act(&Filter::default(), &Order::Discard, &by, |_| true).await.unwrap();
+    let gone = review.act(&Filter::default(), &ReviewAction::Discard, &by, |_| true).await.unwrap();
     assert_eq!((gone.moved, gone.of), (5, 5));
     rig.lane.client().await.wait_for_depth(&queues.dead_letters(), 0).await;
 }

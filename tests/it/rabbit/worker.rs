@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 use sluicegate::broker::settings::QueueType;
 use sluicegate::core::{Outcome, Settings, gate};
 use sluicegate::message::command::Command;
-use sluicegate::message::result::{CloudEvent, Outcomes};
+use sluicegate::message::result::{CloudEvent, ResultData};
 use sluicegate::sandbox::Options as SandboxOptions;
 
 use crate::support::form::{number, short_or_full};
@@ -106,12 +106,12 @@ async fn one_at_a_time_the_api_sees_no_inversion_at_all() {
 
 /// Pairs of requests of which the more urgent was started after the other had been answered, by the worker's clock.
 /// (Calls that are under way together may overtake one another on the way.)
-fn inversions(results: &[CloudEvent<Outcomes>]) -> usize {
+fn inversions(results: &[CloudEvent<ResultData>]) -> usize {
     let mut started: Vec<_> = results.iter().map(|result| &result.data).collect();
     started.sort_by_key(|data| data.first_attempt_at);
     let mut inversions = 0;
     for (n, first) in started.iter().enumerate() {
-        let after = |data: &&&Outcomes| data.first_attempt_at > Some(first.settled_at);
+        let after = |data: &&&ResultData| data.first_attempt_at > Some(first.settled_at);
         inversions +=
             started[n..].iter().filter(after).filter(|data| data.priority > first.priority).count();
     }
@@ -433,7 +433,7 @@ async fn what_is_held_too_long_is_given_back_and_comes_again_in_order() {
 }
 
 async fn held_too_long(kind: QueueType) {
-    // What is out at the moment, given back and not there again, cannot go in its turn: so the requests go when none of them
+    // What is out at the moment, requeued and not there again, cannot go in its turn: so the requests go when none of them
     // is due for half of the time that they may be held, and are so few that they are through by then.
     let (max_hold, count) = (5 * SECOND, 40);
     let rig = Rig::new(lane(kind)).await;
@@ -446,7 +446,7 @@ async fn held_too_long(kind: QueueType) {
     let mut worker = rig.start(&setup);
     worker.order(Command::Pause).await;
     worker.active().await;
-    // Long enough for all to have been given back twice.
+    // Long enough for all to have been requeued twice.
     tokio::time::sleep(2 * max_hold + SECOND).await;
     let all_fresh = |status: &sluicegate::message::status::Status| {
         let held = status.window.ready + status.window.waiting;

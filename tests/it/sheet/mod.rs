@@ -11,7 +11,7 @@ use std::process::{Command, Output, Stdio};
 
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
-use sluicegate::plan::{self, Hidden, Options, Report, Row};
+use sluicegate::plan::{self, CheckReport, Hidden, Options, Row};
 
 /// A small file of the repository.
 fn data(name: &str) -> PathBuf {
@@ -31,7 +31,7 @@ fn rows(file: &Path, options: &Options) -> Vec<Row> {
     plan::open(file, options).unwrap().map(Result::unwrap).collect()
 }
 
-fn check(file: &Path, options: &Options) -> Report {
+fn check(file: &Path, options: &Options) -> CheckReport {
     plan::check(plan::open(file, options).unwrap()).unwrap()
 }
 
@@ -46,11 +46,11 @@ fn body(row: &Row) -> Value {
     serde_json::from_slice(&row.body).unwrap()
 }
 
-fn findings(report: &Report) -> Vec<String> {
+fn findings(report: &CheckReport) -> Vec<String> {
     report.findings.iter().map(ToString::to_string).collect()
 }
 
-fn warnings(report: &Report) -> Vec<String> {
+fn warnings(report: &CheckReport) -> Vec<String> {
     report.warnings.iter().map(ToString::to_string).collect()
 }
 

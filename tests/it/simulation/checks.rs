@@ -218,7 +218,7 @@ impl World {
             let left = worker.core.gate().in_flight();
             let settled = worker.settlements.values().filter(|(job, _)| job.in_flight).count();
             let out = worker.calls.len() + settled;
-            assert_eq!(left, out, "a place in flight is never given back");
+            assert_eq!(left, out, "a place in flight is never requeued");
         }
     }
 }

@@ -101,8 +101,8 @@ impl World {
                 }
                 Step::Republish(job, priority) => self.start_move(w, job, priority),
                 Step::Requeue(job) => {
-                    self.say(|| format!("give back {}", job.request.id));
-                    self.checks.count("a delivery given back");
+                    self.say(|| format!("requeue {}", job.request.id));
+                    self.checks.count("a delivery requeued");
                     self.broker.give_back(&job.delivery);
                     self.tempt(3, 2);
                 }

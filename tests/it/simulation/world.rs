@@ -19,7 +19,7 @@ use super::history::{self, History};
 use super::worker::Worker;
 use crate::support::bench::Inputs as _;
 
-/// All that is wrong has been mended for so long that nothing may be left.
+/// All that is wrong has been fixed for so long that nothing may be left.
 const PATIENCE: Duration = Duration::from_secs(3 * 24 * 3600);
 
 /// What happens, and, where it is one worker's affair, to which. Numbers name calls, settlements and log-ins.

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use sluicegate::broker::settings::Queues;
-use sluicegate::message::status::{Session, Status};
+use sluicegate::message::status::{SessionStatus, Status};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -219,13 +219,13 @@ impl Process {
     }
 
     pub(crate) async fn standby(&self) -> Duration {
-        let standby = |status: &Status| matches!(status.session, Session::Standby { .. });
+        let standby = |status: &Status| matches!(status.session, SessionStatus::Standby { .. });
         self.until("a standby", SOON, standby).await
     }
 }
 
 pub(crate) fn is_active(status: &Status) -> bool {
-    matches!(status.session, Session::Active { .. })
+    matches!(status.session, SessionStatus::Active { .. })
 }
 
 impl Drop for Process {

@@ -197,13 +197,13 @@ impl Lane {
     pub(crate) async fn results(
         &self,
         at_least: usize,
-    ) -> Vec<result::CloudEvent<result::Outcomes>> {
+    ) -> Vec<result::CloudEvent<result::ResultData>> {
         results_in(&self.client().await.stream(&self.queues.results_log(), at_least).await)
     }
 }
 
 /// The results among what was read from their stream.
-pub(crate) fn results_in(messages: &[Plain]) -> Vec<result::CloudEvent<result::Outcomes>> {
+pub(crate) fn results_in(messages: &[Plain]) -> Vec<result::CloudEvent<result::ResultData>> {
     let events = messages.iter().map(|message| result::Event::read(&message.body).unwrap());
     events
         .filter_map(|event| match event {
@@ -314,7 +314,7 @@ impl Client {
         declared.unwrap()
     }
 
-    /// Waits until so many are ready; what is given back takes a moment to be there again.
+    /// Waits until so many are ready; what is requeued takes a moment to be there again.
     pub(crate) async fn wait_for_depth(&self, queue: &str, depth: u32) {
         wait::until(SOON, async || match self.depth(queue).await {
             now if now == depth => Ok(()),

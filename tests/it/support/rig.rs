@@ -13,11 +13,11 @@ use sluicegate::broker::Broker;
 use sluicegate::core::gate;
 use sluicegate::core::{Outcome, Rate, Settings, retry};
 use sluicegate::lane::{self, Given};
-use sluicegate::message::command::{Answer, Command, Heard, Order};
-use sluicegate::message::result::{CloudEvent, Outcomes};
-use sluicegate::message::status::{Session, Status};
+use sluicegate::message::command::{Answer, Command, IssuedCommand, PendingCommand};
+use sluicegate::message::result::{CloudEvent, ResultData};
+use sluicegate::message::status::{SessionStatus, Status};
 use sluicegate::observe::metrics::Metrics;
-use sluicegate::observe::{Around, Observer};
+use sluicegate::observe::{Observer, SourceStatus};
 use sluicegate::sandbox::{Options as SandboxOptions, Sandbox};
 use sluicegate::worker::Worker;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -62,7 +62,7 @@ impl Setup {
 pub(crate) struct Running {
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<()>,
-    pub(crate) orders: mpsc::Sender<Heard>,
+    pub(crate) orders: mpsc::Sender<PendingCommand>,
     pub(crate) status: watch::Receiver<Status>,
 }
 
@@ -80,22 +80,23 @@ impl Running {
 
     /// What the worker says to an operator's order that comes over HTTP.
     pub(crate) async fn order(&self, command: Command) -> Answer {
-        let (heard, answer) = Heard::new(order(command));
+        let (heard, answer) = PendingCommand::new(order(command));
         self.orders.send(heard).await.expect("it runs");
         tokio::time::timeout(SOON, answer).await.expect("an answer soon").expect("an answer")
     }
 
     /// Waits until it is attached to the broker.
     pub(crate) async fn active_or_standby(&mut self) {
-        let attached =
-            self.status.wait_for(|status| !matches!(status.session, Session::Detached { .. }));
+        let attached = self
+            .status
+            .wait_for(|status| !matches!(status.session, SessionStatus::Detached { .. }));
         tokio::time::timeout(SOON, attached).await.expect("attached soon").expect("it runs");
     }
 
     /// Waits until it is the active one.
     pub(crate) async fn active(&mut self) {
         let active =
-            self.status.wait_for(|status| matches!(status.session, Session::Active { .. }));
+            self.status.wait_for(|status| matches!(status.session, SessionStatus::Active { .. }));
         tokio::time::timeout(SOON, active).await.expect("active soon").expect("it runs");
     }
 }
@@ -144,13 +145,15 @@ impl Rig {
             watch::channel(Status::starting("test", "test-worker", clock.now().wall));
         let (broker_status, spill, started) = (broker.status(), broker.spill(), clock.now().wall);
         tokio::spawn(tell_lost_sessions(broker.status()));
-        let around = move || Around {
+        let around = move || SourceStatus {
             session: match &broker_status.borrow().state {
-                sluicegate::broker::State::Active { .. } => {
-                    Session::Active { since: started, server: String::new(), unchecked: Vec::new() }
-                }
-                sluicegate::broker::State::Standby => Session::Standby { since: started },
-                other => Session::Detached { why: format!("{other:?}"), since: started },
+                sluicegate::broker::State::Active { .. } => SessionStatus::Active {
+                    since: started,
+                    server: String::new(),
+                    unchecked: Vec::new(),
+                },
+                sluicegate::broker::State::Standby => SessionStatus::Standby { since: started },
+                other => SessionStatus::Detached { why: format!("{other:?}"), since: started },
             },
             queues: None,
             others: None,
@@ -173,14 +176,14 @@ impl Rig {
 
     /// Waits until each of so many runs has a result; one of each, as any reader keeps them: a session that ends between a
     /// result and its acknowledgement repeats it.
-    pub(crate) async fn results(&self, count: usize) -> Vec<CloudEvent<Outcomes>> {
+    pub(crate) async fn results(&self, count: usize) -> Vec<CloudEvent<ResultData>> {
         let mut seen = BTreeSet::new();
         let all = self.all_results(count).await;
         all.into_iter().filter(|result| seen.insert(result.id.clone())).collect()
     }
 
     /// The same with whatever was published twice.
-    pub(crate) async fn all_results(&self, count: usize) -> Vec<CloudEvent<Outcomes>> {
+    pub(crate) async fn all_results(&self, count: usize) -> Vec<CloudEvent<ResultData>> {
         let (mut looked, mut runs) = (0, BTreeSet::new());
         let enough = |read: &[Plain]| {
             runs.extend(results_in(&read[looked..]).into_iter().map(|result| result.id));
@@ -231,12 +234,12 @@ async fn tell_lost_sessions(mut status: watch::Receiver<sluicegate::broker::Stat
 }
 
 /// An order as `sluice gate` gives it.
-pub(crate) fn order(command: Command) -> Order {
-    Order { command, by: "anna@ops".into(), reason: Some("storage is being moved".into()) }
+pub(crate) fn order(command: Command) -> IssuedCommand {
+    IssuedCommand { command, by: "anna@ops".into(), reason: Some("storage is being moved".into()) }
 }
 
 /// How many results each outcome has.
-pub(crate) fn outcomes(results: &[CloudEvent<Outcomes>]) -> BTreeMap<Outcome, usize> {
+pub(crate) fn outcomes(results: &[CloudEvent<ResultData>]) -> BTreeMap<Outcome, usize> {
     let mut counts = BTreeMap::new();
     for result in results {
         *counts.entry(result.data.outcome).or_default() += 1;

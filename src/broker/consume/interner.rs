@@ -19,7 +19,7 @@ const LATEST: usize = 16;
 
 /// What came lately.
 #[derive(Debug, Default)]
-pub(in crate::broker) struct Common {
+pub(in crate::broker) struct PropertyInterner {
     properties: VecDeque<Arc<Rest>>,
     requests: VecDeque<Arc<Shared>>,
 }
@@ -41,7 +41,7 @@ pub(crate) struct Rest {
     _hold: Hold,
 }
 
-/// What each message has for itself and the request can tell as well, to the letter: it is not kept twice.
+/// What each message has for itself and the request can tell as well, to the dead letter: it is not kept twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "each says of one property that it is there")]
 struct Own {
@@ -52,7 +52,7 @@ struct Own {
     trace: bool,
 }
 
-impl Common {
+impl PropertyInterner {
     /// Of the properties of a request, what can be published again.
     pub(in crate::broker) fn keep(
         &mut self,
@@ -257,7 +257,7 @@ mod tests {
         let zoned = original(4, &[(headers::ENQUEUED_AT, long("2026-11-23T20:00:00+08:00"))]);
         let bare = BasicProperties::default();
         for properties in [original(1, &[]), original(1, &strange), odd, typed, zoned, bare] {
-            let mut common = Common::default();
+            let mut common = PropertyInterner::default();
             let request = request(&properties);
             let restored = common
                 .keep(&properties, &request, &Spill::new(0))
@@ -272,7 +272,7 @@ mod tests {
 
     #[test]
     fn requests_of_a_plan_share_what_they_have_in_common() {
-        let (mut common, spill) = (Common::default(), Spill::new(0));
+        let (mut common, spill) = (PropertyInterner::default(), Spill::new(0));
         let mut kept = Vec::new();
         for row in 0..100 {
             let properties = original(row, &[]);
@@ -292,7 +292,7 @@ mod tests {
 
     #[test]
     fn what_differs_each_time_is_not_remembered_for_ever() {
-        let mut common = Common::default();
+        let mut common = PropertyInterner::default();
         for number in 0..1_000 {
             let properties = original(1, &[("theirs", AMQPValue::LongInt(number))]);
             let mut request = request(&properties);

@@ -5,7 +5,7 @@ use futures_util::FutureExt as _;
 
 use super::{Done, Submit, Watch, Worker};
 use crate::core::{Hot, Input, Job, Now, Reply, Steer};
-use crate::message::command::{self, Answer, Change, Command, Heard, Steering};
+use crate::message::command::{self, Answer, Command, PendingCommand, Steering, SteeringChange};
 use crate::worker::source::{Settled, Source};
 
 const LOST: &str = "the session with the broker was lost: the request is still there, with its old priority or the new one; look again when the broker is back";
@@ -17,7 +17,7 @@ where
     W: Watch<S::Delivery>,
 {
     /// Has a request that waits published anew with another priority. Whoever ordered it hears of it when that is done.
-    fn reprioritise(&mut self, heard: Heard, now: Now, id: &str, priority: u16) {
+    fn reprioritise(&mut self, heard: PendingCommand, now: Now, id: &str, priority: u16) {
         let wanted = id.to_owned();
         match self.core.take(now, Input::Ordered(Steer::Priority { wanted, priority })) {
             Reply::Moved(Ok(moved)) => {
@@ -47,7 +47,7 @@ where
         now: Now,
         job: Job<S::Delivery>,
         how: &Settled,
-        heard: Heard,
+        heard: PendingCommand,
     ) {
         if let Settled::Refused(why) = how {
             tracing::warn!(
@@ -80,10 +80,10 @@ where
     }
 
     /// Does what an operator wants at once; that it is written down is waited for before the operator hears of it.
-    pub(super) fn obey(&mut self, heard: Heard) {
+    pub(super) fn obey(&mut self, heard: PendingCommand) {
         let now = self.clock.now();
         let heard = match heard.order.tidy() {
-            Ok(order) => Heard { order, reply: heard.reply },
+            Ok(order) => PendingCommand { order, reply: heard.reply },
             Err(why) => {
                 let _ = heard.reply.send(Answer::refused(why));
                 return;
@@ -122,7 +122,7 @@ where
         self.record(Some(heard), change);
     }
 
-    fn record(&self, heard: Option<Heard>, change: Change) {
+    fn record(&self, heard: Option<PendingCommand>, change: SteeringChange) {
         let records = self.source.record(change.clone());
         self.begin(async move {
             let late = |_| Err(format!("the broker did not take it within {:?}", command::RECORD));
@@ -134,8 +134,8 @@ where
     pub(super) fn recorded(
         &mut self,
         now: Now,
-        heard: Option<Heard>,
-        change: Change,
+        heard: Option<PendingCommand>,
+        change: SteeringChange,
         result: Result<(), String>,
     ) {
         const LATEST: usize = 64;
@@ -189,7 +189,7 @@ where
         }
     }
 
-    fn answer(&mut self, heard: Heard, now: Now, unwritten: Option<String>) {
+    fn answer(&mut self, heard: PendingCommand, now: Now, unwritten: Option<String>) {
         let mut said = command::done(&heard.order.command);
         if let Some(why) = unwritten {
             said = format!(

@@ -15,9 +15,9 @@ use lapin::message::{Delivery, DeliveryResult};
 use tokio::sync::mpsc;
 use tracing::Span;
 
-use crate::broker::consume::common::{Common, Kept};
 use crate::broker::consume::delivery::Consuming;
 use crate::broker::consume::delivery::Held;
+use crate::broker::consume::interner::{Kept, PropertyInterner};
 use crate::broker::convert;
 use crate::broker::transport::{self, Original};
 use crate::contract::{Rules, Violation};
@@ -46,7 +46,7 @@ pub(in crate::broker) enum NotTaken {
 
 /// Takes in what one session delivers, and hands it to the worker.
 #[derive(Debug)]
-pub(in crate::broker) struct Taker {
+pub(in crate::broker) struct DeliveryReceiver {
     pub(in crate::broker) rules: Rules,
     pub(in crate::broker) spill: Spill,
     pub(in crate::broker) clock: Clock,
@@ -56,10 +56,10 @@ pub(in crate::broker) struct Taker {
     pub(in crate::broker) session: u32,
     pub(in crate::broker) on: Weak<Consuming>,
     pub(in crate::broker) span: Span,
-    pub(in crate::broker) common: Mutex<Common>,
+    pub(in crate::broker) common: Mutex<PropertyInterner>,
 }
 
-impl Taker {
+impl DeliveryReceiver {
     /// Takes in whatever comes to `consumer` from now on; what comes back says why that has ended.
     pub(in crate::broker) fn attach(
         self,
@@ -114,14 +114,14 @@ impl Taker {
     }
 
     /// Thousands of invalid requests can come at once, each with a hundred violations, and nothing but memory holds those.
-    /// Where it has no room, the first few stay: whoever mends the request has it checked anew. How many bytes stay.
+    /// Where it has no room, the first few stay: whoever fixes the request has it checked anew. How many bytes stay.
     fn fit(&self, violations: &mut Vec<Violation>) -> u64 {
         if violations.len() > FEW && !self.spill.has_room_beside(bytes_of(violations)) {
             violations.truncate(FEW);
             violations.push(Violation {
                 pointer: String::new(),
                 found: "further violations".to_owned(),
-                allowed: "no room to tell them while so much is held (window.max_bytes): mend the first, then check again"
+                allowed: "no room to tell them while so much is held (window.max_bytes): fix the first, then check again"
                     .to_owned(),
             });
             violations.shrink_to_fit();
@@ -209,7 +209,7 @@ fn bytes_of(violations: &[Violation]) -> u64 {
 }
 
 struct Delegate {
-    taker: Taker,
+    taker: DeliveryReceiver,
     said: mpsc::UnboundedSender<NotTaken>,
 }
 

@@ -26,7 +26,7 @@ const GATHERED: u64 = 1024 * 1024;
 
 /// A connection to the broker for a command or a page.
 #[derive(Debug)]
-pub struct Tool {
+pub struct ShortConnection {
     pub(crate) connection: Connection,
     pub(crate) wire: Arc<Wire>,
     pub(crate) publisher: Publisher,
@@ -36,7 +36,7 @@ pub struct Tool {
     publishing: Channel,
 }
 
-impl Tool {
+impl ShortConnection {
     /// Connects to the first address that answers; `name` shows in the management pages.
     ///
     /// # Errors

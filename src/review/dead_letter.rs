@@ -26,7 +26,7 @@ pub struct Past {
 }
 
 impl Past {
-    pub fn of(letter: &Letter) -> Self {
+    pub fn of(letter: &DeadLetter) -> Self {
         Self {
             cause: letter.cause.in_a_line(),
             failed_at: letter.failed_at,
@@ -46,8 +46,8 @@ pub(crate) struct Unread {
 
 /// A dead letter without its body.
 #[derive(Clone, Debug, Serialize)]
-pub struct Letter {
-    /// The run: what repeats of a letter share (the same body among it), and what it is named by.
+pub struct DeadLetter {
+    /// The run: what repeats of a dead letter share (the same body among it), and what it is named by.
     pub id: Uuid,
     pub request_id: String,
     /// None: the broker dead-lettered it by itself, see [`Letter::death`].
@@ -86,7 +86,7 @@ pub struct Death {
     pub at: Option<Timestamp>,
 }
 
-impl Letter {
+impl DeadLetter {
     /// Reads a dead letter. Never fails: what cannot be read stays empty, and the body is there in any case.
     pub fn read(parcel: &Parcel, death: Option<Death>, rules: &Rules) -> Self {
         Self::read_with(parcel, death, rules, Unread::default())
@@ -175,8 +175,8 @@ impl Death {
     }
 }
 
-/// The worker names a letter by its run, which is told by the body among other things. Under a name that is not that of
-/// its run (somebody put a mended copy beside the original, say) it is a letter of its own: one body must never pass for
+/// The worker names a dead letter by its run, which is told by the body among other things. Under a name that is not that of
+/// its run (somebody put a fixed copy beside the original, say) it is a dead letter of its own: one body must never pass for
 /// a repeat of another.
 fn named(id: Uuid, run: Run) -> Uuid {
     if id == run.0 { id } else { Uuid::new_v5(&id, run.0.as_bytes()) }
@@ -248,7 +248,7 @@ mod tests {
         ]);
         let id = read_request(&parcel, &Rules::default(), Unread::default()).request.run.0;
         parcel.message_id = Some(id.to_string());
-        let letter = Letter::read(&parcel, None, &Rules::default());
+        let letter = DeadLetter::read(&parcel, None, &Rules::default());
         assert_eq!((letter.id, letter.request_id.as_str()), (id, "row 17"));
         assert_eq!((letter.outcome, letter.attempts), (Some(Outcome::Rejected), 3));
         assert_eq!(letter.cause.message, "server # not found");
@@ -269,7 +269,7 @@ mod tests {
         replayed.headers.insert(headers::REPLAY.into(), "1".into());
         let mended = Parcel { body: "{ }".into(), ..one.clone() };
         let ids = [&one, &one, &replayed, &mended]
-            .map(|parcel| Letter::read(parcel, None, &Rules::default()).id);
+            .map(|parcel| DeadLetter::read(parcel, None, &Rules::default()).id);
         assert_eq!(ids[0], ids[1]);
         assert_eq!(std::collections::HashSet::from(ids).len(), 3);
     }
@@ -278,12 +278,12 @@ mod tests {
     fn what_the_broker_dead_lettered_has_the_brokers_reason() {
         let death =
             Death { reason: "delivery_limit".into(), queue: "sluice.requests".into(), at: None };
-        let letter = Letter::read(&parcel(&[]), Some(death.clone()), &Rules::default());
+        let letter = DeadLetter::read(&parcel(&[]), Some(death.clone()), &Rules::default());
         assert_eq!((letter.outcome, letter.cause.outcome.as_str()), (None, "broker"));
         assert!(letter.reason.contains("returned too often"));
         assert_eq!(letter.request_id, "17");
         // The same message twice is the same letter.
-        assert_eq!(letter.id, Letter::read(&parcel(&[]), Some(death), &Rules::default()).id);
+        assert_eq!(letter.id, DeadLetter::read(&parcel(&[]), Some(death), &Rules::default()).id);
     }
 
     #[test]
@@ -294,7 +294,7 @@ mod tests {
             (headers::ATTEMPTS, "-1"),
             (headers::FAILED_AT, "yesterday"),
         ]);
-        let letter = Letter::read(&parcel, None, &Rules::default());
+        let letter = DeadLetter::read(&parcel, None, &Rules::default());
         assert_eq!((letter.outcome, letter.attempts, letter.failed_at), (None, 0, None));
     }
 }
