@@ -74,7 +74,7 @@ pub struct ResultData<S = String> {
     pub outcome: Outcome,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task_id: Option<S>,
-    /// The state of a task that a look found.
+    /// The state of a task that a look-up found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task_state: Option<S>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

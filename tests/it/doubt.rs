@@ -1,4 +1,4 @@
-//! When is a request looked up before it is sent, and what does a look mean? Each rule by name, on the pure core in
+//! When is a request looked up before it is sent, and what does a look-up mean? Each rule by name, on the pure core in
 //! virtual time.
 
 use std::time::Duration;
@@ -34,7 +34,7 @@ fn after_an_ambiguous_answer_two_empty_looks_a_look_again_apart_come_before_the_
     bench.deliver(request("s1", "a"), false);
     bench.post(timeout());
     bench.look(vec![]);
-    let second = bench.expect_wait().expect("a second look");
+    let second = bench.expect_wait().expect("a second look-up");
     assert!(second + Duration::from_millis(10) >= bench.now.at + LOOK_AGAIN);
     bench.wait(LOOK_AGAIN.saturating_sub(Duration::from_secs(1)));
     bench.expect_wait();
@@ -571,7 +571,7 @@ fn a_list_clears_no_copy_of_a_post_that_was_begun_after_the_copys_first_look() {
     let job = bench.expect_post();
     assert_eq!(job.request.name, "a");
     bench.posted(job, timeout());
-    // The other's second look would be due; a list takes its place.
+    // The other's second look-up would be due; a list takes its place.
     for n in 1..=8 {
         bench.deliver(request(&format!("s{n}"), "a"), true);
     }

@@ -715,7 +715,7 @@ fn a_list_that_shows_nothing_frees_no_place_of_a_call_that_is_under_way() {
     let mut bench = Bench::with(Settings { max_running: 1, ..settings() });
     bench.wait(LOOK_AGAIN);
     bench.clear_the_first_of_two();
-    // The other's second look would be due; with so many in doubt a list takes its place.
+    // The other's second look-up would be due; with so many in doubt a list takes its place.
     for n in 1..=8 {
         bench.deliver(request(&format!("s{n}"), "a"), true);
     }

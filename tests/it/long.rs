@@ -81,7 +81,7 @@ fn a_window_that_closes_in_the_middle_of_an_attempt_settles_it_and_starts_no_ret
     bench.core.posted(bench.now, started, again, transient, 1);
     bench.core.posted(bench.now, started, unclear, timeout(), 1);
     assert_eq!(bench.settle().task_id.as_deref(), Some("t"), "what was made is settled");
-    // A look creates nothing, so it may be made.
+    // A look-up creates nothing, so it may be made.
     bench.look(vec![]);
     bench.wait(10 * 60 * SECOND);
     bench.look(vec![]);

@@ -2,8 +2,8 @@
 //! world allows is tried, with the protocol of DESIGN.md ("In doubt"), before the code is trusted with it.
 //!
 //! What is assumed of the API, each a figure of [`protocol::World`] and a line of `docs/assumptions.md`:
-//! 1. A `POST` is applied, and to be seen by a look, within `api.look_again` of its start, or never (`applies_within`).
-//! 2. A look shows every task that was applied before it began.
+//! 1. A `POST` is applied, and to be seen by a look-up, within `api.look_again` of its start, or never (`applies_within`).
+//! 2. A look-up shows every task that was applied before it began.
 //! 3. An answer of SMS itself ends the attempt: nothing of it is applied later.
 //! 4. A worker that is cut off starts nothing more later than `overlap` after its successor became active, and
 //!    `overlap + applies_within < look_again`.
@@ -23,7 +23,7 @@ use stateright::{Checker, HasDiscoveries, Model};
 const TWICE: &str = "nothing is created twice";
 const LOST: &str = "nothing is acknowledged before its result is stored";
 
-/// One request, one worker, nothing ever fails. The API applies within one tick, a second look comes after two.
+/// One request, one worker, nothing ever fails. The API applies within one tick, a second look-up comes after two.
 const CALM: World = World {
     requests: 1,
     workers: 1,

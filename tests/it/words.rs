@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 
 /// What is gone, and what is said in its place.
 const GONE: [(&str, &str); 12] = [
-    ("unreachable", "unreachable"),
-    ("retrying", "retrying"),
-    ("requeue", "requeue"),
-    ("requeues", "requeues"),
-    ("requeuing", "requeuing"),
-    ("requeued", "requeued"),
-    ("requeued", "requeued"),
+    ("out of reach", "unreachable"),
+    ("trying on", "retrying"),
+    ("give back", "requeue"),
+    ("gives back", "requeues"),
+    ("giving back", "requeuing"),
+    ("given back", "requeued"),
+    ("gave back", "requeued"),
     ("mend", "fix"),
     ("mends", "fixes"),
     ("mended", "fixed"),
@@ -27,9 +27,7 @@ const SELF: &str = "words.rs";
 fn texts() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut open: Vec<PathBuf> =
-        ["src", "tests", "benches", "docs", "config", "scripts", "examples"]
-            .map(|dir| root.join(dir))
-            .into();
+        ["src", "tests", "benches", "docs", "config", "scripts", "examples"].map(|dir| root.join(dir)).into();
     let mut found = vec![root.join("README.md"), root.join("CONTRIBUTING.md")];
     while let Some(dir) = open.pop() {
         for entry in fs::read_dir(&dir).unwrap() {
@@ -37,9 +35,7 @@ fn texts() -> Vec<PathBuf> {
             let kind = path.extension().and_then(|end| end.to_str()).unwrap_or_default();
             if path.is_dir() && !path.ends_with("assets") && !path.ends_with("data") {
                 open.push(path);
-            } else if ["rs", "md", "toml", "yml", "tsv", "py", "sh", "js", ""].contains(&kind)
-                && path.is_file()
-            {
+            } else if ["rs", "md", "toml", "yml", "tsv", "py", "sh", "js", ""].contains(&kind) && path.is_file() {
                 found.push(path);
             }
         }

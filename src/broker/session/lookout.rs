@@ -34,9 +34,9 @@ pub(in crate::broker) struct Lookout {
     status: watch::Sender<Status>,
     /// For questions, until one costs it its life.
     channel: Option<Channel>,
-    /// What the last look has found missing.
+    /// What the last check has found missing.
     missing: bool,
-    /// Other consumers of the last look. One that is seen once may be that of a session that is just ending.
+    /// Other consumers at the last check. One that is seen once may be that of a session that is just ending.
     others: u32,
     /// Consumers that were there before this worker's.
     before: u32,

@@ -14,8 +14,8 @@ use crate::review::file::{self, FileError, Format, Writer};
 #[command(after_help = "\
 JSON lines keep every byte; so does CSV, but a spreadsheet that saves it may not. The queue keeps
 the dead letters: discard them if the file is to replace them. A file that is there is left alone.
-Example: sluice dead-letters export letters.jsonl --batch wave-1
-         sluice dead-letters export letters.csv")]
+Example: sluice dead-letters export failed.jsonl --batch wave-1
+         sluice dead-letters export failed.csv")]
 pub(super) struct Export {
     /// The file to write: .jsonl or .csv
     file: PathBuf,
@@ -75,7 +75,7 @@ fn format(file: &Path, given: Option<Format>) -> Result<Format, Failure> {
 #[command(after_help = "\
 The whole file is read first: if a row of it is wrong, nothing is put into the queue (else: 3). What
 is in the queue already is there twice then, but shown and moved as one.
-Example: sluice dead-letters import letters.jsonl --why 'from the other cluster'")]
+Example: sluice dead-letters import failed.jsonl --why 'from the other cluster'")]
 pub(super) struct Import {
     /// What export wrote, .jsonl or .csv, or a workbook made of it; or - with --format
     file: PathBuf,

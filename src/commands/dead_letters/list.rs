@@ -14,7 +14,7 @@ use crate::review::groups;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-A cause is what letters have in common: outcome, error code, status, and the message without what
+A cause is what dead letters have in common: outcome, error code, status, and the message without what
 differs from request to request; for invalid ones the places that are wrong.
 Example: sluice dead-letters list --batch wave-1
          sluice dead-letters list --cause SMS.6603 --letters")]
@@ -26,7 +26,7 @@ pub(super) struct Args {
     /// Each dead letter in a line
     #[arg(long)]
     letters: bool,
-    /// As JSON on stdout; with --letters one letter a line
+    /// As JSON on stdout; with --letters one dead letter a line
     #[arg(long)]
     json: bool,
 }

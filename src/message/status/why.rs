@@ -69,13 +69,13 @@ impl Status {
                 let first = first.unwrap_or_default();
                 if self.window_size > 0 && waiting + busy >= self.window_size {
                     return format!(
-                        "the window is full ({} of window.size {}), and all {waiting} requests that wait in it have a time of their own (a retry, a look, a not-before){first}; new ones stay in the queue until there is room",
+                        "the window is full ({} of window.size {}), and all {waiting} requests that wait in it have a time of their own (a retry, a look-up, a not-before){first}; new ones stay in the queue until there is room",
                         waiting + busy,
                         self.window_size
                     );
                 }
                 format!(
-                    "all {waiting} requests that wait have a time of their own (a retry, a look, a not-before){first}; a new one goes at once"
+                    "all {waiting} requests that wait have a time of their own (a retry, a look-up, a not-before){first}; a new one goes at once"
                 )
             }
         }
@@ -275,7 +275,7 @@ mod tests {
         status.next_wait = Some(status.at + SignedDuration::from_secs(125));
         assert_eq!(
             status.why(),
-            "all 3 requests that wait have a time of their own (a retry, a look, a not-before), the first at 12:02:05Z (in 2 min 5 s); a new one goes at once"
+            "all 3 requests that wait have a time of their own (a retry, a look-up, a not-before), the first at 12:02:05Z (in 2 min 5 s); a new one goes at once"
         );
         status.window.in_flight = 1;
         let why = status.why();

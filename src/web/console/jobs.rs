@@ -171,7 +171,7 @@ fn state(console: &Console, job: &Job, viewer: &Viewer) -> Markup {
                 Some(Ok(said)) => (notice(false, said)),
                 Some(Err(said)) => (notice(true, said)),
                 None => {
-                    @if of > 0 && moved == of { p.soft { "All have moved; what else was held is requeued to the queue." } }
+                    @if of > 0 && moved == of { p.soft { "All have moved; what else was held is requeued." } }
                     @else if let Some(session) = operator(viewer) {
                         form method="post" action="/jobs/stop" { (csrf(session)) (hidden("id", &id)) button.plain type="submit" { "Stop" } }
                     }

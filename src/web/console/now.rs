@@ -210,7 +210,7 @@ fn counts(status: &Status) -> Markup {
     let in_flight = format!("{} of {}", window.in_flight, status.limits.max_in_flight);
     html! {
         (figure("ready", grouped(window.ready)))
-        (figure("waiting for a time or a look", grouped(window.waiting)))
+        (figure("waiting for a time or a look-up", grouped(window.waiting)))
         (figure("in flight", in_flight))
         (figure("being settled", grouped(window.settling)))
         @if window.unpublished > 0 { (figure("refused by the broker", grouped(window.unpublished))) }

@@ -113,8 +113,8 @@ fn waits(one: &Upcoming) -> Markup {
         (Waits::Turn, _) => "its turn",
         (Waits::NotBefore, _) => "its time",
         (Waits::Retry, _) => "the next try",
-        (Waits::Look, None) => "a look: is there a task already?",
-        (Waits::Look, Some(_)) => "another look",
+        (Waits::Look, None) => "a look-up: is there a task already?",
+        (Waits::Look, Some(_)) => "another look-up",
         (Waits::Copy, _) => "another request for this source server",
         (Waits::Refused, _) => {
             "another try: the account refused it, or its project, where others were not"

@@ -203,7 +203,7 @@ mod tests {
     }
 
     /// Looks of an hour at a worker of 40 MB and up to half a MB more or less under 12 requests a second, whose sessions last so
-    /// many looks each while there are faults, and fill the buffers by 120 KiB with each look.
+    /// many readings each while there are faults, and fill the buffers by 120 KiB with each reading.
     fn hour(lasts: fn(u64) -> u64, leak: Leak) -> Vec<Sample> {
         let plan = Plan::of(HOUR);
         let (mut age, mut sessions, mut disturbed) = (0, 0, false);

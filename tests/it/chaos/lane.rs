@@ -28,7 +28,7 @@ pub(crate) struct Kind {
     pub(crate) queue: QueueType,
     /// One active, the others its standbys.
     pub(crate) workers: usize,
-    /// Its network also fails without a word, so its looks are further apart: docs/assumptions.md, "A silent network".
+    /// Its network also fails without a word, so its look-ups are further apart: docs/assumptions.md, "A silent network".
     pub(crate) silent: bool,
 }
 

@@ -98,7 +98,7 @@ async fn sandbox(seed: u64) -> Sandbox {
     let mut options = Options::default().patched(&patch).unwrap();
     options.faults = breaker::faults();
     // A quota that refuses one call in a hundred at any rate holds the worker at some 16 calls a second, and the flow, its
-    // retries and its looks are more: that is an overload, not a steady flow.
+    // retries and its look-ups are more: that is an overload, not a steady flow.
     for fault in options.faults.iter_mut().filter(|fault| fault.name == "429") {
         fault.probability = 0.001;
     }

@@ -2,7 +2,7 @@
 //! every order of events included.
 //!
 //! Time is counted in ticks, and only what compares times has any: the age of a `POST` at the API, the time since a
-//! first look, and how long a worker that is cut off does not know it.
+//! first look-up, and how long a worker that is cut off does not know it.
 
 use stateright::{Model, Property};
 
@@ -58,7 +58,7 @@ pub(crate) enum Without {
     OneActiveWorker,
     /// What was published anew under another priority is taken for a fresh request.
     CopiesCountAsRedelivered,
-    /// What was settled lately is not remembered (no harm: the looks find it).
+    /// What was settled lately is not remembered (no harm: the look-ups find it).
     Memory,
     /// `api.look_up = false`: what is in doubt settles as `unknown`.
     LookUp,
@@ -114,9 +114,9 @@ pub(crate) enum Stage {
 enum Doubt {
     #[default]
     None,
-    /// Two looks are due, or (after an answer of SMS itself) one.
+    /// Two look-ups are due, or (after an answer of SMS itself) one.
     Looks(u8),
-    /// The first look found nothing, so many ticks ago.
+    /// The first look-up found nothing, so many ticks ago.
     Again(u8),
 }
 

@@ -44,7 +44,7 @@ pub(crate) enum Outage {
 #[derive(Clone, Debug)]
 pub(crate) struct Poison {
     pub(crate) post: Answer,
-    /// `None`: its looks are answered well.
+    /// `None`: its look-ups are answered well.
     pub(crate) look: Option<Answer>,
     /// It was delivered before, so it is looked up first.
     pub(crate) in_doubt: bool,
@@ -279,7 +279,7 @@ pub(crate) fn post_fate(random: &mut SmallRng, applies_within: Duration) -> Fate
     }
 }
 
-/// What can become of a look or a page instead of an answer.
+/// What can become of a look-up or a page instead of an answer.
 pub(crate) fn look_trouble(random: &mut SmallRng) -> Option<Verdict> {
     match random.random_range(0..100) {
         0..5 => Some(Verdict::Ambiguous { fault: fault("none"), conflict: false }),

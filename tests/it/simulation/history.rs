@@ -160,7 +160,7 @@ impl History {
     pub(crate) fn bound(&self) -> Duration {
         let count = u32::try_from(self.requests.len()).unwrap();
         let pace = self.settings.gate.rates.iter().map(|rate| rate.window() / rate.count()).max();
-        // Two looks, a list and a POST, and again after a failure of the time before.
+        // Two look-ups, a list and a POST, and again after a failure of the time before.
         let calls = pace.unwrap_or_default() * count * 8;
         let poisoned = u32::try_from(self.poisons.len()).unwrap();
         let gate = &self.settings.gate;

@@ -32,7 +32,7 @@ pub(super) enum Event {
         call: u64,
         message: usize,
     },
-    /// A look or page reaches the API.
+    /// A look-up or page reaches the API.
     Read(usize, u64),
     Answer(usize, u64),
     Publish(usize, u64),

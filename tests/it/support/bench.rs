@@ -246,7 +246,7 @@ impl Bench {
     pub(crate) fn expect_look(&mut self) -> Job<u64> {
         match self.next() {
             Step::Ask(Question::LookUp(job)) => job,
-            other => panic!("expected a look, not {other:?}; gate: {:?}", self.core.shut()),
+            other => panic!("expected a look-up, not {other:?}; gate: {:?}", self.core.shut()),
         }
     }
 
@@ -303,7 +303,7 @@ impl Bench {
         self.look(vec![]);
     }
 
-    /// Two requests for "s0" in doubt, of which "a" is cleared and starts its migration, and the second look of "b", which
+    /// Two requests for "s0" in doubt, of which "a" is cleared and starts its migration, and the second look-up of "b", which
     /// does not, is due.
     pub(crate) fn clear_the_first_of_two(&mut self) {
         self.deliver(Request { priority: 9, starts: true, ..request("s0", "a") }, true);

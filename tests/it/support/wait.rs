@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use super::rabbit::SOON;
 
-/// Between two looks.
+/// Between two tries.
 const AGAIN: Duration = Duration::from_millis(20);
 
-/// Looks until it is so; after `patience` the test fails with what the last look said.
+/// Looks until it is so; after `patience` the test fails with what the last try said.
 pub(crate) async fn until<T>(
     patience: Duration,
     mut look: impl AsyncFnMut() -> Result<T, String>,
