@@ -80,7 +80,7 @@ enum Command {
     Plan(plan::Args),
     /// Check a configuration, or show what holds and where it comes from
     Config(config::Args),
-    /// Run the worker's decisions over a recording of `run --record`; say what this version decides otherwise
+    /// Run a recording of `run --record` again, and say what is decided otherwise
     Replay(replay::Args),
     /// Stand in for the API on this machine: limits, faults, statistics; to rehearse a plan
     Sandbox(sandbox::Args),

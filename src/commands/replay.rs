@@ -27,7 +27,7 @@ Example: sluice replay day.jsonl | less")]
 pub(super) struct Args {
     /// The recording
     file: PathBuf,
-    /// Go on behind a difference: answers to calls that this version has not begun are left out
+    /// Go on behind a difference; answers to calls not begun here are left out
     #[arg(long)]
     follow: bool,
     /// Tell only where this version decides otherwise, and the sums

@@ -7,8 +7,7 @@ use super::verdict::Fault;
 use crate::contract::Violation;
 
 labelled! {
-    /// How a request ended. All but `created` and `exists` are dead letters. The words stand in routing keys, headers and
-    /// labels of metrics.
+    /// How a request ended. All but `created` and `exists` are dead letters.
     Outcome {
         /// A task was created for this run.
         Created => "created",

@@ -47,18 +47,18 @@ SIGTERM or SIGINT stops it gracefully: what is in flight ends, the rest stays in
 A second one stops it at once. SIGHUP reads the files again: limits.rates, limits.max_in_flight,
 limits.max_running, schedule.windows and log.level change; an invalid file changes nothing.
 GET /readyz on http.listen says whether it is attached, and why not.
+A recording holds no bodies and no secrets. With several lanes each has its own: FILE.LANE.
 Example: sluice run -c singapore.toml -c bangkok.toml")]
 pub(super) struct Args {
     #[command(flatten)]
     lanes: lanes::Args,
-    /// Write down what the worker is told and decides, for `sluice replay`: no bodies and no secrets. With several lanes
-    /// each has a file of its own: FILE.LANE
+    /// Write down what is told and decided, for `sluice replay`
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
     /// A recording ends at this size; the worker goes on
     #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = parse_size, requires = "record")]
     record_size: u64,
-    /// How many recordings are kept, this one included: FILE.1 is the one of the start before
+    /// Recordings that are kept: FILE, FILE.1, ...
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..), requires = "record")]
     record_keep: u8,
 }

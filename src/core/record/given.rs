@@ -126,6 +126,18 @@ impl DeliveryRecord {
         }
     }
 
+    /// One that is never sent: what was read of its body does not matter.
+    fn unsent<D>(job: &Job<D>, number: u64) -> Self {
+        Self {
+            name: String::new(),
+            source_server_id: String::new(),
+            target_vm_id: None,
+            project_id: Box::default(),
+            region_id: Box::default(),
+            ..Self::of(job, number)
+        }
+    }
+
     /// The job as it was delivered, without its body.
     pub(super) fn job(self) -> Job<()> {
         let rare = Rare {
@@ -168,10 +180,10 @@ impl InputRecord {
             Input::Blocked(blocked) => Self::Blocked(*blocked),
             Input::Delivered(job) => Self::Delivered(DeliveryRecord::of(job, number)),
             Input::Invalid(job, violations) => Self::Invalid {
-                delivery: DeliveryRecord::of(job, number),
+                delivery: DeliveryRecord::unsent(job, number),
                 violations: violations.len(),
             },
-            Input::Unreadable(job, _) => Self::Unreadable(DeliveryRecord::of(job, number)),
+            Input::Unreadable(job, _) => Self::Unreadable(DeliveryRecord::unsent(job, number)),
             Input::Answered { job, started, verdict, generation } => Self::Answered {
                 job: job.arrival,
                 started: *started,
