@@ -27,7 +27,9 @@ const SELF: &str = "words.rs";
 fn texts() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut open: Vec<PathBuf> =
-        ["src", "tests", "benches", "docs", "config", "scripts", "examples"].map(|dir| root.join(dir)).into();
+        ["src", "tests", "benches", "docs", "config", "scripts", "examples"]
+            .map(|dir| root.join(dir))
+            .into();
     let mut found = vec![root.join("README.md"), root.join("CONTRIBUTING.md")];
     while let Some(dir) = open.pop() {
         for entry in fs::read_dir(&dir).unwrap() {
@@ -35,7 +37,9 @@ fn texts() -> Vec<PathBuf> {
             let kind = path.extension().and_then(|end| end.to_str()).unwrap_or_default();
             if path.is_dir() && !path.ends_with("assets") && !path.ends_with("data") {
                 open.push(path);
-            } else if ["rs", "md", "toml", "yml", "tsv", "py", "sh", "js", ""].contains(&kind) && path.is_file() {
+            } else if ["rs", "md", "toml", "yml", "tsv", "py", "sh", "js", ""].contains(&kind)
+                && path.is_file()
+            {
                 found.push(path);
             }
         }
@@ -60,7 +64,7 @@ fn words_that_are_gone_stay_gone() {
         for (number, line) in text.lines().enumerate() {
             let line = line.to_lowercase();
             for (gone, now) in GONE {
-                if says(&line, gone) {
+                if says(&line.replace("a look at", ""), gone) {
                     wrong.push(format!("{}:{}: `{gone}`; say `{now}`", path.display(), number + 1));
                 }
             }
@@ -72,12 +76,14 @@ fn words_that_are_gone_stay_gone() {
 /// In the documents and in what commands say of themselves, a dead letter is never just a letter.
 #[test]
 fn a_dead_letter_is_never_just_a_letter() {
-    let alphabet = ["letters, digits", "drive letter", "letters and digits", "small letters"];
+    let alphabet =
+        ["letters, digits", "drive letter", "letters and digits", "small letters", "ascii letters"];
     let mut wrong = Vec::new();
     for path in texts().iter().filter(|path| path.extension().is_some_and(|end| end == "md")) {
         let text = fs::read_to_string(path).unwrap();
         for (number, line) in text.lines().enumerate() {
-            let line = line.to_lowercase();
+            // A flag of that name lists each.
+            let line = line.to_lowercase().replace("--letters", "");
             let bare = line.match_indices("letter").any(|(at, _)| {
                 let before = &line[..at];
                 let word = !before.ends_with(|c: char| c.is_alphanumeric() || "-_/.`".contains(c));

@@ -115,7 +115,7 @@ pub(super) fn check(payload: &[u8]) -> Result<Checked, String> {
     };
     let broken = |flaw: Flaw| format!("the method {class}.{method}, which {flaw}");
     let mut rest = arguments;
-    let mut mended: Option<Vec<u8>> = None;
+    let mut fixed: Option<Vec<u8>> = None;
     for kind in METHODS[at].2.bytes() {
         let before = rest;
         let mut instead: Option<Vec<u8>> = None;
@@ -141,11 +141,11 @@ pub(super) fn check(payload: &[u8]) -> Result<Checked, String> {
             }
         }
         let consumed = &before[..before.len() - rest.len()];
-        match (&mut mended, instead) {
-            (Some(mended), instead) => mended.extend(instead.as_deref().unwrap_or(consumed)),
+        match (&mut fixed, instead) {
+            (Some(fixed), instead) => fixed.extend(instead.as_deref().unwrap_or(consumed)),
             (None, Some(instead)) => {
                 let until = payload.len() - before.len();
-                mended = Some([&payload[..until], &instead].concat());
+                fixed = Some([&payload[..until], &instead].concat());
             }
             (None, None) => {}
         }
@@ -153,7 +153,7 @@ pub(super) fn check(payload: &[u8]) -> Result<Checked, String> {
     if !rest.is_empty() {
         return Err(format!("the method {class}.{method} with {} bytes too many", rest.len()));
     }
-    Ok(mended.map_or(Checked::Good, Checked::Mended))
+    Ok(fixed.map_or(Checked::Good, Checked::Mended))
 }
 
 /// The delivery tag of a `basic.deliver` or `basic.get-ok` that was checked.

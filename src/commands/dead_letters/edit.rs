@@ -77,7 +77,7 @@ pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
     let (exactly, by, order) =
         (exactly(&selected), args.common.who.by(world), ReviewAction::Edit(edit));
     drop(snapshot);
-    let progress = moving::run(&desk, world, "mending", |attendant| {
+    let progress = moving::run(&desk, world, "fixing", |attendant| {
         desk.review.act(&exactly, &order, &by, attendant)
     })?;
     Ok(moving::report("fixed and replayed", progress, args.common.json))

@@ -39,12 +39,12 @@ pub(super) fn edit(
     let mut shown = start.clone();
     loop {
         let edited = in_editor(&format!("{head}{shown}\n"), world)?;
-        let mended = without_comments(&edited).trim();
-        if mended == start.trim() || differences(body, mended.as_bytes()).is_empty() {
+        let fixed = without_comments(&edited).trim();
+        if fixed == start.trim() || differences(body, fixed.as_bytes()).is_empty() {
             return Ok(None);
         }
         // In one line if it came in one.
-        let new = if text.contains('\n') { mended.to_owned() } else { squeezed(mended) };
+        let new = if text.contains('\n') { fixed.to_owned() } else { squeezed(fixed) };
         let new = Bytes::from(new);
         let Err(invalid) = contract::read(&new, rules) else { return Ok(Some(new)) };
         invalid.violations.iter().for_each(|one| eprintln!("  {}", show::violation(one)));
@@ -54,7 +54,7 @@ pub(super) fn edit(
             return Err(Failure::invalid_plan(why));
         }
         head = wrong(&invalid.violations);
-        mended.clone_into(&mut shown);
+        fixed.clone_into(&mut shown);
     }
 }
 

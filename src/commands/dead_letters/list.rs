@@ -14,8 +14,8 @@ use crate::review::groups;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-A cause is what dead letters have in common: outcome, error code, status, and the message without what
-differs from request to request; for invalid ones the places that are wrong.
+A cause is what dead letters have in common: outcome, error code, status, and the message without
+what differs from request to request; for invalid ones the places that are wrong.
 Example: sluice dead-letters list --batch wave-1
          sluice dead-letters list --cause SMS.6603 --letters")]
 pub(super) struct Args {

@@ -264,11 +264,11 @@ async fn a_group_is_mended_with_a_preview_and_only_if_all_of_it_is_valid_then() 
         );
         assert!(refused.contains("/type: found"), "{refused}");
         assert!(desk.told(2, &with(&["--set", "nonsense"])).contains("is no change"));
-        let dry = desk.said(0, &with(&["--set", "name=mended", "--dry-run", "--json"]));
+        let dry = desk.said(0, &with(&["--set", "name=fixed", "--dry-run", "--json"]));
         let dry: Value = serde_json::from_str(&dry).unwrap();
         assert_eq!(dry.as_array().unwrap().len(), 6);
         desk.depths(12, 0).await;
-        let output = desk.sluice(&with(&["--set", "name=mended", "--set", "priority=60000"]));
+        let output = desk.sluice(&with(&["--set", "name=fixed", "--set", "priority=60000"]));
         let preview = text(&output.stderr);
         for part in ["/name (in 1 dead letter)", "- \"task-1\"", "+ \"fixed\""] {
             assert!(preview.contains(part), "{part}: {preview}");
@@ -288,7 +288,7 @@ async fn a_group_is_mended_with_a_preview_and_only_if_all_of_it_is_valid_then() 
             assert_eq!(act["why"], "typo");
             let after: Value =
                 serde_json::from_str(act["after"]["body"].as_str().unwrap()).unwrap();
-            assert_eq!(after["name"], "mended");
+            assert_eq!(after["name"], "fixed");
         }
         let told = desk.said(0, &["audit", acts[0]["id"].as_str().unwrap()]);
         assert!(told.contains("- \"task-1\"") && told.contains("(typo)"), "{told}");

@@ -197,7 +197,7 @@ async fn a_group_is_mended_in_one_step_after_all_of_it_was_tried() {
     assert_eq!(client.depth(&lane.queues.dead_letters()).await, 10);
     assert_eq!(client.depth(&lane.queues.requests()).await, 0);
 
-    let good = ReviewAction::Edit(set("name=mended"));
+    let good = ReviewAction::Edit(set("name=fixed"));
     let done = review(&lane).act(&filter, &good, &by("ada"), on).await.unwrap();
     assert_eq!(done.moved, 5);
     client.wait_for_depth(&lane.queues.dead_letters(), 5).await;
@@ -205,11 +205,11 @@ async fn a_group_is_mended_in_one_step_after_all_of_it_was_tried() {
     opened(&mut broker).await;
     for _ in 0..5 {
         let job = arrived(&mut broker).await;
-        assert_eq!((&*job.request.name.get(), job.request.rare.replay), ("mended", 1));
+        assert_eq!((&*job.request.name.get(), job.request.rare.replay), ("fixed", 1));
         let number: usize = job.request.id.get().parse().unwrap();
         let body = sluicegate::worker::source::Delivery::body(&job.delivery).await.unwrap();
         let expected = String::from_utf8(request_body(number).to_vec()).unwrap();
-        let expected = expected.replace(&format!("\"task-{number}\""), "\"mended\"");
+        let expected = expected.replace(&format!("\"task-{number}\""), "\"fixed\"");
         assert_eq!(body, expected.as_bytes(), "only the name's bytes changed");
         broker.acknowledge(job).await;
     }
