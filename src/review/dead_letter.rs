@@ -50,7 +50,7 @@ pub struct DeadLetter {
     /// The run: what repeats of a dead letter share (the same body among it), and what it is named by.
     pub id: Uuid,
     pub request_id: String,
-    /// None: the broker dead-lettered it by itself, see [`Letter::death`].
+    /// None: the broker dead-lettered it by itself, see [`DeadLetter::death`].
     pub outcome: Option<Outcome>,
     pub death: Option<Death>,
     pub cause: Cause,
