@@ -4,7 +4,6 @@ use clap::Subcommand;
 
 use super::{Exit, Failure, World, lane, print};
 use crate::broker::topology::{self, Comparison, Object, TopologyError};
-use crate::lane::Config;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -79,16 +78,6 @@ fn warn_of(report: &Comparison) {
         eprintln!(
             "{object}: it is there, but this user may not compare its arguments; a user with the right to configure can"
         );
-    }
-}
-
-/// Compares before a worker begins that must not declare; a mismatch is an error.
-pub(super) async fn compare(config: &Config) -> Result<(), TopologyError> {
-    let report = topology::check(&config.broker, &config.queues).await?;
-    if report.mismatches.is_empty() {
-        Ok(())
-    } else {
-        Err(TopologyError::Mismatch(report.mismatches))
     }
 }
 

@@ -9,6 +9,7 @@ mod check;
 mod core;
 mod reference;
 pub mod sections;
+pub(crate) mod wiring;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

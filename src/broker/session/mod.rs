@@ -2,26 +2,27 @@
 //! stream of deliveries. Any failure of any part ends the whole session; a new one starts from nothing.
 
 pub(in crate::broker) mod active;
+mod connections;
 mod lookout;
 pub(in crate::broker) mod source;
 pub(in crate::broker) mod status;
 pub(in crate::broker) mod supervisor;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use futures_util::future::FutureExt as _;
-use futures_util::stream::{BoxStream, StreamExt as _};
+use futures_util::stream::StreamExt as _;
 use lapin::message::Delivery;
 use lapin::options::{
     BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions, QueueDeclareOptions,
 };
 use lapin::types::FieldTable;
-use lapin::{Channel, Connection, Consumer, ErrorKind};
+use lapin::{Channel, Consumer, ErrorKind};
 use tokio::sync::{mpsc, watch};
 
-use crate::broker::connection::connect::{self, Address, Opened};
+use crate::broker::connection::connect;
 use crate::broker::connection::link::{Link, SessionLost};
 use crate::broker::consume::delivery::Consuming;
 use crate::broker::consume::receiver::{DeliveryReceiver, NotTaken};
@@ -32,136 +33,18 @@ use crate::broker::session::active::Candidate;
 use crate::broker::session::lookout::Lookout;
 use crate::broker::session::status::Status;
 use crate::broker::settings::Queues;
-use crate::broker::topology;
-use crate::broker::transport::{HARD, Wire};
-use crate::broker::version::Version;
 use crate::broker::{ANSWER, within};
 use crate::message::command::{PendingCommand, Steering};
 use crate::worker::bodies::Spill;
+use connections::Side;
+
+pub(in crate::broker) use connections::Connections;
 
 /// How long a quorum queue's client takes to hand on settlements after the channel has read them.
 const FLUSH: Duration = Duration::from_millis(500);
 
-/// How often a standby asks whether it is the active one.
-const STANDBY: Duration = Duration::from_secs(1);
-
 /// How long closing may take. What was to be said has been said by then.
 const CLOSE: Duration = Duration::from_secs(2);
-
-/// The two connections of a session, before it is the active one.
-pub(in crate::broker) struct Connections {
-    consume: Arc<Connection>,
-    publish: Arc<Connection>,
-    pub(in crate::broker) version: Version,
-    events: BoxStream<'static, (Side, lapin::Event)>,
-    /// Of the connection that consumes.
-    wire: Arc<Wire>,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Side {
-    Consume,
-    Publish,
-}
-
-impl Connections {
-    /// Connects both. `worker` shows in the management pages. Bodies of more than `gathered` bytes wait in the file.
-    pub(in crate::broker) async fn open(
-        address: &Address,
-        worker: &str,
-        gathered: u64,
-    ) -> Result<Self, SessionLost> {
-        let name = |what: &str| format!("sluice {worker} {what}");
-        let Opened { connection: consume, wire, version } =
-            connect::open(address, &name("consume"), gathered).await?;
-        let Opened { connection: publish, .. } =
-            connect::open(address, &name("publish"), HARD).await?;
-        let events = futures_util::stream::select(
-            consume.events_listener().map(|event| (Side::Consume, event)),
-            publish.events_listener().map(|event| (Side::Publish, event)),
-        )
-        .boxed();
-        Ok(Self { consume: Arc::new(consume), publish: Arc::new(publish), version, events, wire })
-    }
-
-    /// The client library tells errors of single channels, such as the refused lock, in the same words as those of
-    /// the connection.
-    fn is_up(&self, side: Side) -> bool {
-        let connection = match side {
-            Side::Consume => &self.consume,
-            Side::Publish => &self.publish,
-        };
-        connection.status().connected()
-    }
-
-    /// Declares the topology, or checks it where that is left to others.
-    pub(in crate::broker) async fn prepare(
-        &mut self,
-        queues: &Queues,
-    ) -> Result<topology::Comparison, topology::TopologyError> {
-        if queues.declare {
-            return topology::declare(&self.consume, queues, self.version).await;
-        }
-        let report = topology::compare(&self.consume, queues, self.version).await?;
-        if report.mismatches.is_empty() {
-            Ok(report)
-        } else {
-            Err(topology::TopologyError::Mismatch(report.mismatches))
-        }
-    }
-
-    /// Waits until this worker is the active one; `standby` is told when another one is, `alarm` when that cannot be known
-    /// and when it can again. Unless it `is_known` that there can be one only, that is tried.
-    pub(in crate::broker) async fn activate(
-        mut self,
-        queues: &Queues,
-        prefetch: u16,
-        standby: impl Fn(),
-        alarm: impl Fn(bool),
-        is_known: bool,
-        spill: &Spill,
-    ) -> Result<Session, SessionLost> {
-        let mut candidate =
-            Candidate::stand(&self.consume, &self.publish, &queues.active(), STANDBY).await?;
-        let blocked = AtomicBool::new(false);
-        // Silence says nothing about who is active while no question can be asked.
-        let standby = || {
-            if !blocked.load(Ordering::Relaxed) {
-                standby();
-            }
-        };
-        let mut elected = Box::pin(candidate.elected(standby));
-        loop {
-            tokio::select! {
-                elected = &mut elected => break elected?,
-                Some((side, event)) = self.events.next() => match event {
-                    lapin::Event::Error(error) if !self.is_up(side) => {
-                        return Err(SessionLost(format!("the connection to {}: {error}", side.what())));
-                    }
-                    lapin::Event::ConnectionBlocked(_) => {
-                        tracing::warn!("the broker's alarm: which worker is active can be asked again when it ends");
-                        blocked.store(true, Ordering::Relaxed);
-                        alarm(true);
-                    }
-                    lapin::Event::ConnectionUnblocked => {
-                        blocked.store(false, Ordering::Relaxed);
-                        alarm(false);
-                    }
-                    _ => {}
-                },
-            }
-        }
-        drop(elected);
-        if !is_known {
-            candidate.alone(&self.consume).await?;
-        }
-        let session = Session::start(self, candidate, queues, prefetch, spill).await?;
-        if blocked.into_inner() {
-            session.on.link.set_blocked(true);
-        }
-        Ok(session)
-    }
-}
 
 /// What a session has to say.
 pub(in crate::broker) enum Said {
@@ -199,7 +82,7 @@ pub(in crate::broker) struct Session {
 }
 
 impl Session {
-    async fn start(
+    pub(super) async fn start(
         connections: Connections,
         candidate: Candidate,
         queues: &Queues,
@@ -423,15 +306,6 @@ impl Session {
             status,
             self.before,
         )
-    }
-}
-
-impl Side {
-    fn what(self) -> &'static str {
-        match self {
-            Self::Consume => "consume",
-            Self::Publish => "publish",
-        }
     }
 }
 
