@@ -31,7 +31,7 @@ pub enum Command {
     Pause,
     /// Lift a pause, and ask again now whatever an error has shut.
     Resume,
-    /// Other limits; `None`: those of the configuration again, for which an order says `configured`.
+    /// Other limits; `None`: those of the configuration again, for which a command says `configured`.
     Rate {
         #[serde(with = "wanted")]
         #[schemars(with = "Wanted")]
@@ -50,7 +50,7 @@ pub enum Command {
     },
 }
 
-/// The rates as an order writes them: nothing at all is neither, so that nobody lifts a limit by leaving a word out.
+/// The rates as a command writes them: nothing at all is neither, so that nobody lifts a limit by leaving a word out.
 #[derive(schemars::JsonSchema)]
 #[schemars(untagged, rename_all = "snake_case")]
 #[allow(dead_code)] // only described
@@ -136,7 +136,7 @@ impl<'de> Deserialize<'de> for IssuedCommand {
         // A command writes all the fields that it has.
         let known = serde_json::to_value(&command).map_err(D::Error::custom)?;
         if let Some(unknown) = given.keys().find(|key| known.get(key).is_none()) {
-            return Err(D::Error::custom(format!("this order has no field `{unknown}`")));
+            return Err(D::Error::custom(format!("this command has no field `{unknown}`")));
         }
         Ok(Self { command, by, reason })
     }
@@ -150,7 +150,7 @@ impl IssuedCommand {
     pub fn tidy(self) -> Result<Self, String> {
         let by = one_line(&self.by);
         if by.is_empty() {
-            return Err("`by` is empty: the audit must say who gives the order".to_owned());
+            return Err("`by` is empty: the audit must say who gives the command".to_owned());
         }
         let reason = self.reason.map(|reason| one_line(&reason)).filter(|text| !text.is_empty());
         Ok(Self { by, reason, ..self })
@@ -163,7 +163,7 @@ fn one_line(text: &str) -> String {
     text.replace(breaks, " ").trim().to_owned()
 }
 
-/// What the worker says to an order.
+/// What the worker says to a command.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Answer {
     /// Whether it was done.
@@ -188,7 +188,7 @@ impl Answer {
     }
 }
 
-/// An order on its way to the worker's loop.
+/// A command on its way to the worker's loop.
 #[derive(Debug)]
 pub struct PendingCommand {
     pub order: IssuedCommand,
@@ -225,7 +225,7 @@ pub struct SteeringChange {
 }
 
 impl Steering {
-    /// The steering after an order, and what is written down of it; `None`: the order changes nothing.
+    /// The steering after a command, and what is written down of it; `None`: the command changes nothing.
     pub fn changed(&self, order: &IssuedCommand, now: Timestamp) -> Option<SteeringChange> {
         // Later than what it replaces even where this machine's clock is behind.
         let next = self.at.saturating_add(Duration::from_millis(1)).unwrap_or(now);
@@ -270,7 +270,7 @@ pub fn reprioritised(
     Act { gate: Some(gate), ..Act::new(Action::Priority, &by, now) }
 }
 
-/// What an order did, for people.
+/// What a command did, for people.
 pub fn done(command: &Command) -> String {
     match command {
         Command::Status | Command::Window { .. } => String::new(),

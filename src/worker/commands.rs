@@ -24,7 +24,7 @@ where
                 let act = command::reprioritised(&heard.order, &moved, priority, now.wall);
                 tracing::info!(by = %heard.order.by, reason = heard.order.reason, request.id = &*moved.id.get(), before = moved.before, after = priority, "a request is given another priority");
                 if let Some((earlier, _)) = self.moves.insert(moved.run, (heard, act)) {
-                    let why = "another order for the same request came at the same moment";
+                    let why = "another command for the same request came at the same moment";
                     let _ = earlier.reply.send(Answer::refused(why));
                 }
             }
@@ -53,7 +53,7 @@ where
             tracing::warn!(
                 request.id = &*job.request.id.get(),
                 why,
-                "an order was not obeyed, for the queue takes no copy of the request"
+                "a command was not obeyed, for the queue takes no copy of the request"
             );
             let why =
                 format!("nothing was changed, for the queue takes no copy of the request: {why}");
@@ -106,7 +106,7 @@ where
         let Some(change) = self.steering.changed(&heard.order, now.wall) else {
             return self.answer(heard, now, None);
         };
-        tracing::info!(by = %heard.order.by, reason = heard.order.reason, command = ?heard.order.command, "an operator's order");
+        tracing::info!(by = %heard.order.by, reason = heard.order.reason, command = ?heard.order.command, "an operator's command");
         self.steering = change.steering.clone();
         match &heard.order.command {
             Command::Resume => {
@@ -140,7 +140,7 @@ where
     ) {
         const LATEST: usize = 64;
         if let Err(why) = &result {
-            tracing::warn!(%why, "an operator's order is obeyed, but could not be written down yet");
+            tracing::warn!(%why, "an operator's command is obeyed, but could not be written down yet");
             self.unwritten.push(change);
             let older = self.unwritten.len().saturating_sub(LATEST);
             self.unwritten.drain(..older);
@@ -179,7 +179,7 @@ where
         self.core.take(now, Input::Ordered(Steer::Set { pause, rates }));
     }
 
-    /// Of what this worker was told and what the broker has kept, the later holds: an order that could not be written
+    /// Of what this worker was told and what the broker has kept, the later holds: a command that could not be written
     /// down, because the session was lost, is not forgotten.
     pub(super) fn take_over(&mut self, now: Now, kept: Steering) {
         if kept.at > self.steering.at {

@@ -290,7 +290,7 @@ where
     }
 
     fn republish(&mut self, job: Job<S::Delivery>, priority: u16) {
-        // Another order for the same run may have taken its place: it keeps its priority then.
+        // Another command for the same run may have taken its place: it keeps its priority then.
         let Some((heard, act)) = self.moves.remove(&job.request.run) else {
             return self.requeue_unmoved(job);
         };

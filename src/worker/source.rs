@@ -33,7 +33,7 @@ pub trait Delivery: Send + 'static {
 pub enum Event<D> {
     /// What operators have set, as the worker before this one left it. Comes before [`Event::Opened`].
     Steered(Steering),
-    /// An operator's order that came over the source.
+    /// An operator's command that came over the source.
     Ordered(PendingCommand),
     /// This worker is the active one of a new session: deliveries follow, of which so many are waiting already (0 if that
     /// is not known). Every job of it carries its number.
@@ -114,7 +114,7 @@ pub trait Source: Send {
     fn give_back(&self, job: Job<Self::Delivery>) -> impl Future<Output = ()> + Send + 'static;
 
     /// Publishes the request anew with this priority, and what is written down of it, awaits the confirms, and only then
-    /// acknowledges the delivery; where the queue takes no copy, nothing is done. A source that takes no orders is never
+    /// acknowledges the delivery; where the queue takes no copy, nothing is done. A source that takes no commands is never
     /// asked.
     fn republish(
         &self,

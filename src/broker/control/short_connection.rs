@@ -1,4 +1,4 @@
-//! How do the review and the operator's orders reach the broker? One connection, opened for a task and closed after it.
+//! How do the review and the operator's commands reach the broker? One connection, opened for a task and closed after it.
 //! No supervisor: whoever uses it tells the person what happened.
 
 use std::sync::Arc;
@@ -66,7 +66,7 @@ impl ShortConnection {
         self.link.blocked_within(Duration::ZERO)
     }
 
-    /// Sends an order (JSON) to the active worker.
+    /// Sends a command (JSON) to the active worker.
     ///
     /// # Errors
     /// Nobody listens, or the connection was lost.

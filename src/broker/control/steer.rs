@@ -1,4 +1,4 @@
-//! How do operators' orders reach the active worker wherever it runs, and who keeps what they have set?
+//! How do operators' commands reach the active worker wherever it runs, and who keeps what they have set?
 //!
 //! The active worker binds a queue of its own to the control exchange and answers to the sender's `reply-to`. What was
 //! set last is the one message of the queue `{p}.gate`: the audit stream holds the same acts, but it can only be read
@@ -34,7 +34,7 @@ use crate::message::command::{Answer, IssuedCommand, PendingCommand, Steering, S
 /// How often it is tried anew to reach a worker that is there and hears nothing.
 const AGAIN: Duration = Duration::from_millis(500);
 
-/// An order that nobody has taken by then is void: late it would surprise.
+/// A command that nobody has taken by then is void: late it would surprise.
 const VOID: Duration = Duration::from_secs(10);
 
 /// The active worker's end of the control exchange.
@@ -95,12 +95,12 @@ impl Control {
         Ok((Self { consumer, replies, _channel: channel, queue: name }, kept))
     }
 
-    /// The next order; `None`: the queue is gone. Cancel safe.
+    /// The next command; `None`: the queue is gone. Cancel safe.
     pub(in crate::broker) async fn next(&mut self) -> Option<lapin::Result<Delivery>> {
         self.consumer.next().await
     }
 
-    /// What a message orders, with the way back of the answer. What is no order is answered with what is wrong.
+    /// What a message commands, with the way back of the answer. What is no command is answered with what is wrong.
     pub(in crate::broker) fn heard(&self, delivery: &Delivery) -> Option<PendingCommand> {
         let reply_to = delivery.properties.reply_to().clone();
         let id = delivery.properties.correlation_id().clone().unwrap_or_default();
@@ -111,9 +111,9 @@ impl Control {
                 Some(heard)
             }
             Err(error) => {
-                tracing::warn!(%error, "a message on the control exchange is no order");
+                tracing::warn!(%error, "a message on the control exchange is no command");
                 let (told, answer) = oneshot::channel();
-                let _ = told.send(Answer::refused(format!("this is no order: {error}")));
+                let _ = told.send(Answer::refused(format!("this is no command: {error}")));
                 tokio::spawn(reply(self.replies.clone(), reply_to, id, answer).in_current_span());
                 None
             }
@@ -213,7 +213,7 @@ async fn consume_own(channel: &Channel, queue: &ShortString) -> Result<Consumer,
     within(ANSWER, &format!("consuming {queue}"), consume).await
 }
 
-/// Why an order has no answer.
+/// Why a command has no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum NotAsked {
     #[error(transparent)]
@@ -223,18 +223,18 @@ pub enum NotAsked {
     )]
     Nobody { prefix: String },
     #[error(
-        "a worker consumes {prefix}.requests, but no order reaches it: was the exchange {prefix}.control deleted? \
+        "a worker consumes {prefix}.requests, but no command reaches it: was the exchange {prefix}.control deleted? \
          Nothing was changed. A worker that may declare restores it within seconds; if not, run `sluice topology apply` and \
          try again"
     )]
     Deaf { prefix: String },
     #[error(
-        "no answer within {VOID:?}: the order may have been obeyed or not; ask with `sluice gate status`"
+        "no answer within {VOID:?}: the command may have been obeyed or not; ask with `sluice gate status`"
     )]
     NoAnswer,
 }
 
-/// Gives an order to the active worker, wherever it runs, and waits for its answer.
+/// Gives a command to the active worker, wherever it runs, and waits for its answer.
 ///
 /// # Errors
 /// The broker is unreachable, no worker is active, or none answers.
@@ -249,7 +249,7 @@ pub async fn ask(
     asked.unwrap_or(Err(NotAsked::NoAnswer))
 }
 
-/// Where nobody hears the order it is asked whether a worker is there all the same: the exchange may have been deleted,
+/// Where nobody hears the command it is asked whether a worker is there all the same: the exchange may have been deleted,
 /// and is bound again in a moment. What was not routed was not heard by anybody, so it may be sent again.
 async fn exchange_if_heard(
     connection: &Connection,

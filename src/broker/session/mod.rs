@@ -53,7 +53,7 @@ pub(in crate::broker) enum Said {
         tag: u64,
     },
     Blocked(bool),
-    /// An operator's order.
+    /// An operator's command.
     Ordered(PendingCommand),
     Lost(Arc<str>),
     /// The session is lost, because there was no place for a body.

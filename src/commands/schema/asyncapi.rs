@@ -98,14 +98,14 @@ fn channels(queues: &Queues) -> Value {
         },
         "control": {
             "address": queues.control(),
-            "title": "Orders to the active worker",
+            "title": "Commands to the active worker",
             "description": "A fanout exchange: the routing key does not matter. The active worker has a queue of its own there.",
             "messages": one_of(&["order"]),
             "bindings": { "amqp": { "is": "routingKey", "exchange": control } },
         },
         "answers": {
             "address": null,
-            "title": "What the worker says to an order",
+            "title": "What the worker says to a command",
             "messages": one_of(&["answer"]),
         },
         "gate": {
@@ -181,9 +181,9 @@ fn messages(schemas: &mut Map<String, Value>) -> Value {
     let result = event::<ResultData>(&mut types, &outcomes);
     let opened = event::<Opened>(&mut types, &[result::OPENED_TYPE.to_owned()]);
     let enqueued = event::<Enqueued>(&mut types, &[result::ENQUEUED_TYPE.to_owned()]);
-    let mut answer = json(&types.subschema_for::<Answer>(), "What the worker says to an order");
+    let mut answer = json(&types.subschema_for::<Answer>(), "What the worker says to a command");
     answer["correlationId"] = json!({ "location": "$message.header#/correlation_id" });
-    let mut order = json(&types.subschema_for::<IssuedCommand>(), "An operator's order");
+    let mut order = json(&types.subschema_for::<IssuedCommand>(), "An operator's command");
     order["correlationId"] = answer["correlationId"].clone();
     let messages = json!({
         "request": {

@@ -1,4 +1,4 @@
-//! Who did what, when and why, and can it be undone? What one order did to many dead letters stands in one row.
+//! Who did what, when and why, and can it be undone? What one act did to many dead letters stands in one row.
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,7 +23,7 @@ use crate::review::edit::differences;
 
 /// The most dead letters that a row names.
 const NAMED: usize = 20;
-/// Acts of one order follow each other faster than this.
+/// What one act does to many dead letters follows faster than this.
 const APART: SignedDuration = SignedDuration::from_secs(5);
 
 /// The conditions, with what people call them.

@@ -1,4 +1,4 @@
-//! How far has an order come? It runs on when the page is left, shows its progress, and can be stopped.
+//! How far has an act come? It runs on when the page is left, shows its progress, and can be stopped.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,7 +22,7 @@ use crate::review::Filter;
 /// Orders that are remembered after they have ended.
 const MOST: usize = 64;
 
-const GONE: &str = "This order is not remembered any more; the audit says what was done.";
+const GONE: &str = "This act is not remembered any more; the audit says what was done.";
 
 #[derive(Debug, Default)]
 pub(super) struct Jobs(Mutex<VecDeque<Arc<Job>>>);
@@ -143,7 +143,7 @@ pub(super) async fn show(asked: Asked) -> Response {
     let Some(place) = console.places.iter().find(|place| place.name == job.lane) else {
         return asked.trouble(StatusCode::NOT_FOUND, GONE);
     };
-    page::framed(console, place, viewer, "Order", &state(console, &job, viewer)).into_response()
+    page::framed(console, place, viewer, "Act", &state(console, &job, viewer)).into_response()
 }
 
 /// Asks for itself again until it has ended.

@@ -134,7 +134,7 @@ struct LaneView {
     name: String,
     lane: Lane,
     looks: look::Looks,
-    /// One order at a time.
+    /// One act at a time.
     acting: tokio::sync::Mutex<()>,
     /// What comes next, as the loop said last.
     waiting: tokio::sync::Mutex<waiting::Latest>,

@@ -1,4 +1,4 @@
-//! What is about to happen to dead letters? An order is shown with all it would do, and only then carried out.
+//! What is about to happen to dead letters? An act is shown with all it would do, and only then carried out.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
@@ -22,7 +22,7 @@ use crate::review::edit::{Edit, FieldChange};
 
 /// Orders that were shown and not given; older ones are forgotten.
 const MOST: usize = 64;
-/// Up to here an order names its dead letters; beyond, it goes by the filter, and what came since goes with it.
+/// Up to here an act names its dead letters; beyond, it goes by the filter, and what came since goes with it.
 const NAMED: usize = 1000;
 /// The most dead letters whose differences are shown.
 const SHOWN: usize = 50;
@@ -46,7 +46,7 @@ impl Orders {
         id
     }
 
-    /// Each order is given once: a form that is sent twice does nothing the second time.
+    /// Each act is given once: a form that is sent twice does nothing the second time.
     fn take(&self, id: Uuid) -> Option<Prepared> {
         let mut orders = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let place = orders.iter().position(|(known, _)| *known == id)?;
@@ -203,7 +203,7 @@ pub(super) async fn act(asked: Asked) -> Response {
     let fields = &asked.fields;
     let id = fields.get("order").and_then(|id| id.parse().ok());
     let Some(prepared) = id.and_then(|id| asked.console.orders.take(id)) else {
-        let why = "This order was given already, or is too old. The audit says what was done.";
+        let why = "This act was given already, or is too old. The audit says what was done.";
         return asked.trouble(StatusCode::CONFLICT, why);
     };
     let Prepared { lane, filter, order } = prepared;

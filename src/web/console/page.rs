@@ -57,7 +57,7 @@ pub(super) fn framed(
     let of = match title {
         "Request" | "The last hour" => "Now",
         "Batch" => "Batches",
-        "Dead letter" | "Before anything moves" | "Order" => "Dead letters",
+        "Dead letter" | "Before anything moves" | "Act" => "Dead letters",
         title => title,
     };
     let lane = if several { query(&[("lane", &place.name)]) } else { String::new() };

@@ -1,4 +1,4 @@
-//! How does an operator pause, resume, or set the rate from the page? The same orders as `sluice gate`, in the audit too.
+//! How does an operator pause, resume, or set the rate from the page? The same commands as `sluice gate`, in the audit too.
 
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
@@ -46,7 +46,7 @@ pub(super) fn forms(place: &LaneView, viewer: &Viewer, status: &Status) -> Marku
 }
 
 impl LaneView {
-    /// Gives an order to the lane's active worker, which may be another process.
+    /// Gives a command to the lane's active worker, which may be another process.
     pub(super) async fn order(&self, order: IssuedCommand) -> Answer {
         let standby = matches!(self.lane.status.borrow().session, SessionStatus::Standby { .. });
         if standby {

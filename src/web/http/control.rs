@@ -142,7 +142,7 @@ fn lane<'a>(lanes: &'a [Lane], which: &Which) -> Result<&'a Lane, Refused> {
     })
 }
 
-/// Hands the order to the lane's loop and waits for its answer.
+/// Hands the command to the lane's loop and waits for its answer.
 pub(crate) async fn give(
     status: &watch::Receiver<Status>,
     orders: &Orders,
@@ -165,7 +165,7 @@ pub(crate) async fn give(
         Ok(Ok(answer)) => (StatusCode::OK, answer),
         Ok(Err(_)) => down(),
         Err(_) => {
-            let why = "the worker does not answer: the order may have been obeyed or not; GET /status says how it is";
+            let why = "the worker does not answer: the command may have been obeyed or not; GET /status says how it is";
             (StatusCode::GATEWAY_TIMEOUT, Answer::refused(why))
         }
     }

@@ -5,7 +5,7 @@
 //! - `GET /readyz`: 200 while every lane is attached to its broker, as the active worker or as a standby; 503 says why not
 //! - `GET /status`: every lane's [`Status`], as JSON; where other machines can ask, with a token only
 //!
-//! - `POST /control/pause|resume|rate|priority`: an operator's orders
+//! - `POST /control/pause|resume|rate|priority`: an operator's commands
 //!
 //! Whatever changes something needs the [`Operator`]'s token.
 

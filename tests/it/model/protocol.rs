@@ -209,7 +209,7 @@ pub(crate) enum Action {
     Cut(usize),
     Detect(usize),
     ComeBack(usize),
-    /// The operator's order reaches the worker.
+    /// The operator's command reaches the worker.
     Move(usize),
     LandCopy,
     /// Whoever published it is gone, and so is the copy.

@@ -92,7 +92,7 @@ async fn the_lines_of_a_worker_are_those_of_the_page() {
         "looked",
         "listening",
         "the worker begins",
-        "an operator's order",
+        "an operator's command",
         "stopped",
     ] {
         assert!(seen.contains(message), "no line {message:?}; seen: {seen:?}");

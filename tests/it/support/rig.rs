@@ -78,7 +78,7 @@ impl Running {
         self.task.abort();
     }
 
-    /// What the worker says to an operator's order that comes over HTTP.
+    /// What the worker says to an operator's command that comes over HTTP.
     pub(crate) async fn order(&self, command: Command) -> Answer {
         let (heard, answer) = PendingCommand::new(order(command));
         self.orders.send(heard).await.expect("it runs");
