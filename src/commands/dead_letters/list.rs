@@ -66,7 +66,7 @@ fn causes(count: usize, groups: &[Group]) -> String {
         return text;
     }
     let _ =
-        writeln!(text, "{:>7}  {:<19}  {:<19}  {:<8}  why", "letters", "newest", "oldest", "cause");
+        writeln!(text, "{:>7}  {:<19}  {:<19}  {:<8}  why", "count", "newest", "oldest", "cause");
     for group in groups {
         let at = |at: Option<jiff::Timestamp>| at.map_or_else(|| "-".to_owned(), local);
         let (newest, oldest) = (at(group.newest), at(group.oldest));

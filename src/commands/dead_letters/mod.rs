@@ -168,7 +168,7 @@ pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
 
 /// `1 dead letter`, `2 dead letters`
 fn letters(count: usize) -> String {
-    format!("{count} {}", if count == 1 { "letter" } else { "letters" })
+    format!("{count} {}", if count == 1 { "dead letter" } else { "dead letters" })
 }
 
 /// Pretty JSON and the end of the line.

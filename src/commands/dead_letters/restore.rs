@@ -15,7 +15,7 @@ const NAMED: usize = 20;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-IDs are of acts or of dead letters, and --since and --until are about when it was done. They come back
+IDs are of acts or of dead letters; --since and --until are about when it was done. They come back
 as they were before; what an edit has sent stays sent. What was undone is not undone again.
 Example: sluice dead-letters restore 0d6c3a5e
          sluice dead-letters restore --since 10m --why 'the wrong cause'")]

@@ -166,7 +166,7 @@ impl View<'_> {
             section.card aria-labelledby="by-cause" {
                 h2 #by-cause { "By cause" }
                 table #causes.stack {
-                    thead { tr { th.n { "Letters" } th { "Cause" } th { "Newest" } th { "Oldest" } } }
+                    thead { tr { th.n { "Dead letters" } th { "Cause" } th { "Newest" } th { "Oldest" } } }
                     tbody { @for group in groups { tr {
                         td.n.count { (group.count) }
                         td { a.cause href={ "/dead-letters?" (here(group)) } { (cause(&group.cause)) } }

@@ -172,7 +172,7 @@ fn preview(
         @else { (notice(false, &format!("All {} are valid after this edit.", previews.len()))) }
         section.card {
             table #differences.stack {
-                thead { tr { th { "Letter" } th { "Place" } th { "Before" } th { "After" } } }
+                thead { tr { th { "Dead letter" } th { "Place" } th { "Before" } th { "After" } } }
                 tbody { @for one in order.take(SHOWN) { (difference(one)) } }
             }
             @if previews.len() > SHOWN { p.soft { "The first " (SHOWN) " of " (previews.len()) "; all of them were tried." } }
