@@ -98,6 +98,12 @@ impl Day {
     }
 }
 
+/// Some requests that were created, recorded.
+pub(crate) async fn a_recording(file: &Path) {
+    let day = Day::recorded(1 << 20, 3).await;
+    fs::copy(day.file(), file).unwrap();
+}
+
 fn replay(file: &Path, more: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sluice"));
     command.env_clear().arg("replay").arg(file).args(more).output().unwrap()

@@ -27,8 +27,12 @@ const NAMED: usize = 20;
 const APART: SignedDuration = SignedDuration::from_secs(5);
 
 /// The conditions, with what people call them.
-const CONDITIONS: [(&str, &str); 4] =
-    [("who", "Who"), ("action", "What"), ("letter", "Dead letter"), ("text", "Text in why or cause")];
+const CONDITIONS: [(&str, &str); 4] = [
+    ("who", "Who"),
+    ("action", "What"),
+    ("letter", "Dead letter"),
+    ("text", "Text in why or cause"),
+];
 
 /// An act without its messages: there may be very many.
 #[derive(Clone, Debug)]

@@ -79,7 +79,8 @@ impl Job {
     }
 
     fn end(&self, result: Result<MoveProgress, ReviewError>) -> Result<String, String> {
-        let moved = |n: usize| format!("{n} {} moved", if n == 1 { "dead letter" } else { "dead letters" });
+        let moved =
+            |n: usize| format!("{n} {} moved", if n == 1 { "dead letter" } else { "dead letters" });
         match result {
             Ok(MoveProgress { moved: n, of, .. }) if n < of => {
                 Err(format!("Stopped: {n} of {of} moved, the others are still there."))

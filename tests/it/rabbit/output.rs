@@ -11,6 +11,7 @@ use sluicegate::commands::Cli;
 use sluicegate::sandbox::Options;
 
 use super::planner::{Desk, lines, text};
+use crate::replay::a_recording;
 
 /// Every command that has none below it.
 fn leaves() -> BTreeSet<String> {
@@ -73,6 +74,9 @@ async fn every_command_whose_output_cannot_be_written_ends_with_an_error() {
     }
     client.wait_for_depth(&desk.lane.queues.dead_letters(), 12).await;
     let sandbox = format!("api.endpoint={}", worker.sandbox.base_url);
+    let day = desk.path("day.jsonl");
+    a_recording(&day).await;
+    let day = day.to_str().unwrap();
 
     // In this order, each twice: a full disk, and no reader.
     let commands: Vec<(&str, Vec<&str>)> = vec![
@@ -92,6 +96,7 @@ async fn every_command_whose_output_cannot_be_written_ends_with_an_error() {
         ("gate resume", vec!["--json"]),
         ("gate rate", vec!["configured", "--json"]),
         ("gate priority", vec!["nobody", "5", "--json"]),
+        ("replay", vec![day]),
         ("dead-letters list", vec![]),
         ("dead-letters list", vec!["--json"]),
         ("dead-letters show", vec!["bad-0"]),
@@ -116,7 +121,7 @@ async fn every_command_whose_output_cannot_be_written_ends_with_an_error() {
             let arguments = arguments.iter().map(|word| if *word == FILE { &*file } else { *word });
             let words: Vec<&str> = name.split(' ').chain(arguments).collect();
             let mut command = desk.command(&words);
-            if name.starts_with("schema") || name.starts_with("plan") {
+            if ["schema", "plan template", "replay"].contains(name) {
                 command = Command::new(env!("CARGO_BIN_EXE_sluice"));
                 command.env_clear().args(&words);
             }

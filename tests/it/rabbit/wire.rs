@@ -389,7 +389,7 @@ async fn bodies_that_are_far_too_long_cost_no_session_and_little_memory() {
     worker.active().await;
     let results = rig.results(15).await;
     let logged = worker.logged();
-    let sessions = logged.matches("\"message\":\"active\"").count();
+    let sessions = logged.matches("\"message\":\"this worker is the active one\"").count();
     let lost: Vec<_> = logged.lines().filter(|line| line.contains("no session with")).collect();
     assert_eq!((sessions, lost.as_slice()), (1, &[][..]), "one session for all of it");
     let ended = outcomes(&results);
