@@ -4,7 +4,7 @@
 //! The way of one request: a delivery comes from the broker (or a row from a plan) and is read against the API's
 //! [`contract`]; what is invalid is settled at once. What is valid becomes a job in the window of the [`core`], which
 //! decides, without any input or output of its own, which job starts next and when, and what an answer means. The
-//! worker's loop carries those decisions out: attempts and looks through [`api`], settlements through [`broker`].
+//! worker's loop carries those decisions out: attempts and look-ups through [`api`], settlements through [`broker`].
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod api;

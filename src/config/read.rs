@@ -49,9 +49,9 @@ pub(crate) fn read<T: DeserializeOwned>(
                 return (Some(value), learned, problems);
             }
             Err(trouble) => {
-                let mended = mend(&mut tree, defaults, &trouble.path);
+                let fixed = fix(&mut tree, defaults, &trouble.path);
                 problems.push(trouble.into_problem());
-                if !mended {
+                if !fixed {
                     problems.append(&mut learned.unknown);
                     return (None, learned, problems);
                 }
@@ -62,7 +62,7 @@ pub(crate) fn read<T: DeserializeOwned>(
 
 /// Takes the value at `path` out of the tree: a list loses the item, a key falls back to its default. Returns whether
 /// anything changed.
-fn mend(tree: &mut Table, defaults: &Table, path: &str) -> bool {
+fn fix(tree: &mut Table, defaults: &Table, path: &str) -> bool {
     let (first, rest) = path.split_once('.').unwrap_or((path, ""));
     let default = defaults.get(first);
     let Some(entry) = tree.get_mut(first) else { return false };
@@ -72,7 +72,7 @@ fn mend(tree: &mut Table, defaults: &Table, path: &str) -> bool {
                 Some(TreeEntry { node: Node { value: Value::Table(below), .. }, .. }) => below,
                 _ => &Table::new(),
             };
-            mend(inner, below, rest)
+            fix(inner, below, rest)
         }
         Value::List(list) if rest.parse().is_ok_and(|i: usize| i < list.len()) => {
             list.remove(rest.parse().unwrap_or_default());

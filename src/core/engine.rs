@@ -51,7 +51,7 @@ pub use settings::{Hot, Settings};
 pub use step::{Question, Step};
 pub use upcoming::{Upcoming, Waits};
 
-/// How long a source server in doubt is remembered whatever else comes; `limits.max_age` if that is longer. By then its
+/// How long a source server in doubt is remembered whatever else comes; `retry.max_age` if that is longer. By then its
 /// request has been settled, here or elsewhere.
 const DOUBTED: Duration = Duration::from_secs(7 * 24 * 3600);
 

@@ -1,4 +1,5 @@
-//! What do the tasks that a look-up found mean for this request? The rules of `docs/architecture.md`, first match wins.
+//! What do the tasks that a look-up found mean for this request? The rules of `docs/architecture.md`, "Doubt"; the first
+//! that matches wins.
 
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use super::verdict::{Query, Task};
 pub const ENDED: [&str; 4] =
     ["MIGRATE_SUCCESS", "MIGRATE_FAIL", "ABORT", "SYNC_F_ROLLBACK_SUCCESS"];
 
-/// The ended state in which the servers's data has arrived.
+/// The ended state in which the server's data has arrived.
 const SUCCESS: &str = "MIGRATE_SUCCESS";
 
 pub fn is_ended(state: &str) -> bool {

@@ -29,8 +29,30 @@ labelled! {
 }
 
 impl Outcome {
+    // Each is named, so that a new one has to say what it is.
     pub fn is_dead_letter(self) -> bool {
-        !matches!(self, Self::Created | Self::Exists)
+        match self {
+            Self::Created | Self::Exists => false,
+            Self::Rejected
+            | Self::Conflict
+            | Self::Invalid
+            | Self::Exhausted
+            | Self::Expired
+            | Self::Unknown => true,
+        }
+    }
+
+    /// Whether there may be a task all the same.
+    pub fn is_in_doubt(self) -> bool {
+        match self {
+            Self::Exhausted | Self::Unknown => true,
+            Self::Created
+            | Self::Exists
+            | Self::Rejected
+            | Self::Conflict
+            | Self::Invalid
+            | Self::Expired => false,
+        }
     }
 }
 

@@ -177,7 +177,7 @@ fn session(broker: &broker::Status, since: Timestamp) -> status::SessionStatus {
     let detached = |why: &str| status::SessionStatus::Detached { why: why.to_owned(), since };
     match &broker.state {
         broker::State::Connecting | broker::State::Lost { .. } if broker.blocked => detached(
-            "the broker is in an alarm (memory or disk) and takes no message, so it cannot be asked which worker is the active one; it goes on when the alarm ends",
+            "the broker has raised a resource alarm (memory or disk) and takes no message, so it cannot be asked which worker is the active one; it goes on when the alarm ends",
         ),
         broker::State::Connecting => detached("connecting"),
         broker::State::Standby => status::SessionStatus::Standby { since },

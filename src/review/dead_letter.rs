@@ -267,8 +267,8 @@ mod tests {
         };
         let mut replayed = one.clone();
         replayed.headers.insert(headers::REPLAY.into(), "1".into());
-        let mended = Parcel { body: "{ }".into(), ..one.clone() };
-        let ids = [&one, &one, &replayed, &mended]
+        let fixed = Parcel { body: "{ }".into(), ..one.clone() };
+        let ids = [&one, &one, &replayed, &fixed]
             .map(|parcel| DeadLetter::read(parcel, None, &Rules::default()).id);
         assert_eq!(ids[0], ids[1]);
         assert_eq!(std::collections::HashSet::from(ids).len(), 3);

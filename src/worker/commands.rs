@@ -76,7 +76,7 @@ where
     pub(super) fn requeue_unmoved(&mut self, job: Job<S::Delivery>) {
         self.core.take(self.clock.now(), Input::NotRepublished(job.arrival));
         self.watch.left(&job);
-        self.begin(self.source.give_back(job).map(|()| Done::Released));
+        self.begin(self.source.requeue(job).map(|()| Done::Released));
     }
 
     /// Does what an operator wants at once; that it is written down is waited for before the operator hears of it.

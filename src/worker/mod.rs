@@ -224,7 +224,7 @@ where
                 Step::Requeue(job) => {
                     self.ready.remove(&job.request.run);
                     self.watch.left(&job);
-                    let ends = self.source.give_back(job);
+                    let ends = self.source.requeue(job);
                     self.begin(ends.map(|()| Done::Released));
                 }
                 Step::Wait(until) => {

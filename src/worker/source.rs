@@ -111,7 +111,7 @@ pub trait Source: Send {
     fn acknowledge(&self, job: Job<Self::Delivery>) -> impl Future<Output = ()> + Send + 'static;
 
     /// Gives a delivery back unsettled; it comes again, here or at another worker.
-    fn give_back(&self, job: Job<Self::Delivery>) -> impl Future<Output = ()> + Send + 'static;
+    fn requeue(&self, job: Job<Self::Delivery>) -> impl Future<Output = ()> + Send + 'static;
 
     /// Publishes the request anew with this priority, and what is written down of it, awaits the confirms, and only then
     /// acknowledges the delivery; where the queue takes no copy, nothing is done. A source that takes no commands is never

@@ -204,7 +204,7 @@ fn what_is_given_back_keeps_its_place_while_it_is_away() {
 }
 
 #[test]
-fn a_request_without_a_time_ages_through_give_backs() {
+fn a_request_without_a_time_ages_through_requeues() {
     let mut bench = Bench::with(Settings { max_hold: 20 * MINUTE, aging: 10.0, ..settings() });
     bench.core.pause(bench.now, Pause { by: "test".into(), reason: "hold".into() });
     bench.deliver(Request { enqueued_at: None.into(), ..request("old", "a") }, false);

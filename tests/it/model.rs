@@ -1,5 +1,5 @@
 //! Promises 1 and 2 by exhaustive search: every order of deliveries, looks, attempts, results and failures that a small
-//! world allows is tried, with the protocol of DESIGN.md ("In doubt"), before the code is trusted with it.
+//! world allows is tried, with the protocol of `docs/architecture.md` ("Doubt"), before the code is trusted with it.
 //!
 //! What is assumed of the API, each a figure of [`protocol::World`] and a line of `docs/assumptions.md`:
 //! 1. A `POST` is applied, and to be seen by a look-up, within `api.look_again` of its start, or never (`applies_within`).
@@ -36,7 +36,7 @@ const CALM: World = World {
     lost_sessions: 0,
     cuts: 0,
     comebacks: 0,
-    give_backs: 0,
+    requeues: 0,
     moves: 0,
 };
 /// One request, and everything that can happen to one worker.
@@ -45,14 +45,14 @@ const ROUGH: World = World {
     crashes: 2,
     lost_sessions: 2,
     comebacks: 2,
-    give_backs: 2,
+    requeues: 2,
     applies_within: 2,
     look_again: 3,
     ..CALM
 };
 /// Two requests for one source server at one worker.
 const COPIES: World =
-    World { requests: 2, lost_posts: 2, lost_sessions: 1, give_backs: 1, comebacks: 1, ..CALM };
+    World { requests: 2, lost_posts: 2, lost_sessions: 1, requeues: 1, comebacks: 1, ..CALM };
 /// A worker that does not know for a tick that another has taken over.
 const FAILOVER: World = World {
     workers: 2,
@@ -61,13 +61,13 @@ const FAILOVER: World = World {
     cuts: 2,
     crashes: 1,
     lost_posts: 2,
-    give_backs: 1,
+    requeues: 1,
     ..CALM
 };
 
 /// An operator gives the request another priority while everything fails around it.
 const MOVED: World =
-    World { give_backs: 0, lost_posts: 1, comebacks: 1, lost_sessions: 1, moves: 1, ..ROUGH };
+    World { requeues: 0, lost_posts: 1, comebacks: 1, lost_sessions: 1, moves: 1, ..ROUGH };
 
 #[track_caller]
 fn holds(world: World, without: Option<Without>) {
@@ -90,7 +90,7 @@ fn one_request_is_neither_lost_nor_created_twice_whatever_fails() {
 #[test]
 fn a_request_that_is_given_another_priority_is_neither_lost_nor_created_twice() {
     holds(MOVED, None);
-    holds(World { moves: 1, give_backs: 0, lost_posts: 1, cuts: 1, ..FAILOVER }, None);
+    holds(World { moves: 1, requeues: 0, lost_posts: 1, cuts: 1, ..FAILOVER }, None);
 }
 
 #[test]
@@ -181,7 +181,7 @@ const DEFAULTS: World = World {
     cuts: 1,
     crashes: 0,
     lost_posts: 1,
-    give_backs: 0,
+    requeues: 0,
     ..FAILOVER
 };
 
@@ -193,7 +193,7 @@ fn the_default_figures_close_the_window_of_a_one_sided_cut() {
 }
 
 #[test]
-fn a_give_back_that_is_trusted_after_the_session_creates_twice() {
+fn a_requeue_that_is_trusted_after_the_session_creates_twice() {
     breaks(TWICE, World { lost_sessions: 1, ..FAILOVER }, Some(Without::MarksEndWithTheSession));
 }
 

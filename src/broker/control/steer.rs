@@ -219,7 +219,7 @@ pub enum NotAsked {
     #[error(transparent)]
     Broker(#[from] PlannerError),
     #[error(
-        "no worker is active on {prefix}: nothing was changed; start one (`sluice run`), or is queues.prefix another one there?"
+        "no worker is active on {prefix}: nothing was changed; start one (`sluice run`); if one runs, check queues.prefix"
     )]
     Nobody { prefix: String },
     #[error(

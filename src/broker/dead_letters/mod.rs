@@ -180,7 +180,7 @@ impl Review {
         let mut pass = self.pass(&tool).await?;
         let letters = std::mem::take(&mut pass.entries).into_iter().map(Found::from).collect();
         let snapshot = Snapshot { at: Timestamp::now(), letters, left: pass.left };
-        pass.give_back().await?;
+        pass.requeue().await?;
         tool.close().await;
         Ok(snapshot)
     }

@@ -74,7 +74,7 @@ impl Review {
             Err(error) => Err(error),
         };
         // After a lost connection the broker requeues by itself.
-        let back = pass.give_back().await;
+        let back = pass.requeue().await;
         tool.close().await;
         let progress = result?;
         back.map_err(|why| ReviewError::Lost { progress, why })?;

@@ -276,7 +276,7 @@ impl<'a> ReviewPass<'a> {
 
     /// Requeues what is still held. The lock goes with the connection, when the next reviewer finds all of it there
     /// again.
-    pub(crate) async fn give_back(self) -> Result<(), SessionLost> {
+    pub(crate) async fn requeue(self) -> Result<(), SessionLost> {
         if self.is_over {
             // The rest goes back with the channel; an acknowledgement now would wake a consumer that nobody reads.
             return within(ANSWER, "closing", self.channel.close(200, "reviewed".into())).await;

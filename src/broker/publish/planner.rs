@@ -46,13 +46,13 @@ pub enum PlannerError {
     )]
     OutOfReach(SessionLost),
     #[error(
-        "there is no {what} on the broker: start the worker once, or run `sluice topology apply`; or is queues.prefix another one there?"
+        "there is no {what} on the broker: start the worker once, or run `sluice topology apply`; if it was, check queues.prefix"
     )]
     Missing { what: String },
     #[error("the broker refused: {0}")]
     Refused(SessionLost),
     #[error(
-        "the broker is in an alarm (its memory or its disk has run out) and takes no message just now; try again when it has ended (`rabbitmqctl status` shows it)"
+        "the broker has raised a resource alarm (its memory or its disk has run out) and takes no message just now; try again when it has ended (`rabbitmqctl status` shows it)"
     )]
     Alarm,
 }
@@ -66,7 +66,7 @@ impl From<NoConnection> for PlannerError {
     }
 }
 
-/// An alarm that ends sooner is waited for.
+/// A resource alarm that ends sooner is waited for.
 const ALARM: Duration = Duration::from_secs(15);
 
 /// A connection of a planner.
@@ -119,7 +119,7 @@ impl Planner {
         self.publish(messages).await
     }
 
-    /// What is published in an alarm waits for its end, and nobody is to wait for that without knowing.
+    /// What is published in a resource alarm waits for its end, and nobody is to wait for that without knowing.
     async fn publish(&self, messages: Vec<Outgoing>) -> Result<(), PlannerError> {
         let alarm = async {
             loop {

@@ -111,7 +111,7 @@ impl Connections {
                         return Err(SessionLost(format!("the connection to {}: {error}", side.what())));
                     }
                     lapin::Event::ConnectionBlocked(_) => {
-                        tracing::warn!("the broker's alarm: which worker is active can be asked again when it ends");
+                        tracing::warn!("a resource alarm of the broker: which worker is active can be asked again when it ends");
                         blocked.store(true, Ordering::Relaxed);
                         alarm(true);
                     }

@@ -254,14 +254,14 @@ impl Session {
             held.push(delivery.delivery_tag);
         }
         if !self.on.link.is_lost()
-            && let Err(lost) = self.give_back(&held).await
+            && let Err(lost) = self.requeue(&held).await
         {
             tracing::warn!(why = %lost, "the broker did not read the last settlements; it will deliver them again");
         }
         self.close("left").await;
     }
 
-    async fn give_back(&mut self, held: &[u64]) -> Result<(), SessionLost> {
+    async fn requeue(&mut self, held: &[u64]) -> Result<(), SessionLost> {
         if self.on.version.nacks_are_free() {
             for tag in held {
                 let options = BasicNackOptions { requeue: true, ..BasicNackOptions::default() };

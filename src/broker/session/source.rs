@@ -204,7 +204,7 @@ impl Source for Broker {
         async move { job.delivery.ack().await }.map(drop)
     }
 
-    fn give_back(&self, job: Job<Held>) -> impl Future<Output = ()> + Send + 'static {
+    fn requeue(&self, job: Job<Held>) -> impl Future<Output = ()> + Send + 'static {
         // Where it fails the session is lost, and the delivery goes back with it.
         async move { job.delivery.nack().await }.map(drop)
     }
@@ -271,7 +271,7 @@ fn kibibytes(job: &Job<Held>, ending: &Ending) -> u32 {
     (job.request.bytes.saturating_add(violations) / 1024 + 1).min(LETTERS)
 }
 
-/// What is made of a request is one message or more; the delivery is acknowledged here alone, after their confirms.
+/// Publishes, and acknowledges the delivery only after the broker has confirmed all of it.
 async fn publish_then_ack(
     options: &Options,
     held: &Held,

@@ -192,7 +192,7 @@ impl Supervisor {
                     }
                 },
                 said = session.next() => match said {
-                    // Kept unsettled: the session's end gives it back.
+                    // Kept unsettled: the session's end requeues it.
                     Said::Late { tag } => late.push(tag),
                     Said::Ordered(heard) => self.tell(Event::Ordered(heard)),
                     Said::Blocked(now) => self.blocked(now),

@@ -200,7 +200,7 @@ impl Filter {
                     if self.diverted.remove(&channel).is_some() {
                         let payload = match &checked {
                             Checked::Good => payload,
-                            Checked::Mended(payload) => payload,
+                            Checked::Replaced(payload) => payload,
                         };
                         let bytes = frame(METHOD, channel, payload);
                         return Ok(Step::Closed { of: whole, bytes, channel });
@@ -212,7 +212,7 @@ impl Filter {
         }
         Ok(match checked {
             Checked::Good => Step::Pass(whole),
-            Checked::Mended(payload) => {
+            Checked::Replaced(payload) => {
                 Step::Give { of: whole, bytes: frame(METHOD, channel, &payload), note: None }
             }
         })

@@ -91,7 +91,7 @@ pub(super) enum Checked {
     /// The client library can read it.
     Good,
     /// It can read this in its place.
-    Mended(Vec<u8>),
+    Replaced(Vec<u8>),
 }
 
 /// Class and method of a method frame, and its arguments.
@@ -153,7 +153,7 @@ pub(super) fn check(payload: &[u8]) -> Result<Checked, String> {
     if !rest.is_empty() {
         return Err(format!("the method {class}.{method} with {} bytes too many", rest.len()));
     }
-    Ok(fixed.map_or(Checked::Good, Checked::Mended))
+    Ok(fixed.map_or(Checked::Good, Checked::Replaced))
 }
 
 /// The delivery tag of a `basic.deliver` or `basic.get-ok` that was checked.
@@ -184,7 +184,7 @@ mod tests {
             [&id[..], &short(b"tag"), &tag, &[1], &short(b"results"), &short(key)].concat()
         };
         assert_eq!(check(&deliver(b"created.-")), Ok(Checked::Good));
-        assert_eq!(check(&deliver(b"caf\xe9")), Ok(Checked::Mended(deliver(NOT_UTF8))));
+        assert_eq!(check(&deliver(b"caf\xe9")), Ok(Checked::Replaced(deliver(NOT_UTF8))));
         let whole = deliver(b"created.-");
         assert_eq!(split(&whole).and_then(|(id, rest)| delivery_tag(id, rest)), Some(7));
         for cut in 0..whole.len() {
@@ -202,6 +202,6 @@ mod tests {
             [&b"\0\x0a\0\x0a\0\x09"[..], &len, table, texts].concat()
         };
         assert_eq!(check(&start(b"\x01at\x01")), Ok(Checked::Good));
-        assert_eq!(check(&start(b"\x01\xfft\x01")), Ok(Checked::Mended(start(b""))));
+        assert_eq!(check(&start(b"\x01\xfft\x01")), Ok(Checked::Replaced(start(b""))));
     }
 }

@@ -39,7 +39,9 @@ pub enum Kept {
     Busy,
     #[error("there is no session with the broker")]
     NoSession,
-    #[error("the broker is in an alarm and takes no messages; try again when that has ended")]
+    #[error(
+        "the broker has raised a resource alarm and takes no messages; try again when that has ended"
+    )]
     Blocked,
     #[error("the worker is stopping")]
     Stopping,

@@ -91,7 +91,7 @@ impl Status {
                 "there is no session with the broker; the next request goes as soon as there is one".to_owned()
             }
             Reason::Linger => format!("the first requests wait for more urgent company; the next one goes {when}"),
-            Reason::Blocked => "the broker is in an alarm and takes no results; the next request goes when that ends".to_owned(),
+            Reason::Blocked => "the broker has raised a resource alarm and takes no results; the next request goes when that ends".to_owned(),
             Reason::Unpublished => format!(
                 "the broker refuses the dead letter or result of {} requests that have ended (is the queue of dead letters full, or one that somebody has bound to the results?); they are offered again {when}, and the rest goes when they are taken",
                 self.window.unpublished

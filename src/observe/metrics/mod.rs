@@ -179,7 +179,7 @@ impl Series {
             )?,
             look_ups: c.int_counters(
                 "sluice_look_ups_total",
-                "Looks, by what they found.",
+                "Look-ups, by what they found.",
                 ("found", Found::ALL.map(Found::as_str)),
             )?,
             redeliveries: c.int_counter(

@@ -86,7 +86,7 @@ impl Traces {
             KeyValue::new("sluice.verdict", showed.to_owned()),
             KeyValue::new("sluice.number", i64::from(attempt)),
         ];
-        let well = matches!(showed, "created" | "exists" | "answered");
+        let well = matches!(showed, "created" | "answered");
         let status = if well { Status::Unset } else { Status::error(showed.to_owned()) };
         let parent = self.id_of_request(&job.request);
         let id = self.id_of_call(job, call);

@@ -104,7 +104,7 @@ impl Past {
         let before = self.ended.len();
         let Self { started, ended, .. } = self;
         ended.retain(|run, outcome| {
-            if matches!(outcome, Outcome::Unknown | Outcome::Exhausted) {
+            if outcome.is_in_doubt() {
                 started.insert(*run);
             }
             !outcome.is_dead_letter()

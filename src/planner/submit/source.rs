@@ -278,7 +278,7 @@ impl Source for Rows {
         std::future::ready(())
     }
 
-    fn give_back(&self, job: Job<Held>) -> impl Future<Output = ()> + Send + 'static {
+    fn requeue(&self, job: Job<Held>) -> impl Future<Output = ()> + Send + 'static {
         let give = self.give.clone();
         // The source is there as long as its worker is.
         async move { drop(give.send(job)) }

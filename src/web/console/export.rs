@@ -40,7 +40,7 @@ pub(super) async fn download(asked: Asked) -> Response {
     {
         Some("jsonl") => (json, "application/jsonl; charset=utf-8", Vec::new()),
         Some("csv") => (csv, "text/csv; charset=utf-8", [MARK.into(), csv_row(COLUMNS)].concat()),
-        _ => return bad("As what? ?format=jsonl or ?format=csv"),
+        _ => return bad("Choose a format: jsonl or csv. ?format=jsonl or ?format=csv"),
     };
     let filter = match fields.filter() {
         Ok(filter) => filter,

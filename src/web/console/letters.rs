@@ -71,7 +71,7 @@ fn under_way(console: &Console, place: &LaneView, fields: &Fields) -> Markup {
             h2 { "Looking at the dead letters…" }
             progress aria-label="looking" {}
             @for job in console.jobs.going(&place.name) { p { "Waiting until this has ended: " (job) } }
-            p.soft { "Each look takes the whole queue for a moment and gives it back. While somebody else reviews (another console, or sluice dead-letters) it waits for them, up to "
+            p.soft { "Each reading takes the whole queue for a moment and puts it back. While somebody else reviews (another console, or sluice dead-letters) it waits for them, up to "
                 (place.lane.review.patience.as_secs()) " s, and then says so." }
             noscript { p { a href=(again) { "See whether it has ended" } } }
         }

@@ -85,7 +85,7 @@ impl Source for Requests {
         std::future::ready(())
     }
 
-    fn give_back(&self, _: Job<Body>) -> impl Future<Output = ()> + Send + 'static {
+    fn requeue(&self, _: Job<Body>) -> impl Future<Output = ()> + Send + 'static {
         std::future::ready(())
     }
 

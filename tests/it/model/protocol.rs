@@ -33,7 +33,7 @@ pub(crate) struct World {
     /// Kills of a broker with classic queues: a message that was acknowledged is there again.
     pub(crate) comebacks: u8,
     /// Deliveries that a worker requeues unsettled (`window.max_hold`).
-    pub(crate) give_backs: u8,
+    pub(crate) requeues: u8,
     /// Times that an operator gives the one request another priority: it is published anew, and only then the delivery
     /// is acknowledged. The copy takes the place of the second request.
     pub(crate) moves: u8,
@@ -175,7 +175,7 @@ pub(crate) struct State {
     lost_sessions: u8,
     cuts: u8,
     comebacks: u8,
-    give_backs: u8,
+    requeues: u8,
     moves: u8,
     /// The copy is on its way to the broker.
     copy_under_way: bool,
@@ -190,7 +190,7 @@ const COPY: usize = 1;
 pub(crate) enum Action {
     Attach(usize),
     Deliver(usize, usize),
-    GiveBack(usize, usize),
+    Requeue(usize, usize),
     Look(usize),
     Start(usize, usize),
     Apply(usize),
@@ -420,7 +420,7 @@ impl Protocol {
             actions.push(Action::Deliver(w, r));
         }
         let idle = worker.stages[r] == Stage::Waiting && !self.in_flight(state, w, r);
-        actions.extend((idle && state.give_backs > 0).then_some(Action::GiveBack(w, r)));
+        actions.extend((idle && state.requeues > 0).then_some(Action::Requeue(w, r)));
         let moves = r == ORIGINAL && idle && state.moves > 0 && !self.in_doubt(worker, r);
         actions.extend(moves.then_some(Action::Move(w)));
         match worker.stages[r] {
@@ -549,9 +549,8 @@ impl Model for Protocol {
     type Action = Action;
 
     fn init_states(&self) -> Vec<State> {
-        let World {
-            lost_posts, crashes, lost_sessions, cuts, comebacks, give_backs, moves, ..
-        } = self.world;
+        let World { lost_posts, crashes, lost_sessions, cuts, comebacks, requeues, moves, .. } =
+            self.world;
         let mut messages = [Message::default(); MOST];
         if moves > 0 {
             messages[COPY].at = At::Unborn;
@@ -566,7 +565,7 @@ impl Model for Protocol {
             lost_sessions,
             cuts,
             comebacks,
-            give_backs,
+            requeues,
             moves,
             copy_under_way: false,
         }]
@@ -593,8 +592,8 @@ impl Model for Protocol {
         let mut state = last.clone();
         match action {
             Action::Deliver(w, r) => self.deliver(&mut state, w, r),
-            Action::GiveBack(w, r) => {
-                state.give_backs -= 1;
+            Action::Requeue(w, r) => {
+                state.requeues -= 1;
                 state.messages[r] =
                     Message { at: At::Queue, redelivered: true, ..state.messages[r] };
                 let worker = &mut state.workers[w];

@@ -13,7 +13,7 @@ use sluicegate::worker::source::{Settled, Source as _};
 
 use crate::support::rabbit::{Lane, Node, SOON, arrived, ending, lost, opened};
 
-/// Two of the default heartbeats: src/broker/active.rs.
+/// Two of the default heartbeats: src/broker/session/active.rs.
 const SILENCE: Duration = Duration::from_secs(10);
 
 /// The channels that consume `queue` do nothing any more, while their connection goes on with its heartbeats; or go on.

@@ -311,7 +311,7 @@ async fn what_is_given_back_comes_again_and_never_to_the_dead_letters() {
         for round in 0..30 {
             let job = arrived(&mut broker).await;
             assert_eq!((&*job.request.id.get(), job.redelivered), ("7", round > 0));
-            broker.give_back(job).await;
+            broker.requeue(job).await;
         }
         let job = arrived(&mut broker).await;
         broker.acknowledge(job).await;
@@ -415,7 +415,7 @@ async fn settling_on_a_lost_session_says_so_and_publishes_nothing() {
     own.node.script("ctl", &["close_all_connections", "cut by a test"]).await;
     lost(&mut broker).await;
     assert!(matches!(broker.settle(first, ending(Outcome::Created)).await.2, Settled::SessionLost));
-    broker.give_back(second).await;
+    broker.requeue(second).await;
     opened(&mut broker).await;
     for _ in 0..2 {
         let job = arrived(&mut broker).await;

@@ -68,7 +68,7 @@ async fn sigterm_ends_what_is_in_flight_and_leaves_the_rest_in_the_queue() {
         let mut worker = sluice_run(&rig, &node.url, "50/s", &dir);
         rig.created(40).await;
         signal(&worker, "TERM");
-        // The timeout of a request, and the moments that leaving a broker takes (facts of quorum queues: half a second).
+        // The timeout of a request, and the moments that leaving a broker takes (a quorum queue takes half a second).
         let status = ended(&mut worker, Duration::from_secs(8)).await;
         assert_eq!(status.code(), Some(0));
 

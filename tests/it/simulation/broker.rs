@@ -110,7 +110,7 @@ impl Broker {
     }
 
     /// The worker gives a delivery back. `false`: it is void.
-    pub(crate) fn give_back(&mut self, token: &Token) -> bool {
+    pub(crate) fn requeue(&mut self, token: &Token) -> bool {
         let live = self.ledger.borrow_mut().live.remove(&token.tag).is_some();
         if live {
             let message = &mut self.messages[token.message];

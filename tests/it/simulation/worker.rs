@@ -103,7 +103,7 @@ impl World {
                 Step::Requeue(job) => {
                     self.say(|| format!("requeue {}", job.request.id));
                     self.checks.count("a delivery requeued");
-                    self.broker.give_back(&job.delivery);
+                    self.broker.requeue(&job.delivery);
                     self.tempt(3, 2);
                 }
             }

@@ -70,7 +70,7 @@ pub(super) enum Event {
     Republished(usize, u64),
     ForeignTask(usize),
     Outage(Option<Outage>),
-    Mended,
+    Fixed,
 }
 
 /// What cores have written down: one after the other, as they began.
@@ -205,7 +205,7 @@ impl World {
             let message = self.random.random_range(0..self.broker.messages.len());
             self.sometime(Event::ForeignTask(message));
         }
-        self.after(history.troubles, Event::Mended);
+        self.after(history.troubles, Event::Fixed);
     }
 
     pub(super) fn after(&mut self, wait: Duration, event: Event) {
@@ -334,7 +334,7 @@ impl World {
             Event::LoseSession | Event::Cut | Event::KillBroker | Event::Restart { .. } => {
                 self.lose(&event);
             }
-            Event::Blocked(_) | Event::Pause | Event::Resume | Event::Rates(_) | Event::Mended => {
+            Event::Blocked(_) | Event::Pause | Event::Resume | Event::Rates(_) | Event::Fixed => {
                 self.steer(event);
             }
         }
@@ -344,12 +344,12 @@ impl World {
     fn steer(&mut self, event: Event) {
         let now = at(self.now);
         self.say(|| format!("{event:?}"));
-        if let Event::Mended = event {
+        if let Event::Fixed = event {
             self.rough = false;
             self.broker.full = false;
             self.api.outage = None;
         }
-        if let Event::Blocked(_) | Event::Mended = event {
+        if let Event::Blocked(_) | Event::Fixed = event {
             self.broker.blocked = matches!(event, Event::Blocked(true)) && self.rough;
         }
         for worker in &mut self.workers {
