@@ -119,19 +119,19 @@ where
             _ => {}
         }
         self.steer(now);
-        self.record(Some(heard), change);
+        self.keep_steering(Some(heard), change);
     }
 
-    fn record(&self, heard: Option<PendingCommand>, change: SteeringChange) {
-        let records = self.source.record(change.clone());
+    fn keep_steering(&self, heard: Option<PendingCommand>, change: SteeringChange) {
+        let keeps = self.source.keep_steering(change.clone());
         self.begin(async move {
             let late = |_| Err(format!("the broker did not take it within {:?}", command::RECORD));
-            let result = tokio::time::timeout(command::RECORD, records).await.unwrap_or_else(late);
-            Done::Recorded { heard, change, result }
+            let result = tokio::time::timeout(command::RECORD, keeps).await.unwrap_or_else(late);
+            Done::SteeringKept { heard, change, result }
         });
     }
 
-    pub(super) fn recorded(
+    pub(super) fn steering_kept(
         &mut self,
         now: Now,
         heard: Option<PendingCommand>,
@@ -155,7 +155,7 @@ where
         let unwritten = std::mem::take(&mut self.unwritten);
         if unwritten.last().is_some_and(|change| change.steering.at == self.steering.at) {
             for change in unwritten {
-                self.record(None, change);
+                self.keep_steering(None, change);
             }
         }
     }

@@ -73,7 +73,7 @@ enum Done<D> {
         heard: PendingCommand,
     },
     Released,
-    Recorded {
+    SteeringKept {
         heard: Option<PendingCommand>,
         change: SteeringChange,
         result: Result<(), String>,
@@ -334,7 +334,9 @@ where
             }
             Done::Republished { job, how, heard } => self.republished(now, job, &how, heard),
             Done::Released => {}
-            Done::Recorded { heard, change, result } => self.recorded(now, heard, change, result),
+            Done::SteeringKept { heard, change, result } => {
+                self.steering_kept(now, heard, change, result)
+            }
         }
     }
 

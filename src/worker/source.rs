@@ -127,7 +127,7 @@ pub trait Source: Send {
 
     /// Keeps what operators have set, for the next worker, and writes down who did it; `Err`: why it could not. A source
     /// that nobody takes over has nothing to keep.
-    fn record(
+    fn keep_steering(
         &self,
         _: SteeringChange,
     ) -> impl Future<Output = Result<(), String>> + Send + 'static {

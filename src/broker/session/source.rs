@@ -228,7 +228,7 @@ impl Source for Broker {
         }
     }
 
-    fn record(
+    fn keep_steering(
         &self,
         change: SteeringChange,
     ) -> impl Future<Output = Result<(), String>> + Send + 'static {
