@@ -31,7 +31,11 @@ impl Bench {
     fn holding(count: usize) -> Self {
         // Looked at for each call, as those of an account are; what passes between two is enough for both.
         let rates = ["100000/s", "1000000/min"].map(|rate| rate.parse().unwrap()).to_vec();
-        let gate = gate::Settings { rates, max_in_flight: usize::MAX, ..gate::Settings::default() };
+        let gate = gate::GateSettings {
+            rates,
+            max_in_flight: usize::MAX,
+            ..gate::GateSettings::default()
+        };
         let settings = Settings { gate, window: 2_000_000, max_hold: HOLD, ..Settings::default() };
         let start: Timestamp = "2026-11-23T12:00:00Z".parse().unwrap();
         let now = Now { at: Moment::from_nanos(1_000_000_000), wall: start };

@@ -100,7 +100,7 @@ pub(crate) struct Account {
 impl Account {
     pub(crate) fn new(number: usize, requests: usize) -> Self {
         let rates = ["2/s", "60/min"].map(|rate| rate.parse().unwrap()).to_vec();
-        let gate = gate::Settings { rates, ..gate::Settings::default() };
+        let gate = gate::GateSettings { rates, ..gate::GateSettings::default() };
         let settings = Settings { gate, window: WINDOW, ..Settings::default() };
         let mut core = Core::new(settings, at(START));
         core.take(at(START), Input::Opened { session: 1, waiting: 0 });

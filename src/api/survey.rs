@@ -19,7 +19,7 @@ pub struct Pace {
     /// At most so many questions at a time; at least one.
     pub in_flight: usize,
     /// What failed is asked again so, `attempts` times in all.
-    pub retry: retry::Settings,
+    pub retry: retry::RetrySettings,
 }
 
 /// What the API said of one source server.

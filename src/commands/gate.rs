@@ -115,13 +115,13 @@ pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
     };
     let by = change.and_then(|change| change.by.clone()).unwrap_or_else(|| who(world));
     let reason = change.and_then(|change| change.reason.clone());
-    let order = IssuedCommand { command, by, reason }.tidy().map_err(Failure::usage)?;
+    let issued = IssuedCommand { command, by, reason }.tidy().map_err(Failure::usage)?;
     let config = target.lane.load(world, false)?.config;
     let runtime = super::runtime()?;
     let answer = match &target.url {
-        Some(url) => runtime.block_on(over_http(url, target, &config, &order))?,
+        Some(url) => runtime.block_on(over_http(url, target, &config, &issued))?,
         None => runtime
-            .block_on(broker::ask(&config.broker, &config.queues, &order))
+            .block_on(broker::ask(&config.broker, &config.queues, &issued))
             .map_err(failure)?,
     };
     show(target, &answer);
@@ -156,12 +156,12 @@ async fn over_http(
     url: &str,
     target: &Target,
     config: &Config,
-    order: &IssuedCommand,
+    issued: &IssuedCommand,
 ) -> Result<Answer, Failure> {
     let base = url.trim_end_matches('/');
     check_url(base)?;
     let client = client(base)?;
-    let request = if order.command == Command::Status {
+    let request = if issued.command == Command::Status {
         let request = client.get(format!("{base}/status"));
         // On loopback it needs none.
         match token(target.token_file.as_deref(), config) {
@@ -172,7 +172,7 @@ async fn over_http(
     } else {
         let token = token(target.token_file.as_deref(), config)?;
         // The path says what to do.
-        let mut said = serde_json::to_value(order).map_err(Failure::usage)?;
+        let mut said = serde_json::to_value(issued).map_err(Failure::usage)?;
         let what = said.as_object_mut().and_then(|said| said.remove("do")).unwrap_or_default();
         let what = what.as_str().unwrap_or_default();
         let mut route = reqwest::Url::parse(&format!("{base}/control/{what}"))
@@ -189,12 +189,12 @@ async fn over_http(
         ))
     };
     let answer = request.send().await.map_err(away)?;
-    if order.command == Command::Status && answer.status() == reqwest::StatusCode::UNAUTHORIZED {
+    if issued.command == Command::Status && answer.status() == reqwest::StatusCode::UNAUTHORIZED {
         let why = "shows its status only to whoever has its operator's or its reader's token: give --token-file";
         return Err(Failure::usage(format!("the worker at {base} {why}")));
     }
     let body = answer.bytes().await.map_err(away)?;
-    let read = if order.command == Command::Status {
+    let read = if issued.command == Command::Status {
         serde_json::from_slice::<Vec<Status>>(&body).map(|lanes| pick(lanes, target))
     } else {
         serde_json::from_slice(&body)

@@ -115,7 +115,7 @@ struct Refusal {
 
 /// Failures in a row with nothing created between.
 #[derive(Clone, Debug, Default)]
-struct Row {
+struct FailureRun {
     failures: u32,
     /// Of these, what never reached the API: no request can be blamed for it.
     unreached: u32,
@@ -128,13 +128,13 @@ struct Row {
 pub struct Breaker {
     /// `halt.probe`: the first wait between two probes.
     probe: Duration,
-    retry: retry::Settings,
+    retry: retry::RetrySettings,
     open: Option<Open>,
     /// The different requests that were refused in a row with nothing created between, the latest few.
     refused: Vec<Refusal>,
     /// What was said last, and whether it was the token that was refused.
     said: (Fault, bool),
-    failed: Row,
+    failed: FailureRun,
     groups: BTreeMap<Group, Aside>,
     /// Requests created so far.
     created: u64,
@@ -143,14 +143,14 @@ pub struct Breaker {
 }
 
 impl Breaker {
-    pub fn new(probe: Duration, retry: retry::Settings) -> Self {
+    pub fn new(probe: Duration, retry: retry::RetrySettings) -> Self {
         Self {
             probe,
             retry,
             open: None,
             refused: Vec::new(),
             said: (Fault::default(), false),
-            failed: Row::default(),
+            failed: FailureRun::default(),
             groups: BTreeMap::new(),
             created: 0,
             aside_at: Moment::START,
@@ -183,7 +183,7 @@ impl Breaker {
     pub fn passed(&mut self, now: Moment, group: &Group, was_aside: bool) -> Option<Cause> {
         self.created += 1;
         self.refused.clear();
-        self.failed = Row::default();
+        self.failed = FailureRun::default();
         self.groups.remove(group);
         if was_aside {
             self.aside_at = now;
@@ -203,7 +203,7 @@ impl Breaker {
         if closes {
             self.open = None;
             self.refused.clear();
-            self.failed = Row::default();
+            self.failed = FailureRun::default();
         } else {
             // The next probe follows at once.
             open.probe_at = open.probe_at.min(now);
@@ -341,7 +341,7 @@ impl Breaker {
     pub fn resume(&mut self, now: Moment) {
         self.open = None;
         self.refused.clear();
-        self.failed = Row::default();
+        self.failed = FailureRun::default();
         self.groups.clear();
         self.aside_at = now;
     }

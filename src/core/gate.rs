@@ -26,16 +26,16 @@ const THROTTLE_FIRST: Duration = Duration::from_secs(1);
 
 /// `[limits]`, `[halt]` and what of `[retry]` the gate needs.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Settings {
+pub struct GateSettings {
     pub rates: Vec<Rate>,
     pub margin: Duration,
     pub max_in_flight: usize,
     pub halt_after: u32,
     pub probe: Duration,
-    pub retry: retry::Settings,
+    pub retry: retry::RetrySettings,
 }
 
-impl Default for Settings {
+impl Default for GateSettings {
     fn default() -> Self {
         Self {
             rates: Vec::new(),
@@ -43,7 +43,7 @@ impl Default for Settings {
             max_in_flight: 16,
             halt_after: 3,
             probe: Duration::from_secs(60),
-            retry: retry::Settings::default(),
+            retry: retry::RetrySettings::default(),
         }
     }
 }
@@ -58,7 +58,7 @@ pub struct Pause {
 /// What decides whether the next call may go now.
 #[derive(Debug)]
 pub struct Gate {
-    settings: Settings,
+    settings: GateSettings,
     limits: Limits,
     /// Requests in a call or being settled, and pages of a list.
     in_flight: usize,
@@ -87,7 +87,7 @@ pub struct Of {
 
 impl Gate {
     /// A gate starts as if it had just let through all that the limits allow.
-    pub fn new(settings: Settings, now: Now) -> Self {
+    pub fn new(settings: GateSettings, now: Now) -> Self {
         let limits = Limits::new(&settings.rates, settings.margin, now.at);
         let breaker = Breaker::new(settings.probe, settings.retry.clone());
         Self {
@@ -271,7 +271,7 @@ impl Gate {
         self.throttles = self.throttles.saturating_add(1);
         let wait = wait.or(limit.map(|(_, window)| window)).unwrap_or_else(|| {
             let settings =
-                retry::Settings { initial: THROTTLE_FIRST, ..self.settings.retry.clone() };
+                retry::RetrySettings { initial: THROTTLE_FIRST, ..self.settings.retry.clone() };
             retry::delay(&settings, self.throttles, jitter)
         });
         self.throttled_until = self.throttled_until.max(now + wait);

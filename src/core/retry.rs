@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 /// `[retry]`: exponential delays with jitter, bounded in attempts and in age.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Settings {
+pub struct RetrySettings {
     pub initial: Duration,
     pub multiplier: f64,
     /// No delay is longer, jitter included.
@@ -20,7 +20,7 @@ pub struct Settings {
     pub max_age: Duration,
 }
 
-impl Default for Settings {
+impl Default for RetrySettings {
     fn default() -> Self {
         Self {
             initial: Duration::from_secs(1),
@@ -37,7 +37,7 @@ pub type Jitter = fastrand::Rng;
 
 /// The delay after the `failures`-th failure in a row (from 1): `initial * multiplier^(failures-1)`, give or take half
 /// of it, at most `max`.
-pub fn delay(settings: &Settings, failures: u32, jitter: &mut Jitter) -> Duration {
+pub fn delay(settings: &RetrySettings, failures: u32, jitter: &mut Jitter) -> Duration {
     let exponent = i32::try_from(failures.saturating_sub(1)).unwrap_or(i32::MAX);
     // Finite, or a delay of nothing would become NaN, and that the longest one.
     let growth = settings.multiplier.powi(exponent).min(f64::MAX);
@@ -63,7 +63,7 @@ mod tests {
 
     #[test]
     fn delays_grow_with_jitter_and_are_capped() {
-        let (settings, jitter) = (Settings::default(), &mut Jitter::with_seed(1));
+        let (settings, jitter) = (RetrySettings::default(), &mut Jitter::with_seed(1));
         for failures in 1..=40 {
             let middle = 2_f64.powi(failures - 1).min(300.0);
             for _ in 0..50 {
@@ -78,7 +78,7 @@ mod tests {
 
     #[test]
     fn delays_differ_from_one_another() {
-        let (settings, jitter) = (Settings::default(), &mut Jitter::with_seed(1));
+        let (settings, jitter) = (RetrySettings::default(), &mut Jitter::with_seed(1));
         let first = delay(&settings, 5, jitter);
         assert!((0..50).any(|_| delay(&settings, 5, jitter) != first));
     }
@@ -86,10 +86,14 @@ mod tests {
     #[test]
     fn extreme_settings_do_not_panic() {
         let jitter = &mut Jitter::with_seed(1);
-        let settings = Settings { initial: Duration::ZERO, multiplier: 1e9, ..Settings::default() };
-        assert_eq!(delay(&settings, u32::MAX, jitter), Duration::ZERO);
         let settings =
-            Settings { initial: Duration::from_secs(1), multiplier: 1e9, ..Settings::default() };
+            RetrySettings { initial: Duration::ZERO, multiplier: 1e9, ..RetrySettings::default() };
+        assert_eq!(delay(&settings, u32::MAX, jitter), Duration::ZERO);
+        let settings = RetrySettings {
+            initial: Duration::from_secs(1),
+            multiplier: 1e9,
+            ..RetrySettings::default()
+        };
         assert!(delay(&settings, u32::MAX, jitter) <= settings.max);
     }
 }

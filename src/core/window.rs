@@ -162,7 +162,8 @@ impl<D> Window<D> {
 
     /// At most so many whose turn has come, the most urgent first.
     pub fn first_ready(&self, most: usize) -> Vec<(&Job<D>, Place)> {
-        let lines = [&self.places.posts.starting, &self.places.posts.still, &self.places.look_ups];
+        let lines =
+            [&self.places.posts.starting, &self.places.posts.create_only, &self.places.look_ups];
         let mut ranks: Vec<_> = lines.into_iter().flat_map(|line| line.iter().take(most)).collect();
         ranks.sort_unstable();
         self.jobs_of(ranks.into_iter().map(|rank| rank.arrival()).take(most))
@@ -172,7 +173,7 @@ impl<D> Window<D> {
     /// first.
     pub fn first_waiting(&self, most: usize) -> Vec<(&Job<D>, Place)> {
         let copies = self.places.copies.values();
-        let copies = copies.flat_map(|of| of.starting.iter().chain(&of.still));
+        let copies = copies.flat_map(|of| of.starting.iter().chain(&of.create_only));
         let untimed = self.places.swept.iter().chain(copies).map(|rank| rank.arrival());
         let refused = self.places.groups.values().flatten().map(|rank| rank.arrival());
         let timed = self.places.until.iter().chain(&self.places.aside).map(|(_, key)| *key);
@@ -257,7 +258,8 @@ impl<D> Window<D> {
 
     /// Whether a job of another group than this one has its turn.
     pub fn others_may_go(&self, group: &Group) -> bool {
-        let lines = [&self.places.posts.starting, &self.places.posts.still, &self.places.look_ups];
+        let lines =
+            [&self.places.posts.starting, &self.places.posts.create_only, &self.places.look_ups];
         let mut jobs = lines.into_iter().flatten().filter_map(|rank| self.jobs.get(rank.arrival()));
         jobs.any(|job| !group.has(&job.request))
     }

@@ -7,7 +7,7 @@ use crate::core::{Hot, Settings, gate, retry};
 impl Config {
     /// What the worker's decisions depend on.
     pub fn core(&self) -> Settings {
-        let retry = retry::Settings {
+        let retry = retry::RetrySettings {
             initial: self.retry.initial,
             multiplier: self.retry.multiplier,
             max: self.retry.max,
@@ -19,7 +19,7 @@ impl Config {
             max_hold: self.window.max_hold,
             linger: self.window.linger,
             aging: self.window.aging,
-            gate: gate::Settings {
+            gate: gate::GateSettings {
                 rates: self.limits.rates.clone(),
                 margin: self.limits.margin,
                 max_in_flight: usize::try_from(self.limits.max_in_flight).unwrap_or(usize::MAX),

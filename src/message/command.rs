@@ -191,15 +191,15 @@ impl Answer {
 /// A command on its way to the worker's loop.
 #[derive(Debug)]
 pub struct PendingCommand {
-    pub order: IssuedCommand,
+    pub issued: IssuedCommand,
     /// Whoever asked may have gone: that is no error.
     pub reply: oneshot::Sender<Answer>,
 }
 
 impl PendingCommand {
-    pub fn new(order: IssuedCommand) -> (Self, oneshot::Receiver<Answer>) {
+    pub fn new(issued: IssuedCommand) -> (Self, oneshot::Receiver<Answer>) {
         let (reply, answer) = oneshot::channel();
-        (Self { order, reply }, answer)
+        (Self { issued, reply }, answer)
     }
 }
 
@@ -226,15 +226,15 @@ pub struct SteeringChange {
 
 impl Steering {
     /// The steering after a command, and what is written down of it; `None`: the command changes nothing.
-    pub fn changed(&self, order: &IssuedCommand, now: Timestamp) -> Option<SteeringChange> {
+    pub fn changed(&self, issued: &IssuedCommand, now: Timestamp) -> Option<SteeringChange> {
         // Later than what it replaces even where this machine's clock is behind.
         let next = self.at.saturating_add(Duration::from_millis(1)).unwrap_or(now);
         let mut steering = Self { at: now.max(next), ..self.clone() };
-        let action = match &order.command {
+        let action = match &issued.command {
             Command::Status | Command::Priority { .. } | Command::Window { .. } => return None,
             Command::Pause => {
-                let reason = order.reason.clone().unwrap_or_else(|| "no reason given".to_owned());
-                steering.pause = Some(Pause { by: order.by.clone(), reason });
+                let reason = issued.reason.clone().unwrap_or_else(|| "no reason given".to_owned());
+                steering.pause = Some(Pause { by: issued.by.clone(), reason });
                 Action::Pause
             }
             Command::Resume => {
@@ -246,7 +246,7 @@ impl Steering {
                 Action::Rate
             }
         };
-        let by = By { who: order.by.clone(), why: order.reason.clone() };
+        let by = By { who: issued.by.clone(), why: issued.reason.clone() };
         let gate = json!({ "before": self, "after": steering });
         let act = Act { gate: Some(gate), ..Act::new(action, &by, now) };
         Some(SteeringChange { steering, act })
@@ -255,12 +255,12 @@ impl Steering {
 
 /// What is written down of a request that was given another priority.
 pub fn reprioritised(
-    order: &IssuedCommand,
+    issued: &IssuedCommand,
     moved: &Reprioritised,
     priority: u16,
     now: Timestamp,
 ) -> Act {
-    let by = By { who: order.by.clone(), why: order.reason.clone() };
+    let by = By { who: issued.by.clone(), why: issued.reason.clone() };
     let gate = json!({
         "request_id": moved.id.to_string(),
         "run": moved.run.0,
@@ -348,8 +348,8 @@ mod tests {
             Command::Window { first: None, run: Some(Uuid::nil()) },
             Command::Priority { id: "17".into(), priority: 7 },
         ] {
-            let order = order(command);
-            assert_eq!(read(&serde_json::to_string(&order).unwrap()).unwrap(), order);
+            let issued = order(command);
+            assert_eq!(read(&serde_json::to_string(&issued).unwrap()).unwrap(), issued);
         }
     }
 

@@ -327,7 +327,7 @@ mod tests {
 
     fn pace(rates: &[&str]) -> Pace {
         let rates = rates.iter().map(|rate| rate.parse().unwrap()).collect();
-        let gate = gate::Settings { rates, ..gate::Settings::default() };
+        let gate = gate::GateSettings { rates, ..gate::GateSettings::default() };
         let (answer, migration) = (Duration::from_millis(200), Duration::from_secs(3600));
         Pace { answer, migration, ..Pace::new(Settings { gate, ..Settings::default() }) }
     }

@@ -17,19 +17,19 @@ where
     W: Watch<S::Delivery>,
 {
     /// Has a request that waits published anew with another priority. Whoever ordered it hears of it when that is done.
-    fn reprioritise(&mut self, heard: PendingCommand, now: Now, id: &str, priority: u16) {
+    fn reprioritise(&mut self, pending: PendingCommand, now: Now, id: &str, priority: u16) {
         let wanted = id.to_owned();
         match self.core.take(now, Input::Ordered(Steer::Priority { wanted, priority })) {
             Reply::Moved(Ok(moved)) => {
-                let act = command::reprioritised(&heard.order, &moved, priority, now.wall);
-                tracing::info!(by = %heard.order.by, reason = heard.order.reason, request.id = &*moved.id.get(), before = moved.before, after = priority, "a request is given another priority");
-                if let Some((earlier, _)) = self.moves.insert(moved.run, (heard, act)) {
+                let act = command::reprioritised(&pending.issued, &moved, priority, now.wall);
+                tracing::info!(by = %pending.issued.by, reason = pending.issued.reason, request.id = &*moved.id.get(), before = moved.before, after = priority, "a request is given another priority");
+                if let Some((earlier, _)) = self.moves.insert(moved.run, (pending, act)) {
                     let why = "another command for the same request came at the same moment";
                     let _ = earlier.reply.send(Answer::refused(why));
                 }
             }
             Reply::Moved(Err(kept)) => {
-                let _ = heard.reply.send(Answer::refused(kept.to_string()));
+                let _ = pending.reply.send(Answer::refused(kept.to_string()));
             }
             Reply::Nothing | Reply::Found(_) => {}
         }
@@ -37,8 +37,8 @@ where
 
     /// What was to be published anew is void with its session.
     pub(super) fn forget_moves(&mut self) {
-        for (_, (heard, _)) in self.moves.drain() {
-            let _ = heard.reply.send(Answer::refused(LOST));
+        for (_, (pending, _)) in self.moves.drain() {
+            let _ = pending.reply.send(Answer::refused(LOST));
         }
     }
 
@@ -47,7 +47,7 @@ where
         now: Now,
         job: Job<S::Delivery>,
         how: &Settled,
-        heard: PendingCommand,
+        pending: PendingCommand,
     ) {
         if let Settled::Refused(why) = how {
             tracing::warn!(
@@ -57,7 +57,7 @@ where
             );
             let why =
                 format!("nothing was changed, for the queue takes no copy of the request: {why}");
-            let _ = heard.reply.send(Answer::refused(why));
+            let _ = pending.reply.send(Answer::refused(why));
             return self.requeue_unmoved(job);
         }
         if let Settled::Done = how {
@@ -65,9 +65,9 @@ where
         }
         self.core.take(now, Input::Republished(job));
         match how {
-            Settled::Done => self.answer(heard, now, None),
+            Settled::Done => self.answer(pending, now, None),
             Settled::SessionLost | Settled::Refused(_) => {
-                let _ = heard.reply.send(Answer::refused(LOST));
+                let _ = pending.reply.send(Answer::refused(LOST));
             }
         }
     }
@@ -80,35 +80,35 @@ where
     }
 
     /// Does what an operator wants at once; that it is written down is waited for before the operator hears of it.
-    pub(super) fn obey(&mut self, heard: PendingCommand) {
+    pub(super) fn obey(&mut self, pending: PendingCommand) {
         let now = self.clock.now();
-        let heard = match heard.order.tidy() {
-            Ok(order) => PendingCommand { order, reply: heard.reply },
+        let pending = match pending.issued.tidy() {
+            Ok(issued) => PendingCommand { issued, reply: pending.reply },
             Err(why) => {
-                let _ = heard.reply.send(Answer::refused(why));
+                let _ = pending.reply.send(Answer::refused(why));
                 return;
             }
         };
-        if let Command::Priority { id, priority } = &heard.order.command {
+        if let Command::Priority { id, priority } = &pending.issued.command {
             let (id, priority) = (id.clone(), *priority);
-            return self.reprioritise(heard, now, &id, priority);
+            return self.reprioritise(pending, now, &id, priority);
         }
-        if let Command::Window { first, run } = heard.order.command {
+        if let Command::Window { first, run } = pending.issued.command {
             let window = match run {
                 Some(run) => self.core.waiting(now, run).into_iter().collect(),
                 None => self.core.upcoming(now, Command::most(first)),
             };
             let answer = Answer { window: Some(window), ..Answer::done("") };
             // Whoever asked may have gone.
-            let _ = heard.reply.send(answer);
+            let _ = pending.reply.send(answer);
             return;
         }
-        let Some(change) = self.steering.changed(&heard.order, now.wall) else {
-            return self.answer(heard, now, None);
+        let Some(change) = self.steering.changed(&pending.issued, now.wall) else {
+            return self.answer(pending, now, None);
         };
-        tracing::info!(by = %heard.order.by, reason = heard.order.reason, command = ?heard.order.command, "an operator's command");
+        tracing::info!(by = %pending.issued.by, reason = pending.issued.reason, command = ?pending.issued.command, "an operator's command");
         self.steering = change.steering.clone();
-        match &heard.order.command {
+        match &pending.issued.command {
             Command::Resume => {
                 self.core.take(now, Input::Ordered(Steer::Resume));
             }
@@ -119,22 +119,22 @@ where
             _ => {}
         }
         self.steer(now);
-        self.keep_steering(Some(heard), change);
+        self.keep_steering(Some(pending), change);
     }
 
-    fn keep_steering(&self, heard: Option<PendingCommand>, change: SteeringChange) {
+    fn keep_steering(&self, pending: Option<PendingCommand>, change: SteeringChange) {
         let keeps = self.source.keep_steering(change.clone());
         self.begin(async move {
             let late = |_| Err(format!("the broker did not take it within {:?}", command::RECORD));
             let result = tokio::time::timeout(command::RECORD, keeps).await.unwrap_or_else(late);
-            Done::SteeringKept { heard, change, result }
+            Done::SteeringKept { pending, change, result }
         });
     }
 
     pub(super) fn steering_kept(
         &mut self,
         now: Now,
-        heard: Option<PendingCommand>,
+        pending: Option<PendingCommand>,
         change: SteeringChange,
         result: Result<(), String>,
     ) {
@@ -145,8 +145,8 @@ where
             let older = self.unwritten.len().saturating_sub(LATEST);
             self.unwritten.drain(..older);
         }
-        if let Some(heard) = heard {
-            self.answer(heard, now, result.err());
+        if let Some(pending) = pending {
+            self.answer(pending, now, result.err());
         }
     }
 
@@ -189,14 +189,14 @@ where
         }
     }
 
-    fn answer(&mut self, heard: PendingCommand, now: Now, unwritten: Option<String>) {
-        let mut said = command::done(&heard.order.command);
+    fn answer(&mut self, pending: PendingCommand, now: Now, unwritten: Option<String>) {
+        let mut said = command::done(&pending.issued.command);
         if let Some(why) = unwritten {
             said = format!(
                 "{said}; but it is not written down yet ({why}): another worker that takes over does not know of it"
             );
         }
         let status = self.watch.status(&self.core, now).map(Box::new);
-        let _ = heard.reply.send(Answer { status, ..Answer::done(said) });
+        let _ = pending.reply.send(Answer { status, ..Answer::done(said) });
     }
 }

@@ -70,11 +70,11 @@ enum Done<D> {
     Republished {
         job: Job<D>,
         how: Settled,
-        heard: PendingCommand,
+        pending: PendingCommand,
     },
     Released,
     SteeringKept {
-        heard: Option<PendingCommand>,
+        pending: Option<PendingCommand>,
         change: SteeringChange,
         result: Result<(), String>,
     },
@@ -174,8 +174,8 @@ where
                     let stopped = self.source.stop();
                     self.begin(stopped.map(|()| Done::Released));
                 }
-                heard = orders.recv(), if ordered => match heard {
-                    Some(heard) => self.obey(heard),
+                pending = orders.recv(), if ordered => match pending {
+                    Some(pending) => self.obey(pending),
                     None => ordered = false,
                 },
                 hot = changed(&mut self.hot) => self.reconfigure(hot),
@@ -291,11 +291,11 @@ where
 
     fn republish(&mut self, job: Job<S::Delivery>, priority: u16) {
         // Another command for the same run may have taken its place: it keeps its priority then.
-        let Some((heard, act)) = self.moves.remove(&job.request.run) else {
+        let Some((pending, act)) = self.moves.remove(&job.request.run) else {
             return self.requeue_unmoved(job);
         };
         let publishes = self.source.republish(job, priority, act);
-        self.begin(publishes.map(|(job, how)| Done::Republished { job, how, heard }));
+        self.begin(publishes.map(|(job, how)| Done::Republished { job, how, pending }));
     }
 
     fn done(&mut self, done: Done<S::Delivery>) {
@@ -332,10 +332,10 @@ where
                 };
                 self.core.take(now, Input::Settled { job, ending, how });
             }
-            Done::Republished { job, how, heard } => self.republished(now, job, &how, heard),
+            Done::Republished { job, how, pending } => self.republished(now, job, &how, pending),
             Done::Released => {}
-            Done::SteeringKept { heard, change, result } => {
-                self.steering_kept(now, heard, change, result)
+            Done::SteeringKept { pending, change, result } => {
+                self.steering_kept(now, pending, change, result)
             }
         }
     }
@@ -362,7 +362,7 @@ where
         let now = self.clock.now();
         match event {
             Event::Steered(steering) => self.take_over(now, steering),
-            Event::Ordered(heard) => self.obey(heard),
+            Event::Ordered(pending) => self.obey(pending),
             Event::Opened { session, waiting } => {
                 self.watch.session(SessionEvent::Opened(session));
                 self.core.take(now, Input::Opened { session, waiting });

@@ -28,7 +28,7 @@ const COUNTED_WITHIN: Duration = Duration::from_secs(31);
 
 fn account(requests: usize) -> Settings {
     let windows = ["Mon-Fri 19:00-07:00 Europe/Berlin", "Sat,Sun 00:00-24:00 Europe/Berlin"];
-    let gate = gate::Settings { rates: vec!["10/s".parse().unwrap()], ..settings().gate };
+    let gate = gate::GateSettings { rates: vec!["10/s".parse().unwrap()], ..settings().gate };
     Settings {
         window: requests,
         max_running: PLACES,

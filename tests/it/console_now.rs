@@ -58,9 +58,9 @@ impl Played {
     /// Answers the next order.
     async fn answer(&mut self, answer: impl FnOnce(&IssuedCommand) -> Answer) -> IssuedCommand {
         let next = tokio::time::timeout(Duration::from_secs(10), self.orders.recv());
-        let PendingCommand { order, reply } = next.await.expect("an order soon").unwrap();
-        let _ = reply.send(answer(&order));
-        order
+        let PendingCommand { issued, reply } = next.await.expect("an order soon").unwrap();
+        let _ = reply.send(answer(&issued));
+        issued
     }
 }
 
@@ -90,8 +90,8 @@ async fn the_page_tells_why_the_gate_is_shut_and_what_comes_next_whatever_it_is_
     let base = played.base.clone();
     let asked = tokio::spawn(async move { client().get(&base).send().await.unwrap().text().await });
     let evil = "<script>alert(1)</script>\u{202e}";
-    let order = played.answer(|_| told(vec![upcoming(evil, Waits::Retry)])).await;
-    assert_eq!(order.command, Command::Window { first: None, run: None });
+    let issued = played.answer(|_| told(vec![upcoming(evil, Waits::Retry)])).await;
+    assert_eq!(issued.command, Command::Window { first: None, run: None });
     let page = asked.await.unwrap().unwrap();
     assert!(
         page.contains("The gate is shut") && page.contains("There is no session with the broker")
@@ -113,9 +113,9 @@ async fn a_pause_needs_a_reason_and_says_who_gave_it() {
     assert!(code == 400 && page.contains("A pause needs a reason"), "{page}");
     let posted =
         tokio::spawn(async move { Played::post(&base, "/gate/pause", "why=storage+moves").await });
-    let order = played.answer(|order| Answer::done(done(&order.command))).await;
+    let issued = played.answer(|issued| Answer::done(done(&issued.command))).await;
     assert_eq!(
-        order,
+        issued,
         IssuedCommand {
             command: Command::Pause,
             by: "ada".into(),
@@ -137,8 +137,8 @@ async fn rates_are_read_and_nonsense_is_told() {
     ] {
         let base = base.clone();
         let posted = tokio::spawn(async move { Played::post(&base, "/gate/rate", form).await });
-        let order = played.answer(|order| Answer::done(done(&order.command))).await;
-        assert_eq!(order.command, Command::Rate { rates });
+        let issued = played.answer(|issued| Answer::done(done(&issued.command))).await;
+        assert_eq!(issued.command, Command::Rate { rates });
         assert_eq!(posted.await.unwrap().0, 303);
     }
 }
@@ -151,10 +151,10 @@ async fn a_priority_is_ordered_by_run_and_a_refusal_says_why() {
     assert_eq!(code, 400);
     let form = "run=00000000-0000-0000-0000-000000000007&priority=65535&why=board";
     let posted = tokio::spawn(async move { Played::post(&base, "/window/priority", form).await });
-    let order = played.answer(|_| Answer::refused("it is in flight")).await;
+    let issued = played.answer(|_| Answer::refused("it is in flight")).await;
     let id = "00000000-0000-0000-0000-000000000007".to_owned();
-    assert_eq!(order.command, Command::Priority { id, priority: 65_535 });
-    assert_eq!((&*order.by, order.reason.as_deref()), ("ada", Some("board")));
+    assert_eq!(issued.command, Command::Priority { id, priority: 65_535 });
+    assert_eq!((&*issued.by, issued.reason.as_deref()), ("ada", Some("board")));
     let (code, page) = posted.await.unwrap();
     assert!(code == 409 && page.contains("It keeps its priority: it is in flight."), "{page}");
 }
@@ -174,12 +174,12 @@ async fn however_many_look_at_requests_the_loop_is_asked_for_one_at_a_time() {
     let pages = loop {
         tokio::select! {
             pages = &mut pages => break pages,
-            heard = played.orders.recv() => {
+            pending = played.orders.recv() => {
                 asked += 1;
                 let another = played.orders.recv();
                 let another = tokio::time::timeout(Duration::from_millis(20), another).await;
                 assert!(another.is_err(), "another question before the answer");
-                let _ = heard.unwrap().reply.send(told(vec![upcoming("web-1", Waits::Turn)]));
+                let _ = pending.unwrap().reply.send(told(vec![upcoming("web-1", Waits::Turn)]));
             }
         }
     };
@@ -197,8 +197,8 @@ async fn events_come_when_something_has_changed_and_only_then() {
     let mut text = String::new();
     while !text.contains("event: window") {
         tokio::select! {
-            heard = played.orders.recv() => {
-                let _ = heard.unwrap().reply.send(told(vec![upcoming("web-1", Waits::Turn)]));
+            pending = played.orders.recv() => {
+                let _ = pending.unwrap().reply.send(told(vec![upcoming("web-1", Waits::Turn)]));
             }
             chunk = events.chunk() => {
                 text.push_str(std::str::from_utf8(&chunk.unwrap().unwrap()).unwrap());
@@ -219,8 +219,8 @@ async fn events_come_when_something_has_changed_and_only_then() {
     let mut later = String::new();
     while !later.contains("event: plots") {
         tokio::select! {
-            heard = played.orders.recv() => {
-                let _ = heard.unwrap().reply.send(told(vec![upcoming("web-1", Waits::Turn)]));
+            pending = played.orders.recv() => {
+                let _ = pending.unwrap().reply.send(told(vec![upcoming("web-1", Waits::Turn)]));
             }
             chunk = events.chunk() => {
                 later.push_str(std::str::from_utf8(&chunk.unwrap().unwrap()).unwrap());

@@ -62,9 +62,11 @@ fn a_task_that_appears_between_the_two_looks_is_found() {
 fn a_doubt_is_remembered_however_many_other_servers_come() {
     let failed = Verdict::Transient { fault: fault("SMS.6000"), answered: true };
     for verdict in [timeout(), failed] {
-        let retry =
-            retry::Settings { initial: Duration::from_secs(200), ..retry::Settings::default() };
-        let gate = gate::Settings { retry, ..settings().gate };
+        let retry = retry::RetrySettings {
+            initial: Duration::from_secs(200),
+            ..retry::RetrySettings::default()
+        };
+        let gate = gate::GateSettings { retry, ..settings().gate };
         let mut bench = Bench::with(Settings { window: 10, gate, ..settings() });
         bench.deliver(request("s0", "a"), false);
         let looks_at_once = matches!(verdict, Verdict::Ambiguous { .. });
@@ -622,9 +624,9 @@ fn a_list_that_has_more_pages_than_there_are_jobs_in_doubt_is_not_read_again() {
 
 #[test]
 fn the_last_attempt_of_a_request_is_looked_up_before_it_is_given_up() {
-    let retry = retry::Settings { attempts: 1, ..retry::Settings::default() };
+    let retry = retry::RetrySettings { attempts: 1, ..retry::RetrySettings::default() };
     let mut bench = Bench::with(Settings {
-        gate: gate::Settings { retry, ..gate::Settings::default() },
+        gate: gate::GateSettings { retry, ..gate::GateSettings::default() },
         ..settings()
     });
     bench.deliver(request("s1", "a"), false);
@@ -722,7 +724,7 @@ fn never_sent_is_said_only_of_what_was_surely_never_sent() {
 #[test]
 fn a_post_that_is_late_for_its_permit_takes_another_one() {
     let rates = vec!["1/s".parse().unwrap()];
-    let gate = gate::Settings { rates, ..settings().gate };
+    let gate = gate::GateSettings { rates, ..settings().gate };
     let mut bench = Bench::with(Settings { gate, ..settings() });
     bench.wait(Duration::from_secs(2));
     bench.deliver(request("s1", "a"), false);
@@ -803,8 +805,8 @@ fn what_was_sent_in_this_process_is_never_marked_as_never_sent() {
 /// Two requests in doubt, where this is `retry.max_age`.
 fn two_in_doubt(max_age: Duration) -> Bench {
     let settings = settings();
-    let retry = retry::Settings { max_age, ..settings.gate.retry.clone() };
-    let gate = gate::Settings { retry, ..settings.gate.clone() };
+    let retry = retry::RetrySettings { max_age, ..settings.gate.retry.clone() };
+    let gate = gate::GateSettings { retry, ..settings.gate.clone() };
     let mut bench = Bench::with(Settings { gate, ..settings });
     for name in ["a", "b"] {
         bench.deliver(request(name, name), true);

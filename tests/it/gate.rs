@@ -258,7 +258,7 @@ fn a_request_created_in_between_starts_the_row_of_refusals_anew() {
 #[test]
 fn an_account_without_permission_costs_few_calls_and_no_request() {
     let mut bench = Bench::with(Settings {
-        gate: gate::Settings { max_in_flight: 16, ..gate::Settings::default() },
+        gate: gate::GateSettings { max_in_flight: 16, ..gate::GateSettings::default() },
         ..settings()
     });
     many(&mut bench, 500);
@@ -450,7 +450,7 @@ fn a_request_that_fails_alone_is_given_up_and_costs_the_others_nothing() {
                     (&*job.request.source_server_id.get(), ending.outcome),
                     ("bad", Outcome::Exhausted)
                 );
-                assert_eq!(ending.attempts, retry::Settings::default().attempts);
+                assert_eq!(ending.attempts, retry::RetrySettings::default().attempts);
                 break;
             }
             Step::Wait(until) => {
@@ -508,7 +508,7 @@ fn an_alarm_ends_with_the_session_that_told_it() {
 #[test]
 fn a_broker_that_takes_no_results_stops_submissions() {
     let mut bench = Bench::with(Settings {
-        gate: gate::Settings { max_in_flight: 4, ..gate::Settings::default() },
+        gate: gate::GateSettings { max_in_flight: 4, ..gate::GateSettings::default() },
         ..settings()
     });
     many(&mut bench, 10);

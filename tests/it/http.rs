@@ -15,7 +15,7 @@ pub(crate) struct Server {
     pub(crate) base: String,
     status: watch::Sender<Status>,
     /// Where the worker's loop would hear orders.
-    heard: mpsc::Receiver<PendingCommand>,
+    pending: mpsc::Receiver<PendingCommand>,
     stop: oneshot::Sender<()>,
     task: tokio::task::JoinHandle<()>,
 }
@@ -30,7 +30,7 @@ async fn start_as_if_at(listen: &str) -> Server {
 }
 
 pub(crate) async fn start_with(listen: &str, metrics: Metrics, others: Vec<Lane>) -> Server {
-    let (lane, status, heard) = lane("lane", metrics);
+    let (lane, status, pending) = lane("lane", metrics);
     let lanes = std::iter::once(lane).chain(others).collect();
     let operator =
         Operator::new(Some(&Secret::new("s3cret"))).with_reader(Some(&Secret::new("read")));
@@ -40,7 +40,7 @@ pub(crate) async fn start_with(listen: &str, metrics: Metrics, others: Vec<Lane>
     let stopping = async { drop(stopping.await) };
     let router = http::router(lanes, operator, listen.parse().unwrap());
     let task = tokio::spawn(http::serve(listener, router, 16, stopping));
-    Server { base, status, heard, stop, task }
+    Server { base, status, pending, stop, task }
 }
 
 fn lane(
@@ -49,9 +49,9 @@ fn lane(
 ) -> (Lane, watch::Sender<Status>, mpsc::Receiver<PendingCommand>) {
     let now = "2026-01-02T03:04:05Z".parse().unwrap();
     let (status, receiver) = watch::channel(Status::starting(name, "worker-1", now));
-    let (orders, heard) = mpsc::channel(1);
+    let (orders, pending) = mpsc::channel(1);
     let (_, orders) = watch::channel(Some(orders));
-    (Lane { metrics: Arc::new(metrics), status: receiver, orders }, status, heard)
+    (Lane { metrics: Arc::new(metrics), status: receiver, orders }, status, pending)
 }
 
 impl Server {
@@ -167,10 +167,10 @@ async fn other_machines_read_the_status_with_a_token_and_the_rest_without() {
     assert!(code == Some(0) && said.contains("lane: "), "{code:?} {said}");
     // The reader's token steers nothing.
     for path in http::CHANGES {
-        let order = reqwest::Client::new().post(format!("{}{path}", server.base));
-        assert_eq!(order.bearer_auth("read").send().await.unwrap().status(), 403, "{path}");
-        let order = reqwest::Client::new().post(format!("{}{path}", server.base));
-        assert_eq!(order.send().await.unwrap().status(), 401, "{path}");
+        let issued = reqwest::Client::new().post(format!("{}{path}", server.base));
+        assert_eq!(issued.bearer_auth("read").send().await.unwrap().status(), 403, "{path}");
+        let issued = reqwest::Client::new().post(format!("{}{path}", server.base));
+        assert_eq!(issued.send().await.unwrap().status(), 401, "{path}");
     }
 }
 
@@ -211,10 +211,10 @@ async fn an_operator_with_the_token_steers_and_hears_what_was_done() {
     let obeys = async {
         let mut orders = Vec::new();
         while orders.len() < 3 {
-            let PendingCommand { order, reply } = server.heard.recv().await.unwrap();
+            let PendingCommand { issued, reply } = server.pending.recv().await.unwrap();
             let answer = Answer::done("it is done");
             reply.send(answer).unwrap();
-            orders.push(order);
+            orders.push(issued);
         }
         orders
     };
@@ -287,5 +287,5 @@ async fn without_the_token_on_a_standby_or_with_nonsense_nothing_is_ordered() {
     server.status.send_modify(|status| status.session = SessionStatus::Standby { since });
     let (code, said) = post("pause", right, "").await;
     assert!(code == 409 && said.contains("standby"), "{said}");
-    assert!(server.heard.try_recv().is_err(), "no order has reached the loop");
+    assert!(server.pending.try_recv().is_err(), "no order has reached the loop");
 }

@@ -98,7 +98,7 @@ fn a_window_that_closes_in_the_middle_of_an_attempt_settles_it_and_starts_no_ret
 fn submitted_after(aging: f64, patience: u64) -> Option<u64> {
     // A permit takes a second and the limiter's margin.
     const EACH: Duration = Duration::from_millis(1_100);
-    let gate = gate::Settings { rates: vec!["1/s".parse().unwrap()], ..settings().gate };
+    let gate = gate::GateSettings { rates: vec!["1/s".parse().unwrap()], ..settings().gate };
     let mut bench = Bench::with(Settings { aging, gate, ..settings() });
     let begun = bench.now.at;
     let now = bench.now.wall;

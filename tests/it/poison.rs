@@ -130,7 +130,7 @@ where
 
 fn at_two_a_second() -> Settings {
     let rates: Vec<Rate> = vec!["2/s".parse().unwrap()];
-    Settings { gate: gate::Settings { rates, ..settings().gate }, ..settings() }
+    Settings { gate: gate::GateSettings { rates, ..settings().gate }, ..settings() }
 }
 
 /// What is answered to one request as if it were the account's trouble.

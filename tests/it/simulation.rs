@@ -239,10 +239,10 @@ fn replay_loosely(lines: Vec<RecordLine>) -> bool {
 
 #[test]
 fn a_thousand_waiting_requests_go_in_order_and_within_the_rate() {
-    let gate = gate::Settings {
+    let gate = gate::GateSettings {
         rates: vec!["200/s".parse().unwrap(), "9000/min".parse().unwrap()],
         max_in_flight: 64,
-        ..gate::Settings::default()
+        ..gate::GateSettings::default()
     };
     let settings = Settings { gate, ..Settings::default() };
     let random = &mut SmallRng::seed_from_u64(1);
@@ -276,9 +276,9 @@ fn forecast_and_reality(settings: Settings, requests: usize, lasts: Option<u64>)
 
 #[test]
 fn a_forecast_comes_true_within_a_twentieth() {
-    let gate = |rates: &[&str]| gate::Settings {
+    let gate = |rates: &[&str]| gate::GateSettings {
         rates: rates.iter().map(|rate| rate.parse().unwrap()).collect(),
-        ..gate::Settings::default()
+        ..gate::GateSettings::default()
     };
     let bound = |gate, max_running| Settings { gate, max_running, ..Settings::default() };
     let cases = [

@@ -99,7 +99,7 @@ fn invalid_messages_without_end_stop_at_a_quarter_of_the_window_and_go_on_after_
 
 #[test]
 fn results_that_are_refused_hold_up_no_more_than_may_be_in_flight() {
-    let gate = gate::Settings { max_in_flight: 2, ..settings().gate };
+    let gate = gate::GateSettings { max_in_flight: 2, ..settings().gate };
     let mut bench = Bench::with(Settings { gate, ..settings() });
     let first = bench.ended("a", created("1"));
     bench.refuse(first);

@@ -105,10 +105,10 @@ impl Control {
         let reply_to = delivery.properties.reply_to().clone();
         let id = delivery.properties.correlation_id().clone().unwrap_or_default();
         match serde_json::from_slice::<IssuedCommand>(&delivery.data) {
-            Ok(order) => {
-                let (heard, answer) = PendingCommand::new(order);
+            Ok(issued) => {
+                let (pending, answer) = PendingCommand::new(issued);
                 tokio::spawn(reply(self.replies.clone(), reply_to, id, answer).in_current_span());
-                Some(heard)
+                Some(pending)
             }
             Err(error) => {
                 tracing::warn!(%error, "a message on the control exchange is no command");
@@ -241,10 +241,10 @@ pub enum NotAsked {
 pub async fn ask(
     settings: &Settings,
     queues: &Queues,
-    order: &IssuedCommand,
+    issued: &IssuedCommand,
 ) -> Result<Answer, NotAsked> {
     let connection = planner::connection(settings, "sluice gate", HARD).await?;
-    let asked = tokio::time::timeout(VOID, exchange_if_heard(&connection, queues, order)).await;
+    let asked = tokio::time::timeout(VOID, exchange_if_heard(&connection, queues, issued)).await;
     let _ = within(Duration::from_secs(2), "closing", connection.close(200, "done".into())).await;
     asked.unwrap_or(Err(NotAsked::NoAnswer))
 }
@@ -254,12 +254,12 @@ pub async fn ask(
 async fn exchange_if_heard(
     connection: &Connection,
     queues: &Queues,
-    order: &IssuedCommand,
+    issued: &IssuedCommand,
 ) -> Result<Answer, NotAsked> {
     const PATIENCE: Duration = Duration::from_secs(8);
     let start = tokio::time::Instant::now();
     loop {
-        match exchange(connection, queues, order).await {
+        match exchange(connection, queues, issued).await {
             Err(NotAsked::Nobody { prefix }) => {
                 match planner::consumers(connection, &queues.requests()).await {
                     Ok(0) | Err(_) => return Err(NotAsked::Nobody { prefix }),
@@ -275,7 +275,7 @@ async fn exchange_if_heard(
 async fn exchange(
     connection: &Connection,
     queues: &Queues,
-    order: &IssuedCommand,
+    issued: &IssuedCommand,
 ) -> Result<Answer, NotAsked> {
     let refused = |lost| NotAsked::Broker(PlannerError::Refused(lost));
     let channel = connect::confirming(connection).await.map_err(refused)?;
@@ -287,7 +287,7 @@ async fn exchange(
         .with_reply_to(back)
         .with_correlation_id(id.clone())
         .with_expiration(short(&VOID.as_millis().to_string()));
-    let body = serde_json::to_vec(order).unwrap_or_default();
+    let body = serde_json::to_vec(issued).unwrap_or_default();
     let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
     let to = short(&queues.control());
     let publish = async {

@@ -194,7 +194,7 @@ impl Supervisor {
                 said = session.next() => match said {
                     // Kept unsettled: the session's end requeues it.
                     Said::Late { tag } => late.push(tag),
-                    Said::Ordered(heard) => self.tell(Event::Ordered(heard)),
+                    Said::Ordered(pending) => self.tell(Event::Ordered(pending)),
                     Said::Blocked(now) => self.blocked(now),
                     Said::Lost(why) => {
                         self.window = self.window.saturating_mul(2).min(self.options.window);

@@ -57,7 +57,7 @@ impl Open {
         now: Moment,
         call: Call,
         fault: &Fault,
-        (retry, jitter): (&retry::Settings, &mut Jitter),
+        (retry, jitter): (&retry::RetrySettings, &mut Jitter),
     ) {
         // Calls that were out when the breaker opened do not lengthen it.
         if self.probe_at > now {

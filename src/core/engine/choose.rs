@@ -35,7 +35,7 @@ impl<D> Core<D> {
             self.begin_sweep(now.at);
         }
         let starting = self.first_post(Line::Starting);
-        let still = self.first_post(Line::Still);
+        let still = self.first_post(Line::CreateOnly);
         let look = self.first_look_up();
         let page = self.next_page(now.at);
         let fresh = starting.is_some() || still.is_some() || look.is_some() || page.is_some();

@@ -18,7 +18,7 @@ pub struct Settings {
     pub linger: Duration,
     /// `window.aging`: priority points gained per hour of waiting.
     pub aging: f64,
-    pub gate: gate::Settings,
+    pub gate: gate::GateSettings,
     /// `api.look_up`: `false` settles what is in doubt as `unknown`.
     pub look_up: bool,
     pub look_again: Duration,
@@ -39,7 +39,7 @@ impl Default for Settings {
             max_hold: Duration::from_secs(20 * 60),
             linger: Duration::from_millis(5),
             aging: 0.0,
-            gate: gate::Settings::default(),
+            gate: gate::GateSettings::default(),
             look_up: true,
             look_again: Duration::from_secs(45),
             clock_slack: Duration::from_secs(300),

@@ -34,14 +34,14 @@ pub enum Line {
     /// The migration starts by itself.
     Starting,
     /// `auto_start` is `false`: it takes no place in the account.
-    Still,
+    CreateOnly,
 }
 
 impl Line {
-    pub const BOTH: [Self; 2] = [Self::Starting, Self::Still];
+    pub const BOTH: [Self; 2] = [Self::Starting, Self::CreateOnly];
 
     fn of(request: &Request) -> Self {
-        if request.starts { Self::Starting } else { Self::Still }
+        if request.starts { Self::Starting } else { Self::CreateOnly }
     }
 }
 
@@ -49,26 +49,26 @@ impl Line {
 #[derive(Debug, Default)]
 pub(super) struct Lines {
     pub(super) starting: BTreeSet<Rank>,
-    pub(super) still: BTreeSet<Rank>,
+    pub(super) create_only: BTreeSet<Rank>,
 }
 
 impl Lines {
     pub(super) fn of(&self, line: Line) -> &BTreeSet<Rank> {
         match line {
             Line::Starting => &self.starting,
-            Line::Still => &self.still,
+            Line::CreateOnly => &self.create_only,
         }
     }
 
     fn of_mut(&mut self, line: Line) -> &mut BTreeSet<Rank> {
         match line {
             Line::Starting => &mut self.starting,
-            Line::Still => &mut self.still,
+            Line::CreateOnly => &mut self.create_only,
         }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.starting.len() + self.still.len()
+        self.starting.len() + self.create_only.len()
     }
 }
 

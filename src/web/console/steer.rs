@@ -47,14 +47,14 @@ pub(super) fn forms(place: &LaneView, viewer: &Viewer, status: &Status) -> Marku
 
 impl LaneView {
     /// Gives a command to the lane's active worker, which may be another process.
-    pub(super) async fn order(&self, order: IssuedCommand) -> Answer {
+    pub(super) async fn order(&self, issued: IssuedCommand) -> Answer {
         let standby = matches!(self.lane.status.borrow().session, SessionStatus::Standby { .. });
         if standby {
             let review = &self.lane.review;
-            let asked = crate::broker::ask(&review.settings, &review.queues, &order).await;
+            let asked = crate::broker::ask(&review.settings, &review.queues, &issued).await;
             return asked.unwrap_or_else(|error| Answer::refused(error.to_string()));
         }
-        give(&self.lane.status, &self.lane.orders, order).await.1
+        give(&self.lane.status, &self.lane.orders, issued).await.1
     }
 }
 
@@ -86,8 +86,8 @@ pub(super) async fn rate(asked: Asked) -> Response {
 async fn obey(asked: &Asked, command: Command) -> Response {
     let place = &asked.place;
     let reason = asked.fields.get("why").map(str::to_owned);
-    let order = IssuedCommand { command: command.clone(), by: asked.who(), reason };
-    let answer = place.order(order).await;
+    let issued = IssuedCommand { command: command.clone(), by: asked.who(), reason };
+    let answer = place.order(issued).await;
     if answer.done && answer.said == done(&command) {
         return Redirect::to(&format!("/{}", query(&[("lane", &place.name)]))).into_response();
     }

@@ -65,8 +65,8 @@ impl LaneView {
             return Err("this worker is a standby: the active one holds the window".to_owned());
         }
         let command = Command::Window { first: None, run };
-        let order = IssuedCommand { command, by: "console".to_owned(), reason: None };
-        let (_, answer) = give(&self.lane.status, &self.lane.orders, order).await;
+        let issued = IssuedCommand { command, by: "console".to_owned(), reason: None };
+        let (_, answer) = give(&self.lane.status, &self.lane.orders, issued).await;
         answer.window.ok_or(answer.said)
     }
 }

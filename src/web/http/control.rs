@@ -79,8 +79,8 @@ async fn control(
     Query(which): Query<Which>,
     body: axum::body::Bytes,
 ) -> Response {
-    let (code, answer) = match order(&shared, &what, &which, &body) {
-        Ok((lane, order)) => give(&lane.status, &lane.orders, order).await,
+    let (code, answer) = match issued(&shared, &what, &which, &body) {
+        Ok((lane, issued)) => give(&lane.status, &lane.orders, issued).await,
         Err((code, why)) => (code, Answer::refused(why)),
     };
     (code, Json(answer)).into_response()
@@ -92,7 +92,7 @@ pub const CHANGES: [&str; 4] =
 
 type Refused = (StatusCode, String);
 
-fn order<'a>(
+fn issued<'a>(
     shared: &'a ControlState,
     what: &str,
     which: &Which,
@@ -102,7 +102,7 @@ fn order<'a>(
         let why = format!("there is no /control/{what}: pause, resume, rate or priority");
         return Err((StatusCode::NOT_FOUND, why));
     }
-    let order = read(what, body).map_err(|why| {
+    let issued = read(what, body).map_err(|why| {
         let fields = match what {
             "rate" => "rates, by, reason",
             "priority" => "id, priority (0 to 65535), by, reason",
@@ -110,7 +110,7 @@ fn order<'a>(
         };
         (StatusCode::BAD_REQUEST, format!("the body is not {{{fields}}}: {why}"))
     })?;
-    Ok((lane(&shared.lanes, which)?, order))
+    Ok((lane(&shared.lanes, which)?, issued))
 }
 
 /// The order that the body gives, but for the word that the path says.
@@ -146,7 +146,7 @@ fn lane<'a>(lanes: &'a [Lane], which: &Which) -> Result<&'a Lane, Refused> {
 pub(crate) async fn give(
     status: &watch::Receiver<Status>,
     orders: &Orders,
-    order: IssuedCommand,
+    issued: IssuedCommand,
 ) -> (StatusCode, Answer) {
     if let SessionStatus::Standby { .. } = status.borrow().session {
         let why = "this worker is a standby: ask the active one, or leave out --url to reach it through the broker";
@@ -157,8 +157,8 @@ pub(crate) async fn give(
         (StatusCode::SERVICE_UNAVAILABLE, Answer::refused(why))
     };
     let Some(orders) = orders.borrow().clone() else { return down() };
-    let (heard, answer) = PendingCommand::new(order);
-    if orders.try_send(heard).is_err() {
+    let (pending, answer) = PendingCommand::new(issued);
+    if orders.try_send(pending).is_err() {
         return down();
     }
     match tokio::time::timeout(RECORD + Duration::from_secs(2), answer).await {

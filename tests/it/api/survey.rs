@@ -21,11 +21,11 @@ fn pace(calls: u32, window: Duration) -> Pace {
             Moment::START,
         ),
         in_flight: 8,
-        retry: retry::Settings {
+        retry: retry::RetrySettings {
             initial: Duration::from_millis(10),
             max: Duration::from_millis(50),
             attempts: 3,
-            ..retry::Settings::default()
+            ..retry::RetrySettings::default()
         },
     }
 }

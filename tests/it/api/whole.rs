@@ -121,10 +121,10 @@ fn iam(sandbox: &Sandbox, password: &str) -> Client {
 async fn run(client: &Client, count: u32, rate: &str) -> Vec<Ending> {
     let requests = Requests::new(count);
     let endings = requests.endings.clone();
-    let gate = gate::Settings {
+    let gate = gate::GateSettings {
         rates: vec![rate.parse().unwrap()],
         probe: Duration::from_millis(200),
-        ..gate::Settings::default()
+        ..gate::GateSettings::default()
     };
     let settings = Settings { gate, look_again: Duration::from_secs(1), ..Settings::default() };
     let worker = Worker::new(requests, Arc::new(client.clone()), Nobody, settings, Clock::start());
@@ -267,7 +267,7 @@ async fn an_account_without_permission_dead_letters_nothing_and_goes_on_when_it_
     };
     let (endings, sent) = tokio::join!(run(&client, 500, "200/s"), back);
     assert_eq!(outcomes(&endings), [(Outcome::Created, 500)].into());
-    let defaults = gate::Settings::default();
+    let defaults = gate::GateSettings::default();
     // 2 s of probes that begin 0.2 s apart and double.
     let most = u64::from(defaults.halt_after) + defaults.max_in_flight as u64 + 5;
     assert!((1..=most).contains(&sent), "{sent} of at most {most} before the permission came back");
@@ -288,7 +288,7 @@ async fn the_survey_sees_the_sandbox_as_it_is() {
     let pace = survey::Pace {
         limits: Limits::new(&["100/s".parse().unwrap()], Duration::ZERO, Moment::START),
         in_flight: 4,
-        retry: retry::Settings::default(),
+        retry: retry::RetrySettings::default(),
     };
     let mut rows = BTreeMap::new();
     let ids = ["free", "away", "busy", "gone"].map(str::to_owned);

@@ -196,7 +196,7 @@ async fn beyond_the_window_the_brokers_levels_come_first() {
         let rig = Rig::new(Lane::new(&node, kind)).await;
         let mut setup = Setup::quick(&[]);
         setup.window = 50;
-        setup.core.gate = gate::Settings { max_in_flight: 1, ..setup.core.gate };
+        setup.core.gate = gate::GateSettings { max_in_flight: 1, ..setup.core.gate };
         let mut worker = rig.start(&setup);
         worker.active().await;
         worker.order(Command::Pause).await;

@@ -88,8 +88,8 @@ async fn a_priority_is_honoured_audited_and_outlives_the_worker_and_the_body_sta
         let mut second = rig.start(&setup);
         second.active().await;
         assert!(gate(&rig, Command::Resume).await.done);
-        let order = order_of(&rig, 5).await;
-        assert_eq!(order, ["s3", "s1", "s2", "s4", "s0"], "{kind:?}");
+        let issued = order_of(&rig, 5).await;
+        assert_eq!(issued, ["s3", "s1", "s2", "s4", "s0"], "{kind:?}");
         second.stop().await;
         let acts = rig.lane.client().await.stream(&rig.lane.queues.audit(), 4).await;
         let acts = acts.iter().map(|message| serde_json::from_slice::<Act>(&message.body).unwrap());
@@ -126,14 +126,14 @@ async fn a_session_cut_at_any_moment_of_many_changes_loses_nothing_and_creates_n
         let orders = (0..40_u16).map(|n| {
             let id = n.to_string();
             let priority = 100 + n + u16::try_from(round).unwrap();
-            let (heard, answer) =
+            let (pending, answer) =
                 sluicegate::message::command::PendingCommand::new(order(Command::Priority {
                     id,
                     priority,
                 }));
             let orders = worker.orders.clone();
             async move {
-                let _ = orders.send(heard).await;
+                let _ = orders.send(pending).await;
                 answer.await
             }
         });

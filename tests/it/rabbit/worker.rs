@@ -442,7 +442,7 @@ async fn held_too_long(kind: QueueType) {
     publish(&rig.lane.client().await, &rig.lane.queues.requests(), bodies).await;
     let mut setup = Setup::quick(&[]);
     setup.core = Settings { max_hold, ..setup.core };
-    setup.core.gate = gate::Settings { max_in_flight: 1, ..setup.core.gate };
+    setup.core.gate = gate::GateSettings { max_in_flight: 1, ..setup.core.gate };
     let mut worker = rig.start(&setup);
     worker.order(Command::Pause).await;
     worker.active().await;

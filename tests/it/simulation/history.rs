@@ -217,16 +217,16 @@ fn outages(random: &mut SmallRng) -> Vec<Outage> {
 }
 
 fn settings(random: &mut SmallRng) -> Settings {
-    let retry = retry::Settings {
+    let retry = retry::RetrySettings {
         initial: Duration::from_millis(random.random_range(1..2_000)),
         attempts: random.random_range(1..9),
-        ..retry::Settings::default()
+        ..retry::RetrySettings::default()
     };
-    let gate = gate::Settings {
+    let gate = gate::GateSettings {
         rates: rates(random),
         max_in_flight: *[1, 2, 16].get(random.random_range(0..3)).unwrap(),
         retry,
-        ..gate::Settings::default()
+        ..gate::GateSettings::default()
     };
     Settings {
         window: *[1, 4, 64].get(random.random_range(0..3)).unwrap(),

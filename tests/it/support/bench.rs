@@ -132,10 +132,10 @@ pub(crate) struct Bench {
 }
 
 pub(crate) fn settings() -> Settings {
-    let gate = gate::Settings {
+    let gate = gate::GateSettings {
         max_in_flight: 100,
-        retry: retry::Settings::default(),
-        ..gate::Settings::default()
+        retry: retry::RetrySettings::default(),
+        ..gate::GateSettings::default()
     };
     // Held as long as a test likes.
     let max_hold = Duration::from_secs(30 * 24 * 3600);

@@ -39,14 +39,14 @@ pub(crate) struct Setup {
 impl Setup {
     /// Quick retries and looks, so that a test shows in seconds what takes minutes in production.
     pub(crate) fn quick(rates: &[&str]) -> Self {
-        let retry = retry::Settings {
+        let retry = retry::RetrySettings {
             initial: Duration::from_millis(100),
             max: Duration::from_secs(2),
             attempts: 12,
-            ..retry::Settings::default()
+            ..retry::RetrySettings::default()
         };
         let rates = rates.iter().map(|rate| rate.parse::<Rate>().unwrap()).collect();
-        let gate = gate::Settings { rates, retry, ..gate::Settings::default() };
+        let gate = gate::GateSettings { rates, retry, ..gate::GateSettings::default() };
         let core = Settings { gate, look_again: Duration::from_secs(2), ..Settings::default() };
         Self {
             core,
@@ -80,8 +80,8 @@ impl Running {
 
     /// What the worker says to an operator's command that comes over HTTP.
     pub(crate) async fn order(&self, command: Command) -> Answer {
-        let (heard, answer) = PendingCommand::new(order(command));
-        self.orders.send(heard).await.expect("it runs");
+        let (pending, answer) = PendingCommand::new(order(command));
+        self.orders.send(pending).await.expect("it runs");
         tokio::time::timeout(SOON, answer).await.expect("an answer soon").expect("an answer")
     }
 
