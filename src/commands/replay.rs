@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 use std::fs::File;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -10,9 +11,14 @@ use serde_json::{Value, json};
 
 use super::output::print;
 use super::{Exit, Failure};
+use crate::core::gate::Reason;
 use crate::core::record::{
-    Compared, InputLine, Opening, RecordLine, Replayer, StepLine, StepRecord, VERSION,
+    Compared, InputLine, Opening, Panicked, RecordLine, Replayer, ReplyRecord, StepLine,
+    StepRecord, VERSION, check_input, check_settings,
 };
+use crate::core::time::Moment;
+use crate::message::bug;
+use crate::report::text::{json_line, one_line};
 
 /// So much is printed at once.
 const CHUNK: usize = 64 * 1024;
@@ -22,7 +28,8 @@ const LONGEST: usize = 16 * 1024 * 1024;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 FILE is what `sluice run --record FILE` wrote. Each step is told with its time, its request and the
-reason. Exit code 1: this version decides otherwise somewhere; both steps are told, with reasons.
+reason. Exit code 1: this version decides otherwise somewhere, and both steps are told with reasons;
+or it panics.
 Example: sluice replay day.jsonl | less")]
 pub(super) struct Args {
     /// The recording
@@ -41,13 +48,22 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
     let mut reader = RecordingReader::open(&args.file)?;
     let begin = reader.begin()?;
+    // What a panic says may quote the file.
+    std::panic::set_hook(Box::new(|panic| {
+        let _ = writeln!(std::io::stderr(), "{}", one_line(&panic.to_string()));
+    }));
     let mut told = Printer::new(args, &begin);
     let mut replay = Replayer::begin(&begin);
     let ran = follow(&mut reader, &mut replay, &mut told);
     // What comes before a line that cannot be read is worth reading.
-    told.finish(ran.is_ok());
+    told.finish(ran.is_ok(), reader.cut.then_some(reader.number));
     ran?;
-    Ok(if told.differences == 0 { Exit::Done } else { Exit::NotAllWell })
+    Ok(if told.differences == 0 && !told.panics { Exit::Done } else { Exit::NotAllWell })
+}
+
+/// What a core that panics says.
+fn tried<T>(run: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(run)).map_err(|panic| bug::text(&*panic))
 }
 
 fn follow(
@@ -57,6 +73,12 @@ fn follow(
 ) -> Result<(), Failure> {
     while let Some(line) = reader.next()? {
         let number = reader.number;
+        if matches!(line, RecordLine::In(_) | RecordLine::Step(_)) {
+            told.reply(number - 1, replay.reply(None));
+        }
+        if told.stops() {
+            break;
+        }
         match line {
             RecordLine::Begin(_) => {
                 return Err(
@@ -64,7 +86,17 @@ fn follow(
                 );
             }
             RecordLine::In(line) => {
-                let fed = replay.take((*line).clone());
+                check_input(&line.what).map_err(|why| reader.wrong(why))?;
+                let fed = match tried(|| replay.take((*line).clone())) {
+                    Ok(fed) => fed,
+                    Err(why) => {
+                        told.input(number, &line, &Compared::Told(None));
+                        let too = reader.next();
+                        let too = matches!(too, Ok(Some(RecordLine::Panicked(Panicked::Input))));
+                        told.panics(number, too, &why);
+                        break;
+                    }
+                };
                 if matches!(fed, Compared::Orphan) && told.differences == 0 {
                     return Err(reader.wrong(
                         "it answers a call that was not begun, so lines before it are missing",
@@ -72,13 +104,39 @@ fn follow(
                 }
                 told.input(number, &line, &fed);
             }
-            RecordLine::Step(line) => {
-                let fed = replay.step(&line);
-                told.step(number, &line, fed);
+            RecordLine::Step(line) => match tried(|| replay.step(&line)) {
+                Ok(fed) => told.step(number, &line, fed),
+                Err(why) => {
+                    told.panics(number, false, &why);
+                    break;
+                }
+            },
+            RecordLine::Reply(said) => told.reply(number - 1, replay.reply(Some(&said))),
+            RecordLine::Panicked(Panicked::Input) => {
+                let Compared::Told(said) = replay.reply(None) else { continue };
+                let said = said.and_then(|(_, ours)| ours);
+                told.panicked(
+                    number,
+                    "at the input before",
+                    &format!("says {}", words(said.as_ref())),
+                );
+            }
+            RecordLine::Panicked(Panicked::Step(now)) => match tried(|| replay.ask(now)) {
+                Ok((ours, why)) => {
+                    let decides = format!("decides {}  {why}", describe(now.at, &ours));
+                    told.panicked(number, "when it was asked for the next step", &decides);
+                }
+                Err(why) => {
+                    told.panics(number, true, &why);
+                    break;
+                }
+            },
+            RecordLine::Panicked(Panicked::Elsewhere) => {
+                told.panicked(number, "outside of its decisions", "has not run that");
             }
             RecordLine::End(why) => told.end = Some(why),
         }
-        if told.differences > 0 && !told.args.follow {
+        if told.stops() {
             break;
         }
     }
@@ -91,17 +149,27 @@ struct RecordingReader<'a> {
     lines: BufReader<File>,
     /// Of the line that was read last, from 1.
     number: u64,
+    /// That line is not whole, so it is the last one.
+    cut: bool,
 }
 
 impl<'a> RecordingReader<'a> {
     fn open(name: &'a Path) -> Result<Self, Failure> {
         let file = File::open(name)
             .map_err(|error| Failure::usage(format!("{}: {error}", name.display())))?;
-        Ok(Self { name, lines: BufReader::new(file), number: 0 })
+        Ok(Self { name, lines: BufReader::new(file), number: 0, cut: false })
     }
 
     fn wrong(&self, what: impl std::fmt::Display) -> Failure {
-        Failure::usage(format!("{}:{}: {what}", self.name.display(), self.number))
+        let what = what.to_string();
+        Failure::usage(format!("{}:{}: {}", self.name.display(), self.number, one_line(&what)))
+    }
+
+    /// The reader of JSON has a line and a column of its own, which would be taken for ours.
+    fn unread(&self, error: &serde_json::Error) -> Failure {
+        let error = error.to_string();
+        let what = error.rsplit_once(" at line ").map_or(&*error, |(what, _)| what);
+        self.wrong(format!("the line cannot be read: {what}"))
     }
 
     /// The first line, which says what format the others have.
@@ -112,29 +180,36 @@ impl<'a> RecordingReader<'a> {
         }
         #[derive(Deserialize)]
         struct Format {
-            version: u32,
+            version: Value,
         }
         let text = self.text()?.unwrap_or_default();
         let Ok(First { begin }) = serde_json::from_slice(&text) else {
             return Err(self.wrong("this is no recording of `sluice run --record`"));
         };
-        if begin.version != VERSION {
+        if begin.version != json!(VERSION) {
             return Err(self.wrong(format!(
                 "the recording has format {}, and this sluice reads format {VERSION}: replay it with the version that wrote it",
                 begin.version
             )));
         }
         match serde_json::from_slice(&text) {
-            Ok(RecordLine::Begin(begin)) => Ok(*begin),
+            Ok(RecordLine::Begin(begin)) => {
+                check_settings(&begin.settings).map_err(|why| self.wrong(why))?;
+                Ok(*begin)
+            }
             Ok(_) => Err(self.wrong("this is no recording of `sluice run --record`")),
-            Err(error) => Err(self.wrong(format!("the line cannot be read: {error}"))),
+            Err(error) => Err(self.unread(&error)),
         }
     }
 
     fn next(&mut self) -> Result<Option<RecordLine>, Failure> {
-        let Some(text) = self.text()? else { return Ok(None) };
-        let read = serde_json::from_slice(&text);
-        read.map(Some).map_err(|error| self.wrong(format!("the line cannot be read: {error}")))
+        loop {
+            let Some(text) = self.text()? else { return Ok(None) };
+            if !text.trim_ascii().is_empty() {
+                let read = serde_json::from_slice(&text);
+                return read.map(Some).map_err(|error| self.unread(&error));
+            }
+        }
     }
 
     fn text(&mut self) -> Result<Option<Vec<u8>>, Failure> {
@@ -150,9 +225,10 @@ impl<'a> RecordingReader<'a> {
             // The first one says best what the file is.
             Some(_) if self.number == 1 => Ok(Some(text)),
             Some(_) if text.len() == LONGEST => Err(self.wrong("the line is too long")),
-            Some(_) => Err(self.wrong(
-                "the line is not whole: the recording was cut off here, by the end of the process or a full disk",
-            )),
+            Some(_) => {
+                self.cut = true;
+                Ok(None)
+            }
         }
     }
 }
@@ -164,6 +240,10 @@ struct Printer<'a> {
     steps: u64,
     orphans: u64,
     differences: u64,
+    /// This version panics somewhere.
+    panics: bool,
+    /// The worker has panicked.
+    panicked: bool,
     /// What the last step that was printed waits for: the same is not told again and again.
     waits: Option<String>,
     /// Why the recording ends.
@@ -178,6 +258,8 @@ impl<'a> Printer<'a> {
             steps: 0,
             orphans: 0,
             differences: 0,
+            panics: false,
+            panicked: false,
             waits: None,
             end: None,
         };
@@ -193,26 +275,59 @@ impl<'a> Printer<'a> {
     fn input(&mut self, number: u64, line: &InputLine, fed: &Compared) {
         let orphan = matches!(fed, Compared::Orphan);
         self.orphans += u64::from(orphan);
-        let differs = match fed {
-            Compared::Told(Some(said)) => Some(said),
-            _ => None,
-        };
-        self.differences += u64::from(differs.is_some());
-        if self.args.quiet && differs.is_none() {
+        if self.args.quiet {
             return;
         }
         let what = line.what.to_string();
         if self.args.json {
-            let object = json!({"time": line.wall, "input": what, "orphan": orphan, "differs": differs.is_some()});
+            let object = json!({"time": line.wall, "input": what, "orphan": orphan});
             return self.object(number, &object);
         }
         let note = if orphan { " [left out: this version has not begun that call]" } else { "" };
         self.line(format_args!("{} < {what}{note}", time(line.wall)));
-        if let Some((recorded, ours)) = differs {
-            let file = self.args.file.display();
-            self.line(format_args!("{file}:{number}: this version says something else to that"));
-            self.line(format_args!("  recorded: {recorded:?}\n  now:      {ours:?}"));
+    }
+
+    /// `number`: of the input.
+    fn reply(&mut self, number: u64, fed: Compared) {
+        let Compared::Told(Some((recorded, ours))) = fed else { return };
+        self.differences += 1;
+        let (recorded, ours) = (words(recorded.as_ref()), words(ours.as_ref()));
+        if self.args.json {
+            let object = json!({"reply": ours, "differs": true, "recorded": {"reply": recorded}});
+            return self.object(number, &object);
         }
+        let file = self.args.file.display();
+        self.line(format_args!("{file}:{number}: this version says something else to that input"));
+        self.line(format_args!("  recorded: {recorded}"));
+        self.line(format_args!("  now:      {ours}"));
+    }
+
+    /// This version panics at this line; `too`: as the worker did.
+    fn panics(&mut self, number: u64, too: bool, why: &str) {
+        self.panics = true;
+        if self.args.json {
+            return self.object(number, &json!({"panics": why, "recorded": {"panics": too}}));
+        }
+        let file = self.args.file.display();
+        let too = if too { ", as the worker did" } else { "" };
+        self.line(format_args!("{file}:{number}: this version panics here{too}: {why}"));
+    }
+
+    /// The worker panicked, and this version does not.
+    fn panicked(&mut self, number: u64, place: &str, ours: &str) {
+        self.panicked = true;
+        if self.args.json {
+            let object = json!({"now": ours, "recorded": {"panics": true, "where": place}});
+            return self.object(number, &object);
+        }
+        let file = self.args.file.display();
+        self.line(format_args!(
+            "{file}:{number}: the worker panicked {place}; this version does not, and {ours}"
+        ));
+    }
+
+    fn stops(&self) -> bool {
+        self.differences > 0 && !self.args.follow
     }
 
     fn step(&mut self, number: u64, line: &StepLine, fed: Compared) {
@@ -241,7 +356,7 @@ impl<'a> Printer<'a> {
             return;
         }
         self.waits = waits;
-        let step = describe(line, &line.what);
+        let step = describe(line.at, &line.what);
         self.line(format_args!("{} > {step}  {why}", time(line.wall)));
     }
 
@@ -258,22 +373,35 @@ impl<'a> Printer<'a> {
             "{file}:{number}: this version decides otherwise, at {}",
             line.wall
         ));
-        self.line(format_args!("  recorded: {}  {}", describe(line, &line.what), line.why));
-        self.line(format_args!("  now:      {}  {why}", describe(line, ours)));
+        self.line(format_args!("  recorded: {}  {}", describe(line.at, &line.what), line.why));
+        self.line(format_args!("  now:      {}  {why}", describe(line.at, ours)));
     }
 
-    fn finish(&mut self, whole: bool) {
-        let Self { steps, orphans, differences, .. } = *self;
+    /// `whole`: up to its end, or to this line, which is cut.
+    fn finish(&mut self, whole: bool, cut: Option<u64>) {
+        let Self { steps, orphans, differences, panics, panicked, .. } = *self;
         let ends = self.end.take();
+        let counted = counted(steps, "step");
         if self.args.json {
-            let sums = json!({"steps": steps, "differences": differences, "orphans": orphans, "ends": ends});
+            let sums = json!({
+                "steps": steps, "differences": differences, "orphans": orphans, "ends": ends,
+                "cut": cut, "panics": panics, "panicked": panicked,
+            });
             self.line(format_args!("{}", json!({ "sums": sums })));
-        } else if let (0, true) = (differences, whole) {
+        } else if whole && !panics && differences == 0 {
             let ends = ends.map_or_else(String::new, |why| format!("; the recording ends: {why}"));
-            self.line(format_args!("{steps} steps, and this version decides the same{ends}"));
+            let to = match cut {
+                Some(line) => format!(
+                    " up to line {line}, where the recording was cut off, by the end of the process or a full disk"
+                ),
+                None if panicked => " up to the panic".to_owned(),
+                None => String::new(),
+            };
+            self.line(format_args!("{counted}, and this version decides the same{to}{ends}"));
         } else if self.args.follow {
+            let orphans = self::counted(orphans, "answer");
             self.line(format_args!(
-                "{steps} steps, {differences} of them decided otherwise, {orphans} answers left out"
+                "{counted}, {differences} of them decided otherwise, {orphans} left out"
             ));
         }
         print(&std::mem::take(&mut self.text));
@@ -286,7 +414,10 @@ impl<'a> Printer<'a> {
     }
 
     fn line(&mut self, text: std::fmt::Arguments<'_>) {
-        let _ = writeln!(self.text, "{text}");
+        let line = text.to_string();
+        // Whatever stands in the file must not steer a terminal.
+        let line = if self.args.json { json_line(&line).into() } else { one_line(&line) };
+        let _ = writeln!(self.text, "{line}");
         if self.text.len() > CHUNK {
             print(&std::mem::take(&mut self.text));
         }
@@ -298,16 +429,51 @@ fn time(at: jiff::Timestamp) -> String {
     at.strftime("%H:%M:%S%.3f").to_string()
 }
 
-/// The step and its request.
-fn describe(line: &StepLine, step: &StepRecord) -> String {
+/// `1 step`, `2 steps`
+fn counted(number: u64, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
+/// What was said at once to an input.
+fn words(said: Option<&ReplyRecord>) -> String {
+    match said {
+        None => "nothing".to_owned(),
+        Some(ReplyRecord::Found(found)) => format!("found: {}", found.as_str()),
+        Some(ReplyRecord::Moved(before)) => format!("moved from priority {before}"),
+        Some(ReplyRecord::Kept(why)) => format!("kept: {why}"),
+    }
+}
+
+/// The step and its request: all that is compared, so that two steps that differ look so.
+fn describe(now: Moment, step: &StepRecord) -> String {
     let kind = step.kind();
     match step {
-        StepRecord::Wait { until: Some(until), .. } => {
-            format!("{kind:<11} at most {:.3} s", (*until - line.at).as_secs_f64())
+        StepRecord::Wait { until, shut } => {
+            let until = match until {
+                Some(until) if *until > now => format!("at most {:?}", *until - now),
+                Some(until) => format!("until {} ns", until.as_nanos()),
+                None => "for whatever comes".to_owned(),
+            };
+            let shut = shut.map_or("", Reason::as_str);
+            format!("{kind:<11} {until}{}{shut}", if shut.is_empty() { "" } else { ", shut: " })
         }
-        StepRecord::Settle { named, outcome, .. } => {
-            format!("{kind:<11} {} (delivery {}) {}", named.id, named.job, outcome.as_str())
+        StepRecord::Settle { named, outcome, task, attempts, look_ups, never_sent } => {
+            let task = task.as_deref().map_or_else(String::new, |task| format!(", task {task}"));
+            format!(
+                "{kind:<11} {} (delivery {}) {}{task}, {}, {}{}",
+                named.id,
+                named.job,
+                outcome.as_str(),
+                counted((*attempts).into(), "attempt"),
+                counted((*look_ups).into(), "look-up"),
+                if *never_sent { ", never sent" } else { "" }
+            )
         }
+        StepRecord::Republish { named, priority } => {
+            format!("{kind:<11} {} (delivery {}) priority {priority}", named.id, named.job)
+        }
+        StepRecord::Refresh { generation: Some(token) } => format!("{kind:<11} token {token}"),
+        StepRecord::Refresh { generation: None } => format!("{kind:<11} any token"),
         StepRecord::List { offset } => format!("{kind:<11} from row {offset}"),
         StepRecord::CountState { state, offset } => format!("{kind:<11} {state} from row {offset}"),
         StepRecord::CountTask(id) => format!("{kind:<11} task {id}"),

@@ -1,8 +1,10 @@
 //! How is a history of the core written down, to be run again? Line by line: each input, each step, and when.
 //!
 //! A recording begins with the core, so that it needs no snapshot of one, and holds of a request what decisions depend on.
-//! Never in it: a body (what is there is its length, and the run, which is made of its digest), what a violation quotes of
-//! one, and what a panic said. Credentials never reach the core.
+//! Never in it: a body (what is there is its length, and the run, which is made of its digest), and what may quote one: the
+//! words of a violation, of a panic and of the API. Nor what operators say of themselves. Credentials never reach the core.
+//!
+//! An input is written before the core is told it, for the one that it panics at is the one that is wanted.
 
 mod given;
 mod replay;
@@ -22,7 +24,7 @@ use super::time::{Moment, Now};
 use super::verdict::Query;
 
 pub use given::InputRecord;
-pub use replay::{Compared, Replayer};
+pub use replay::{Compared, Replayer, check_input, check_settings};
 
 /// The format of the lines. Another one is refused by name.
 pub const VERSION: u32 = 1;
@@ -35,8 +37,12 @@ pub enum RecordLine {
     Begin(Box<Opening>),
     /// It was told this.
     In(Box<InputLine>),
-    /// It decided this.
+    /// It said this at once to the input of the line before; no such line: it said nothing.
+    Reply(ReplyRecord),
+    /// It decided this. Of waits in a row that are equal, the first and the last are here.
     Step(StepLine),
+    /// The worker panicked.
+    Panicked(Panicked),
     /// The last one, where the recording did not just stop: why it ends.
     End(String),
 }
@@ -56,8 +62,18 @@ pub struct InputLine {
     pub at: Moment,
     pub wall: Timestamp,
     pub what: InputRecord,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reply: Option<ReplyRecord>,
+}
+
+/// What the core was doing when the worker panicked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Panicked {
+    /// It was told the last input.
+    Input,
+    /// It was asked for a step at this time.
+    Step(Now),
+    /// Nothing: the panic was elsewhere.
+    Elsewhere,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -250,12 +266,22 @@ pub type Tape = Box<dyn FnMut(&RecordLine) -> bool + Send>;
 pub struct Recorded<D> {
     core: Core<D>,
     tape: Option<Tape>,
+    /// What the core is doing just now.
+    doing: Panicked,
+    /// The last line, if that is a wait.
+    waits: Option<StepRecord>,
+    /// The latest of the waits since that are equal to it, not written yet.
+    same: Option<StepLine>,
 }
 
 impl<D> Recorded<D> {
     /// A core of which nothing is written down.
     pub fn new(settings: Settings, now: Now) -> Self {
-        Self { core: Core::new(settings, now), tape: None }
+        Self::over(Core::new(settings, now), None)
+    }
+
+    fn over(core: Core<D>, tape: Option<Tape>) -> Self {
+        Self { core, tape, doing: Panicked::Elsewhere, waits: None, same: None }
     }
 
     /// Another core like this one, which nothing has happened to yet, of which everything is.
@@ -270,7 +296,7 @@ impl<D> Recorded<D> {
             settings: settings.clone(),
         };
         let goes_on = tape(&RecordLine::Begin(Box::new(begin)));
-        Self { core: Core::new(settings, now), tape: goes_on.then_some(tape) }
+        Self::over(Core::new(settings, now), goes_on.then_some(tape))
     }
 
     /// [`Core::take`].
@@ -279,20 +305,32 @@ impl<D> Recorded<D> {
             return self.core.take(now, input);
         }
         let what = InputRecord::of(&input, self.core.next_delivery());
+        self.write(&RecordLine::In(Box::new(InputLine { at: now.at, wall: now.wall, what })));
+        self.doing = Panicked::Input;
         let reply = self.core.take(now, input);
-        let said = ReplyRecord::of(&reply);
-        let line = InputLine { at: now.at, wall: now.wall, what, reply: said };
-        self.write(&RecordLine::In(Box::new(line)));
+        self.doing = Panicked::Elsewhere;
+        if let Some(said) = ReplyRecord::of(&reply) {
+            self.write(&RecordLine::Reply(said));
+        }
         reply
     }
 
     /// [`Core::next`].
     pub fn next(&mut self, now: Now) -> Step<D> {
+        self.doing = Panicked::Step(now);
         let step = self.core.next(now);
+        self.doing = Panicked::Elsewhere;
         if self.tape.is_some() {
             let what = StepRecord::of(&self.core, &step);
             let why = why::why(&self.core, now, &step);
-            self.write(&RecordLine::Step(StepLine { at: now.at, wall: now.wall, what, why }));
+            let line = StepLine { at: now.at, wall: now.wall, what, why };
+            if self.waits.as_ref() == Some(&line.what) {
+                self.same = Some(line);
+            } else {
+                let waits = matches!(line.what, StepRecord::Wait { .. }).then(|| line.what.clone());
+                self.write(&RecordLine::Step(line));
+                self.waits = waits;
+            }
         }
         step
     }
@@ -302,11 +340,33 @@ impl<D> Recorded<D> {
         self.core.drain()
     }
 
+    /// The core remembers when it was asked last, so the last of equal waits goes before what follows them.
     fn write(&mut self, line: &RecordLine) {
+        self.write_same();
+        self.put(line);
+    }
+
+    fn write_same(&mut self) {
+        self.waits = None;
+        if let Some(same) = self.same.take() {
+            self.put(&RecordLine::Step(same));
+        }
+    }
+
+    fn put(&mut self, line: &RecordLine) {
         if let Some(tape) = &mut self.tape
             && !tape(line)
         {
             self.tape = None;
+        }
+    }
+}
+
+impl<D> Drop for Recorded<D> {
+    fn drop(&mut self) {
+        self.write_same();
+        if std::thread::panicking() {
+            self.put(&RecordLine::Panicked(self.doing));
         }
     }
 }

@@ -32,17 +32,24 @@ impl Default for RetrySettings {
     }
 }
 
+/// A delay that has grown so often and is not the longest one yet stays as it is.
+const MOST_GROWTH: u32 = 10_000;
+
 /// Where the jitter comes from: the same for the same seed, so that a history repeats by it.
 pub type Jitter = fastrand::Rng;
 
 /// The delay after the `failures`-th failure in a row (from 1): `initial * multiplier^(failures-1)`, give or take half
 /// of it, at most `max`.
 pub fn delay(settings: &RetrySettings, failures: u32, jitter: &mut Jitter) -> Duration {
-    let exponent = i32::try_from(failures.saturating_sub(1)).unwrap_or(i32::MAX);
-    // Finite, or a delay of nothing would become NaN, and that the longest one.
-    let growth = settings.multiplier.powi(exponent).min(f64::MAX);
-    let grown = settings.initial.as_secs_f64() * growth;
-    let current = grown.min(settings.max.as_secs_f64());
+    let most = settings.max.as_secs_f64();
+    let mut current = settings.initial.as_secs_f64().min(most);
+    // Not `powi`, whose last digits differ between platforms: a recording is replayed on another one.
+    for _ in 1..failures.min(MOST_GROWTH) {
+        if current >= most {
+            break;
+        }
+        current = (current * settings.multiplier).min(most);
+    }
     let mut calculator = ExponentialBackoff {
         current_interval: Duration::from_secs_f64(current * (0.5 + jitter.f64())),
         initial_interval: settings.initial,

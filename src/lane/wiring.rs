@@ -1,5 +1,6 @@
 //! How do the parts of one lane come together? Its API client, its source, its observer and its core, in one loop.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
@@ -31,6 +32,8 @@ pub(crate) struct Lane {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) traces: Option<Traces>,
     pub(crate) recording: Option<recording::Options>,
+    /// It has started before in this process, and panicked.
+    pub(crate) restarted: Arc<AtomicBool>,
     pub(crate) status: watch::Sender<Status>,
     /// What of the configuration may change meanwhile.
     pub(crate) hot: watch::Sender<Hot>,
@@ -68,6 +71,7 @@ pub(crate) async fn prepare(
         metrics: Arc::new(metrics),
         traces: None,
         recording: None,
+        restarted: Arc::default(),
         status: watch::Sender::new(status),
         orders: watch::Sender::new(None),
     })
@@ -85,7 +89,8 @@ async fn compare(config: &Config) -> Result<(), TopologyError> {
 
 /// Works until it is told to stop, and has left the broker.
 pub(crate) async fn work(lane: Lane, worker: String, stopping: watch::Receiver<bool>) {
-    let Lane { name, config, client, metrics, traces, recording, status, hot, orders } = lane;
+    let Lane { name, config, client, metrics, traces, recording, restarted, status, hot, orders } =
+        lane;
     let clock = Clock::start();
     let confirmed = Arc::clone(&metrics);
     let source = Broker::start(broker::Options {
@@ -113,7 +118,8 @@ pub(crate) async fn work(lane: Lane, worker: String, stopping: watch::Receiver<b
     tracing::info!(seed, "all chance in this worker's decisions comes from this seed");
     let core = Settings { seed, ..config.core().with(&changes.borrow()) };
     let worker = Worker::new(source, Arc::new(client), observer, core, clock).following(changes);
-    let (worker, recording) = record(worker, recording.as_ref());
+    let again = restarted.swap(true, Ordering::Relaxed);
+    let (worker, recording) = record(worker, recording.as_ref(), again);
     worker.run(told_to_stop(stopping), inbox).await;
     if let Some(recording) = recording {
         recording.finish().await;
@@ -124,11 +130,17 @@ pub(crate) async fn work(lane: Lane, worker: String, stopping: watch::Receiver<b
 fn record<W>(
     worker: Worker<Broker, Client, W>,
     options: Option<&recording::Options>,
+    again: bool,
 ) -> (Worker<Broker, Client, W>, Option<Recording>)
 where
     W: Watch<<Broker as Source>::Delivery>,
 {
     let Some(options) = options else { return (worker, None) };
+    if again {
+        let file = options.file.display();
+        tracing::warn!(%file, "nothing more is recorded: the file holds what led to the panic; the worker goes on");
+        return (worker, None);
+    }
     match Recording::begin(options) {
         Ok((tape, recording)) => (worker.recording(tape), Some(recording)),
         Err(error) => {

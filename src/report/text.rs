@@ -39,6 +39,21 @@ fn escaped(text: &str, hidden: impl Fn(char) -> bool) -> Cow<'_, str> {
     shown.into()
 }
 
+/// A JSON text in one line whose hidden characters are written as escapes: it stays the same to whoever reads it.
+pub(crate) fn json_line(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_hidden(c) {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                let _ = write!(shown, "\\u{unit:04x}");
+            }
+        } else {
+            shown.push(c);
+        }
+    }
+    shown
+}
+
 /// A JSON text without the white space between its tokens.
 pub(crate) fn squeezed(text: &str) -> String {
     let (mut quoted, mut escaped) = (false, false);
@@ -136,6 +151,14 @@ mod tests {
         assert_eq!(visible("a\u{202e}b\u{0}\r\n\tü"), "a⟨U+202E⟩b⟨U+0000⟩⟨U+000D⟩\n\tü");
         assert_eq!(visible("plain"), "plain");
         assert_eq!(one_line("a\n\u{1b}[2Jb\u{e0041}"), "a⟨U+000A⟩⟨U+001B⟩[2Jb⟨U+E0041⟩");
+    }
+
+    #[test]
+    fn json_with_what_hides_reads_the_same() {
+        let value = serde_json::json!("a\u{202e}\u{9b}\u{1b}\n\u{e0041}ü");
+        let shown = json_line(&value.to_string());
+        assert!(!shown.contains(is_hidden), "{shown}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&shown).unwrap(), value);
     }
 
     #[test]

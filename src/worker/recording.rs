@@ -5,13 +5,15 @@
 //! starts are kept beside it: `FILE.1` is the one before, and so on.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufWriter, Write as _};
+use std::io::{self, BufWriter, Read as _, Write as _};
+use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
 use std::time::Duration;
 
+use rustix::fs::OFlags;
 use tokio::sync::oneshot;
 
 use crate::core::record::{RecordLine, Tape};
@@ -32,6 +34,25 @@ pub struct Options {
     pub keep: usize,
 }
 
+impl Options {
+    /// The recording, and the earlier ones that are kept, newest first.
+    pub fn files(&self) -> impl Iterator<Item = PathBuf> {
+        let earlier = (1..self.keep).map(|number| numbered(&self.file, number));
+        std::iter::once(self.file.clone()).chain(earlier)
+    }
+
+    /// Whether nothing but recordings makes way for this one.
+    ///
+    /// # Errors
+    /// The file that stands in the way, and what to do.
+    pub fn check(&self) -> Result<(), String> {
+        if !is_file_or_none(&self.file) {
+            return may_go(&self.file);
+        }
+        self.files().try_for_each(|file| may_go(&file))
+    }
+}
+
 /// A recording that has begun.
 #[derive(Debug)]
 pub struct Recording {
@@ -44,13 +65,18 @@ impl Recording {
     /// # Errors
     /// The file cannot be opened, or an earlier one cannot be moved out of its way.
     pub fn begin(options: &Options) -> io::Result<(Tape, Self)> {
-        let Options { file, bytes, keep } = options;
-        make_way(file, *keep)?;
+        let Options { file, bytes, .. } = options;
+        options.check().map_err(io::Error::other)?;
         let mut open = OpenOptions::new();
-        open.write(true).create(true).truncate(true);
-        // Names, ids and addresses stand in it: nobody else's business.
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut open, 0o600);
+        open.write(true);
+        if is_file_or_none(file) {
+            make_way(options)?;
+            // Names, ids and addresses stand in it: nobody else's business.
+            open.create_new(true).mode(0o600);
+        } else {
+            // A pipe that nobody reads must not keep the worker from starting.
+            open.custom_flags(OFlags::NONBLOCK.bits().cast_signed());
+        }
         let opened = open.open(file)?;
         let waiting = Arc::new(AtomicUsize::new(0));
         let (sender, lines) = sync_channel(MOST_LINES);
@@ -78,18 +104,50 @@ impl Recording {
     }
 }
 
-/// Moves the recordings of earlier starts on, the oldest one out. What is no file (a pipe, a device) has no name to keep.
-fn make_way(file: &Path, keep: usize) -> io::Result<()> {
-    if !file.symlink_metadata().is_ok_and(|found| found.is_file()) {
+/// What is no file (a pipe, a device) has no earlier recordings.
+fn is_file_or_none(file: &Path) -> bool {
+    file.symlink_metadata().map_or(true, |found| found.is_file())
+}
+
+/// Moves the recordings of earlier starts on, the oldest one out.
+fn make_way(options: &Options) -> io::Result<()> {
+    let files: Vec<_> = options.files().collect();
+    if files[0].symlink_metadata().is_err() {
         return Ok(());
     }
-    for number in (1..keep).rev() {
-        let from = if number == 1 { file.to_owned() } else { numbered(file, number - 1) };
-        if from.exists() {
-            std::fs::rename(&from, numbered(file, number))?;
+    for pair in files.windows(2).rev() {
+        if pair[0].symlink_metadata().is_ok() {
+            std::fs::rename(&pair[0], &pair[1])?;
         }
     }
-    Ok(())
+    if files.len() == 1 { std::fs::remove_file(&files[0]) } else { Ok(()) }
+}
+
+/// Whether a recording may take the place of what stands there: nothing, or an older one.
+fn may_go(file: &Path) -> Result<(), String> {
+    let refuse = |what: &str| {
+        let file = file.display();
+        Err(format!("{file} {what}; name another file with --record, or move that one away"))
+    };
+    let unread = |error: io::Error| refuse(&format!("cannot be read: {error}"));
+    let Ok(found) = file.symlink_metadata() else { return Ok(()) };
+    let kind = found.file_type();
+    if kind.is_fifo() || kind.is_char_device() {
+        return Ok(());
+    }
+    if kind.is_symlink() {
+        return refuse("is a symbolic link, and a recording follows none");
+    }
+    if !kind.is_file() {
+        return refuse("is not a file");
+    }
+    let mut begins = Vec::new();
+    let read = File::open(file).and_then(|file| file.take(10).read_to_end(&mut begins));
+    match read {
+        Err(error) => unread(error),
+        Ok(_) if begins.is_empty() || begins == *b"{\"begin\":{" => Ok(()),
+        Ok(_) => refuse("is not a recording, and would be lost"),
+    }
 }
 
 fn numbered(file: &Path, number: usize) -> PathBuf {
@@ -140,7 +198,9 @@ impl Writer {
     }
 
     fn write(&mut self) -> io::Result<()> {
+        let mut panicked = false;
         while let Some(line) = self.next()? {
+            panicked = line.starts_with(b"{\"panicked\"");
             let length = u64::try_from(line.len()).unwrap_or(u64::MAX);
             let Some(room) = self.room.checked_sub(length) else {
                 tracing::info!(file = %self.name.display(), "the recording has reached its bound and ends; the worker goes on");
@@ -149,7 +209,11 @@ impl Writer {
             self.room = room;
             self.file.write_all(&line)?;
         }
-        self.end("the worker has stopped, or did not go on recording")
+        self.end(if panicked {
+            "the worker panicked"
+        } else {
+            "the worker has stopped, or did not go on recording"
+        })
     }
 
     /// The next line; whatever is there is written before it is waited for.

@@ -164,11 +164,18 @@ fn replay(lines: Vec<RecordLine>) -> Option<(StepRecord, StepRecord)> {
     let Some(RecordLine::Begin(begin)) = lines.next() else { panic!("it begins with its core") };
     let mut replay = Replayer::begin(&begin);
     for line in lines {
+        let recorded = match &line {
+            RecordLine::Reply(said) => Some(said),
+            _ => None,
+        };
+        let said = replay.reply(recorded);
+        assert!(matches!(said, Compared::Told(None)), "{said:?}");
         match line {
             RecordLine::In(line) => match replay.take(*line) {
                 Compared::Told(None) => {}
                 other => panic!("{other:?}"),
             },
+            RecordLine::Reply(_) => {}
             RecordLine::Step(line) => {
                 if let Compared::Otherwise { ours, .. } = replay.step(&line) {
                     return Some((line.what, ours));
@@ -230,6 +237,7 @@ fn replay_loosely(lines: Vec<RecordLine>) -> bool {
     for line in lines {
         differs |= match line {
             RecordLine::In(line) => !matches!(replay.take(*line), Compared::Told(None)),
+            RecordLine::Reply(said) => !matches!(replay.reply(Some(&said)), Compared::Told(None)),
             RecordLine::Step(line) => matches!(replay.step(&line), Compared::Otherwise { .. }),
             other => panic!("{other:?}"),
         };

@@ -4,6 +4,7 @@ mod keep;
 mod notify;
 mod reload;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,7 +39,7 @@ SIGTERM or SIGINT stops it gracefully: what is in flight ends, the rest stays in
 A second one stops it at once. SIGHUP reads the files again: limits.rates, limits.max_in_flight,
 limits.max_running, schedule.windows and log.level change; an invalid file changes nothing.
 GET /readyz on http.listen says whether it is attached, and why not.
-A recording holds no bodies and no secrets. With several lanes each has its own: FILE.LANE.
+A recording holds ids, names, times and codes; no bodies, no tokens. Several lanes: FILE.LANE each.
 Example: sluice run -c singapore.toml -c bangkok.toml")]
 pub(super) struct Args {
     #[command(flatten)]
@@ -64,10 +65,30 @@ impl Args {
         let (bytes, keep) = (self.record_size, self.record_keep.into());
         Some(recording::Options { file: file.into(), bytes, keep })
     }
+
+    /// Nothing but recordings makes way for a recording, and no lane's for another one's.
+    fn check_recordings<'a>(
+        &self,
+        lanes: impl ExactSizeIterator<Item = &'a str>,
+    ) -> Result<(), Failure> {
+        let several = lanes.len() > 1;
+        let mut taken = BTreeSet::new();
+        for options in lanes.filter_map(|lane| self.recording(lane, several)) {
+            options.check().map_err(Failure::usage)?;
+            if let Some(twice) = options.files().find(|file| !taken.insert(file.clone())) {
+                return Err(Failure::usage(format!(
+                    "two lanes would record to {}: lanes are named after their files, and .1, .2, ... are earlier recordings; rename one of them",
+                    twice.display()
+                )));
+            }
+        }
+        Ok(())
+    }
 }
 
 pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
     let lanes = args.lanes.load(world)?;
+    args.check_recordings(lanes.iter().map(|(name, _)| &**name))?;
     // One process has one log and one port: those of the first lane.
     let first = &lanes[0].1.config;
     let log = log::start(&first.log).map_err(Failure::usage)?;

@@ -5,8 +5,11 @@ use serde::{Deserialize, Serialize};
 
 use super::CallId;
 use crate::core::engine::{Hot, Input, Steer};
+use crate::core::gate::Pause;
 use crate::core::outcome::Settlement;
+use crate::core::rate::Rate;
 use crate::core::request::{Job, Rare, Request, RowNumber, Run, Shared, Stamp};
+use crate::core::schedule::Schedule;
 use crate::core::sparse::Sparse;
 use crate::core::time::{Moment, Now};
 use crate::core::verdict::{Fault, Listing, Verdict};
@@ -187,28 +190,99 @@ impl InputRecord {
             Input::Answered { job, started, verdict, generation } => Self::Answered {
                 job: job.arrival,
                 started: *started,
-                verdict: verdict.clone(),
+                verdict: wordless(verdict),
                 generation: *generation,
             },
             Input::Told { question, started, result, generation } => Self::Told {
                 call: CallId::of(question),
                 started: *started,
-                result: result.clone(),
+                result: result.as_ref().map_err(wordless).cloned(),
                 generation: *generation,
             },
             Input::Late(job) => Self::Late(job.arrival),
             Input::Panicked(job, _) => Self::Panicked(job.arrival),
-            Input::Refreshed(result) => Self::Refreshed(result.clone()),
+            Input::Refreshed(result) => Self::Refreshed(result.as_ref().map_err(bare).copied()),
             Input::Settled { job, ending, how } => {
                 Self::Settled { job: job.arrival, how: *how, dead_lettered: ending.dead_lettered }
             }
             Input::Republished(job) => Self::Republished(job.arrival),
             Input::NotRepublished(job) => Self::NotRepublished(*job),
-            Input::Ordered(order) => Self::Ordered(order.clone()),
+            Input::Ordered(order) => Self::Ordered(nameless(order)),
             Input::Reconfigured(hot) => Self::Reconfigured(hot.clone()),
             Input::Stop => Self::Stop,
             Input::SourceEnded => Self::SourceEnded,
         }
+    }
+}
+
+/// Of a fault what decides: the words of the API may quote a body.
+fn bare(fault: &Fault) -> Fault {
+    Fault {
+        status: fault.status,
+        error_code: fault.error_code.clone(),
+        request_id: fault.request_id.clone(),
+        ..Fault::default()
+    }
+}
+
+fn wordless(verdict: &Verdict) -> Verdict {
+    match verdict {
+        Verdict::Created { task_id } => Verdict::Created { task_id: task_id.clone() },
+        Verdict::Rejected(fault) => Verdict::Rejected(bare(fault)),
+        Verdict::Ambiguous { fault, conflict } => {
+            Verdict::Ambiguous { fault: bare(fault), conflict: *conflict }
+        }
+        Verdict::Transient { fault, answered } => {
+            Verdict::Transient { fault: bare(fault), answered: *answered }
+        }
+        Verdict::Throttled { fault, wait, limit } => {
+            Verdict::Throttled { fault: bare(fault), wait: *wait, limit: *limit }
+        }
+        Verdict::Unauthorized(fault) => Verdict::Unauthorized(bare(fault)),
+        Verdict::Account { fault, one_resource } => {
+            Verdict::Account { fault: bare(fault), one_resource: *one_resource }
+        }
+    }
+}
+
+/// No decision depends on who it is, and why.
+fn nameless(order: &Steer) -> Steer {
+    let nobody = || Pause { by: String::new(), reason: String::new() };
+    match order {
+        Steer::Set { pause, rates } => {
+            Steer::Set { pause: pause.as_ref().map(|_| nobody()), rates: rates.clone() }
+        }
+        Steer::Pause(_) => Steer::Pause(nobody()),
+        other => other.clone(),
+    }
+}
+
+/// A fault without the words of the API.
+pub(super) fn said(fault: &Fault) -> String {
+    match (fault.error_code.as_deref(), fault.status) {
+        (Some(code), Some(status)) => format!("{code}, status {status}"),
+        (Some(code), None) => code.to_owned(),
+        (None, Some(status)) => format!("no error code, status {status}"),
+        (None, None) => "no answer".to_owned(),
+    }
+}
+
+fn rates(rates: &[Rate]) -> String {
+    let rates: Vec<_> = rates.iter().map(ToString::to_string).collect();
+    if rates.is_empty() { "none".to_owned() } else { rates.join(", ") }
+}
+
+fn command(order: &Steer) -> String {
+    match order {
+        Steer::Set { pause: Some(_), rates: most } => {
+            format!("paused, rates {}, as set before", rates(most))
+        }
+        Steer::Set { pause: None, rates: most } => format!("rates {}, as set before", rates(most)),
+        Steer::Pause(_) => "pause".to_owned(),
+        Steer::Resume => "resume".to_owned(),
+        Steer::Rates(most) => format!("rates {}", rates(most)),
+        Steer::ForgetLearned => "forget what 429s have taught".to_owned(),
+        Steer::Priority { wanted, priority } => format!("priority {priority} for {wanted}"),
     }
 }
 
@@ -229,24 +303,42 @@ impl std::fmt::Display for InputRecord {
             Self::Unreadable(delivery) => write!(f, "{delivery}, and reading it panicked"),
             Self::Answered { job, verdict, .. } => {
                 write!(f, "post of delivery {job} answered: {}", verdict.as_str())?;
-                verdict.fault().map_or(Ok(()), |fault| write!(f, " ({fault})"))
+                verdict.fault().map_or(Ok(()), |fault| write!(f, " ({})", said(fault)))
             }
             Self::Told { call, result, .. } => {
                 write!(f, "{} answered: ", call.words())?;
                 match result {
                     Ok(listing) => write!(f, "{} tasks of {}", listing.tasks.len(), listing.count),
-                    Err(verdict) => f.write_str(verdict.as_str()),
+                    Err(verdict) => {
+                        f.write_str(verdict.as_str())?;
+                        verdict.fault().map_or(Ok(()), |fault| write!(f, " ({})", said(fault)))
+                    }
                 }
             }
             Self::Late(job) => write!(f, "post of delivery {job} was not begun in time"),
             Self::Panicked(job) => write!(f, "the call for delivery {job} panicked"),
             Self::Refreshed(Ok(generation)) => write!(f, "token {generation} fetched"),
-            Self::Refreshed(Err(fault)) => write!(f, "no token to be had: {fault}"),
-            Self::Settled { job, how, .. } => write!(f, "delivery {job} settled: {how:?}"),
+            Self::Refreshed(Err(fault)) => write!(f, "no token to be had: {}", said(fault)),
+            Self::Settled { job, how, dead_lettered } => {
+                let how = match how {
+                    Settlement::Done => "acknowledged",
+                    Settlement::Void => "its session was lost under it",
+                    Settlement::Refused => "the broker refuses it",
+                };
+                let dead = if *dead_lettered { ", dead letter published" } else { "" };
+                write!(f, "settlement of delivery {job}: {how}{dead}")
+            }
             Self::Republished(job) => write!(f, "delivery {job} published anew"),
             Self::NotRepublished(job) => write!(f, "delivery {job} not published anew"),
-            Self::Ordered(order) => write!(f, "an operator's command: {order:?}"),
-            Self::Reconfigured(hot) => write!(f, "the configuration changed: {hot:?}"),
+            Self::Ordered(order) => write!(f, "an operator's command: {}", command(order)),
+            Self::Reconfigured(Hot { rates: most, max_in_flight, max_running, schedule }) => {
+                let hours = if *schedule == Schedule::default() { "always" } else { "by schedule" };
+                write!(
+                    f,
+                    "the configuration changed: rates {}, {max_in_flight} in flight, {max_running} running, {hours}",
+                    rates(most)
+                )
+            }
             Self::Stop => f.write_str("the worker stops"),
             Self::SourceEnded => f.write_str("the source has no more requests"),
         }

@@ -4,13 +4,82 @@
 //! this core has not begun: it is an orphan, and left out. Answers and calls are paired by what the call is known by.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::{CallId, InputLine, InputRecord, Opening, ReplyRecord, StepLine, StepRecord, why};
 use crate::contract::Violation;
-use crate::core::engine::{Core, Input, Question, Step};
+use crate::core::engine::{Core, Input, Question, Settings, Step};
 use crate::core::outcome::Ending;
 use crate::core::request::Job;
 use crate::core::time::Now;
+use crate::core::verdict::Verdict;
+
+/// No body has more, and each takes memory here.
+const MOST_VIOLATIONS: usize = 1_000;
+/// Nothing lasts longer: far below where arithmetic on times would overflow.
+const LONGEST: Duration = Duration::from_secs(10 * 366 * 86_400);
+
+/// Whether a core can have been told so: a file that was edited must not take all memory or overflow a time.
+///
+/// # Errors
+/// What is out of bounds.
+pub fn check_settings(settings: &Settings) -> Result<(), &'static str> {
+    let Settings { gate, .. } = settings;
+    let retry = &gate.retry;
+    let times = [
+        settings.max_hold,
+        settings.linger,
+        settings.look_again,
+        settings.clock_slack,
+        settings.answered_within,
+        gate.margin,
+        gate.probe,
+        retry.initial,
+        retry.max,
+        retry.max_age,
+    ];
+    let counts = [gate.max_in_flight, settings.max_running];
+    if settings.window > usize::from(u16::MAX) {
+        Err("the window holds more than a worker can")
+    } else if times.iter().any(|time| *time > LONGEST) {
+        Err("a time of the settings is longer than ten years")
+    } else if counts.iter().any(|count| u32::try_from(*count).is_err()) {
+        Err("a cap of the settings is too great")
+    } else if !(1.0..=1e9).contains(&retry.multiplier) || !(0.0..=1e9).contains(&settings.aging) {
+        Err("a factor of the settings is out of bounds")
+    } else {
+        Ok(())
+    }
+}
+
+/// The same of an input.
+///
+/// # Errors
+/// What is out of bounds.
+pub fn check_input(input: &InputRecord) -> Result<(), &'static str> {
+    let verdict = match input {
+        InputRecord::Answered { verdict, .. } | InputRecord::Told { result: Err(verdict), .. } => {
+            verdict
+        }
+        InputRecord::Opened { waiting, .. } if u32::try_from(*waiting).is_err() => {
+            return Err("more requests wait than a queue can hold");
+        }
+        InputRecord::Reconfigured(hot)
+            if [hot.max_in_flight, hot.max_running].iter().any(|n| u32::try_from(*n).is_err()) =>
+        {
+            return Err("a cap is too great");
+        }
+        _ => return Ok(()),
+    };
+    match verdict {
+        Verdict::Throttled { wait, limit, .. }
+            if [*wait, limit.map(|(_, window)| window)].iter().flatten().any(|t| *t > LONGEST) =>
+        {
+            Err("a wait is longer than ten years")
+        }
+        _ => Ok(()),
+    }
+}
 
 /// What a line of the recording was to this core.
 #[derive(Debug)]
@@ -38,20 +107,36 @@ enum Begun {
 pub struct Replayer {
     core: Core<()>,
     begun: BTreeMap<CallId, Begun>,
+    /// What it said to the last input, until that is compared; the inner `None`: nothing.
+    said: Option<Option<ReplyRecord>>,
 }
 
 impl Replayer {
     pub fn begin(begin: &Opening) -> Self {
         let now = Now { at: begin.at, wall: begin.wall };
-        Self { core: Core::new(begin.settings.clone(), now), begun: BTreeMap::new() }
+        Self { core: Core::new(begin.settings.clone(), now), begun: BTreeMap::new(), said: None }
     }
 
-    /// It is told what the recorded one was told.
+    /// It is told what the recorded one was told. What it says to it is compared by [`Self::reply`].
     pub fn take(&mut self, line: InputLine) -> Compared {
         let now = Now { at: line.at, wall: line.wall };
+        self.said = None;
         let Some(input) = self.input(line.what) else { return Compared::Orphan };
-        let said = ReplyRecord::of(&self.core.take(now, input));
-        Compared::Told((said != line.reply).then_some((line.reply, said)))
+        self.said = Some(ReplyRecord::of(&self.core.take(now, input)));
+        Compared::Told(None)
+    }
+
+    /// Whether the recorded one said the same to the last input. To be asked at the line after that, whatever it is.
+    pub fn reply(&mut self, recorded: Option<&ReplyRecord>) -> Compared {
+        let Some(ours) = self.said.take() else { return Compared::Told(None) };
+        let same = ours.as_ref() == recorded;
+        Compared::Told((!same).then(|| (recorded.cloned(), ours)))
+    }
+
+    /// What it decides at a time at which the recorded one decided nothing, for it panicked.
+    pub fn ask(&mut self, now: Now) -> (StepRecord, String) {
+        let step = self.core.next(now);
+        (StepRecord::of(&self.core, &step), why::why(&self.core, now, &step))
     }
 
     /// It is asked what the recorded one was asked.
@@ -96,7 +181,7 @@ impl Replayer {
             InputRecord::Blocked(blocked) => Input::Blocked(blocked),
             InputRecord::Delivered(delivery) => Input::Delivered(delivery.job()),
             InputRecord::Invalid { delivery, violations } => {
-                Input::Invalid(delivery.job(), vec![unsaid(); violations])
+                Input::Invalid(delivery.job(), vec![unsaid(); violations.min(MOST_VIOLATIONS)])
             }
             InputRecord::Unreadable(delivery) => Input::Unreadable(delivery.job(), String::new()),
             InputRecord::Answered { job, started, verdict, generation } => {

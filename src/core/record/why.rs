@@ -1,5 +1,7 @@
-//! Why was a step decided? In words for people, from what the core knows just then.
+//! Why was a step decided? In words for people, from what the core knows just then, and none of the API's or an operator's:
+//! the former may quote a body.
 
+use super::given::said;
 use crate::core::engine::{BUG, Core, Counts, Question, Step};
 use crate::core::gate::Reason;
 use crate::core::outcome::{Ending, Outcome};
@@ -41,7 +43,7 @@ fn post<D>(core: &Core<D>, job: &Job<D>) -> String {
 fn look_up<D>(job: &Job<D>) -> String {
     match &job.progress.doubt {
         Doubt::LookUp { conflict: Some(fault), .. } => {
-            format!("the API says that a task is in the way: {fault}")
+            format!("the API says that a task is in the way: {}", said(fault))
         }
         Doubt::LookUp { once: true, .. } => {
             "a task may exist, and one look-up is enough to tell".to_owned()
@@ -61,6 +63,11 @@ fn ended(ending: &Ending) -> String {
         _ if ending.reason.starts_with(BUG) => BUG.to_owned(),
         _ if ending.reason.is_empty() => {
             format!("task {}", ending.task_id.as_deref().unwrap_or("unknown"))
+        }
+        // These quote what the API said.
+        Outcome::Rejected | Outcome::Exhausted | Outcome::Unknown => {
+            let said = ending.fault.as_ref().map_or_else(|| "no answer".to_owned(), said);
+            format!("the last answer: {said}")
         }
         _ => ending.reason.clone(),
     }
@@ -83,15 +90,12 @@ fn waits<D>(core: &Core<D>) -> String {
         Reason::Blocked => "the broker takes no results".to_owned(),
         Reason::Unpublished => "the broker refuses too many results or dead letters".to_owned(),
         Reason::Halted | Reason::Breaker => {
-            let fault = gate.breaker().opened().map(|open| open.fault.to_string());
+            let fault = gate.breaker().opened().map(|open| said(&open.fault));
             format!("the breaker is open: {}", fault.unwrap_or_default())
         }
         Reason::Token => "a fresh token is being fetched".to_owned(),
         Reason::Throttled => "the API said 429".to_owned(),
-        Reason::Paused => {
-            let pause = gate.paused().map(|pause| format!("{}: {}", pause.by, pause.reason));
-            format!("paused by {}", pause.unwrap_or_default())
-        }
+        Reason::Paused => "an operator has paused it".to_owned(),
         Reason::Schedule => "outside of the schedule".to_owned(),
         Reason::Running => "no room for another migration".to_owned(),
         Reason::InFlight => format!("{} are in flight", gate.in_flight()),
