@@ -335,7 +335,7 @@ where
             Done::Republished { job, how, pending } => self.republished(now, job, &how, pending),
             Done::Released => {}
             Done::SteeringKept { pending, change, result } => {
-                self.steering_kept(now, pending, change, result)
+                self.steering_kept(now, pending, change, result);
             }
         }
     }

@@ -102,13 +102,17 @@ enum Begun {
     Question(Question<()>),
 }
 
+/// What was said at once to an input; `None`: nothing.
+#[derive(Debug)]
+struct Said(Option<ReplyRecord>);
+
 /// A core that is told what another one was told.
 #[derive(Debug)]
 pub struct Replayer {
     core: Core<()>,
     begun: BTreeMap<CallId, Begun>,
-    /// What it said to the last input, until that is compared; the inner `None`: nothing.
-    said: Option<Option<ReplyRecord>>,
+    /// What it said to the last input, until that is compared.
+    said: Option<Said>,
 }
 
 impl Replayer {
@@ -122,13 +126,13 @@ impl Replayer {
         let now = Now { at: line.at, wall: line.wall };
         self.said = None;
         let Some(input) = self.input(line.what) else { return Compared::Orphan };
-        self.said = Some(ReplyRecord::of(&self.core.take(now, input)));
+        self.said = Some(Said(ReplyRecord::of(&self.core.take(now, input))));
         Compared::Told(None)
     }
 
     /// Whether the recorded one said the same to the last input. To be asked at the line after that, whatever it is.
     pub fn reply(&mut self, recorded: Option<&ReplyRecord>) -> Compared {
-        let Some(ours) = self.said.take() else { return Compared::Told(None) };
+        let Some(Said(ours)) = self.said.take() else { return Compared::Told(None) };
         let same = ours.as_ref() == recorded;
         Compared::Told((!same).then(|| (recorded.cloned(), ours)))
     }
