@@ -156,18 +156,18 @@ async fn in_an_alarm_a_start_and_an_enqueue_say_so() {
     let spec = Spec::new(&node.url, &rig.lane.queues, &rig.sandbox.base_url, "100/s");
     let dir = tempfile::tempdir().unwrap();
     let process = Process::start(&spec, dir.path(), "worker");
-    let says = |status: &sluicegate::message::status::Status| matches!(&status.session, SessionStatus::Detached { why, .. } if why.contains("the broker is in an alarm"));
+    let says = |status: &sluicegate::message::status::Status| matches!(&status.session, SessionStatus::Detached { why, .. } if why.contains("the broker has raised a resource alarm"));
     process.until("told of the alarm", SOON, says).await;
     // It stays so: the silence of an alarm is no other worker.
     tokio::time::sleep(Duration::from_secs(3)).await;
     let (code, ready) = process.get("/readyz").await.unwrap();
-    assert!(code == 503 && ready.contains("the broker is in an alarm"), "{ready}");
+    assert!(code == 503 && ready.contains("the broker has raised a resource alarm"), "{ready}");
     let desk = Desk::on(lane);
     let plan = desk.plan(1);
     let enqueued = desk.sluice(&["enqueue", plan.to_str().unwrap()]);
     let said = text(&enqueued.stderr);
     assert_eq!(enqueued.status.code(), Some(4), "{said}");
-    assert!(said.contains("the broker is in an alarm"), "{said}");
+    assert!(said.contains("the broker has raised a resource alarm"), "{said}");
     node.script("ctl", &["set_vm_memory_high_watermark", "0.6"]).await;
     process.active().await;
     let enqueued = desk.sluice(&["enqueue", plan.to_str().unwrap()]);
