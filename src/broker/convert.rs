@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::mem;
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -10,6 +9,7 @@ use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, LongString, ShortString};
 
 use crate::broker::settings::Queues;
+use crate::broker::sizes::{field_bytes, header_bytes};
 use crate::broker::transport::Restored;
 use crate::core::{Ending, Request};
 use crate::message::headers;
@@ -71,7 +71,7 @@ pub(super) fn timestamp(seconds: u64) -> Option<Timestamp> {
 }
 
 /// Whether the broker's own counts say that the message was out before. On 4.3 a `basic.nack` does not count as a
-/// delivery, only as an acquisition; and whoever held it may have sent it before giving it back. What a worker has
+/// delivery, only as an acquisition; and whoever held it may have sent it before requeueing it. What a worker has
 /// published anew was out before, too.
 pub(crate) fn was_out(properties: &BasicProperties) -> bool {
     let headers = properties.headers().as_ref().map(FieldTable::inner);
@@ -84,7 +84,7 @@ pub(crate) fn was_out(properties: &BasicProperties) -> bool {
         .any(|(_, count)| text_of(count).is_some_and(|count| count != "0"))
 }
 
-/// How often a quorum queue was given the message back.
+/// How often the message was requeued to a quorum queue.
 pub(crate) fn returns(properties: &BasicProperties) -> u32 {
     let headers = properties.headers().as_ref().map(FieldTable::inner);
     let count = headers.and_then(|headers| headers.get("x-delivery-count")).and_then(text_of);
@@ -275,83 +275,10 @@ pub(crate) fn kept_headers(original: &BasicProperties) -> BTreeMap<ShortString, 
     kept.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
-/// How many bytes of a header frame the properties take, never fewer. They must fit one frame: the broker ends a
-/// connection that sends a longer one (501).
-pub(crate) fn header_bytes(properties: &BasicProperties) -> usize {
-    /// Class, weight, length of the body, flags; delivery mode, priority and timestamp.
-    const FIXED: usize = 14 + 10;
-    let texts = [
-        properties.content_type(),
-        properties.content_encoding(),
-        properties.correlation_id(),
-        properties.reply_to(),
-        properties.expiration(),
-        properties.message_id(),
-        properties.kind(),
-        properties.user_id(),
-        properties.app_id(),
-    ];
-    let texts: usize = texts.into_iter().flatten().map(|text| 1 + text.as_str().len()).sum();
-    let headers = properties.headers().iter().flat_map(FieldTable::inner);
-    let headers: usize = headers.map(|(name, value)| field_bytes(name, value)).sum();
-    FIXED + texts + 4 + headers
-}
-
-/// About how many bytes of memory they take: each text is an allocation of its own, each table has nodes with room for
-/// eleven.
-pub(super) fn heap_bytes(properties: &BasicProperties) -> usize {
-    fn of(value: &AMQPValue) -> usize {
-        mem::size_of::<AMQPValue>()
-            + match value {
-                AMQPValue::LongString(text) => ALLOCATED + text.len(),
-                AMQPValue::ByteArray(bytes) => ALLOCATED + bytes.as_slice().len(),
-                AMQPValue::ShortString(text) => ALLOCATED + text.as_str().len(),
-                // A vector that has grown has room for as many more.
-                AMQPValue::FieldArray(values) => {
-                    ALLOCATED + 2 * values.as_slice().iter().map(of).sum::<usize>()
-                }
-                AMQPValue::FieldTable(table) => of_table(table),
-                _ => 0,
-            }
-    }
-    fn of_table(table: &FieldTable) -> usize {
-        let node = ALLOCATED + 11 * (mem::size_of::<ShortString>() + mem::size_of::<AMQPValue>());
-        let entries = table.inner();
-        let texts = entries.iter().map(|(name, value)| ALLOCATED + name.as_str().len() + of(value));
-        node * entries.len().div_ceil(6) + texts.sum::<usize>()
-    }
-    /// What the allocator has of each piece for itself.
-    const ALLOCATED: usize = 16;
-    let headers = properties.headers().as_ref().map_or(0, of_table);
-    mem::size_of::<BasicProperties>() + headers + header_bytes(&timeless(properties))
-}
-
-fn field_bytes(name: &ShortString, value: &AMQPValue) -> usize {
-    1 + name.as_str().len() + size_of(value)
-}
-
 pub(super) fn is_brokers_own(name: &str) -> bool {
     BROKERS_OWN.contains(&name)
         || name.starts_with("x-first-death-")
         || name.starts_with("x-last-death-")
-}
-
-/// About how many bytes a value takes in a frame, never fewer.
-fn size_of(value: &AMQPValue) -> usize {
-    match value {
-        AMQPValue::LongString(text) => 5 + text.len(),
-        AMQPValue::ByteArray(bytes) => 5 + bytes.as_slice().len(),
-        AMQPValue::ShortString(text) => 5 + text.as_str().len(),
-        AMQPValue::FieldArray(values) => 5 + values.as_slice().iter().map(size_of).sum::<usize>(),
-        AMQPValue::FieldTable(table) => {
-            5 + table
-                .inner()
-                .iter()
-                .map(|(name, value)| 1 + name.as_str().len() + size_of(value))
-                .sum::<usize>()
-        }
-        _ => 9,
-    }
 }
 
 pub(crate) fn long(text: &str) -> AMQPValue {

@@ -12,6 +12,7 @@ pub mod dead_letters;
 mod publish;
 mod session;
 pub mod settings;
+mod sizes;
 pub mod streams;
 pub mod topology;
 mod transport;
@@ -35,7 +36,7 @@ use std::time::Duration;
 /// How long the broker may take to answer one method. Heartbeats find a dead peer in 10 s.
 const ANSWER: Duration = Duration::from_secs(15);
 
-/// Every await on the client library stands in here: several of them can hang for ever (an alarm, a silent network).
+/// Every await on the client library stands in here: several of them can hang for ever (a resource alarm, a silent network).
 async fn within<T>(
     limit: Duration,
     what: &str,

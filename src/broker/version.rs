@@ -1,4 +1,4 @@
-//! Which RabbitMQ is it, and what follows from that? Arguments and the way of giving deliveries back depend on it.
+//! Which RabbitMQ is it, and what follows from that? Arguments and the way of requeueing deliveries depend on it.
 
 use std::fmt;
 

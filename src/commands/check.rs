@@ -123,7 +123,7 @@ impl Args {
         }
         super::runtime()?.block_on(async {
             let queued = broker::requests_waiting(&config.broker, &config.queues).await;
-            let queued = queued.map_err(Failure::out_of_reach)?;
+            let queued = queued.map_err(Failure::unreachable)?;
             let held = held(config).await;
             if held.is_none() {
                 eprintln!("warning: no worker answers on http.listen: what its window holds is not counted");

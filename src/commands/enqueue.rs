@@ -344,7 +344,7 @@ fn tell(args: &Args, config: &Config, survey: &Survey, head: &Head, waiting: u64
 fn refused(error: PlannerError) -> Failure {
     match error {
         PlannerError::Settings(_) => Failure::usage(error),
-        _ => Failure::out_of_reach(error),
+        _ => Failure::unreachable(error),
     }
 }
 
@@ -354,7 +354,7 @@ fn unusable(error: JournalError) -> Failure {
 
 fn interrupted(error: EnqueueError) -> Failure {
     match error {
-        EnqueueError::Broker(error) => Failure::out_of_reach(format!(
+        EnqueueError::Broker(error) => Failure::unreachable(format!(
             "{error}\nsome rows may be in the queue: run it again, it goes on"
         )),
         EnqueueError::Plan(error) => plan_file::failure(error),

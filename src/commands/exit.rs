@@ -13,7 +13,7 @@ pub enum Exit {
     /// The plan is invalid; nothing was sent.
     InvalidPlan = 3,
     /// Broker or API unreachable.
-    OutOfReach = 4,
+    Unreachable = 4,
 }
 
 impl From<Exit> for ExitCode {
@@ -38,8 +38,8 @@ impl Failure {
         Self { exit: Exit::InvalidPlan, message: message.to_string() }
     }
 
-    pub fn out_of_reach(message: impl fmt::Display) -> Self {
-        Self { exit: Exit::OutOfReach, message: message.to_string() }
+    pub fn unreachable(message: impl fmt::Display) -> Self {
+        Self { exit: Exit::Unreachable, message: message.to_string() }
     }
 }
 

@@ -145,7 +145,7 @@ pub(super) fn who(world: &World) -> String {
 fn failure(error: NotAsked) -> Failure {
     match error {
         NotAsked::Broker(PlannerError::Settings(_)) => Failure::usage(error),
-        NotAsked::Broker(_) | NotAsked::NoAnswer => Failure::out_of_reach(error),
+        NotAsked::Broker(_) | NotAsked::NoAnswer => Failure::unreachable(error),
         NotAsked::Nobody { .. } | NotAsked::Deaf { .. } => {
             Failure { exit: Exit::NotAllWell, message: error.to_string() }
         }
@@ -183,7 +183,7 @@ async fn over_http(
         client.post(route).bearer_auth(token.expose()).json(&said)
     };
     let away = |error: reqwest::Error| {
-        Failure::out_of_reach(format!(
+        Failure::unreachable(format!(
             "the worker at {base} is unreachable: {}",
             error.without_url()
         ))
@@ -200,7 +200,7 @@ async fn over_http(
         serde_json::from_slice(&body)
     };
     read.map_err(|error| {
-        Failure::out_of_reach(format!("{base} does not answer as a worker does: {error}"))
+        Failure::unreachable(format!("{base} does not answer as a worker does: {error}"))
     })
 }
 

@@ -122,7 +122,7 @@ async fn wait(pace: &mut Limits, clock: Clock) {
 
 fn refused(verdict: &Verdict) -> Failure {
     let said = verdict.fault().map(ToString::to_string).unwrap_or_default();
-    Failure::out_of_reach(match verdict {
+    Failure::unreachable(match verdict {
         Verdict::Unauthorized(_) => {
             format!("the API refuses the credential: {said}; see [api.auth]")
         }

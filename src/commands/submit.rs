@@ -242,11 +242,11 @@ async fn reach(client: &Client) -> Result<(), Failure> {
     if let Err(Verdict::Unauthorized(_)) = first.result {
         // There is no token before the first one has been made.
         let refreshed = client.refresh(Some(first.generation)).await;
-        refreshed.map_err(|fault| Failure::out_of_reach(format!("no token: {fault}")))?;
+        refreshed.map_err(|fault| Failure::unreachable(format!("no token: {fault}")))?;
         first = client.list(&query, None).await;
     }
     match first.result {
-        Err(Verdict::Transient { fault, answered: false }) => Err(Failure::out_of_reach(format!(
+        Err(Verdict::Transient { fault, answered: false }) => Err(Failure::unreachable(format!(
             "the API is unreachable: {fault}; see api.endpoint, or try again later; nothing was sent"
         ))),
         Err(Verdict::Unauthorized(fault)) => Err(Failure::usage(format!(

@@ -83,7 +83,7 @@ fn warn_of(report: &Comparison) {
 
 pub(super) fn failure(error: TopologyError) -> Failure {
     match error {
-        TopologyError::Unreachable(why) => Failure::out_of_reach(format!(
+        TopologyError::Unreachable(why) => Failure::unreachable(format!(
             "the broker is unreachable: {why}; check that it runs, and broker.url, which stands in the file of -c or SLUICE_CONFIG"
         )),
         TopologyError::Mismatch(_) | TopologyError::Settings(_) => Failure::usage(error),

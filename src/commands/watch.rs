@@ -152,7 +152,7 @@ async fn open(config: &Config, from: ReadFrom) -> Result<Results, Failure> {
     let opened = Results::open(&config.broker, &config.queues, from).await;
     opened.map_err(|error| match error {
         PlannerError::Settings(_) => Failure::usage(error),
-        _ => Failure::out_of_reach(error),
+        _ => Failure::unreachable(error),
     })
 }
 

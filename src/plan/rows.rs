@@ -187,7 +187,7 @@ impl Plan {
         })
     }
 
-    /// Counts what is no request; else gives it back.
+    /// Counts what is no request; else returns it.
     fn counted(&mut self, record: Record) -> Option<Record> {
         let number = match &record {
             Record::Cells(line) => line.number,

@@ -110,7 +110,7 @@ pub trait Source: Send {
     /// Acknowledges a delivery whose result has been published and confirmed before (it came again all the same).
     fn acknowledge(&self, job: Job<Self::Delivery>) -> impl Future<Output = ()> + Send + 'static;
 
-    /// Gives a delivery back unsettled; it comes again, here or at another worker.
+    /// Requeues a delivery unsettled; it comes again, here or at another worker.
     fn requeue(&self, job: Job<Self::Delivery>) -> impl Future<Output = ()> + Send + 'static;
 
     /// Publishes the request anew with this priority, and what is written down of it, awaits the confirms, and only then

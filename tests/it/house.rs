@@ -10,9 +10,10 @@ const ROOMS: [&str; 16] = [
 ];
 
 /// The same within the largest of them.
-const BROKER: [&str; 12] = [
+const BROKER: [&str; 13] = [
     "settings",
     "version",
+    "sizes",
     "transport",
     "connection",
     "convert",

@@ -73,6 +73,31 @@ fn words_that_are_gone_stay_gone() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// A delivery is requeued, whatever stands between the two old words.
+#[test]
+fn nothing_is_given_back() {
+    let mut wrong = Vec::new();
+    for path in texts().iter().filter(|path| !path.ends_with(SELF)) {
+        let Ok(text) = fs::read_to_string(path) else { continue };
+        for (number, line) in text.lines().enumerate() {
+            let words: Vec<String> = line.to_lowercase().split_whitespace().map(bare).collect();
+            let gives = ["give", "gives", "giving", "gave", "given"];
+            let back = |at: usize| words[at + 1..].iter().take(4).any(|word| word == "back");
+            // The definition says what the word means.
+            let defines = line.starts_with("| requeue |");
+            if !defines && (0..words.len()).any(|at| gives.contains(&&*words[at]) && back(at)) {
+                wrong.push(format!("{}:{}: {line}", path.display(), number + 1));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// A word without the marks around it.
+fn bare(word: &str) -> String {
+    word.trim_matches(|c: char| !c.is_alphanumeric()).to_owned()
+}
+
 /// In the documents and in what commands say of themselves, a dead letter is never just a letter.
 #[test]
 fn a_dead_letter_is_never_just_a_letter() {

@@ -76,7 +76,7 @@ impl Link {
     }
 }
 
-/// Notes when the broker goes into an alarm and out of it, until the link is lost.
+/// Notes when the broker goes into a resource alarm and out of it, until the link is lost.
 pub(crate) async fn listen(mut events: BoxStream<'static, lapin::Event>, link: Arc<Link>) {
     let lost = link.lost();
     tokio::pin!(lost);

@@ -52,7 +52,7 @@ impl Held {
         self.done(within(ANSWER, "acknowledging", ack).await)
     }
 
-    /// Gives this one delivery back; it comes again.
+    /// Requeues this one delivery; it comes again.
     pub(crate) async fn nack(&self) -> Result<(), SessionLost> {
         self.alive()?;
         let options = BasicNackOptions { requeue: true, ..BasicNackOptions::default() };

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, ShortString};
 
-use crate::broker::convert::{heap_bytes, is_brokers_own, kept_headers, long, short, timeless};
+use crate::broker::convert::{is_brokers_own, kept_headers, long, short, timeless};
+use crate::broker::sizes::heap_bytes;
 use crate::broker::transport::Restored;
 use crate::core::{Request, Shared, Trace};
 use crate::message::headers;

@@ -71,7 +71,7 @@ impl DeliveryReceiver {
     }
 
     fn take(&self, delivery: Delivery) -> Result<(), NotTaken> {
-        // A session that nobody keeps any more takes nothing: what it delivers goes back with it.
+        // A session that nobody keeps any more takes nothing: what it delivers is requeued with it.
         let Some((worker, on)) = self.worker.upgrade().zip(self.on.upgrade()) else {
             return Ok(());
         };

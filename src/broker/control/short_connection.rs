@@ -61,7 +61,7 @@ impl ShortConnection {
         self.version
     }
 
-    /// Whether the broker is in an alarm and takes nothing just now.
+    /// Whether the broker has a resource alarm and takes nothing just now.
     pub fn is_blocked(&self) -> bool {
         self.link.blocked_within(Duration::ZERO)
     }

@@ -41,7 +41,7 @@ const VOID: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(in crate::broker) struct Control {
     consumer: Consumer,
-    /// On the connection that publishes, because the broker stops the writes of such a connection in an alarm.
+    /// On the connection that publishes, because the broker stops the writes of such a connection in a resource alarm.
     replies: Channel,
     /// Kept open for the consumer.
     _channel: Channel,

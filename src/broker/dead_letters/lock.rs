@@ -82,7 +82,7 @@ async fn why_not(tool: &ShortConnection) -> String {
     let queue = tool.queues.dead_letters();
     if tool.is_blocked() {
         return format!(
-            "the broker takes nothing just now (an alarm: its memory or its disk), so {queue} cannot be reviewed"
+            "the broker takes nothing just now (a resource alarm: its memory or its disk), so {queue} cannot be reviewed"
         );
     }
     let known = tokio::time::timeout(ANSWER, holder(tool)).await;
@@ -121,7 +121,7 @@ async fn holder(tool: &ShortConnection) -> lapin::Result<Option<String>> {
     let got = channel.basic_get(short(&name_plate(tool)), BasicGetOptions::default()).await?;
     let text =
         got.map(|got| String::from_utf8_lossy(&got.delivery.data).chars().take(200).collect());
-    // Not acknowledged, so it goes back for the next one who asks.
+    // Not acknowledged, so it is requeued for the next one who asks.
     channel.close(200, "read".into()).await?;
     Ok(text)
 }

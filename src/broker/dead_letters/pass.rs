@@ -1,5 +1,5 @@
 //! What lies in the dead-letter queue, and how is it held for a moment? One reviewer at a time ([`crate::broker::dead_letters::lock`]) takes
-//! everything, acts, and gives the rest back.
+//! everything, acts, and requeues the rest.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -278,7 +278,7 @@ impl<'a> ReviewPass<'a> {
     /// again.
     pub(crate) async fn requeue(self) -> Result<(), SessionLost> {
         if self.is_over {
-            // The rest goes back with the channel; an acknowledgement now would wake a consumer that nobody reads.
+            // The rest is requeued with the channel; an acknowledgement now would wake a consumer that nobody reads.
             return within(ANSWER, "closing", self.channel.close(200, "reviewed".into())).await;
         }
         if self.tool.version.nacks_are_free() {

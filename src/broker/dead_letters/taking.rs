@@ -12,9 +12,10 @@ use tokio::sync::{mpsc, watch};
 use tracing::Span;
 
 use crate::broker::connection::link::SessionLost;
-use crate::broker::convert::{heap_bytes, returns};
+use crate::broker::convert::returns;
 use crate::broker::dead_letters::parcels;
 use crate::broker::dead_letters::pass::{Copy, HeldDeadLetter, Terms};
+use crate::broker::sizes::heap_bytes;
 use crate::broker::transport::{self, Original, Wire};
 use crate::contract::Rules;
 use crate::message::intake;

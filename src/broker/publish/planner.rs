@@ -44,7 +44,7 @@ pub enum PlannerError {
     #[error(
         "the broker is unreachable: {0}; check that it runs, and broker.url (host, user, password, vhost), which stands in the file of -c or SLUICE_CONFIG"
     )]
-    OutOfReach(SessionLost),
+    Unreachable(SessionLost),
     #[error(
         "there is no {what} on the broker: start the worker once, or run `sluice topology apply`; if it was, check queues.prefix"
     )]
@@ -61,7 +61,7 @@ impl From<NoConnection> for PlannerError {
     fn from(why: NoConnection) -> Self {
         match why {
             NoConnection::Settings(why) => Self::Settings(why),
-            NoConnection::Unreachable(why) => Self::OutOfReach(why),
+            NoConnection::Unreachable(why) => Self::Unreachable(why),
         }
     }
 }

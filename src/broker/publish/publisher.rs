@@ -17,10 +17,11 @@ use tracing::Instrument as _;
 
 use crate::broker::connection::connect;
 use crate::broker::connection::link::{Link, SessionLost};
-use crate::broker::convert::{Outgoing, header_bytes};
+use crate::broker::convert::Outgoing;
+use crate::broker::sizes::header_bytes;
 use crate::broker::{ANSWER, within};
 
-/// How long a confirm may take while the broker is not in an alarm.
+/// How long a confirm may take while the broker has no resource alarm.
 const CONFIRM: Duration = Duration::from_secs(30);
 
 /// What a frame has beside what it carries.
@@ -263,7 +264,7 @@ async fn publish(channel: &Channel, message: Outgoing, link: &Link) -> Result<()
     }
 }
 
-/// The answer, or none if it does not come in [`CONFIRM`]; the time of an alarm does not count.
+/// The answer, or none if it does not come in [`CONFIRM`]; the time of a resource alarm does not count.
 async fn patiently<T>(link: &Link, answer: impl Future<Output = T>) -> Option<T> {
     tokio::pin!(answer);
     loop {

@@ -39,7 +39,7 @@ pub(crate) struct Candidate {
     consumer: Consumer,
     /// Kept open for the consumer.
     pub(in crate::broker) channel: Channel,
-    /// On the connection that publishes, because the broker stops the writes of such a connection in an alarm.
+    /// On the connection that publishes, because the broker stops the writes of such a connection in a resource alarm.
     pub(in crate::broker) questions: Channel,
     queue: ShortString,
     name: Name,
@@ -222,7 +222,7 @@ async fn heard(consumer: &mut Consumer, queue: &ShortString) -> Result<Delivery,
     }
 }
 
-/// Asks until it cannot. A question that has no confirm (an alarm, a queue without a majority) is asked again: the queue
+/// Asks until it cannot. A question that has no confirm (a resource alarm, a queue without a majority) is asked again: the queue
 /// keeps one.
 async fn ask_on(
     questions: Channel,

@@ -205,7 +205,7 @@ impl Source for Broker {
     }
 
     fn requeue(&self, job: Job<Held>) -> impl Future<Output = ()> + Send + 'static {
-        // Where it fails the session is lost, and the delivery goes back with it.
+        // Where it fails the session is lost, and the delivery is requeued with it.
         async move { job.delivery.nack().await }.map(drop)
     }
 

@@ -6,7 +6,7 @@ use crate::broker::version::Version;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Status {
     pub state: State,
-    /// The broker is in an alarm and takes nothing that is published.
+    /// The broker has a resource alarm and takes nothing that is published.
     pub blocked: bool,
     pub server: Option<Version>,
     /// What could not be compared with what it should be, for want of the right to configure.

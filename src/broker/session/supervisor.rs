@@ -73,7 +73,7 @@ impl Supervisor {
             let wait = WAITS.scattered(failures + 1);
             // A session that was lost has said so.
             if !had_session {
-                tracing::warn!(%why, wait_ms = wait.as_millis(), "no session with the broker; trying again");
+                tracing::warn!(%why, wait_ms = wait.as_millis(), "no session with the broker; retrying");
             }
             self.lost(why);
             tokio::select! {
@@ -163,7 +163,7 @@ impl Supervisor {
         self.tell(Event::Opened { session: self.sessions, waiting });
         let number = self.sessions;
         self.status.send_modify(|status| status.state = State::Active { session: number });
-        // It may have begun in an alarm.
+        // It may have begun in a resource alarm.
         if session.on.link.blocked_within(Duration::ZERO) {
             self.blocked(true);
         }

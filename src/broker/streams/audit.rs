@@ -32,7 +32,7 @@ impl Acts {
 
     /// The next act; `None` after the last that was there when the reading began.
     pub(crate) async fn next(&mut self) -> Result<Option<Act>, PlannerError> {
-        while let Some(body) = self.0.next_to_the_end().await.map_err(PlannerError::OutOfReach)? {
+        while let Some(body) = self.0.next_to_the_end().await.map_err(PlannerError::Unreachable)? {
             if let Ok(act) = serde_json::from_slice(&body) {
                 return Ok(Some(act));
             }

@@ -146,7 +146,7 @@ fn failure(error: &ReviewError) -> Failure {
         ReviewError::Unreachable(_)
         | ReviewError::Audit(_)
         | ReviewError::Busy(_)
-        | ReviewError::Lost { .. } => Exit::OutOfReach,
+        | ReviewError::Lost { .. } => Exit::Unreachable,
     };
     Failure { exit, message: error.to_string() }
 }

@@ -41,7 +41,7 @@ impl Ledger {
         self.pending.len() + self.published.len() + self.begun.len() + self.carried.len()
     }
 
-    /// Keeps what was tried for a run whose delivery goes; `requeued`: this worker gives it back.
+    /// Keeps what was tried for a run whose delivery goes; `requeued`: this worker requeues it.
     pub(super) fn carry<D>(&mut self, job: &Job<D>, requeued: bool) {
         self.carried.insert(job.request.run, (job.carried(), requeued));
     }

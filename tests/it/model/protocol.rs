@@ -52,7 +52,7 @@ pub(crate) enum Without {
     OneAttemptASource,
     /// The delivery is acknowledged as soon as the result is on its way.
     ConfirmBeforeAck,
-    /// "This process gave it back itself" is believed of a delivery of a later session, too.
+    /// "This process requeued it itself" is believed of a delivery of a later session, too.
     MarksEndWithTheSession,
     /// A worker consumes without holding the exclusive queue.
     OneActiveWorker,

@@ -109,7 +109,7 @@ impl Broker {
         live
     }
 
-    /// The worker gives a delivery back. `false`: it is void.
+    /// The worker requeues a delivery. `false`: it is void.
     pub(crate) fn requeue(&mut self, token: &Token) -> bool {
         let live = self.ledger.borrow_mut().live.remove(&token.tag).is_some();
         if live {
