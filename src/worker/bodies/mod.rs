@@ -1,13 +1,16 @@
 //! Where do the bodies wait? In memory up to a bound, beyond it in an unlinked temporary file: the broker still holds
 //! each message, so nothing depends on that file.
 
-use std::collections::BTreeMap;
+mod pieces;
+
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+
+use pieces::Pieces;
 
 /// What is held beside a body (the request, its place in the order, what a dead letter would need: some 400 bytes, measured),
 /// and room for the holes that bodies leave in the heap on their way to the file: with this, a full window of bodies of 20 kB
@@ -47,13 +50,8 @@ struct State {
     bodies_in_memory: u64,
     /// What is held beside the bodies, wherever those are.
     beside: u64,
-    /// What is reserved in the file counts, written or not.
-    spilled: u64,
     failures: u64,
-    file: Option<Arc<File>>,
-    /// Free pieces of the file before `end`: offset to length, never adjacent to each other or to `end`.
-    free: BTreeMap<u64, u64>,
-    end: u64,
+    pieces: Pieces,
 }
 
 /// A body, wherever it waits. Its place is free again when it is dropped.
@@ -105,8 +103,9 @@ impl Spill {
             return Ok(self.in_memory(state, body, beside));
         }
         // Written outside of the lock: whoever drops a body must not wait for a disk.
-        let written = match state.reserve(len, beside) {
+        let written = match state.pieces.reserve(len) {
             Ok((file, offset)) => {
+                state.beside += beside;
                 drop(state);
                 let place = Where::File { file: Arc::clone(&file), offset, len };
                 // From here on the piece is requeued when this is dropped.
@@ -133,7 +132,10 @@ impl Spill {
     /// # Errors
     /// There is no file.
     pub(crate) fn reserve(&self, len: u64) -> io::Result<Piece> {
-        let (file, offset) = self.state().reserve(len, ASIDE)?;
+        let mut state = self.state();
+        let (file, offset) = state.pieces.reserve(len)?;
+        state.beside += ASIDE;
+        drop(state);
         let place = Where::File { file, offset, len };
         Ok(Piece(Body { place, home: self.clone(), beside: ASIDE }))
     }
@@ -190,7 +192,7 @@ impl Spill {
     /// The bytes of all bodies that are held: in memory, and in the file.
     pub fn held(&self) -> (u64, u64) {
         let state = self.state();
-        (state.in_memory, state.spilled)
+        (state.in_memory, state.pieces.reserved())
     }
 
     /// The state is whole after a panic elsewhere: each change below is one step.
@@ -299,59 +301,9 @@ impl Drop for Body {
                 state.bodies_in_memory -= 1;
             }
             Where::File { offset, len, .. } => {
-                state.spilled -= len;
-                state.release(*offset, *len);
+                state.pieces.release(*offset, *len);
             }
             Where::Nowhere { .. } => {}
-        }
-    }
-}
-
-impl State {
-    /// A piece of the file, for its owner to write.
-    fn reserve(&mut self, len: u64, beside: u64) -> io::Result<(Arc<File>, u64)> {
-        let file = match &self.file {
-            Some(file) => Arc::clone(file),
-            None => Arc::clone(self.file.insert(Arc::new(tempfile::tempfile()?))),
-        };
-        let fit =
-            self.free.iter().find(|(_, free)| **free >= len).map(|(offset, free)| (*offset, *free));
-        let offset = fit.map_or(self.end, |(offset, _)| offset);
-        match fit {
-            Some((offset, free)) => {
-                self.free.remove(&offset);
-                if free > len {
-                    self.free.insert(offset + len, free - len);
-                }
-            }
-            None => self.end += len,
-        }
-        self.spilled += len;
-        self.beside += beside;
-        Ok((file, offset))
-    }
-
-    fn release(&mut self, mut offset: u64, mut len: u64) {
-        if let Some((&before, &free)) = self.free.range(..offset).next_back()
-            && before + free == offset
-        {
-            self.free.remove(&before);
-            offset = before;
-            len += free;
-        }
-        if let Some(free) = self.free.remove(&(offset + len)) {
-            len += free;
-        }
-        if offset + len < self.end {
-            self.free.insert(offset, len);
-            return;
-        }
-        self.end = offset;
-        if self.end == 0 {
-            // Gives the disk its space back after a big backlog.
-            self.file = None;
-        } else if let Some(file) = &self.file {
-            let _ = file.set_len(self.end);
         }
     }
 }
@@ -390,7 +342,7 @@ mod tests {
         }
         drop(bodies);
         assert_eq!(spill.held(), (0, 0));
-        assert!(spill.state().file.is_none());
+        assert!(spill.state().pieces.file().is_none());
     }
 
     #[test]
@@ -405,9 +357,8 @@ mod tests {
             assert_eq!(new.bytes().unwrap()[0], fill);
             held.push(new);
         }
-        assert!(spill.state().end <= 200_000, "the file grew to {}", spill.state().end);
-        let len = spill.state().file.as_ref().unwrap().metadata().unwrap().len();
-        assert!(len <= 200_000);
+        let len = spill.state().pieces.file().unwrap().metadata().unwrap().len();
+        assert!(len <= 200_000, "the file grew to {len}");
     }
 
     #[test]
@@ -459,23 +410,23 @@ mod tests {
     fn an_empty_body_needs_no_file() {
         let spill = Spill::new(0);
         assert!(spill.keep(Bytes::new()).unwrap().bytes().unwrap().is_empty());
-        assert!(spill.state().file.is_none());
+        assert!(spill.state().pieces.file().is_none());
     }
 
     #[test]
     fn a_file_that_cannot_be_written_does_not_let_memory_grow() {
         let spill = Spill::new(room(10, 100, 0));
         // Writes to what is open for reading fail, as they do on a full disk.
-        let full = || Some(Arc::new(File::open("/dev/null").unwrap()));
+        let full = || File::open("/dev/null").unwrap();
         let held: Vec<Body> = (0..10).map(|_| spill.keep(body(1, 100)).unwrap()).collect();
         for _ in 0..5 {
-            spill.state().file = full();
+            spill.state().pieces.write_to(full());
             assert!(spill.keep(body(2, 1)).is_err());
         }
         assert_eq!((spill.held(), spill.trouble()), ((1000, 0), (10, 5)));
-        assert!(spill.state().free.is_empty() && spill.state().end == 0);
+        assert!(spill.state().pieces.is_empty());
         drop(held);
-        spill.state().file = full();
+        spill.state().pieces.write_to(full());
         let big = spill.keep(body(3, 5000)).unwrap();
         assert_eq!((spill.held(), big.bytes().unwrap()), ((5000, 0), body(3, 5000)));
     }
