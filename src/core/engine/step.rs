@@ -20,7 +20,7 @@ pub enum Step<D> {
     Settle(Job<D>, Box<Ending>),
     /// What became of it has been published before: acknowledge only. No report.
     Acknowledge(Job<D>),
-    /// Give the delivery back to the broker; it comes again. No report.
+    /// Requeue the delivery; it comes again. No report.
     Requeue(Job<D>),
     /// Publish it anew with this priority, then acknowledge; report with
     /// [`Input::Republished`](super::Input::Republished).
