@@ -84,6 +84,8 @@ pub struct Shared {
     pub region_id: Box<str>,
     /// `x-sluice-batch`
     pub batch: Option<Box<str>>,
+    /// `x-sluice-batch-run`: which generation of that id.
+    pub batch_run: Option<Uuid>,
 }
 
 /// What few requests have.
@@ -182,6 +184,11 @@ impl Request {
     /// `x-sluice-batch`
     pub fn batch(&self) -> Option<&str> {
         self.shared.batch.as_deref()
+    }
+
+    /// `x-sluice-batch-run`: which generation of that batch; `None` for the batches of other clients.
+    pub fn batch_run(&self) -> Option<Uuid> {
+        self.shared.batch_run
     }
 
     /// `traceparent` and `tracestate` (W3C), forwarded as they came.

@@ -5,6 +5,8 @@ pub const PREFIX: &str = "x-sluice-";
 
 // Of a request, written by whoever enqueues it.
 pub const BATCH: &str = "x-sluice-batch";
+/// The generation of the batch (UUID): an id that is used again is another batch.
+pub const BATCH_RUN: &str = "x-sluice-batch-run";
 pub const ENQUEUED_AT: &str = "x-sluice-enqueued-at";
 pub const ROW: &str = "x-sluice-row";
 pub const NOT_BEFORE: &str = "x-sluice-not-before";

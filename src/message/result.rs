@@ -62,6 +62,10 @@ pub struct ResultData<S = String> {
     pub run: Uuid,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batch: Option<S>,
+    /// The generation of the batch: an id that is used again is another batch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub batch_run: Option<Uuid>,
     /// The row of the plan.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub row: Option<u64>,
@@ -228,6 +232,7 @@ pub fn outcomes<'a, S: From<&'a str> + From<String>>(
         request_id: request.id.to_string().into(),
         run: request.run.0,
         batch: request.batch().map(Into::into),
+        batch_run: request.batch_run(),
         row: request.row.get(),
         name: request.name.to_string().into(),
         source_server_id: request.source_server_id.to_string().into(),
@@ -333,6 +338,7 @@ pub(super) mod tests {
                 project_id: "p".into(),
                 region_id: "r".into(),
                 batch: Some("wave-1".into()),
+                batch_run: Some(Uuid::from_u128(7)),
             }),
             row: Some(3).into(),
             priority: 9,

@@ -26,6 +26,7 @@ fn result(batch: &str, id: u32, replay: u32, outcome: Outcome, second: i64) -> E
         request_id: format!("r{id}"),
         run: Uuid::from_u128(u128::from(id) << 32 | u128::from(replay)),
         batch: Some(batch.into()),
+        batch_run: None,
         row: Some(id.into()),
         name: format!("task-{id}"),
         source_server_id: format!("src-{id}"),

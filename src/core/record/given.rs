@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::CallId;
 use crate::core::engine::{Hot, Input, Steer};
@@ -81,6 +82,8 @@ pub struct DeliveryRecord {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     batch: Option<Box<str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    batch_run: Option<Uuid>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     row: Option<u64>,
     priority: u16,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -116,6 +119,7 @@ impl DeliveryRecord {
             project_id: request.shared.project_id.clone(),
             region_id: request.shared.region_id.clone(),
             batch: request.shared.batch.clone(),
+            batch_run: request.shared.batch_run,
             row: request.row.get(),
             priority: request.priority,
             enqueued_at: request.enqueued_at.get(),
@@ -151,8 +155,12 @@ impl DeliveryRecord {
             never_sent: self.never_sent,
             ..Rare::default()
         };
-        let shared =
-            Shared { project_id: self.project_id, region_id: self.region_id, batch: self.batch };
+        let shared = Shared {
+            project_id: self.project_id,
+            region_id: self.region_id,
+            batch: self.batch,
+            batch_run: self.batch_run,
+        };
         let request = Request {
             id: self.id.into(),
             run: self.run,

@@ -110,6 +110,7 @@ fn unreadable(message: &Message<'_>, digest: &[u8; 32], text: String) -> Intake 
     tracing::error!(request.id = &*id.get(), panic = %text, "reading a message panicked: this is a bug in sluice");
     let mut headers = Headers { texts: &message.headers, violations: Vec::new() };
     let batch = caught(|| headers.batch()).ok().flatten();
+    let batch_run = caught(|| headers.parsed(headers::BATCH_RUN, "")).ok().flatten();
     let row = caught(|| headers.parsed(headers::ROW, "")).ok().flatten();
     let replay = caught(|| headers.parsed(headers::REPLAY, "")).ok().flatten().unwrap_or(0);
     let enqueued_at = caught(|| headers.parsed(headers::ENQUEUED_AT, "")).ok().flatten();
@@ -120,7 +121,7 @@ fn unreadable(message: &Message<'_>, digest: &[u8; 32], text: String) -> Intake 
         name: Text::default(),
         source_server_id: Text::default(),
         target_vm_id: None,
-        shared: Arc::new(Shared { batch, ..Shared::default() }),
+        shared: Arc::new(Shared { batch, batch_run, ..Shared::default() }),
         row: RowNumber::from(row),
         priority: 1,
         enqueued_at: enqueued_at.into(),
@@ -156,6 +157,7 @@ fn length(message: &Message<'_>) -> u32 {
 fn read_all(message: &Message<'_>, digest: [u8; 32], rules: &Rules) -> Intake {
     let mut headers = Headers { texts: &message.headers, violations: Vec::new() };
     let batch = headers.batch();
+    let batch_run = headers.parsed(headers::BATCH_RUN, "a UUID");
     let enqueued_at = headers.parsed(headers::ENQUEUED_AT, RFC_3339);
     let row = headers.parsed(headers::ROW, "a whole number from 0");
     let not_before = headers.parsed(headers::NOT_BEFORE, RFC_3339);
@@ -179,7 +181,12 @@ fn read_all(message: &Message<'_>, digest: [u8; 32], rules: &Rules) -> Intake {
         name: body.name,
         source_server_id: body.source_server_id,
         target_vm_id: body.target_vm_id,
-        shared: Arc::new(Shared { project_id: body.project_id, region_id: body.region_id, batch }),
+        shared: Arc::new(Shared {
+            project_id: body.project_id,
+            region_id: body.region_id,
+            batch,
+            batch_run,
+        }),
         row: RowNumber::from(row),
         priority: priority.unwrap_or(body.priority),
         enqueued_at: enqueued_at.into(),
@@ -286,6 +293,7 @@ mod tests {
         let intake = read(
             &message(&[
                 (headers::BATCH, "wave-7_A"),
+                (headers::BATCH_RUN, "6a6f2f4e-8c55-4a0e-9d5b-51c1ce6a7e00"),
                 (headers::ENQUEUED_AT, "2026-01-31T12:00:00.123+08:00"),
                 (headers::ROW, "17"),
                 (headers::NOT_BEFORE, "2026-02-01T00:00:00Z"),
@@ -301,6 +309,8 @@ mod tests {
         assert_eq!(of_headers(&intake), Vec::<&str>::new());
         let request = intake.request;
         assert_eq!(request.batch(), Some("wave-7_A"));
+        let generation = request.batch_run().unwrap().to_string();
+        assert_eq!(generation, "6a6f2f4e-8c55-4a0e-9d5b-51c1ce6a7e00");
         assert_eq!(request.enqueued_at.get().unwrap().to_string(), "2026-01-31T04:00:00.123Z");
         assert_eq!(
             (request.row.get(), request.priority, request.rare.replay, request.rare.again),
@@ -320,6 +330,7 @@ mod tests {
             (headers::BATCH, "with space"),
             (headers::BATCH, "ümlaut"),
             (headers::BATCH, long.as_str()),
+            (headers::BATCH_RUN, "second"),
             (headers::ENQUEUED_AT, "yesterday"),
             (headers::ENQUEUED_AT, "2026-13-01T00:00:00Z"),
             (headers::ROW, "-1"),
