@@ -7,7 +7,7 @@ use super::verdict::Fault;
 use crate::contract::Violation;
 
 labelled! {
-    /// How a request ended. All but `created` and `exists` are dead letters.
+    /// How a request ended. All but `created`, `exists` and `cancelled` are dead letters.
     Outcome {
         /// A task was created for this run.
         Created => "created",
@@ -25,6 +25,8 @@ labelled! {
         Expired => "expired",
         /// It may or may not have been created, and no look-up could tell.
         Unknown => "unknown",
+        /// Its planner has taken it back before it was sent.
+        Cancelled => "cancelled",
     }
 }
 
@@ -32,7 +34,7 @@ impl Outcome {
     // Each is named, so that a new one has to say what it is.
     pub fn is_dead_letter(self) -> bool {
         match self {
-            Self::Created | Self::Exists => false,
+            Self::Created | Self::Exists | Self::Cancelled => false,
             Self::Rejected
             | Self::Conflict
             | Self::Invalid
@@ -40,6 +42,11 @@ impl Outcome {
             | Self::Expired
             | Self::Unknown => true,
         }
+    }
+
+    /// Whether there is a task as it was asked for.
+    pub fn is_success(self) -> bool {
+        matches!(self, Self::Created | Self::Exists)
     }
 
     /// Whether there may be a task all the same.
@@ -51,7 +58,8 @@ impl Outcome {
             | Self::Rejected
             | Self::Conflict
             | Self::Invalid
-            | Self::Expired => false,
+            | Self::Expired
+            | Self::Cancelled => false,
         }
     }
 }

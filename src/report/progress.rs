@@ -95,13 +95,13 @@ impl BatchProgress {
         }
     }
 
-    /// A reader keeps one result a request: a success stands, else the latest.
+    /// A reader keeps one result a request: `created` or `exists` stands, else the latest.
     fn settle(&mut self, result: &ResultData) -> BatchChange {
         let known = self.requests.get(&*result.request_id);
         if let Some(known) = known {
             let later = (result.replay, result.settled_at) > (known.replay, known.settled_at);
-            let stands = !known.outcome.is_dead_letter();
-            if stands || !later && result.outcome.is_dead_letter() {
+            let stands = known.outcome.is_success();
+            if stands || !later && !result.outcome.is_success() {
                 return BatchChange::Nothing;
             }
             let counted = self.counts.entry(known.outcome).or_default();

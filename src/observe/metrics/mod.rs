@@ -252,10 +252,10 @@ impl Metrics {
         let calls = self.series.attempts.iter().chain(&self.series.look_ups);
         let mut totals = Totals { calls: calls.map(IntCounter::get).sum(), ..Totals::default() };
         for (outcome, counter) in Outcome::ALL.iter().zip(&self.series.requests) {
-            if outcome.is_dead_letter() {
-                totals.failed += counter.get();
-            } else {
+            if outcome.is_success() {
                 totals.well += counter.get();
+            } else if outcome.is_dead_letter() {
+                totals.failed += counter.get();
             }
         }
         totals

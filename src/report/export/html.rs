@@ -144,6 +144,7 @@ fn meaning(outcome: Outcome) -> &'static str {
         Outcome::Exhausted => "It was tried again and again, without success.",
         Outcome::Expired => "Its deadline passed before it could be sent.",
         Outcome::Unknown => "It may or may not have been created: look at the service.",
+        Outcome::Cancelled => "Its planner took it back before it was sent.",
     }
 }
 
