@@ -203,6 +203,7 @@ async fn enqueue(
     let (head, confirmed) = begin(args, file, config, survey, &mut journal, state)?;
     let opened = Opened {
         batch: head.batch.clone(),
+        batch_run: None,
         total: head.total,
         plan: file
             .name
@@ -223,7 +224,7 @@ async fn enqueue(
         },
     )?;
     bar.finish_and_clear();
-    let enqueued = Enqueued { batch: head.batch.clone(), total: head.total };
+    let enqueued = Enqueued { batch: head.batch.clone(), batch_run: None, total: head.total };
     planner.announce_enqueued(enqueued, Timestamp::now()).await.map_err(refused)?;
     journal.finish(Timestamp::now()).map_err(unusable)?;
     tell(args, config, survey, &head, u64::from(planner.waiting()));

@@ -116,6 +116,10 @@ fn is_empty(text: &impl AsRef<str>) -> bool {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Opened {
     pub batch: String,
+    /// The generation of the batch, as its requests carry it: an id that is used again is another batch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub batch_run: Option<Uuid>,
     /// How many requests are to come.
     pub total: u64,
     /// The plan's file name.
@@ -128,6 +132,10 @@ pub struct Opened {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Enqueued {
     pub batch: String,
+    /// The generation of the batch, as its requests carry it: an id that is used again is another batch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub batch_run: Option<Uuid>,
     /// How many requests were published.
     pub total: u64,
 }
@@ -391,12 +399,18 @@ pub(super) mod tests {
     fn announcements_of_a_batch_read_back() {
         let at = Timestamp::UNIX_EPOCH;
         let open = opened(
-            Opened { batch: "b".into(), total: 3, plan: "p.csv".into(), by: "me".into() },
+            Opened {
+                batch: "b".into(),
+                batch_run: Some(Uuid::from_u128(7)),
+                total: 3,
+                plan: "p.csv".into(),
+                by: "me".into(),
+            },
             "s",
             at,
         );
         assert_eq!(Event::read(&open.to_json()).unwrap(), Event::Opened(open));
-        let done = enqueued(Enqueued { batch: "b".into(), total: 3 }, "s", at);
+        let done = enqueued(Enqueued { batch: "b".into(), batch_run: None, total: 3 }, "s", at);
         assert_eq!(Event::read(&done.to_json()).unwrap(), Event::Enqueued(done));
     }
 

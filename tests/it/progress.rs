@@ -13,12 +13,22 @@ fn at(second: i64) -> Timestamp {
 }
 
 fn opened(batch: &str, total: u64) -> Event {
-    let opened = Opened { batch: batch.into(), total, plan: "plan.csv".into(), by: "mei".into() };
+    let opened = Opened {
+        batch: batch.into(),
+        batch_run: None,
+        total,
+        plan: "plan.csv".into(),
+        by: "mei".into(),
+    };
     Event::Opened(result::opened(opened, "sluice", at(0)))
 }
 
 fn enqueued(batch: &str, total: u64) -> Event {
-    Event::Enqueued(result::enqueued(Enqueued { batch: batch.into(), total }, "sluice", at(1)))
+    Event::Enqueued(result::enqueued(
+        Enqueued { batch: batch.into(), batch_run: None, total },
+        "sluice",
+        at(1),
+    ))
 }
 
 fn result(batch: &str, id: u32, replay: u32, outcome: Outcome, second: i64) -> Event {

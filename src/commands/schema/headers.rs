@@ -20,6 +20,10 @@ fn request_properties() -> Map<String, Value> {
             json!({ "type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$", "description": "The batch that it belongs to" }),
         ),
         (
+            headers::BATCH_RUN,
+            json!({ "type": "string", "format": "uuid", "description": "The generation of the batch: an id that is used again is another batch" }),
+        ),
+        (
             headers::ENQUEUED_AT,
             time("When it was enqueued, in milliseconds; else the property `timestamp`"),
         ),
