@@ -128,6 +128,7 @@ pub(crate) fn request(number: usize, priority: u16, bytes: usize) -> Enqueue {
         message_id: id.to_string(),
         body: body(&source, priority, bytes),
         batch: "bench".into(),
+        batch_run: None,
         row: number as u64 + 1,
         enqueued_at: Timestamp::now(),
         priority,

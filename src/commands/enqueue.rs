@@ -203,7 +203,7 @@ async fn enqueue(
     let (head, confirmed) = begin(args, file, config, survey, &mut journal, state)?;
     let opened = Opened {
         batch: head.batch.clone(),
-        batch_run: None,
+        batch_run: head.run,
         total: head.total,
         plan: file
             .name
@@ -224,7 +224,7 @@ async fn enqueue(
         },
     )?;
     bar.finish_and_clear();
-    let enqueued = Enqueued { batch: head.batch.clone(), batch_run: None, total: head.total };
+    let enqueued = Enqueued { batch: head.batch.clone(), batch_run: head.run, total: head.total };
     planner.announce_enqueued(enqueued, Timestamp::now()).await.map_err(refused)?;
     journal.finish(Timestamp::now()).map_err(unusable)?;
     tell(args, config, survey, &head, u64::from(planner.waiting()));
@@ -280,6 +280,7 @@ fn begin(
             not_too_late(args)?;
             let head = Head {
                 batch: args.batch.clone().unwrap_or_else(|| Uuid::now_v7().to_string()),
+                run: Some(Uuid::new_v4()),
                 // Headers carry milliseconds, and the run is made of what they carry.
                 enqueued_at: in_milliseconds(Timestamp::now()),
                 total: survey.report.valid,
@@ -323,7 +324,7 @@ fn tell(args: &Args, config: &Config, survey: &Survey, head: &Head, waiting: u64
     if args.json {
         let skipped = survey.report.rows - survey.report.valid;
         let told = json!({
-            "batch": head.batch, "total": head.total, "skipped": skipped, "queue": head.queue,
+            "batch": head.batch, "batch_run": head.run, "total": head.total, "skipped": skipped, "queue": head.queue,
             "enqueued_at": head.enqueued_at, "forecast": forecast,
         });
         print(&format!("{told}\n"));

@@ -260,6 +260,7 @@ async fn reach(client: &Client) -> Result<(), Failure> {
 fn begin(config: &Config, survey: &Survey, journal: &mut Journal) -> Result<Head, Failure> {
     let head = Head {
         batch: Uuid::now_v7().to_string(),
+        run: Some(Uuid::new_v4()),
         enqueued_at: enqueue::in_milliseconds(Timestamp::now()),
         total: survey.report.valid,
         digest: survey.digest.clone(),

@@ -112,7 +112,7 @@ fn is_empty(text: &impl AsRef<str>) -> bool {
     text.as_ref().is_empty()
 }
 
-/// `sluice.batch.opened`: published before the first request of a plan.
+/// `sluice.batch.opened`: published before the first request of a plan, and before those that are added to it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Opened {
     pub batch: String,
@@ -120,7 +120,7 @@ pub struct Opened {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub batch_run: Option<Uuid>,
-    /// How many requests are to come.
+    /// How many requests it has in all. A generation that rows are added to is announced again, with a greater total.
     pub total: u64,
     /// The plan's file name.
     pub plan: String,
@@ -128,7 +128,7 @@ pub struct Opened {
     pub by: String,
 }
 
-/// `sluice.batch.enqueued`: published after the last request of a plan.
+/// `sluice.batch.enqueued`: published after the last request of a plan, and after the last of those that were added.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Enqueued {
     pub batch: String,
@@ -136,7 +136,7 @@ pub struct Enqueued {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub batch_run: Option<Uuid>,
-    /// How many requests were published.
+    /// How many requests were published in all.
     pub total: u64,
 }
 
@@ -273,24 +273,24 @@ pub fn kind(outcome: Outcome) -> String {
     [RESULT_TYPE, outcome.as_str()].concat()
 }
 
+/// The same however often an announcement is repeated, and another one where it says something else.
+fn announcement_id(batch: &str, run: Option<Uuid>, total: u64) -> String {
+    run.map_or_else(|| batch.to_owned(), |run| format!("{batch}.{run}.{total}"))
+}
+
 /// The announcement of a batch before its first request.
 pub fn opened(opened: Opened, prefix: &str, at: Timestamp) -> CloudEvent<Opened> {
     let subject = Some(opened.batch.clone());
-    CloudEvent::new(
-        format!("{}.opened", opened.batch),
-        source(prefix),
-        OPENED_TYPE.into(),
-        subject,
-        at,
-        opened,
-    )
+    let id = announcement_id(&opened.batch, opened.batch_run, opened.total);
+    CloudEvent::new(format!("{id}.opened"), source(prefix), OPENED_TYPE.into(), subject, at, opened)
 }
 
 /// The announcement of a batch after its last request.
 pub fn enqueued(enqueued: Enqueued, prefix: &str, at: Timestamp) -> CloudEvent<Enqueued> {
     let subject = Some(enqueued.batch.clone());
+    let id = announcement_id(&enqueued.batch, enqueued.batch_run, enqueued.total);
     CloudEvent::new(
-        format!("{}.enqueued", enqueued.batch),
+        format!("{id}.enqueued"),
         source(prefix),
         ENQUEUED_TYPE.into(),
         subject,
@@ -398,20 +398,20 @@ pub(super) mod tests {
     #[test]
     fn announcements_of_a_batch_read_back() {
         let at = Timestamp::UNIX_EPOCH;
-        let open = opened(
-            Opened {
-                batch: "b".into(),
-                batch_run: Some(Uuid::from_u128(7)),
-                total: 3,
-                plan: "p.csv".into(),
-                by: "me".into(),
-            },
-            "s",
-            at,
-        );
-        assert_eq!(Event::read(&open.to_json()).unwrap(), Event::Opened(open));
-        let done = enqueued(Enqueued { batch: "b".into(), batch_run: None, total: 3 }, "s", at);
-        assert_eq!(Event::read(&done.to_json()).unwrap(), Event::Enqueued(done));
+        let mut ids = Vec::new();
+        for (batch_run, total) in
+            [(None, 3), (Some(Uuid::from_u128(7)), 3), (Some(Uuid::from_u128(7)), 5)]
+        {
+            let (batch, plan, by) = ("b".to_owned(), "p.csv".to_owned(), "me".to_owned());
+            let data = Opened { batch, batch_run, total, plan, by };
+            let open = opened(data, "s", at);
+            ids.push(open.id.clone());
+            assert_eq!(Event::read(&open.to_json()).unwrap(), Event::Opened(open));
+            let done = enqueued(Enqueued { batch: "b".into(), batch_run, total }, "s", at);
+            assert_eq!(Event::read(&done.to_json()).unwrap(), Event::Enqueued(done));
+        }
+        ids.dedup();
+        assert_eq!(ids.len(), 3, "what says something else is another event: {ids:?}");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::lines::{JournalError, Kind, Lines};
 
@@ -15,6 +16,9 @@ use super::lines::{JournalError, Kind, Lines};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Head {
     pub batch: String,
+    /// Its generation: an id that is used again is another batch. A journal of before generations has none.
+    #[serde(default, rename = "batch_run", skip_serializing_if = "Option::is_none")]
+    pub run: Option<Uuid>,
     pub enqueued_at: Timestamp,
     /// How many valid rows it has.
     pub total: u64,
@@ -22,6 +26,13 @@ pub struct Head {
     pub digest: String,
     /// The queue that it goes to.
     pub queue: String,
+}
+
+impl Head {
+    /// What the identities of its requests are made of.
+    pub fn generation(&self) -> String {
+        self.run.map_or_else(|| self.batch.clone(), |run| run.to_string())
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -113,6 +124,7 @@ mod tests {
     fn head() -> Head {
         Head {
             batch: "b".into(),
+            run: Some(Uuid::from_u128(7)),
             enqueued_at: "2026-11-28T14:00:00.123Z".parse().unwrap(),
             total: 3,
             digest: "00".into(),

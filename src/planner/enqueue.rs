@@ -35,9 +35,9 @@ pub enum EnqueueError {
     Changed,
 }
 
-/// The identity of a request: the same however often its batch is gone on with.
-pub fn message_id(batch: &str, source_server_id: &str, body: &[u8]) -> Uuid {
-    let space = Uuid::new_v5(&SPACE, batch.as_bytes());
+/// The identity of a request: the same however often its batch is gone on with, another one in each generation.
+pub fn message_id(generation: &str, source_server_id: &str, body: &[u8]) -> Uuid {
+    let space = Uuid::new_v5(&SPACE, generation.as_bytes());
     let mut name = Vec::with_capacity(source_server_id.len() + 1 + body.len());
     name.extend_from_slice(source_server_id.as_bytes());
     name.push(0);
@@ -112,13 +112,14 @@ impl<'a> Chunks<'a> {
     }
 
     fn message(&self, row: &Row, view: &View) -> Enqueue {
-        let id = message_id(&self.head.batch, &view.source_server_id, &row.body);
+        let id = message_id(&self.head.generation(), &view.source_server_id, &row.body);
         let mut settings = headers(&row.settings);
         settings.push((headers::TRACEPARENT, traceparent(id)));
         Enqueue {
             message_id: id.to_string(),
             body: row.body.clone(),
             batch: self.head.batch.clone(),
+            batch_run: self.head.run,
             row: row.number,
             enqueued_at: self.head.enqueued_at,
             priority: row.settings.priority.unwrap_or(view.priority),
@@ -161,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_id_is_of_batch_server_and_body_and_nothing_else() {
+    fn a_message_id_is_of_generation_server_and_body_and_nothing_else() {
         let id = message_id("b", "src", b"{}");
         assert_eq!(id, message_id("b", "src", b"{}"));
         let others = [

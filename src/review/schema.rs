@@ -58,7 +58,10 @@ pub fn headers() -> Value {
             headers::TRACESTATE: any("W3C trace context"),
         },
     });
-    // One more than the macro takes.
+    // More than the macro takes.
+    let generation =
+        any("The generation of the batch (UUID): an id that is used again is another batch");
+    set(&mut schema, "/properties", headers::BATCH_RUN, generation);
     let never_sent = any("No POST of it was ever begun: a replay goes without a look-up");
     set(&mut schema, "/properties", headers::NEVER_SENT, never_sent);
     schema

@@ -110,6 +110,12 @@ impl Desk {
         results
     }
 
+    /// The head of the journal.
+    fn head(&self) -> Value {
+        let journal = fs::read_to_string(self.journal()).unwrap();
+        serde_json::from_str(journal.lines().next().unwrap()).unwrap()
+    }
+
     /// Every server of the plan has one task at the API and one result that names it.
     fn every_server_exactly_once(&self, rows: usize) {
         let stats = self.sandbox.stats(&[]);
@@ -392,6 +398,10 @@ async fn a_window_smaller_than_the_plan_is_enough() {
     let output = desk.run(&["-o", "window.size=4", "-o", "window.max_bytes=1KiB"]).await;
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     desk.every_server_exactly_once(50);
+    let generation = &desk.head()["batch_run"];
+    assert!(
+        generation.is_string() && desk.results().values().all(|r| r["batch_run"] == *generation)
+    );
 }
 
 #[test]

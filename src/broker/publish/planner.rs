@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use lapin::options::QueueDeclareOptions;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Connection, ErrorKind};
+use uuid::Uuid;
 
 use crate::broker::connection::connect::{self, NoConnection};
 use crate::broker::connection::link::{self, Link, SessionLost};
@@ -28,6 +29,8 @@ pub struct Enqueue {
     pub message_id: String,
     pub body: Bytes,
     pub batch: String,
+    /// The generation of the batch.
+    pub batch_run: Option<Uuid>,
     pub row: u64,
     pub enqueued_at: Timestamp,
     /// What orders the request, for the broker's coarse pre-sort.
@@ -144,6 +147,9 @@ impl Planner {
             headers.insert(short(name), value);
         };
         put(headers::BATCH, long(&request.batch));
+        if let Some(run) = request.batch_run {
+            put(headers::BATCH_RUN, long(&run.to_string()));
+        }
         put(headers::ENQUEUED_AT, long(&format!("{:.3}", request.enqueued_at)));
         put(headers::ROW, long(&request.row.to_string()));
         for (name, text) in &request.settings {

@@ -25,6 +25,9 @@ use crate::planner::lines::{JournalError, Kind, Lines, line};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Head {
     pub batch: String,
+    /// The generation of the batch, for the results. A journal of before generations has none.
+    #[serde(default, rename = "batch_run", skip_serializing_if = "Option::is_none")]
+    pub run: Option<Uuid>,
     /// When the plan was submitted first, in milliseconds: runs are made of it.
     pub enqueued_at: Timestamp,
     /// How many rows it has.

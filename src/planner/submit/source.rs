@@ -164,13 +164,14 @@ impl Rows {
 
     /// The row as the message that `sluice enqueue` would have made of it.
     fn message(&self, row: &Row, view: &View) -> (Message<'static>, Intake) {
-        let Head { batch, enqueued_at, .. } = &self.options.head;
+        let Head { batch, run, enqueued_at, .. } = &self.options.head;
         let headers = [
             (headers::BATCH, batch.clone()),
             (headers::ENQUEUED_AT, format!("{enqueued_at:.3}")),
             (headers::ROW, row.number.to_string()),
         ];
-        let headers = headers.into_iter().chain(enqueue::headers(&row.settings));
+        let generation = run.map(|run| (headers::BATCH_RUN, run.to_string()));
+        let headers = headers.into_iter().chain(generation).chain(enqueue::headers(&row.settings));
         let id = message_id(batch, &view.source_server_id, &row.body).to_string();
         let message = Message {
             message_id: Some(id.into()),

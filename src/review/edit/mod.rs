@@ -35,8 +35,9 @@ pub enum FieldChange {
 
 /// The headers that a reviewer may set: those that say what is asked for. What the worker writes down itself, such as the
 /// number of replays, is none of them.
-pub const HEADERS: [&str; 9] = [
+pub const HEADERS: [&str; 10] = [
     headers::BATCH,
+    headers::BATCH_RUN,
     headers::ENQUEUED_AT,
     headers::ROW,
     headers::NOT_BEFORE,

@@ -9,8 +9,11 @@ use std::time::{Duration, Instant};
 use lapin::BasicProperties;
 use lapin::options::BasicPublishOptions;
 use serde_json::{Value, json};
+use sluicegate::broker::ReadFrom;
 use sluicegate::broker::settings::QueueType;
+use sluicegate::broker::streams::follow::Results;
 use sluicegate::broker::topology;
+use sluicegate::message::result::Event;
 use sluicegate::sandbox::{Options, Sandbox, TOKEN};
 use tempfile::TempDir;
 
@@ -61,6 +64,22 @@ impl Desk {
         let path = self.path(&format!("{name}.jsonl"));
         std::fs::write(&path, text).unwrap();
         path
+    }
+
+    /// What the results stream says of batches: each event's type and data.
+    pub(super) async fn announcements(&self) -> Vec<(String, Value)> {
+        let (settings, queues) = (&self.lane.settings, &self.lane.queues);
+        let mut results = Results::open(settings, queues, ReadFrom::First).await.unwrap();
+        let mut told = Vec::new();
+        while !results.is_caught_up() {
+            told.extend(results.next().await.and_then(|event| match event {
+                Event::Opened(event) => Some((event.kind, json!(event.data))),
+                Event::Enqueued(event) => Some((event.kind, json!(event.data))),
+                Event::Result(_) => None,
+            }));
+        }
+        results.close().await;
+        told
     }
 
     pub(super) fn command(&self, args: &[&str]) -> Command {
@@ -337,13 +356,21 @@ async fn settings_and_identity_travel_in_properties() {
     let message = desk.lane.client().await.take(&desk.lane.queues.requests()).await.unwrap();
     let header = |name: &str| message.header(&format!("x-sluice-{name}"));
     assert_eq!(header("batch").as_deref(), Some("b-1"));
+    let journal = std::fs::read_to_string(format!("{}.batch", plan.display())).unwrap();
+    let head: Value = serde_json::from_str(journal.lines().next().unwrap()).unwrap();
+    assert_eq!(header("batch-run").as_deref(), head["batch_run"].as_str());
+    let told = desk.announcements().await;
+    let kinds: Vec<_> = told.iter().map(|(kind, _)| kind.as_str()).collect();
+    assert_eq!(kinds, ["sluice.batch.opened", "sluice.batch.enqueued"]);
+    assert!(told.iter().all(|(_, of)| of["batch_run"] == head["batch_run"]), "{told:?}");
     assert_eq!(header("row").as_deref(), Some("1"));
     assert_eq!(header("not-before").as_deref(), Some("2030-01-02T03:04:05Z"));
     assert_eq!(header("deadline").as_deref(), Some("2031-01-01T00:00:00Z"));
     assert_eq!(header("priority").as_deref(), Some("65535"));
     let body = request(0).to_string();
     assert_eq!(text(&message.body), body, "the planner's bytes arrive");
-    let id = sluicegate::planner::enqueue::message_id("b-1", "source-0", body.as_bytes());
+    let run = header("batch-run").unwrap();
+    let id = sluicegate::planner::enqueue::message_id(&run, "source-0", body.as_bytes());
     assert_eq!(message.id(), id.to_string());
 }
 
