@@ -1,5 +1,6 @@
 //! `sluice check`: is the plan good, and when will it be through?
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,6 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+use super::plan_file::Judge;
 use super::{Exit, Failure, World, lane, online, plan_file, print};
 use crate::broker;
 use crate::config::values::{self, show_duration};
@@ -69,15 +71,14 @@ pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
         (None, None) => return Err(Failure::usage("name a plan: sluice check plan.csv")),
     };
     let config = args.lane.load(world, args.online)?.config;
-    let mut rules = config.contract.rules();
-    rules.strict |= args.strict;
+    let judge = Judge::of(&config, args.strict);
     let pace = args.pace(&config);
     let file = args.reading.take(file)?;
-    let rows = args.reading.open_or_mark(&file, rules, args.marked.as_deref())?;
+    let rows = args.reading.open_or_mark(&file, &judge, args.marked.as_deref())?;
     let survey = plan::survey(rows, None).map_err(unreadable)?;
     let report = &survey.report;
     if let Some(marked) = &args.marked {
-        args.reading.mark(&file, rules, report, marked)?;
+        args.reading.mark(&file, &judge, report, marked)?;
     }
     let waiting = args.waiting(&config)?;
     let forecast = plan::forecast(&pace, waiting, report.loads(), Timestamp::now());
@@ -149,19 +150,24 @@ impl Args {
     }
 }
 
-/// Everything that is wrong, then everything that is questionable, a line each.
+/// Everything that is wrong, then everything that is questionable: a line for what is the same in several rows.
 pub(super) fn findings(report: &CheckReport) -> String {
     let mut text = String::new();
-    for finding in &report.findings {
-        let _ = writeln!(text, "{finding}");
+    for group in &report.finding_groups {
+        let _ = writeln!(text, "{}", group.in_words(report.rows));
     }
-    for warning in &report.warnings {
-        let _ = writeln!(text, "warning: {warning}");
+    for group in &report.warning_groups {
+        let _ = writeln!(text, "warning: {}", group.in_words(report.rows));
     }
-    for (more, what) in [(report.more_findings, "findings"), (report.more_warnings, "warnings")] {
-        if more > 0 {
-            let _ = writeln!(text, "... and {more} more {what}");
-        }
+    let more = [(report.ungrouped_findings, "findings"), (report.ungrouped_warnings, "warnings")];
+    for (more, what) in more.into_iter().filter(|(more, _)| *more > 0) {
+        let _ = writeln!(text, "... and {more} more {what}");
+    }
+    let rules: BTreeSet<&str> =
+        report.warning_groups.iter().filter_map(|group| group.finding.rule).collect();
+    if !rules.is_empty() {
+        let rules: Vec<&str> = rules.into_iter().collect();
+        let _ = writeln!(text, "if that is meant: --allow {}", rules.join(","));
     }
     text
 }
@@ -169,7 +175,6 @@ pub(super) fn findings(report: &CheckReport) -> String {
 /// All rows of the file, and what each is.
 pub(super) fn rows_in_words(report: &CheckReport) -> String {
     let (other, undecided) = (&report.other, &report.undecided);
-    let invalid = report.rows - report.valid - undecided.count;
     let all = report.rows + other.rows();
     let sheet =
         report.sheet.as_ref().map(|sheet| format!(" in sheet {}", crate::contract::shown(sheet)));
@@ -177,7 +182,7 @@ pub(super) fn rows_in_words(report: &CheckReport) -> String {
     if other.header > 0 {
         text.push_str("1 header, ");
     }
-    let _ = write!(text, "{} valid, {invalid} invalid", report.valid);
+    let _ = write!(text, "{} valid, {} invalid", report.valid, report.invalid);
     let (hidden, comments) = (&other.hidden, &other.comments);
     for (rows, what) in
         [(undecided, "hidden, not decided"), (hidden, "hidden, left out"), (comments, "comments")]
@@ -193,13 +198,19 @@ pub(super) fn rows_in_words(report: &CheckReport) -> String {
 }
 
 fn summary(file: &str, report: &CheckReport, forecast: Option<&Forecast>, pace: &Pace) -> String {
-    let CheckReport { rows, valid, .. } = report;
+    let CheckReport { rows, valid, invalid, undecided, .. } = report;
     let mut text = format!("{file}: {rows} requests, {valid} valid");
-    let wrong = report.findings.len() as u64 + report.more_findings;
-    let questioned = report.warnings.len() as u64 + report.more_warnings;
-    for (count, what) in [(wrong, "wrong"), (questioned, "questionable")] {
+    for (count, what) in [(*invalid, "invalid"), (undecided.count, "hidden, not decided")] {
         if count > 0 {
             let _ = write!(text, ", {count} {what}");
+        }
+    }
+    // these are of rows and of the file, and may be several of one row
+    let (findings, warnings) = report.counts();
+    for (before, count, what) in [("; ", findings, "finding"), (", ", warnings, "warning")] {
+        if count > 0 {
+            let before = if findings == 0 { "; " } else { before };
+            let _ = write!(text, "{before}{count} {what}{}", if count == 1 { "" } else { "s" });
         }
     }
     text.push('\n');
@@ -210,7 +221,7 @@ fn summary(file: &str, report: &CheckReport, forecast: Option<&Forecast>, pace: 
         ("priority", listed(&report.by_priority)),
     ];
     for (what, counts) in counts.iter().filter(|(_, counts)| !counts.is_empty()) {
-        let _ = writeln!(text, "  by {what}: {counts}");
+        let _ = writeln!(text, "  valid by {what}: {counts}");
     }
     if let Some(forecast) = forecast {
         let _ = writeln!(text, "  forecast: {}", in_words(forecast, pace));
@@ -226,7 +237,8 @@ fn listed<K: std::fmt::Display>(counts: &std::collections::BTreeMap<K, u64>) -> 
     let mut words: Vec<String> =
         counts.iter().take(MOST).map(|(name, count)| format!("{name} ({count})")).collect();
     if counts.len() > MOST {
-        words.push(format!("and {} more", counts.len() - MOST));
+        let rest: u64 = counts[MOST..].iter().map(|(_, count)| **count).sum();
+        words.push(format!("{} others ({rest})", counts.len() - MOST));
     }
     words.join(", ")
 }

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::plan_file::{self, PlanFile};
+use super::plan_file::{self, Judge, PlanFile};
 use super::{Exit, Failure, World, check, lane, print, progress_bar, times, watch};
 use crate::broker::{Planner, PlannerError};
 use crate::lane::Config;
@@ -124,13 +124,13 @@ fn not_too_late(args: &Args) -> Result<(), Failure> {
 }
 
 fn open(args: &Args, plan: &PlanFile, config: &Config) -> Result<Plan, Failure> {
-    args.reading.open_with(plan, config.contract.rules(), &settings(args))
+    args.reading.open_with(plan, &Judge::of(config, false), &settings(args))
 }
 
 /// How many rows are wrong, and in how many ways.
 pub(super) fn verdict(report: &CheckReport) -> String {
     let bad = report.rows - report.valid;
-    let problems = report.findings.len() as u64 + report.more_findings;
+    let (problems, _) = report.counts();
     match (report.rows, bad) {
         (0, _) => "the plan has no rows".to_owned(),
         (rows, 0) => format!("all {rows} rows are valid"),

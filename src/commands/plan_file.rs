@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use super::Failure;
 use crate::contract::Rules;
-use crate::plan::{self, Format, Hidden, Options, Plan, PlanError, Spooled};
+use crate::lane::Config;
+use crate::plan::{self, Account, Format, Hidden, Options, Plan, PlanError, Spooled};
 
 /// Where a table comes from, and how it is read.
 #[derive(Debug, clap::Args)]
@@ -30,9 +31,12 @@ pub(super) struct Args {
     /// What rows leave out: a .json or .toml file with fields of a request
     #[arg(long, value_name = "FILE")]
     defaults: Option<PathBuf>,
-    /// Put into every row, above what it says
+    /// Put into every row, in place of what it says; --defaults keeps that
     #[arg(long, value_name = "FIELD=VALUE")]
     set: Vec<String>,
+    /// No warning by these rules of plausibility (docs/plans.md)
+    #[arg(long, value_name = "RULE,RULE", value_delimiter = ',', value_parser = plan::plausibility)]
+    allow: Vec<&'static str>,
     #[command(flatten)]
     source: Source,
 }
@@ -41,6 +45,24 @@ fn encoding(name: &str) -> Result<&'static encoding_rs::Encoding, String> {
     encoding_rs::Encoding::for_label(name.as_bytes()).ok_or_else(|| {
         format!("`{name}` is no encoding that is known; name one such as utf-8, utf-16le, windows-1252, gbk, shift_jis")
     })
+}
+
+/// What the configuration says of how a plan is judged.
+pub(super) struct Judge {
+    rules: Rules,
+    account: Account,
+}
+
+impl Judge {
+    /// `strict`: what the page does not allow is wrong, whatever the configuration says.
+    pub(super) fn of(config: &Config, strict: bool) -> Self {
+        let mut rules = config.contract.rules();
+        rules.strict |= strict;
+        let auth = &config.api.auth;
+        let account =
+            Account { project: auth.project.clone(), project_id: auth.project_id.clone() };
+        Self { rules, account }
+    }
 }
 
 /// A plan that can be read as often as a command needs to.
@@ -98,18 +120,18 @@ impl Args {
 
     /// # Errors
     /// Why the plan cannot be read; wrong options are usage.
-    pub(super) fn open(&self, plan: &PlanFile, rules: Rules) -> Result<Plan, Failure> {
-        self.open_with(plan, rules, &[])
+    pub(super) fn open(&self, plan: &PlanFile, judge: &Judge) -> Result<Plan, Failure> {
+        self.open_with(plan, judge, &[])
     }
 
     /// Like [`Args::open`]; headers that cannot be used are marked too, in a workbook at `marked`.
     pub(super) fn open_or_mark(
         &self,
         plan: &PlanFile,
-        rules: Rules,
+        judge: &Judge,
         marked: Option<&Path>,
     ) -> Result<Plan, Failure> {
-        let options = self.options(plan, rules, &[]);
+        let options = self.options(plan, judge, &[]);
         plan::open(&plan.path, &options).map_err(|error| {
             if let (PlanError::Headers { problems, .. }, Some(to)) = (&error, marked) {
                 let report = plan::CheckReport::of_headers(problems);
@@ -125,26 +147,28 @@ impl Args {
     pub(super) fn open_with(
         &self,
         plan: &PlanFile,
-        rules: Rules,
+        judge: &Judge,
         set: &[String],
     ) -> Result<Plan, Failure> {
-        plan::open(&plan.path, &self.options(plan, rules, set)).map_err(failure)
+        plan::open(&plan.path, &self.options(plan, judge, set)).map_err(failure)
     }
 
     /// Writes the plan down again, marked with what was found.
     pub(super) fn mark(
         &self,
         plan: &PlanFile,
-        rules: Rules,
+        judge: &Judge,
         report: &plan::CheckReport,
         to: &Path,
     ) -> Result<(), Failure> {
-        plan::mark(&plan.path, &self.options(plan, rules, &[]), report, to).map_err(Failure::usage)
+        plan::mark(&plan.path, &self.options(plan, judge, &[]), report, to).map_err(Failure::usage)
     }
 
-    fn options(&self, plan: &PlanFile, rules: Rules, set: &[String]) -> Options {
+    fn options(&self, plan: &PlanFile, judge: &Judge, set: &[String]) -> Options {
         Options {
-            rules,
+            rules: judge.rules,
+            account: judge.account.clone(),
+            allow: self.allow.clone(),
             defaults: self.defaults.clone(),
             set: self.set.iter().chain(set).cloned().collect(),
             ..self.source.options(plan)

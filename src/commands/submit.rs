@@ -11,7 +11,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use super::plan_file::{self, PlanFile};
+use super::plan_file::{self, Judge, PlanFile};
 use super::signals::Signals;
 use super::{Exit, Failure, World, check, enqueue, lane, print, progress_bar, run};
 use crate::api::Client;
@@ -95,7 +95,7 @@ fn again(args: &Args, past: &mut Past) {
 
 /// Reads the whole plan; what is wrong with it ends the command here, before anything is sent.
 fn survey(args: &Args, plan: &PlanFile, config: &Config) -> Result<Survey, Failure> {
-    let rows = args.reading.open(plan, config.contract.rules())?;
+    let rows = args.reading.open(plan, &Judge::of(config, false))?;
     let survey = plan::survey(rows, None).map_err(|error| match error {
         SurveyError::Plan(error) => plan_file::failure(error),
         SurveyError::SetAside(error) => Failure::usage(error),
@@ -176,7 +176,7 @@ async fn submit(
         worker,
         clock,
     };
-    let plan = args.reading.open(file, config.contract.rules())?;
+    let plan = args.reading.open(file, &Judge::of(&config, false))?;
     let source = Rows::start(plan, journal, past, source).map_err(Failure::usage)?;
     let trouble = source.trouble();
     let refresher = client.clone();

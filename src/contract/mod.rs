@@ -16,7 +16,7 @@ mod values;
 
 pub use fields::{Field, Part, fields, find, nearest, parts};
 pub use page::{Kind, Literal, Need, Rule};
-pub use report::shown;
+pub use report::{ABSENT, says, shown};
 pub use schema::schema;
 
 use serde::{Deserialize, Serialize};

@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use serde::de::DeserializeSeed;
 
 use super::page::{Kind, Slot, TASK};
-use super::report::{Report, Step, shown};
+use super::report::{ABSENT, Report, Step, shown};
 use super::values::Value;
 use super::{Invalid, Reading, Rules, View};
 
@@ -98,7 +98,7 @@ impl Reader {
         for name in std::mem::take(&mut self.left_out) {
             self.report.path.push(Step::Known(name));
             let what = || {
-                ("absent".to_owned(), "required, unless vm_template_id names a template".to_owned())
+                (ABSENT.to_owned(), "required, unless vm_template_id names a template".to_owned())
             };
             if template {
                 self.report.question(what);

@@ -11,6 +11,9 @@ const MAX_SHOWN: usize = 60;
 /// The longest pointer, in bytes: the names of unknown fields are the sender's.
 const MAX_POINTER: usize = 512;
 
+/// What is found where a field is not there; what is allowed then begins with `required`.
+pub const ABSENT: &str = "absent";
+
 /// One step from the body to a value.
 pub(super) enum Step {
     Known(&'static str),
@@ -138,6 +141,15 @@ pub fn shown(text: &str) -> String {
         let _ = write!(shown, " ({} characters)", text.chars().count());
     }
     shown
+}
+
+/// What was found and what is allowed, as people say it: `found "x"; allowed: true or false`, `is missing; it is required: ...`.
+pub fn says(found: &str, allowed: &str) -> String {
+    if found == ABSENT {
+        format!("is missing; it is {allowed}")
+    } else {
+        format!("found {found}; allowed: {allowed}")
+    }
 }
 
 #[cfg(test)]

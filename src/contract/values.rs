@@ -9,7 +9,7 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess,
 use super::fields::nearest;
 use super::page::{CHINESE, Kind, Letters, Need, Rule, Shape, Slot};
 use super::reader::Reader;
-use super::report::{Step, shown};
+use super::report::{ABSENT, Step, shown};
 
 /// As many keys that the page does not know may be in one body, all levels together.
 const MAX_UNKNOWN: usize = 4096;
@@ -309,7 +309,7 @@ impl Reader {
                 Need::Optional => {}
                 Need::Required => {
                     self.report.refuse_field(rule.name, || {
-                        ("absent".to_owned(), format!("required: {}", rule.allowed()))
+                        (ABSENT.to_owned(), format!("required: {}", rule.allowed()))
                     });
                 }
                 Need::UnlessTemplate => self.left_out.push(rule.name),

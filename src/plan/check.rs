@@ -7,11 +7,10 @@ use serde::Serialize;
 
 use super::cell::Refused;
 use super::clean::same;
-use super::{Ending, Finding, Load, Plan, PlanError, Row, Rows, Tally};
+use super::groups::Kept;
+use super::plausible::{self, DISK_TWICE, PROJECT_REGIONS};
+use super::{Ending, Finding, Group, Load, Plan, PlanError, Row, Rows, Tally};
 use crate::contract::shown;
-
-/// As many findings, and as many warnings, are kept; the rest is counted.
-const MAX_FINDINGS: usize = 10_000;
 
 /// What a plan amounts to.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -19,6 +18,7 @@ pub struct CheckReport {
     /// Requests: valid ones, invalid ones, and hidden ones that nobody has decided on.
     pub rows: u64,
     pub valid: u64,
+    pub invalid: u64,
     /// Hidden in the workbook, without a word whether they are meant: not valid.
     pub undecided: Rows,
     /// Hidden in the workbook, and sent all the same (`--hidden include`).
@@ -37,6 +37,12 @@ pub struct CheckReport {
     pub more_findings: u64,
     pub warnings: Vec<Finding>,
     pub more_warnings: u64,
+    /// The same findings and warnings, each once with all its rows; the first 10,000 of them.
+    pub finding_groups: Vec<Group>,
+    pub warning_groups: Vec<Group>,
+    /// Findings and warnings that are in no group.
+    pub ungrouped_findings: u64,
+    pub ungrouped_warnings: u64,
     /// Valid rows by `region_id`, `type` and priority (`x-sluice-priority`, else the body's).
     pub by_region: BTreeMap<String, u64>,
     pub by_type: BTreeMap<String, u64>,
@@ -54,7 +60,26 @@ impl CheckReport {
     /// The report of a plan that is not read beyond its headers.
     pub fn of_headers(problems: &[Finding]) -> Self {
         let sheet = problems.first().and_then(|problem| problem.sheet.clone());
-        Self { findings: problems.to_vec(), sheet, ..Self::default() }
+        let mut kept = Kept::default();
+        kept.extend(problems);
+        let mut report = Self { sheet, ..Self::default() };
+        report.take(kept, Kept::default());
+        report
+    }
+
+    fn take(&mut self, findings: Kept, warnings: Kept) {
+        (self.findings, self.more_findings) = (findings.all, findings.more);
+        (self.finding_groups, self.ungrouped_findings) = (findings.groups, findings.ungrouped);
+        (self.warnings, self.more_warnings) = (warnings.all, warnings.more);
+        (self.warning_groups, self.ungrouped_warnings) = (warnings.groups, warnings.ungrouped);
+    }
+
+    /// How much is wrong, and how much is questionable.
+    pub fn counts(&self) -> (u64, u64) {
+        (
+            self.findings.len() as u64 + self.more_findings,
+            self.warnings.len() as u64 + self.more_warnings,
+        )
     }
 
     /// The valid rows as a forecast needs them.
@@ -67,9 +92,15 @@ impl CheckReport {
 #[derive(Default)]
 pub struct Check {
     report: CheckReport,
+    findings: Kept,
+    warnings: Kept,
     /// The row in which each server came first, and as what.
     sources: HashMap<Box<str>, (u64, Box<str>)>,
     targets: HashMap<Box<str>, (u64, Box<str>)>,
+    /// The row in which each disk came first.
+    disks: HashMap<Box<str>, u64>,
+    /// The row in which each project came first, and its region.
+    projects: HashMap<Box<str>, (u64, Box<str>)>,
 }
 
 impl Check {
@@ -87,6 +118,7 @@ impl Check {
             return;
         }
         self.look_for_copies(row);
+        self.look_across(row);
         let report = &mut self.report;
         if row.hidden {
             report.included.add(row.number);
@@ -105,9 +137,12 @@ impl Check {
                     .entry(row.settings.priority.unwrap_or(view.priority))
                     .or_default() += 1;
             }
-            Err(findings) => keep(findings, &mut report.findings, &mut report.more_findings),
+            Err(findings) => {
+                report.invalid += 1;
+                self.findings.extend(findings);
+            }
         }
-        keep(&row.warnings, &mut report.warnings, &mut report.more_warnings);
+        self.warnings.extend(&row.warnings);
     }
 
     /// What a plan amounts to that ended like this.
@@ -124,7 +159,7 @@ impl Check {
                 ..hidden(format!("{} hidden ({})", report.included.count, report.included))
             };
             let warning = Finding { sheet: sheet.clone(), ..Finding::new(first, "", told) };
-            keep(&[warning], &mut report.warnings, &mut report.more_warnings);
+            self.warnings.add(&warning);
         }
         if let Some(first) = report.undecided.first() {
             let (count, all) = (report.undecided.count, &report.undecided);
@@ -134,10 +169,11 @@ impl Check {
                 format!("{count} hidden rows ({all})")
             };
             let finding = Finding::new(first, "", hidden(found));
-            keep(&[Finding { sheet, ..finding }], &mut report.findings, &mut report.more_findings);
+            self.findings.add(&Finding { sheet, ..finding });
         }
-        keep(&findings, &mut report.findings, &mut report.more_findings);
-        keep(&warnings, &mut report.warnings, &mut report.more_warnings);
+        self.findings.extend(&findings);
+        self.warnings.extend(&warnings);
+        report.take(self.findings, self.warnings);
         self.report
     }
 
@@ -168,6 +204,7 @@ impl Check {
                 found: format!("the {what} server of row {first}{written}"),
                 allowed: format!("each {what} server once in a plan"),
                 advice: Some("remove one of the two rows".to_owned()),
+                rule: None,
             };
             if **other == *id || uuid::Uuid::try_parse(&id).is_ok() {
                 copies.push(finding);
@@ -185,6 +222,47 @@ impl Check {
     }
 }
 
+impl Check {
+    /// What is surely not meant, as only several rows show it: warnings.
+    fn look_across(&mut self, row: &mut Row) {
+        let mut seen: Vec<(&'static str, String, String)> = Vec::new();
+        for (at, id) in &row.disks {
+            let first = *self.disks.entry(same(id).into()).or_insert(row.number);
+            // within a row, too
+            let twice = first != row.number
+                || row.disks.iter().any(|(other, twin)| other < at && same(twin) == same(id));
+            if twice {
+                let pointer = format!("/target_server/disks/{at}/disk_id");
+                seen.push((DISK_TWICE, pointer, format!("a disk of row {first}")));
+            }
+        }
+        if let Ok(view) = &row.read
+            && !view.project_id.is_empty()
+        {
+            let project = self.projects.entry(same(&view.project_id).into());
+            let (first, region) =
+                project.or_insert_with(|| (row.number, view.region_id.as_str().into()));
+            if **region != *view.region_id {
+                let found = format!("another region than in row {first}, {}", shown(region));
+                seen.push((PROJECT_REGIONS, "/region_id".to_owned(), found));
+            }
+        }
+        for (rule, pointer, found) in seen {
+            if row.allow.contains(&rule) {
+                continue;
+            }
+            let Some(said) = plausible::said_of(rule, found) else { continue };
+            let column = row.columns.as_deref().and_then(|columns| columns.letters(&pointer));
+            row.warnings.push(Finding {
+                sheet: row.sheet(),
+                column,
+                rule: Some(rule),
+                ..Finding::new(row.number, pointer, said)
+            });
+        }
+    }
+}
+
 /// What is to be said where something is hidden and nobody has said what is meant.
 pub(super) fn hidden(found: String) -> Refused {
     Refused {
@@ -192,12 +270,6 @@ pub(super) fn hidden(found: String) -> Refused {
         allowed: "--hidden skip or --hidden include".to_owned(),
         advice: "say whether what the workbook hides is left out or sent (skip-rows: hidden rows are left out, hidden columns sent)".into(),
     }
-}
-
-fn keep(new: &[Finding], kept: &mut Vec<Finding>, more: &mut u64) {
-    let room = MAX_FINDINGS.saturating_sub(kept.len()).min(new.len());
-    kept.extend_from_slice(&new[..room]);
-    *more += (new.len() - room) as u64;
 }
 
 /// Checks a whole plan. A file that becomes unreadable at some row is an error; bad rows are findings.

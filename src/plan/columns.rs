@@ -61,6 +61,7 @@ impl Columns {
             found,
             allowed,
             advice,
+            rule: None,
         };
         for (at, cell) in cells.iter().enumerate() {
             columns.named.push(!matches!(cell, Cell::Empty | Cell::Blank));
@@ -116,6 +117,7 @@ impl Columns {
                 found: format!("the header {}", shown(&column.name)),
                 allowed,
                 advice: None,
+                rule: None,
             });
         };
         for (index, pair) in self.meant.windows(2).enumerate() {

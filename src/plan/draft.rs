@@ -1,19 +1,22 @@
 //! What does one row of a plan ask for? Joins cells or JSON with what all rows share, has the contract judge it, and says
 //! where in the sheet the planner sees what is wrong.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::cell::{Cell, Refused, Typed, Wants};
 use super::columns::{Column, Target};
 use super::finding::Finding;
 use super::json;
+use super::plausible::{self, Looked};
 use super::rows::{Plan, Record};
 use super::settings::{RowSettings, SETTINGS};
 use super::shared::put_setting;
 use super::tree::{Clash, Node};
-use super::{Row, doubts};
+use super::{Options, Row, doubts};
 use crate::contract::page::TASK;
-use crate::contract::{self, Kind, Need, Part, Rule, parts};
+use crate::contract::{self, ABSENT, Kind, Need, Part, Rule, parts};
 use crate::message::headers;
 
 /// A row under way.
@@ -64,36 +67,23 @@ impl Plan {
         if let Err(refused) = draft.settings.check() {
             draft.refuse(headers::DEADLINE.to_owned(), refused);
         }
-        for (name, past) in draft.settings.past(self.options.now) {
-            draft.warnings.push(Finding::new(draft.number, name, past));
-        }
     }
 
     /// Has the contract judge the body, and tells for each finding where the planner sees it.
     fn finish(&self, draft: Draft, body: Option<Vec<u8>>, cells: &[Cell]) -> Row {
         let Draft { number, settings, mut findings, mut warnings } = draft;
         let body = Bytes::from(body.unwrap_or_default());
-        let (mut view, mut source_server_id) = (None, None);
+        let (mut view, mut source_server_id, mut disks) = (None, None, Vec::new());
         // a body that has been read over was refused already
         if !body.is_empty() || findings.is_empty() {
             match contract::read(&body, &self.options.rules) {
                 Ok(reading) => {
-                    let new = reading.warnings.into_iter();
+                    let json = serde_json::from_slice(&body).unwrap_or_default();
+                    // what the template gives is missing in no row
+                    let new = reading.warnings.into_iter().filter(|new| new.found != ABSENT);
                     warnings.extend(new.map(|warning| Finding::of(number, warning)));
-                    let doubts = doubts::of(&body);
-                    let finding = |(pointer, refused)| Finding::new(number, pointer, refused);
-                    let told = |finding: &Finding| {
-                        !findings.iter().any(|other| other.pointer == finding.pointer)
-                    };
-                    let new: Vec<Finding> =
-                        doubts.refused.into_iter().map(finding).filter(told).collect();
-                    findings.extend(new);
-                    let told = |finding: &Finding| {
-                        !warnings.iter().any(|other| other.pointer == finding.pointer)
-                    };
-                    let new: Vec<Finding> =
-                        doubts.doubted.into_iter().map(finding).filter(told).collect();
-                    warnings.extend(new);
+                    self.look(&json, &settings, (&mut findings, &mut warnings), number);
+                    disks = plausible::disk_ids(&json);
                     source_server_id = Some(reading.view.source_server_id.clone());
                     view = Some(reading.view);
                 }
@@ -124,7 +114,34 @@ impl Plan {
             hidden: false,
             undecided: false,
             columns: self.columns.clone(),
+            disks,
+            allow: Arc::clone(&self.allow),
         }
+    }
+
+    /// What a body that the contract accepts is refused or questioned for; nothing where something is said already.
+    fn look(
+        &self,
+        body: &serde_json::Value,
+        settings: &RowSettings,
+        (findings, warnings): (&mut Vec<Finding>, &mut Vec<Finding>),
+        number: u64,
+    ) {
+        fn add(new: Vec<Finding>, told: &mut Vec<Finding>) {
+            let fresh = |new: &Finding| !told.iter().any(|told| told.pointer == new.pointer);
+            let new: Vec<Finding> = new.into_iter().filter(fresh).collect();
+            told.extend(new);
+        }
+        let finding = |(pointer, refused)| Finding::new(number, pointer, refused);
+        let doubts = doubts::of(body);
+        add(doubts.refused.into_iter().map(finding).collect(), findings);
+        add(doubts.doubted.into_iter().map(finding).collect(), warnings);
+        let Options { now, account, allow, .. } = &self.options;
+        let looked = Looked { body, settings, now: *now, account };
+        let seen = plausible::look(&looked, allow).into_iter().map(|(rule, pointer, refused)| {
+            Finding { rule: Some(rule), ..Finding::new(number, pointer, refused) }
+        });
+        add(seen.collect(), warnings);
     }
 
     /// Names the sheet and the column, what stands in the cell, and what to do.
@@ -147,14 +164,8 @@ impl Plan {
         let field = finding.pointer.strip_prefix('/').unwrap_or_default().replace('/', ".");
         let rule = contract::find(&field);
         let settable = matches!(rule, Some(Rule { kind, .. }) if !matches!(kind, Kind::Object(_)));
-        if finding.found == "absent" && settable {
-            let place = match (columns, &finding.column) {
-                (Some(_), Some(_)) => "fill the cell".to_owned(),
-                (Some(_), None) => format!("add a column {field}"),
-                (None, _) => "add it".to_owned(),
-            };
-            finding.advice =
-                Some(format!("{place}, or give it to all rows with --set {field}=..."));
+        if finding.found == ABSENT && settable {
+            finding.advice = Some(missing(&field, columns.is_some(), finding.column.is_some()));
         }
     }
 
@@ -304,6 +315,26 @@ impl Clash {
         };
         Refused { found: found.to_owned(), allowed: allowed.to_owned(), advice: advice.into() }
     }
+}
+
+/// The last names of fields that each row has its own of: no value is right for all.
+const OWN: [&str; 4] = ["name", "id", "vm_id", "disk_id"];
+
+/// What to do about a field that is missing. `--set` replaces what other rows say; a defaults file fills what is empty.
+fn missing(field: &str, table: bool, column: bool) -> String {
+    let place = match (table, column) {
+        (true, true) => "fill the cell".to_owned(),
+        (true, false) => format!("add a column {field}"),
+        (false, _) => "add it".to_owned(),
+    };
+    if field.rsplit('.').next().is_some_and(|last| OWN.contains(&last)) {
+        return place;
+    }
+    if table && !column {
+        // no row says anything that could be replaced
+        return format!("{place}, or give it to all rows with --set {field}=...");
+    }
+    format!("{place}, or give it to all rows that lack it in a file for --defaults")
 }
 
 /// The objects that every request has, empty.

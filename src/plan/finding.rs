@@ -6,10 +6,10 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::cell::Refused;
-use crate::contract::{Violation, shown};
+use crate::contract::{Violation, says, shown};
 
 /// One thing that is wrong, or questionable, in one row of a plan.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct Finding {
     /// The row as a spreadsheet shows it (the header is row 1), the line of a `.jsonl` file, or the element of a
     /// `.json` array, from 1. 0: the file as a whole.
@@ -27,19 +27,31 @@ pub struct Finding {
     /// What to do, where that is not plain from what is allowed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub advice: Option<String>,
+    /// The rule of plausibility ([`super::PLAUSIBILITY`]) that says so: `--allow` takes it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rule: Option<&'static str>,
 }
 
 impl Finding {
     pub(super) fn of(row: u64, violation: Violation) -> Self {
         let Violation { pointer, found, allowed } = violation;
-        Self { row, sheet: None, column: None, pointer, found, allowed, advice: None }
+        Self { row, sheet: None, column: None, pointer, found, allowed, advice: None, rule: None }
     }
 
     /// What is wrong with a row, a place of it (a JSON pointer or a setting) or the file as a whole (row 0).
     pub(super) fn new(row: u64, pointer: impl Into<String>, refused: Refused) -> Self {
         let Refused { found, allowed, advice } = refused;
         let advice = (!advice.is_empty()).then(|| advice.into_owned());
-        Self { row, sheet: None, column: None, pointer: pointer.into(), found, allowed, advice }
+        Self {
+            row,
+            sheet: None,
+            column: None,
+            pointer: pointer.into(),
+            found,
+            allowed,
+            advice,
+            rule: None,
+        }
     }
 
     /// Where it stands, as the spreadsheet calls it: `Sheet1!J7`, `row 7, column J` of a CSV file, `row 7`.
@@ -58,7 +70,7 @@ impl Finding {
 }
 
 /// A sheet's name as formulas have it: in apostrophes, where it is not of letters and digits.
-fn quoted(sheet: &str) -> String {
+pub(super) fn quoted(sheet: &str) -> String {
     let plain = |char: char| char.is_alphanumeric() || char == '_';
     if sheet.chars().all(plain) && !sheet.starts_with(|char: char| char.is_numeric()) {
         return sheet.to_owned();
@@ -68,6 +80,23 @@ fn quoted(sheet: &str) -> String {
     format!("'{}'", shown.trim_matches('"').replace('\'', "''"))
 }
 
+impl Finding {
+    /// What is wrong and what to do, without the place: `found null; allowed: text of ...; add it`.
+    pub fn said(&self) -> String {
+        let mut said = says(&self.found, &self.allowed);
+        if let Some(advice) = &self.advice {
+            said.push_str("; ");
+            said.push_str(advice);
+        }
+        if let Some(rule) = self.rule {
+            said.push_str(" [");
+            said.push_str(rule);
+            said.push(']');
+        }
+        said
+    }
+}
+
 /// `Sheet1!C17, /source_server/id: found null; allowed: text of ...; add it`
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -75,11 +104,7 @@ impl fmt::Display for Finding {
         if !self.pointer.is_empty() {
             write!(f, ", {}", self.pointer)?;
         }
-        write!(f, ": found {}; allowed: {}", self.found, self.allowed)?;
-        if let Some(advice) = &self.advice {
-            write!(f, "; {advice}")?;
-        }
-        Ok(())
+        write!(f, ": {}", self.said())
     }
 }
 

@@ -20,9 +20,11 @@ mod explain;
 pub(crate) mod export;
 mod finding;
 mod forecast;
+mod groups;
 mod json;
 mod kind;
 mod marked;
+mod plausible;
 mod rows;
 mod settings;
 mod shared;
@@ -50,7 +52,9 @@ pub use check::{Check, CheckReport, check};
 pub use explain::{UnknownField, explain};
 pub use finding::Finding;
 pub use forecast::{Forecast, Hold, Load, Pace, forecast};
+pub use groups::Group;
 pub use marked::{MarkError, mark};
+pub use plausible::{Account, PLAUSIBILITY, Plausibility, plausibility};
 pub use rows::Plan;
 pub use settings::{RowSettings, SETTINGS, Setting, time};
 pub use spool::{Spooled, is_numbered, spooled};
@@ -118,6 +122,10 @@ pub struct Options {
     pub now: Timestamp,
     /// The file's name in messages, where it is read from elsewhere.
     pub name: Option<PathBuf>,
+    /// Rules of plausibility that say nothing: their ids.
+    pub allow: Vec<&'static str>,
+    /// The account that the requests go to, as far as it is known.
+    pub account: Account,
 }
 
 impl Default for Options {
@@ -133,6 +141,8 @@ impl Default for Options {
             zone: TimeZone::system(),
             now: Timestamp::now(),
             name: None,
+            allow: Vec::new(),
+            account: Account::default(),
         }
     }
 }
@@ -156,6 +166,10 @@ pub struct Row {
     pub undecided: bool,
     /// Where what is found later stands in the file.
     columns: Option<Arc<columns::Columns>>,
+    /// The ids of its disks, with the disk's number, for what only all rows together show.
+    disks: Vec<(usize, String)>,
+    /// See [`Options::allow`].
+    allow: Arc<[&'static str]>,
 }
 
 /// What there is to say of a plan as a whole.

@@ -45,6 +45,8 @@ pub struct Plan {
     pub(super) columns: Option<Arc<Columns>>,
     pub(super) shared: SharedFields,
     pub(super) options: Options,
+    /// As in the options, for each row to keep.
+    pub(super) allow: Arc<[&'static str]>,
     /// 1,5 is a number.
     pub(super) comma: bool,
     /// The last row that the file gave.
@@ -78,6 +80,7 @@ impl Plan {
             columns: None,
             shared,
             options: options.clone(),
+            allow: options.allow.clone().into(),
             comma,
             last: 0,
             given: 0,

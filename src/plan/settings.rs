@@ -91,30 +91,6 @@ impl RowSettings {
         })
     }
 
-    /// Times that are past: the setting, what is there, what it leads to. A warning and no more: whoever goes on with a
-    /// plan after its times finds it as it was.
-    pub(super) fn past(&self, now: Timestamp) -> Vec<(&'static str, Refused)> {
-        let times = [
-            (
-                headers::NOT_BEFORE,
-                self.not_before,
-                "it holds nothing back: remove it, or give a later time",
-            ),
-            (
-                headers::DEADLINE,
-                self.deadline,
-                "the request would end as expired: give a later time",
-            ),
-        ];
-        let past = |(name, at, advice): (_, Option<Timestamp>, &'static str)| {
-            let at = at.filter(|at| *at <= now)?;
-            let (found, allowed) =
-                (format!("{at:.0}, which is past"), format!("a time after {now:.0}"));
-            Some((name, Refused { found, allowed, advice: advice.into() }))
-        };
-        times.into_iter().filter_map(past).collect()
-    }
-
     /// A deadline that comes before the first moment can never be met.
     pub(super) fn check(&self) -> Result<(), Refused> {
         match (self.not_before, self.deadline) {

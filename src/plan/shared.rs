@@ -8,7 +8,7 @@ use super::cell::{Cell, Refused, Typed, Wants};
 use super::settings::RowSettings;
 use super::tree::Node;
 use super::{Options, PlanError};
-use crate::contract::{Kind, Part, Rule, fields, find, nearest, parts};
+use crate::contract::{Kind, Part, Rule, fields, find, nearest, parts, says};
 use crate::message::headers;
 
 /// What is filled into every row.
@@ -113,10 +113,7 @@ fn known(name: &str) -> Result<&'static Rule, String> {
 
 fn in_words(name: &str, refused: &Refused) -> String {
     let advice = if refused.advice.is_empty() { "" } else { "; " };
-    format!(
-        "{name}: found {}; allowed: {}{advice}{}",
-        refused.found, refused.allowed, refused.advice
-    )
+    format!("{name}: {}{advice}{}", says(&refused.found, &refused.allowed), refused.advice)
 }
 
 /// Puts a setting that stands in JSON.

@@ -206,7 +206,8 @@ fn an_empty_cell_is_absent_and_two_quotes_are_the_empty_text() {
     assert_eq!(findings(&rows[0])[0].column.as_deref(), Some("F"));
     assert_eq!(
         findings(&rows[0])[0].advice.as_deref(),
-        Some("fill the cell, or give it to all rows with --set target_server.vm_id=...")
+        Some("fill the cell"),
+        "each row has its own"
     );
     for row in &rows[1..] {
         assert_eq!(body(row)["target_server"]["vm_id"], "");
@@ -359,6 +360,7 @@ fn the_summary_counts_by_region_type_and_priority() {
     let mut urgent = request(4);
     urgent["x-sluice-priority"] = json!(500);
     urgent["region_id"] = json!("cn-north-4");
+    urgent["project_id"] = json!("05825205120026802ff0c01721bc2000");
     urgent["type"] = json!("MIGRATE_BLOCK");
     urgent["unknown"] = json!(1);
     let report = check(
@@ -727,7 +729,7 @@ fn sluice_check_tells_people_and_programs_all_of_it() {
         err,
         "row 2, column B, /type: found \"FILE\"; allowed: one of MIGRATE_FILE, MIGRATE_BLOCK\n"
     );
-    assert!(out.contains("2 requests, 1 valid, 1 wrong"), "{out}");
+    assert!(out.contains("2 requests, 1 valid, 1 invalid; 1 finding\n"), "{out}");
     let (code, out, _) =
         sluice(&["check", bad.to_str().unwrap(), "--json", "--set", "type=MIGRATE_BLOCK"]);
     let json: Value = serde_json::from_str(&out).unwrap();

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::super::{Exit, Failure, World, output, print};
 use super::{Desk, LaneArgs, json, local, selection};
-use crate::contract::Violation;
+use crate::contract::{Violation, says};
 use crate::report::text::{indented, one_line, visible};
 use crate::review::DeadLetter;
 
@@ -112,10 +112,10 @@ fn history(letter: &DeadLetter) -> String {
     text
 }
 
-/// `/name: found "", allowed 1 to 255 characters`
+/// `/name: found ""; allowed: 1 to 255 characters`
 pub(super) fn violation(one: &Violation) -> String {
     let place = if one.pointer.is_empty() { "the whole body" } else { &one.pointer };
-    one_line(&format!("{place}: found {}, allowed {}", one.found, one.allowed)).into_owned()
+    one_line(&format!("{place}: {}", says(&one.found, &one.allowed))).into_owned()
 }
 
 fn inset(text: &str) -> String {

@@ -112,11 +112,10 @@ fn marks(report: &CheckReport) -> Marks {
 }
 
 fn said(finding: &Finding, wrong: bool) -> String {
-    let Finding { pointer, found, allowed, advice, .. } = finding;
+    let pointer = &finding.pointer;
     let place = if pointer.is_empty() { String::new() } else { format!("{pointer}: ") };
-    let advice = advice.as_ref().map(|advice| format!("; {advice}")).unwrap_or_default();
     let what = if wrong { "" } else { "warning: " };
-    format!("{what}{place}found {found}; allowed: {allowed}{advice}")
+    format!("{what}{place}{}", finding.said())
 }
 
 /// The place of a column, from its letters.

@@ -9,7 +9,7 @@ use super::access::{Viewer, operator};
 use super::asked::Asked;
 use super::letters::{cause, title};
 use super::page::{ago, csrf, hidden, notice, query};
-use crate::contract::Violation;
+use crate::contract::{ABSENT, Violation};
 use crate::core::Fault;
 use crate::message::audit::By;
 use crate::report::text::{beginning, indented, visible};
@@ -122,7 +122,14 @@ fn history(letter: &DeadLetter) -> Markup {
 pub(super) fn violations(violations: &[Violation]) -> Markup {
     html! {
         ul.violations { @for one in violations {
-            li { code { (visible(if one.pointer.is_empty() { "the whole body" } else { &one.pointer })) } ": " bdi { (visible(&one.found)) } "; allowed: " bdi { (visible(&one.allowed)) } }
+            li {
+                code { (visible(if one.pointer.is_empty() { "the whole body" } else { &one.pointer })) }
+                @if one.found == ABSENT {
+                    " is missing; it is " bdi { (visible(&one.allowed)) }
+                } @else {
+                    ": " bdi { (visible(&one.found)) } "; allowed: " bdi { (visible(&one.allowed)) }
+                }
+            }
         } }
     }
 }

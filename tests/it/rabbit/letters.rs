@@ -335,7 +335,7 @@ async fn one_letter_is_mended_in_the_editor_with_what_is_wrong_on_top() {
     assert_eq!(unchanged.status.code(), Some(0));
     assert!(text(&unchanged.stderr).contains("nothing was changed"), "{}", text(&unchanged.stderr));
     let given = std::fs::read_to_string(desk.path("given")).unwrap();
-    assert!(given.contains("//   /type: found ?, allowed MIGRATE_FILE"), "{given}");
+    assert!(given.contains("//   /type: found ?; allowed: MIGRATE_FILE"), "{given}");
     assert!(given.contains("\n  \"type\": \"MIGRATE_FIL\""), "{given}");
     let still = edit("s/MIGRATE_FIL/MIGRATE_FI/", &[]);
     assert_eq!(still.status.code(), Some(3), "{}", text(&still.stderr));
