@@ -82,8 +82,8 @@ pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
     let runtime = super::runtime()?;
     let head = runtime.block_on(enqueue(args, &plan, &config, &survey, world))?;
     if args.watch {
-        let follow =
-            watch::Follow { batch: head.batch, until_done: true, json: args.json, export: None };
+        let which = watch::Which::These(vec![(head.batch, head.run)]);
+        let follow = watch::Follow { which, until_done: true, json: args.json, export: None };
         let followed = runtime.block_on(watch::follow(&config, &follow, world))?;
         if !matches!(followed, Exit::Done) {
             return Ok(followed);

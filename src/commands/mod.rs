@@ -28,6 +28,7 @@ mod output;
 mod plan;
 mod plan_file;
 mod replay;
+mod report;
 mod run;
 mod sandbox;
 pub mod schema;
@@ -68,6 +69,8 @@ enum Command {
     Submit(submit::Args),
     /// Follow a batch, or list the batches
     Watch(watch::Args),
+    /// Say what has become of every row of a plan, ended or not, as a list or a file
+    Report(report::Args),
     /// Review what failed: by cause; fix it, replay it, discard it, undo that
     DeadLetters(dead_letters::Args),
     /// Look at and steer a running worker: status, pause, resume, rate, priority
@@ -114,6 +117,7 @@ impl Cli {
             Command::Enqueue(args) => enqueue::run(&args, world),
             Command::Submit(args) => submit::run(&args, world),
             Command::Watch(args) => watch::run(&args, world),
+            Command::Report(args) => report::run(&args, world),
             Command::DeadLetters(args) => dead_letters::run(&args, world),
             Command::Gate(args) => gate::run(&args, world),
             Command::Topology(args) => topology::run(&args, world),

@@ -76,6 +76,11 @@ pub(super) struct PlanFile {
 }
 
 impl Source {
+    /// A plan of which only the sheet is named.
+    pub(super) fn of_sheet(sheet: Option<String>) -> Self {
+        Self { sheet, hidden: None, format: None, encoding: None }
+    }
+
     /// Takes what came through a pipe; anything else is read where it is.
     ///
     /// # Errors
@@ -122,6 +127,11 @@ impl Args {
     /// Why the plan cannot be read; wrong options are usage.
     pub(super) fn open(&self, plan: &PlanFile, judge: &Judge) -> Result<Plan, Failure> {
         self.open_with(plan, judge, &[])
+    }
+
+    /// The planner's own columns.
+    pub(super) fn notes(&self, plan: &PlanFile) -> Result<plan::Notes, Failure> {
+        plan::Notes::read(&plan.path, &self.source.options(plan)).map_err(failure)
     }
 
     /// Like [`Args::open`]; headers that cannot be used are marked too, in a workbook at `marked`.

@@ -5,6 +5,7 @@ pub mod audit;
 pub(crate) mod bug;
 pub mod command;
 mod dead_letter;
+pub mod generation;
 pub mod headers;
 pub mod intake;
 pub mod parcel;

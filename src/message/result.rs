@@ -160,6 +160,15 @@ pub enum Unreadable {
 }
 
 impl Event {
+    /// The batch that it is about, and its generation; `None` for a request of no batch.
+    pub fn batch(&self) -> Option<(&str, Option<Uuid>)> {
+        match self {
+            Self::Opened(event) => Some((&event.data.batch, event.data.batch_run)),
+            Self::Enqueued(event) => Some((&event.data.batch, event.data.batch_run)),
+            Self::Result(event) => Some((event.data.batch.as_deref()?, event.data.batch_run)),
+        }
+    }
+
     /// Reads an event back.
     pub fn read(body: &[u8]) -> Result<Self, Unreadable> {
         #[derive(Deserialize)]

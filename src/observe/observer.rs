@@ -268,10 +268,8 @@ impl<D, F: Fn() -> SourceStatus + Send> Watch<D> for Observer<F> {
         if let Some(traces) = &self.traces {
             traces.settled(job, ending, now);
         }
-        if let Some(batch) = job.request.batch() {
-            let well = !ending.outcome.is_dead_letter();
-            self.batches.settled(now.at, batch, job.session, well);
-        }
+        let well = !ending.outcome.is_dead_letter();
+        self.batches.settled(now.at, &job.request, job.session, well);
         let age = job
             .request
             .enqueued_at
@@ -299,15 +297,11 @@ impl<D, F: Fn() -> SourceStatus + Send> Watch<D> for Observer<F> {
         if job.redelivered {
             self.metrics.redelivered();
         }
-        if let Some(batch) = job.request.batch() {
-            self.batches.arrived(self.last_state, batch);
-        }
+        self.batches.arrived(self.last_state, &job.request);
     }
 
     fn left(&mut self, job: &Job<D>) {
-        if let Some(batch) = job.request.batch() {
-            self.batches.left(batch, job.session);
-        }
+        self.batches.left(&job.request, job.session);
     }
 
     fn session(&mut self, event: SessionEvent<'_>) {

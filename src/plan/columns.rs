@@ -236,7 +236,7 @@ pub(super) fn pointer(path: &str) -> String {
 }
 
 /// The order of the page; settings come after all fields.
-fn by_page(a: &str, b: &str) -> Ordering {
+pub(super) fn by_page(a: &str, b: &str) -> Ordering {
     let place = |path: &str| -> Vec<usize> {
         let mut shape = Some(&TASK);
         parts(path)

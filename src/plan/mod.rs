@@ -8,6 +8,7 @@
 //! for byte. What rows share comes from a defaults file (rows win over it) and from `--set` (which wins over rows).
 //! Columns or fields `x-sluice-*` ([`SETTINGS`]) say what the worker, not the API, is to know.
 
+mod again;
 mod book;
 mod cell;
 mod check;
@@ -24,6 +25,7 @@ mod groups;
 mod json;
 mod kind;
 mod marked;
+mod notes;
 mod plausible;
 mod rows;
 mod settings;
@@ -48,12 +50,14 @@ use encoding_rs::Encoding;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+pub use again::{Again, Returned, Written, again, settings as returned_settings};
 pub use check::{Check, CheckReport, check};
 pub use explain::{UnknownField, explain};
 pub use finding::Finding;
 pub use forecast::{Forecast, Hold, Load, Pace, forecast};
 pub use groups::Group;
 pub use marked::{MarkError, mark};
+pub use notes::Notes;
 pub use plausible::{Account, PLAUSIBILITY, Plausibility, plausibility};
 pub use rows::Plan;
 pub use settings::{RowSettings, SETTINGS, Setting, time};

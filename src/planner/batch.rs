@@ -66,6 +66,16 @@ impl Batch {
         Lines::path_of(plan, KIND)
     }
 
+    /// What the file says, without a lock or a change.
+    ///
+    /// # Errors
+    /// It cannot be read, or is something else. That there is none is no error.
+    pub fn peek(plan: &Path) -> Result<State, JournalError> {
+        let mut state = State::New;
+        Lines::peek(plan, KIND, |line| state.follow(line))?;
+        Ok(state)
+    }
+
     /// Opens and locks the file, and says what is in it.
     ///
     /// # Errors

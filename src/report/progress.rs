@@ -1,10 +1,12 @@
-//! How far has a batch come? What the results stream says of it, put together. Pure: events go in, figures come out.
+//! How far has one generation of a batch come? What the results stream says of it, put together. Pure: events go in,
+//! figures come out. Which generations there are is [`super::batches`]'s.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::Serialize;
+use uuid::Uuid;
 
 use crate::core::Outcome;
 use crate::message::result::{Event, ResultData};
@@ -14,10 +16,12 @@ const LATEST: usize = 200;
 /// ... of this time.
 const SPAN: Duration = Duration::from_secs(300);
 
-/// One batch, as the stream tells of it.
+/// One generation of a batch, as the stream tells of it.
 #[derive(Clone, Debug, Default)]
 pub struct BatchProgress {
     pub batch: String,
+    /// The generation; absent where whoever enqueued it named none.
+    pub run: Option<Uuid>,
     /// Of the announcement before its first request: absent for batches of other clients.
     pub plan: Option<String>,
     pub by: Option<String>,
@@ -28,6 +32,8 @@ pub struct BatchProgress {
     /// By the request's message id: a request that was sent again by a reviewer stays one request.
     requests: HashMap<Box<str>, Box<ResultData>>,
     counts: BTreeMap<Outcome, u64>,
+    /// Of the earliest of its requests that has ended.
+    enqueued_at: Option<Timestamp>,
     first_settled: Option<Timestamp>,
     last_settled: Option<Timestamp>,
     latest: VecDeque<Timestamp>,
@@ -49,6 +55,9 @@ pub enum BatchChange {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Summary {
     pub batch: String,
+    /// The generation: an id that is used again is another batch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub batch_run: Option<Uuid>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub plan: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -69,29 +78,29 @@ pub struct Summary {
 }
 
 impl BatchProgress {
-    pub fn new(batch: &str) -> Self {
-        Self { batch: batch.to_owned(), ..Self::default() }
+    pub fn new(batch: &str, run: Option<Uuid>) -> Self {
+        Self { batch: batch.to_owned(), run, ..Self::default() }
     }
 
     /// Takes an event of the stream, of whatever batch.
     pub fn take(&mut self, event: &Event) -> BatchChange {
+        if event.batch() != Some((&*self.batch, self.run)) {
+            return BatchChange::Nothing;
+        }
         match event {
-            Event::Opened(event) if event.data.batch == self.batch => {
+            Event::Opened(event) => {
                 self.announced = Some(event.data.total);
                 self.plan = Some(event.data.plan.clone());
                 self.by = Some(event.data.by.clone());
                 self.opened_at.get_or_insert(event.time);
                 BatchChange::Announced
             }
-            Event::Enqueued(event) if event.data.batch == self.batch => {
+            Event::Enqueued(event) => {
                 self.announced = Some(event.data.total);
                 self.enqueued = true;
                 BatchChange::Announced
             }
-            Event::Result(event) if event.data.batch.as_deref() == Some(&*self.batch) => {
-                self.settle(&event.data)
-            }
-            _ => BatchChange::Nothing,
+            Event::Result(event) => self.settle(&event.data),
         }
     }
 
@@ -112,6 +121,10 @@ impl BatchProgress {
                 Some(self.first_settled.map_or(result.settled_at, |at| at.min(result.settled_at)));
             self.note(result.settled_at);
         }
+        self.enqueued_at = match (self.enqueued_at, result.enqueued_at) {
+            (Some(known), Some(at)) => Some(known.min(at)),
+            (known, at) => known.or(at),
+        };
         self.last_settled = self.last_settled.max(Some(result.settled_at));
         *self.counts.entry(result.outcome).or_default() += 1;
         self.bytes += weight(result);
@@ -146,6 +159,26 @@ impl BatchProgress {
             .filter(|(outcome, _)| outcome.is_dead_letter())
             .map(|(_, count)| count)
             .sum()
+    }
+
+    /// Those for which there is a task as it was asked for.
+    pub fn succeeded(&self) -> u64 {
+        self.counts.iter().filter(|(outcome, _)| outcome.is_success()).map(|(_, count)| count).sum()
+    }
+
+    /// When it was announced, else when the first of it was enqueued or ended, as far as is known.
+    pub fn begun_at(&self) -> Option<Timestamp> {
+        self.opened_at.or(self.enqueued_at).or(self.first_settled)
+    }
+
+    /// When something was heard of it last.
+    pub fn heard_at(&self) -> Option<Timestamp> {
+        self.last_settled.or(self.opened_at)
+    }
+
+    /// About what its results take in memory.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Whether every request that was announced has ended.
@@ -202,6 +235,7 @@ impl BatchProgress {
     pub fn summary(&self) -> Summary {
         Summary {
             batch: self.batch.clone(),
+            batch_run: self.run,
             plan: self.plan.clone(),
             by: self.by.clone(),
             opened_at: self.opened_at,
@@ -235,71 +269,6 @@ fn weight(result: &ResultData) -> usize {
     let violations = result.violations.iter().map(|violation| of(violation) + 72);
     let texts = texts.into_iter().map(String::len);
     size_of::<ResultData>() + texts.chain(error).chain(violations).sum::<usize>()
-}
-
-/// Every batch that the stream tells of.
-#[derive(Clone, Debug, Default)]
-pub struct Batches {
-    all: HashMap<String, BatchProgress>,
-    bytes: usize,
-}
-
-impl Batches {
-    pub fn take(&mut self, event: &Event) {
-        let batch = match event {
-            Event::Opened(event) => &event.data.batch,
-            Event::Enqueued(event) => &event.data.batch,
-            Event::Result(event) => match &event.data.batch {
-                Some(batch) => batch,
-                None => return,
-            },
-        };
-        let known = self.all.entry(batch.clone()).or_insert_with(|| BatchProgress::new(batch));
-        let before = known.bytes;
-        known.take(event);
-        self.bytes = self.bytes + known.bytes - before;
-    }
-
-    pub fn get(&self, batch: &str) -> Option<&BatchProgress> {
-        self.all.get(batch)
-    }
-
-    pub fn iter(&self) -> impl Iterator<Item = &BatchProgress> {
-        self.all.values()
-    }
-
-    /// About what all results take in memory.
-    pub fn bytes(&self) -> usize {
-        self.bytes
-    }
-
-    /// Forgets whole batches, those first of which nothing was heard for longest, until no more results than this are
-    /// remembered, and no more bytes of them; says which. A batch counts as one result more than it has.
-    pub fn shrink(&mut self, most: usize, most_bytes: usize) -> Vec<String> {
-        let size = |progress: &BatchProgress| progress.requests.len() + 1;
-        let mut held: usize = self.all.values().map(size).sum();
-        let mut gone = Vec::new();
-        while held > most || self.bytes > most_bytes {
-            let heard = |progress: &BatchProgress| progress.last_settled.or(progress.opened_at);
-            let oldest = self.all.values().min_by_key(|progress| heard(progress));
-            let Some(oldest) = oldest.map(|progress| progress.batch.clone()) else { break };
-            if let Some(progress) = self.all.remove(&oldest) {
-                held -= size(&progress);
-                self.bytes -= progress.bytes;
-            }
-            gone.push(oldest);
-        }
-        gone
-    }
-
-    /// The latest first.
-    pub fn summaries(&self) -> Vec<Summary> {
-        let mut summaries: Vec<_> = self.all.values().map(BatchProgress::summary).collect();
-        summaries.sort_by_key(|summary| {
-            std::cmp::Reverse(summary.opened_at.or(summary.first_settled_at))
-        });
-        summaries
-    }
 }
 
 /// What to say of a failure in one line: what, which, why.

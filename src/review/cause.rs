@@ -129,6 +129,8 @@ pub struct Group {
     pub newest: Option<Timestamp>,
     /// How many of them each batch has; those without one under `-`.
     pub batches: BTreeMap<String, usize>,
+    /// How many of them each generation of a batch has, by its UUID.
+    pub batch_runs: BTreeMap<String, usize>,
     /// One of them, with its reason as it was written.
     pub example: String,
     pub reason: String,
@@ -144,6 +146,7 @@ pub fn groups<'a>(letters: impl IntoIterator<Item = &'a DeadLetter>) -> Vec<Grou
             oldest: letter.failed_at,
             newest: letter.failed_at,
             batches: BTreeMap::new(),
+            batch_runs: BTreeMap::new(),
             example: letter.id.to_string(),
             reason: letter.reason.clone(),
         });
@@ -151,6 +154,9 @@ pub fn groups<'a>(letters: impl IntoIterator<Item = &'a DeadLetter>) -> Vec<Grou
         if letter.failed_at.is_some() {
             group.oldest = group.oldest.min(letter.failed_at).or(letter.failed_at);
             group.newest = group.newest.max(letter.failed_at);
+        }
+        if let Some(run) = letter.batch_run {
+            *group.batch_runs.entry(run.to_string()).or_default() += 1;
         }
         *group.batches.entry(letter.batch.clone().unwrap_or_else(|| "-".into())).or_default() += 1;
     }

@@ -63,6 +63,9 @@ pub struct DeadLetter {
     /// How it ended before it was replayed, the latest last.
     pub past: Vec<Past>,
     pub batch: Option<String>,
+    /// The generation of the batch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub batch_run: Option<Uuid>,
     pub row: Option<u64>,
     pub name: String,
     pub source_server_id: String,
@@ -144,6 +147,7 @@ impl DeadLetter {
             history: json(parcel, headers::HISTORY).unwrap_or_default(),
             past: json(parcel, headers::PAST).unwrap_or_default(),
             batch: request.batch().map(str::to_owned),
+            batch_run: request.batch_run(),
             row: request.row.get(),
             name: request.name.to_string(),
             source_server_id: request.source_server_id.to_string(),

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::dead_letter::DeadLetter;
+use crate::message::generation::is_meant;
 
 /// Conditions; the default selects everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +18,8 @@ pub struct Filter {
     /// The id of a cause, or its outcome, or its error code.
     pub cause: Option<String>,
     pub batch: Option<String>,
+    /// The generation of the batch: its UUID, the beginning of that, or `-` for none.
+    pub batch_run: Option<String>,
     pub source_server: Option<String>,
     /// A part of the task's name, in any case.
     pub name: Option<String>,
@@ -75,6 +78,7 @@ impl Ready<'_> {
         self.is_one_of(letter)
             && filter.cause.as_deref().is_none_or(|cause| is_cause(cause, letter))
             && filter.batch.as_deref().is_none_or(|batch| letter.batch.as_deref() == Some(batch))
+            && filter.batch_run.as_deref().is_none_or(|run| is_meant(run, letter.batch_run))
             && is(&filter.source_server, &letter.source_server_id)
             && is(&filter.region, &letter.region_id)
             && is(&filter.project, &letter.project_id)
@@ -122,6 +126,7 @@ mod tests {
             ("x-sluice-error-code", "SMS.6603"),
             ("x-sluice-failed-at", "2026-01-31T12:00:00Z"),
             ("x-sluice-batch", "wave-1"),
+            ("x-sluice-batch-run", "019ab0d0-0000-7000-8000-000000000000"),
         ];
         let parcel = Parcel {
             headers: headers
@@ -150,6 +155,7 @@ mod tests {
             Filter { cause: some("rejected"), ..Filter::default() },
             Filter { cause: some("SMS.6603"), batch: some("wave-1"), ..Filter::default() },
             Filter { cause: Some(letter.cause.id.clone()), ..Filter::default() },
+            Filter { batch_run: some("019ab0d0"), ..Filter::default() },
             Filter { name: some("web s"), region: some("r"), ..Filter::default() },
             Filter {
                 from: at("2026-01-31T12:00:00Z"),
@@ -164,6 +170,8 @@ mod tests {
         let no = [
             Filter::ids(["0d6c"]),
             Filter { cause: some("rejected"), batch: some("wave-2"), ..Filter::default() },
+            Filter { batch_run: some("019ab0d1"), ..Filter::default() },
+            Filter { batch_run: some("-"), ..Filter::default() },
             Filter { source_server: some("x"), ..Filter::default() },
             Filter { project: some("x"), ..Filter::default() },
             Filter { to: at("2026-01-31T12:00:00Z"), ..Filter::default() },

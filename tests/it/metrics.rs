@@ -85,7 +85,13 @@ fn what_happened_is_counted_where_it_belongs() {
 #[test]
 fn batches_are_bounded_and_gone_once_they_are_done() {
     let metrics = Metrics::new(None).unwrap();
-    let batch = |i: u64| BatchCounts { batch: format!("b{i}"), open: i, done: 2, failed: 1 };
+    let batch = |i: u64| BatchCounts {
+        batch: format!("b{i}"),
+        batch_run: None,
+        open: i,
+        done: 2,
+        failed: 1,
+    };
     metrics.set_batches(&(0..100).map(batch).collect::<Vec<_>>());
     let text = metrics::render([&metrics]);
     assert_eq!(text.lines().filter(|line| line.starts_with("sluice_batch_requests{")).count(), 60);

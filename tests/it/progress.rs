@@ -5,7 +5,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use sluicegate::core::Outcome;
 use sluicegate::message::result::{self, CloudEvent, Enqueued, Event, Opened, ResultData};
-use sluicegate::report::progress::{BatchChange, BatchProgress, Batches, failure_line};
+use sluicegate::report::batches::{Batches, Together};
+use sluicegate::report::progress::{BatchChange, BatchProgress, failure_line};
 use uuid::Uuid;
 
 fn at(second: i64) -> Timestamp {
@@ -73,7 +74,7 @@ fn result(batch: &str, id: u32, replay: u32, outcome: Outcome, second: i64) -> E
 
 #[test]
 fn a_batch_is_done_when_every_announced_request_has_ended() {
-    let mut progress = BatchProgress::new("b");
+    let mut progress = BatchProgress::new("b", None);
     assert!(!progress.is_known());
     progress.take(&opened("b", 2));
     progress.take(&enqueued("b", 2));
@@ -88,7 +89,7 @@ fn a_batch_is_done_when_every_announced_request_has_ended() {
 
 #[test]
 fn repeats_count_once_and_a_success_stands() {
-    let mut progress = BatchProgress::new("b");
+    let mut progress = BatchProgress::new("b", None);
     let events = [
         result("b", 1, 0, Outcome::Created, 3),
         result("b", 1, 0, Outcome::Created, 3),
@@ -113,7 +114,7 @@ fn repeats_count_once_and_a_success_stands() {
 
 #[test]
 fn rate_and_end_come_from_the_latest_settlements() {
-    let mut progress = BatchProgress::new("b");
+    let mut progress = BatchProgress::new("b", None);
     progress.take(&opened("b", 1_000));
     assert_eq!(progress.per_second(at(0)), None);
     for i in 0..100 {
@@ -142,4 +143,69 @@ fn batches_of_other_clients_have_counts_only_and_the_latest_comes_first() {
 fn a_failure_is_told_in_one_line() {
     let Event::Result(event) = result("b", 7, 0, Outcome::Rejected, 1) else { unreachable!() };
     assert_eq!(failure_line(&event.data), "row 7: task-7 (src-7): rejected: the API said no");
+}
+
+/// The same event in another generation.
+fn of(run: u128, mut event: Event, opened_at: i64) -> Event {
+    let run = Some(Uuid::from_u128(run));
+    match &mut event {
+        Event::Result(event) => event.data.batch_run = run,
+        Event::Opened(event) => (event.data.batch_run, event.time) = (run, at(opened_at)),
+        Event::Enqueued(event) => event.data.batch_run = run,
+    }
+    event
+}
+
+#[test]
+fn an_id_that_is_used_again_is_another_batch_and_the_latest_one_is_meant() {
+    let mut batches = Batches::default();
+    // The UUID of the later one is the lower one: what counts is when it was begun.
+    batches.take(&of(9, opened("b", 3), 0));
+    for id in 1..=3 {
+        batches.take(&of(9, result("b", id, 0, Outcome::Created, 5), 0));
+    }
+    assert!(batches.latest("b").unwrap().is_done());
+    batches.take(&of(2, opened("b", 2), 100));
+    let latest = batches.latest("b").unwrap();
+    assert_eq!((latest.settled(), latest.total(), latest.is_done()), (0, Some(2), false));
+    // A replay of the first generation counts there.
+    batches.take(&of(9, result("b", 1, 1, Outcome::Exists, 200), 0));
+    batches.take(&of(2, result("b", 1, 0, Outcome::Rejected, 201), 0));
+    let runs = |batches: &Batches| -> Vec<_> {
+        let told = |one: &BatchProgress| (one.run.unwrap().as_u128(), one.settled(), one.failed());
+        batches.generations("b").into_iter().map(told).collect()
+    };
+    assert_eq!(runs(&batches), [(2, 1, 1), (9, 3, 0)]);
+    // What carries no generation is none of these.
+    batches.take(&result("b", 7, 0, Outcome::Created, 1));
+    assert_eq!(batches.get("b", None).unwrap().settled(), 1);
+    assert_eq!(batches.latest("b").unwrap().run, Some(Uuid::from_u128(2)));
+}
+
+#[test]
+fn what_was_cancelled_is_no_failure_and_may_be_found_created() {
+    let mut progress = BatchProgress::new("b", None);
+    progress.take(&opened("b", 1));
+    progress.take(&result("b", 1, 0, Outcome::Cancelled, 3));
+    assert_eq!((progress.failed(), progress.succeeded(), progress.is_done()), (0, 0, true));
+    progress.take(&result("b", 1, 0, Outcome::Created, 4));
+    assert_eq!((progress.succeeded(), progress.count(Outcome::Cancelled)), (1, 0));
+}
+
+#[test]
+fn batches_together_are_done_when_each_of_them_is() {
+    let mut batches = Batches::default();
+    for (batch, total) in [("w-1", 1), ("w-2", 2)] {
+        batches.take(&opened(batch, total));
+        batches.take(&result(batch, 1, 0, Outcome::Created, 3));
+    }
+    let all = |batches: &Batches| Together::of(batches.iter());
+    assert_eq!(
+        (all(&batches).total, all(&batches).settled, all(&batches).done),
+        (Some(3), 2, false)
+    );
+    batches.take(&result("w-2", 2, 0, Outcome::Rejected, 3));
+    assert_eq!((all(&batches).failed, all(&batches).done), (1, true));
+    batches.take(&result("w-3", 2, 0, Outcome::Created, 3));
+    assert_eq!((all(&batches).total, all(&batches).done), (None, false), "w-3 was not announced");
 }

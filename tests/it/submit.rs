@@ -382,6 +382,41 @@ async fn what_did_not_end_well_is_tried_again_when_asked_and_nothing_else_is() {
     assert!(text(&none.stderr).contains("none has failed"), "{}", text(&none.stderr));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_report_tells_of_every_row_before_and_after_it_ended() {
+    let refuse = json!({ "faults": [{ "source": "s1", "call": "create",
+        "do": { "answer": { "status": 400, "code": "SMS.0202", "message": "no" } } }] });
+    let desk = Desk::new(3, refuse).await;
+    let report = |more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sluice"));
+        command.env_clear().arg("report").arg(desk.plan());
+        command.arg("-c").arg(desk.dir.path().join("lane.toml")).args(more).output().unwrap()
+    };
+    let unsent = report(&[]);
+    assert_eq!(unsent.status.code(), Some(2));
+    assert!(text(&unsent.stderr).contains("no journal beside it"), "{}", text(&unsent.stderr));
+    assert_eq!(desk.run(&[]).await.status.code(), Some(1));
+    let told = report(&[]);
+    assert_eq!(told.status.code(), Some(1), "{}", text(&told.stderr));
+    let said = text(&told.stdout);
+    assert!(said.contains("row 2: ") && said.contains("created 2, rejected 1"), "{said}");
+    // As if it had been interrupted: the second was begun, the third was not.
+    let journal = fs::read_to_string(desk.journal()).unwrap();
+    let of = |line: &str| serde_json::from_str::<Value>(line).unwrap();
+    let goes = |line: &&str| {
+        let (result, begun) = (of(line)["data"]["row"].clone(), of(line)["row"].clone());
+        result != 2 && result != 3 && begun != 3
+    };
+    let kept: String = journal.lines().filter(goes).flat_map(|line| [line, "\n"]).collect();
+    fs::write(desk.journal(), kept).unwrap();
+    let told = report(&["--json"]);
+    assert_eq!(told.status.code(), Some(0), "{}", text(&told.stderr));
+    let rows: Vec<Value> =
+        text(&told.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let states: Vec<_> = rows[..3].iter().map(|row| row["state"].as_str().unwrap()).collect();
+    assert_eq!(states, ["ended", "begun", "not_sent"]);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dry_run_writes_and_sends_nothing() {
     let desk = Desk::new(7, json!({})).await;

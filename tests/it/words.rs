@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What is gone, and what is said in its place.
-const GONE: [(&str, &str); 12] = [
+const GONE: [(&str, &str); 13] = [
     ("out of reach", "unreachable"),
     ("trying on", "retrying"),
     ("give back", "requeue"),
@@ -18,6 +18,7 @@ const GONE: [(&str, &str); 12] = [
     ("mended", "fixed"),
     ("mending", "fixing"),
     ("a look", "a look-up"),
+    ("tasks are in place", "tasks were created"),
 ];
 
 /// This file says them all.

@@ -5,55 +5,72 @@ use std::path::{Path, PathBuf};
 
 use super::super::plan_file::{PlanFile, Source};
 use super::super::{Exit, Failure, World, print};
+use super::as_plan::{self, OfPlan};
 use super::selection::Selection;
 use super::{Desk, LaneArgs, Who, letters, moving};
 use crate::message::parcel::Parcel;
+use crate::report::new_file::NewFile;
 use crate::review::file::{self, FileError, Format, Writer};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 JSON lines keep every byte; so does CSV, but a spreadsheet that saves it may not. The queue keeps
-the dead letters: discard them if the file is to replace them. A file that is there is left alone.
+the dead letters: discard them if the file is to replace them. --as plan writes the failed rows
+in the columns of their plan, to be fixed and enqueued, with what became of each as notes.
 Example: sluice dead-letters export failed.jsonl --batch wave-1
-         sluice dead-letters export failed.csv")]
+         sluice dead-letters export again.xlsx --as plan --batch wave-1 --plan weekend.xlsx")]
 pub(super) struct Export {
-    /// The file to write: .jsonl or .csv
-    file: PathBuf,
+    /// The file to write: .jsonl or .csv; with --as plan .xlsx, too
+    pub(super) file: PathBuf,
     #[command(flatten)]
-    selection: Selection,
+    pub(super) selection: Selection,
     /// Default: by the file's ending
-    #[arg(long)]
+    #[arg(long, conflicts_with = "kind")]
     format: Option<Format>,
+    /// messages, to import again; or plan, to fix the rows
+    #[arg(long = "as", value_enum, hide_possible_values = true, default_value = "messages")]
+    kind: Kind,
     #[command(flatten)]
-    place: LaneArgs,
+    pub(super) of_plan: OfPlan,
+    /// Replace the file
+    #[arg(long)]
+    pub(super) overwrite: bool,
+    #[command(flatten)]
+    pub(super) place: LaneArgs,
+}
+
+/// What dead letters are written as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Kind {
+    Messages,
+    Plan,
 }
 
 pub(super) fn export(args: &Export, world: &World) -> Result<Exit, Failure> {
+    match args.kind {
+        Kind::Plan => return as_plan::export(args, world),
+        Kind::Messages if args.of_plan.is_given() => {
+            return Err(Failure::usage("--plan is for --as plan: give both, or none"));
+        }
+        Kind::Messages => {}
+    }
     let format = format(&args.file, args.format)?;
     let file = &args.file;
     let wrong = |e: std::io::Error| Failure::usage(format!("cannot write {}: {e}", file.display()));
-    if file.exists() {
-        let why = "is there already: name another file, or remove it";
-        return Err(Failure::usage(format!("{} {why}", file.display())));
-    }
-    let dir = file.parent().filter(|dir| !dir.as_os_str().is_empty());
-    let mut whole =
-        tempfile::NamedTempFile::new_in(dir.unwrap_or(Path::new("."))).map_err(wrong)?;
+    let mut whole = NewFile::create(file, args.overwrite).map_err(Failure::usage)?;
     let desk = Desk::open(&args.place, world)?;
     let snapshot = desk.look()?;
     let filter = args.selection.filter();
     let selected = args.selection.of(&snapshot, &filter)?;
     let mut write = || -> std::io::Result<()> {
-        let mut writer = Writer::new(BufWriter::new(whole.as_file_mut()), format)?;
+        let mut writer = Writer::new(BufWriter::new(&mut whole), format)?;
         for found in &selected {
             writer.put(&found.letter, &found.parcel()?)?;
         }
-        writer.finish()?;
-        whole.as_file().sync_all()
+        writer.finish().map(drop)
     };
     write().map_err(wrong)?;
-    // It appears whole or not at all.
-    whole.persist_noclobber(file).map_err(|error| wrong(error.error))?;
+    whole.keep().map_err(Failure::usage)?;
     print(&format!("wrote {} to {}\n", letters(selected.len()), file.display()));
     Ok(Exit::Done)
 }

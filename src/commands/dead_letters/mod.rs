@@ -1,6 +1,7 @@
 //! `sluice dead-letters`: see what failed and why, fix it, send it again, take it out, put it back.
 
 mod act;
+mod as_plan;
 mod audit;
 mod edit;
 mod editor;

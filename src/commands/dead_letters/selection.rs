@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use super::super::Failure;
 use super::super::times::past;
 use crate::broker::dead_letters::{Found, Snapshot};
+use crate::message::generation::RunPrefix;
 use crate::review::Filter;
 
 /// All conditions that are given must hold.
@@ -19,6 +20,9 @@ pub(super) struct Selection {
     cause: Option<String>,
     #[arg(long, help = "Of this batch")]
     batch: Option<String>,
+    /// Of this generation of it: its UUID, or the beginning; - is none
+    #[arg(long, value_name = "UUID")]
+    batch_run: Option<RunPrefix>,
     /// Of this source server
     #[arg(long, value_name = "ID")]
     source_server: Option<String>,
@@ -59,6 +63,7 @@ impl Selection {
             ids: self.ids.clone(),
             cause: self.cause.clone(),
             batch: self.batch.clone(),
+            batch_run: self.batch_run.as_ref().map(ToString::to_string),
             source_server: self.source_server.clone(),
             name: self.name.clone(),
             region: self.region.clone(),

@@ -64,6 +64,7 @@ fn about(letter: &DeadLetter, body: &[u8]) -> String {
     line("region", &letter.region_id);
     line("project", &letter.project_id);
     line("batch", letter.batch.as_deref().unwrap_or(""));
+    line("generation", &letter.batch_run.map(|run| run.to_string()).unwrap_or_default());
     line("row", &letter.row.map(|row| row.to_string()).unwrap_or_default());
     line("priority", &letter.priority.to_string());
     line("enqueued", &letter.enqueued_at.map(local).unwrap_or_default());

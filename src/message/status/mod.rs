@@ -7,6 +7,7 @@ use std::borrow::Cow;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::core::gate::Reason;
 
@@ -28,6 +29,10 @@ pub struct WindowCounts {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct BatchCounts {
     pub batch: String,
+    /// The generation that is counted, the latest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub batch_run: Option<Uuid>,
     pub open: u64,
     pub done: u64,
     pub failed: u64,

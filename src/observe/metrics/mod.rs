@@ -198,7 +198,7 @@ impl Series {
             )?,
             batches: c.open_gauges(
                 "sluice_batch_requests",
-                "Requests of the open batches (the latest 20), by state.",
+                "Requests of the open batches (the latest 20; of an id that was used again the latest generation), by state.",
                 &["batch", "state"],
                 ("batch`, `state", &BATCH_STATES),
             )?,

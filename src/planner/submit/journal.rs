@@ -19,6 +19,7 @@ use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use crate::core::{Outcome, Run};
+use crate::message::result::Event;
 use crate::planner::lines::{JournalError, Kind, Lines, line};
 
 /// What is submitted.
@@ -136,6 +137,20 @@ impl Journal {
         let mut past = Past::default();
         Lines::peek(plan, KIND, |line| past.follow(line))?;
         Ok(past)
+    }
+
+    /// The results that the file has, in their order, without a lock or a change.
+    ///
+    /// # Errors
+    /// It cannot be read, or is something else. That there is none is no error.
+    pub fn results(plan: &Path) -> Result<Vec<Event>, JournalError> {
+        let mut results = Vec::new();
+        let take = |line: serde_json::Value| {
+            results.extend(Event::read(line.to_string().as_bytes()).ok());
+            true
+        };
+        Lines::peek(plan, KIND, take)?;
+        Ok(results)
     }
 
     /// Opens and locks the file, and says what is in it.

@@ -1,18 +1,18 @@
 //! What is a report as CSV? The cells of its rows as texts.
 
-use super::{COLUMNS, Cell, Times, cells};
-use crate::message::result::ResultData;
+use super::Times;
+use super::report::{Cell, Column, Report};
 use crate::plan::export::{MARK, csv_row};
 
-pub(super) fn report(results: &[&ResultData], times: Times) -> Vec<u8> {
-    let name = |name: &str| match times {
-        Times::Excel if name.ends_with("_at") => format!("{name} (UTC)"),
-        _ => name.to_owned(),
+pub(super) fn report(report: &Report<'_>, times: Times) -> Vec<u8> {
+    let name = |column: &Column| match times {
+        Times::Excel if column.is_time => format!("{} (UTC)", column.name),
+        _ => column.name.clone().into_owned(),
     };
     let mut text = MARK.as_bytes().to_vec();
-    text.extend(csv_row(COLUMNS.map(name)));
-    for result in results {
-        text.extend(csv_row(cells(result).iter().map(|found| cell(found, times))));
+    text.extend(csv_row(report.columns.iter().map(name)));
+    for row in &report.rows {
+        text.extend(csv_row(row.cells.iter().map(|found| cell(found, times))));
     }
     text
 }
@@ -41,7 +41,8 @@ mod tests {
         let at = "2026-11-23T10:00:00.5Z".parse().unwrap();
         assert_eq!(cell(&Cell::Time(at), Times::Iso), "2026-11-23T10:00:00.500Z");
         assert_eq!(cell(&Cell::Time(at), Times::Excel), "2026-11-23 10:00:00");
-        let head = |times| String::from_utf8(report(&[], times)).unwrap();
+        let none = Report::of_results(String::new(), Vec::new());
+        let head = |times| String::from_utf8(report(&none, times)).unwrap();
         assert!(head(Times::Excel).contains(",settled_at (UTC),"), "the zone is said");
         assert!(head(Times::Iso).contains(",settled_at,"));
     }

@@ -8,24 +8,20 @@ use jiff::tz::TimeZone;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::plot::{Point, plot, shown};
-use super::{COLUMNS, Cell, cells, reason};
+use super::report::{Cell, Column, OpenRow, Report, called, reason};
 use crate::core::Outcome;
 use crate::message::result::ResultData;
 use crate::message::words::span;
-use crate::report::progress::{BatchProgress, Summary};
+use crate::report::batches::Together;
 use crate::report::text::visible;
 
 const STYLE: &str = include_str!("report.css");
 /// The page may do nothing but look as it does. The hash is of the style.
 const POLICY: &str = "default-src 'none'; base-uri 'none'; form-action 'none'; style-src 'sha256-/C7+m1mHYgiWg999Gl4WMf0cPSshz95Y7V7e/4xx2tE='";
 
-pub(super) fn report(
-    progress: &BatchProgress,
-    results: &[&ResultData],
-    now: Timestamp,
-    zone: &TimeZone,
-) -> String {
-    let summary = progress.summary();
+pub(super) fn report(report: &Report<'_>, now: Timestamp, zone: &TimeZone) -> String {
+    let all = report.together();
+    let results: Vec<&ResultData> = report.rows.iter().filter_map(|row| row.result).collect();
     let failures: Vec<_> = results.iter().filter(|r| r.outcome.is_dead_letter()).collect();
     let page = html! {
         (DOCTYPE)
@@ -35,26 +31,30 @@ pub(super) fn report(
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta http-equiv="Content-Security-Policy" content=(POLICY);
                 meta name="generator" content={ "Sluicegate " (env!("CARGO_PKG_VERSION")) };
-                title { "Batch " (visible(&summary.batch)) }
+                title { (visible(&report.title)) }
                 style { (PreEscaped(STYLE)) }
             }
             body {
-                h1 { "Batch " (visible(&summary.batch)) }
-                (headline(&summary))
-                (facts(&summary, now, zone))
+                h1 { (visible(&report.title)) }
+                (headline(&all, report.is_whole.then(|| report.len() as u64)))
+                (facts(report, now, zone))
                 @if !results.is_empty() {
                     h2 { "Timeline" }
-                    (timeline(&summary, results, zone))
+                    (timeline(report, &all, &results, zone))
                     h2 { "Outcomes" }
-                    (outcomes(&summary))
+                    (outcomes(&all))
                 }
                 @if !failures.is_empty() {
                     h2 { "What did not end well" }
                     (failed(&failures))
                 }
+                @if report.is_whole && !report.open().is_empty() {
+                    h2 { "What has not ended" }
+                    (open(&report.open()))
+                }
                 details {
-                    summary { "All " (results.len()) " requests that have ended" }
-                    (rows(results, zone))
+                    summary { "All " (report.len()) " requests" @if results.len() == report.len() { " that have ended" } }
+                    (rows(report, zone))
                 }
             }
         }
@@ -62,24 +62,30 @@ pub(super) fn report(
     page.into_string()
 }
 
-fn headline(summary: &Summary) -> Markup {
-    let well = summary.settled - summary.failed;
-    let of = summary.total.unwrap_or(summary.settled);
-    let left = of.saturating_sub(summary.settled);
-    let all_well = summary.failed == 0 && left == 0;
+/// No more than is known: that they were created, not what became of them.
+fn headline(all: &Together, rows: Option<u64>) -> Markup {
+    let count = |outcome| all.outcomes.get(&outcome).copied().unwrap_or_default();
+    let (exist, cancelled) = (count(Outcome::Exists), count(Outcome::Cancelled));
+    let of = rows.or(all.total).unwrap_or(all.settled);
+    let left = of.saturating_sub(all.settled);
+    let class = match (all.failed, left + cancelled) {
+        (1.., _) => "bad",
+        (0, 0) => "good",
+        _ => "",
+    };
     html! {
-        p class={ "headline " (if all_well { "good" } else if summary.failed > 0 { "bad" } else { "" }) } {
-            (well) " of " (of) " migration tasks are in place"
-            @if summary.failed > 0 { ", " (summary.failed) " did not end well" }
+        p class={ "headline " (class) } {
+            (count(Outcome::Created)) " of " (of) " migration tasks were created"
+            @if exist > 0 { ", " (exist) " existed already" }
+            @if cancelled > 0 { ", " (cancelled) " were cancelled" }
+            @if all.failed > 0 { ", " (all.failed) " did not end well" }
             @if left > 0 { ", " (left) " have not ended yet" }
             "."
         }
     }
 }
 
-fn facts(summary: &Summary, now: Timestamp, zone: &TimeZone) -> Markup {
-    let began = summary.opened_at.or(summary.first_settled_at);
-    let took = began.zip(summary.last_settled_at).map(|(began, end)| end.duration_since(began));
+fn facts(report: &Report<'_>, now: Timestamp, zone: &TimeZone) -> Markup {
     let offset = zone.to_offset(now);
     let zone_name = zone.iana_name().map_or_else(
         || format!("UTC{offset}"),
@@ -87,40 +93,52 @@ fn facts(summary: &Summary, now: Timestamp, zone: &TimeZone) -> Markup {
     );
     html! {
         dl {
-            @if let Some(plan) = &summary.plan { dt { "Plan" } dd { (visible(plan)) } }
-            @if let Some(by) = &summary.by { dt { "Enqueued by" } dd { (visible(by)) } }
-            @if let Some(at) = summary.opened_at { dt { "Enqueued" } dd { (time(at, zone)) } }
-            @if let Some(at) = summary.last_settled_at { dt { "Last one ended" } dd { (time(at, zone)) } }
-            @if let Some(took) = took { dt { "Took" } dd { (span(took.as_secs().unsigned_abs())) } }
+            @for batch in &report.batches {
+                @let summary = batch.summary();
+                @let began = summary.opened_at.or(summary.first_settled_at);
+                @let took = began.zip(summary.last_settled_at).map(|(began, end)| end.duration_since(began));
+                @if report.batches.len() > 1 { dt { "Batch" } dd { strong { (visible(&called(batch, &report.batches))) } ": " (summary.settled) @if let Some(total) = summary.total { " of " (total) } " have ended" @if summary.failed > 0 { ", " (summary.failed) " did not end well" } } }
+                @if let Some(plan) = &summary.plan { dt { "Plan" } dd { (visible(plan)) } }
+                @if let Some(by) = &summary.by { dt { "Enqueued by" } dd { (visible(by)) } }
+                @if let Some(at) = summary.opened_at { dt { "Enqueued" } dd { (time(at, zone)) } }
+                @if let Some(at) = summary.last_settled_at { dt { "Last one ended" } dd { (time(at, zone)) } }
+                @if let Some(took) = took { dt { "Took" } dd { (span(took.as_secs().unsigned_abs())) } }
+            }
             dt { "As of" } dd { (time(now, zone)) " " span.soft { "(times are " (zone_name) ")" } }
         }
     }
 }
 
-fn timeline(summary: &Summary, results: &[&ResultData], zone: &TimeZone) -> Markup {
+fn timeline(
+    report: &Report<'_>,
+    all: &Together,
+    results: &[&ResultData],
+    zone: &TimeZone,
+) -> Markup {
     let mut points: Vec<_> = results
         .iter()
         .map(|result| Point { at: result.settled_at, failed: result.outcome.is_dead_letter() })
         .collect();
     points.sort_by_key(|point| point.at);
-    let from = summary.opened_at.into_iter().chain(points.first().map(|point| point.at)).min();
-    let total = summary.total.unwrap_or(summary.settled);
+    let opened = report.batches.iter().filter_map(|batch| batch.opened_at);
+    let from = opened.chain(points.first().map(|point| point.at)).min();
+    let total = all.total.unwrap_or(all.settled);
     html! {
         (plot(&points, from.unwrap_or_default(), total, zone))
         p.soft { "How many requests had ended by which time; a dot marks those that did not end well." }
     }
 }
 
-fn outcomes(summary: &Summary) -> Markup {
+fn outcomes(all: &Together) -> Markup {
     html! {
         table {
             thead { tr { th { "Outcome" } th.n { "Requests" } th.n { "Share" } th { "Meaning" } } }
             tbody {
-                @for (outcome, count) in &summary.outcomes {
+                @for (outcome, count) in &all.outcomes {
                     tr {
-                        td class=(if outcome.is_dead_letter() { "bad" } else { "good" }) { (outcome.as_str()) }
+                        td class=(if outcome.is_dead_letter() { "bad" } else if outcome.is_success() { "good" } else { "" }) { (outcome.as_str()) }
                         td.n { (count) }
-                        td.n { (share(*count, summary.settled)) }
+                        td.n { (share(*count, all.settled)) }
                         td { (meaning(*outcome)) }
                     }
                 }
@@ -167,13 +185,36 @@ fn failed(failures: &[&&ResultData]) -> Markup {
     }
 }
 
-fn rows(results: &[&ResultData], zone: &TimeZone) -> Markup {
+fn open(rows: &[&OpenRow]) -> Markup {
     html! {
         div.scroll { table {
-            thead { tr { @for name in COLUMNS { th { (name.replace('_', " ")) } } } }
+            thead { tr { th.n { "Row" } th { "Name" } th { "Source server" } th { "State" } th { "Why" } } }
             tbody {
-                @for result in results {
-                    tr { @for cell in cells(result) { (self::cell(&cell, zone)) } }
+                @for row in rows {
+                    tr {
+                        td.n { (row.row) }
+                        td { (visible(&row.name)) }
+                        td { (visible(&row.source_server_id)) }
+                        td { (row.state.as_str()) }
+                        td { (visible(&row.why)) }
+                    }
+                }
+            }
+        } }
+    }
+}
+
+fn rows(report: &Report<'_>, zone: &TimeZone) -> Markup {
+    let name = |column: &Column| match column.name.strip_prefix('#') {
+        Some(note) => note.trim().to_owned(),
+        None => column.name.replace('_', " "),
+    };
+    html! {
+        div.scroll { table {
+            thead { tr { @for column in &report.columns { th { (visible(&name(column))) } } } }
+            tbody {
+                @for row in &report.rows {
+                    tr { @for cell in &row.cells { (self::cell(cell, zone)) } }
                 }
             }
         } }

@@ -4,14 +4,9 @@
 use jiff::Timestamp;
 use rust_xlsxwriter::{Format, Workbook, Worksheet, XlsxError};
 
-use super::{COLUMNS, Cell, cells};
-use crate::message::result::ResultData;
+use super::report::{Cell, Report};
 use crate::plan::export::harmless;
-use crate::report::progress::BatchProgress;
 
-/// How wide each of [`COLUMNS`] is, in characters.
-const WIDTHS: [f64; 14] =
-    [7.0, 38.0, 24.0, 9.0, 18.0, 11.0, 38.0, 60.0, 10.0, 11.0, 24.0, 24.0, 24.0, 16.0];
 /// Excel's limit for the text of a cell, in UTF-16 units.
 const LONGEST: usize = 32_767;
 const TIME: &str = "yyyy-mm-dd hh:mm:ss.000";
@@ -26,11 +21,7 @@ struct Styles {
     text: Format,
 }
 
-pub(super) fn report(
-    progress: &BatchProgress,
-    results: &[&ResultData],
-    now: Timestamp,
-) -> Result<Vec<u8>, XlsxError> {
+pub(super) fn report(report: &Report<'_>, now: Timestamp) -> Result<Vec<u8>, XlsxError> {
     let styles = Styles {
         head: Format::new().set_bold(),
         count: Format::new().set_num_format("0"),
@@ -39,54 +30,39 @@ pub(super) fn report(
         text: Format::new().set_num_format("@"),
     };
     let mut book = Workbook::new();
-    rows(book.add_worksheet().set_name("results")?, results, &styles)?;
-    totals(book.add_worksheet().set_name("batch")?, progress, now, &styles)?;
+    rows(book.add_worksheet().set_name("results")?, report, &styles)?;
+    totals(book.add_worksheet().set_name("batch")?, report, now, &styles)?;
     book.save_to_buffer()
 }
 
-fn rows(sheet: &mut Worksheet, results: &[&ResultData], styles: &Styles) -> Result<(), XlsxError> {
-    for ((column, name), width) in (0_u16..).zip(COLUMNS).zip(WIDTHS) {
-        let zone = if name.ends_with("_at") { " (UTC)" } else { "" };
-        sheet.write_string_with_format(0, column, format!("{name}{zone}"), &styles.head)?;
-        sheet.set_column_width(column, width)?;
+fn rows(sheet: &mut Worksheet, report: &Report<'_>, styles: &Styles) -> Result<(), XlsxError> {
+    let mut columns = 0;
+    for (at, column) in (0_u16..).zip(&report.columns) {
+        let zone = if column.is_time { " (UTC)" } else { "" };
+        sheet.write_string_with_format(0, at, format!("{}{zone}", column.name), &styles.head)?;
+        sheet.set_column_width(at, column.width)?;
+        columns = at;
     }
     let mut last = 0;
-    for (row, result) in (1_u32..).zip(results) {
-        for (column, cell) in (0_u16..).zip(cells(result)) {
-            write(sheet, row, column, &cell, styles)?;
+    for (at, row) in (1_u32..).zip(&report.rows) {
+        for (column, cell) in (0_u16..).zip(&row.cells) {
+            write(sheet, at, column, cell, styles)?;
         }
-        last = row;
+        last = at;
     }
     sheet.set_freeze_panes(1, 0)?;
-    let columns = u16::try_from(COLUMNS.len()).unwrap_or(u16::MAX);
-    sheet.autofilter(0, 0, last, columns - 1)?;
+    sheet.autofilter(0, 0, last, columns)?;
     Ok(())
 }
 
 fn totals(
     sheet: &mut Worksheet,
-    progress: &BatchProgress,
+    report: &Report<'_>,
     now: Timestamp,
     styles: &Styles,
 ) -> Result<(), XlsxError> {
-    let summary = progress.summary();
-    let text = |text: Option<String>| text.map_or(Cell::Empty, |text| Cell::Text(text.into()));
-    let time = |at: Option<Timestamp>| at.map_or(Cell::Empty, Cell::Time);
-    let mut lines = vec![
-        ("batch", Cell::Text(summary.batch.into())),
-        ("plan", text(summary.plan)),
-        ("by", text(summary.by)),
-        ("opened_at (UTC)", time(summary.opened_at)),
-        ("last_settled_at (UTC)", time(summary.last_settled_at)),
-        ("as_of (UTC)", Cell::Time(now)),
-        ("total", summary.total.map_or(Cell::Empty, Cell::Count)),
-        ("settled", Cell::Count(summary.settled)),
-        ("failed", Cell::Count(summary.failed)),
-    ];
-    let outcomes = summary.outcomes.iter();
-    lines.extend(outcomes.map(|(outcome, count)| (outcome.as_str(), Cell::Count(*count))));
-    for (row, (name, cell)) in (0_u32..).zip(&lines) {
-        sheet.write_string_with_format(row, 0, *name, &styles.head)?;
+    for (row, (name, cell)) in (0_u32..).zip(&report.totals(now)) {
+        sheet.write_string_with_format(row, 0, name.as_ref(), &styles.head)?;
         write(sheet, row, 1, cell, styles)?;
     }
     sheet.set_column_width(0, 22)?;

@@ -1,5 +1,6 @@
 //! How far have the batches come, when will they end, and what went wrong in one?
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use axum::http::StatusCode;
@@ -12,7 +13,9 @@ use super::asked::Asked;
 use super::follow::{DAYS, Seen};
 use super::page::{ROWS, ago, clock, notice, query};
 use crate::core::Outcome;
+use crate::message::generation::{RunPrefix, short};
 use crate::message::words::roughly;
+use crate::report::batches::{BatchPattern, Batches, Together, common_beginnings};
 use crate::report::progress::{BatchProgress, failure_line};
 use crate::report::text::{grouped, visible};
 
@@ -39,19 +42,29 @@ impl LaneView {
 
 pub(super) async fn list(asked: Asked) -> Response {
     let Asked { place, fields, .. } = &asked;
+    let wanted = match fields.get("begins").map(str::parse::<BatchPattern>).transpose() {
+        Ok(wanted) => wanted,
+        Err(why) => return asked.trouble(StatusCode::BAD_REQUEST, &why),
+    };
     place.first_reading().await;
+    let begins = wanted.as_ref().map(ToString::to_string);
     let content = place.results(|seen| {
-        let again = format!("/batches{}", query(&[("lane", &place.name), ("part", "1")]));
+        let mut again = vec![("lane", &*place.name), ("part", "1")];
+        again.extend(begins.as_deref().map(|begins| ("begins", begins)));
         html! {
-            div #part hx-get=(again) hx-trigger="every 2s" hx-swap="outerHTML" {
+            div #part hx-get={ "/batches" (query(&again)) } hx-trigger="every 2s" hx-swap="outerHTML" {
                 (how_old(seen))
-                (table(place, seen, Timestamp::now()))
+                (table(place, seen, wanted.as_ref(), Timestamp::now()))
             }
         }
     });
     if fields.get("part").is_some() {
         return content.into_response();
     }
+    let content = html! {
+        (content)
+        @if begins.is_some() { p { a href={ "/batches" (query(&[("lane", &place.name)])) } { "To all batches" } } }
+    };
     asked.page("Batches", &content)
 }
 
@@ -71,24 +84,102 @@ fn how_old(seen: &Seen) -> Markup {
     }
 }
 
-fn table(place: &LaneView, seen: &Seen, now: Timestamp) -> Markup {
-    let mut batches: Vec<&BatchProgress> =
-        seen.batches.iter().filter(|one| one.is_known()).collect();
-    let begun = |one: &BatchProgress| {
-        let summary = one.summary();
-        summary.opened_at.or(summary.first_settled_at)
+/// What stands in the list: batches that begin alike together, under one line of all of them.
+struct Section<'a> {
+    /// `weekend-`
+    beginning: Option<&'a str>,
+    batches: Vec<&'a BatchProgress>,
+}
+
+impl Section<'_> {
+    fn begun(&self) -> Option<Timestamp> {
+        self.batches.iter().filter_map(|one| one.begun_at()).max()
+    }
+}
+
+/// The latest first; those that belong together stand where the latest of them does, in the order in which they began.
+fn sections<'a>(batches: &'a Batches, wanted: Option<&BatchPattern>) -> Vec<Section<'a>> {
+    let known = |one: &&BatchProgress| {
+        one.is_known() && wanted.is_none_or(|wanted| wanted.matches(&one.batch))
     };
-    batches.sort_by_cached_key(|one| (std::cmp::Reverse(begun(one)), one.batch.clone()));
+    let ids = batches.ids();
+    let beginnings = common_beginnings(&ids);
+    let mut together: BTreeMap<&str, Vec<&BatchProgress>> = BTreeMap::new();
+    let mut sections = Vec::new();
+    for one in batches.iter().filter(known) {
+        match beginnings.get(&*one.batch) {
+            Some(beginning) => together.entry(beginning).or_default().push(one),
+            None => sections.push(Section { beginning: None, batches: vec![one] }),
+        }
+    }
+    for (beginning, mut all) in together {
+        all.sort_by_key(|one| (one.begun_at(), one.batch.clone()));
+        sections.push(Section { beginning: Some(beginning), batches: all });
+    }
+    sections.sort_by_cached_key(|one| {
+        (std::cmp::Reverse(one.begun()), one.batches.first().map(|one| one.batch.clone()))
+    });
+    sections
+}
+
+fn table(place: &LaneView, seen: &Seen, wanted: Option<&BatchPattern>, now: Timestamp) -> Markup {
+    let sections = sections(&seen.batches, wanted);
+    let count: usize = sections.iter().map(|section| section.batches.len()).sum();
+    let mut rows = Vec::new();
+    for section in &sections {
+        if let Some(beginning) = section.beginning {
+            rows.push(together(place, rows.len(), beginning, &seen.batches, section));
+        }
+        for one in &section.batches {
+            let again = seen.batches.generations(&one.batch).len() > 1;
+            rows.push(row(place, rows.len(), one, again, section.beginning.is_some(), now));
+        }
+        if rows.len() >= ROWS {
+            break;
+        }
+    }
     html! {
-        @if batches.is_empty() && seen.whole_at.is_some() {
-            (notice(false, "No batches in these days. `sluice enqueue PLAN` makes one; requests of other clients are told apart by the header x-sluice-batch."))
-        } @else if !batches.is_empty() {
+        @if sections.is_empty() && seen.whole_at.is_some() {
+            (notice(false, "No such batches in these days. `sluice enqueue PLAN` makes one; requests of other clients are told apart by the header x-sluice-batch."))
+        } @else if !sections.is_empty() {
             div.scroll.card { table #batches {
                 thead { tr { th { "Batch" } th { "Progress" } th.n { "Ended" } th.n { "Failed" } th { "End" } th.wide { "Begun" } th.wide { "Plan" } } }
-                tbody { @for (n, one) in batches.iter().take(ROWS).enumerate() { (row(place, n, one, begun(one), now)) } }
+                tbody { @for row in &rows { (row) } }
             } }
-            @if batches.len() > ROWS { p.soft { "The latest " (ROWS) " of " (grouped(batches.len())) "." } }
+            @if count > rows.len() { p.soft { "The latest of " (grouped(count)) "." } }
         }
+    }
+}
+
+/// One line for batches that begin alike: of each id the latest generation counts.
+fn together(
+    place: &LaneView,
+    number: usize,
+    beginning: &str,
+    batches: &Batches,
+    section: &Section<'_>,
+) -> Markup {
+    let is_latest =
+        |one: &&&BatchProgress| batches.latest(&one.batch).is_some_and(|it| it.run == one.run);
+    let all = Together::of(section.batches.iter().filter(is_latest).copied());
+    let begins = format!("{beginning}*");
+    let link = format!("/batches{}", query(&[("lane", &place.name), ("begins", &begins)]));
+    html! {
+        tr.together {
+            th scope="row" { a id={ "together-" (number) } href=(link) { bdi { (visible(&begins)) } } " " span.soft { (grouped(all.batches)) " batches" } }
+            td { (progress(all.settled, all.total)) }
+            td.n { (ended(all.settled, all.total)) }
+            td.n { (grouped(all.failed)) }
+            td { @if all.done { span.good { "done" } } }
+            td.wide {} td.wide {}
+        }
+    }
+}
+
+fn ended(settled: u64, total: Option<u64>) -> String {
+    match total {
+        Some(total) => format!("{} of {}", grouped(settled), grouped(total)),
+        None => grouped(settled),
     }
 }
 
@@ -96,38 +187,48 @@ fn row(
     place: &LaneView,
     number: usize,
     one: &BatchProgress,
-    begun: Option<Timestamp>,
+    again: bool,
+    inner: bool,
     now: Timestamp,
 ) -> Markup {
-    let total = one.total();
-    let ended = match total {
-        Some(total) => format!("{} of {}", grouped(one.settled()), grouped(total)),
-        None => grouped(one.settled()),
-    };
     html! {
-        tr {
-            td { a id={ "batch-" (number) } href=(of_batch("/batches/one", place, &one.batch)) { bdi { (visible(&one.batch)) } } }
+        tr.inner[inner] {
+            td { a id={ "batch-" (number) } href=(if again { generation(place, one) } else { of_batch("/batches/one", "run", place, one) }) { bdi { (visible(&one.batch)) } } @if again { " " span.soft { "generation " (short(one.run)) } } }
             td { (bar(one)) }
-            td.n { (ended) }
-            td.n { @if one.failed() > 0 { a id={ "failed-" (number) } href=(of_batch("/dead-letters", place, &one.batch)) { (grouped(one.failed())) } } @else { "0" } }
+            td.n { (ended(one.settled(), one.total())) }
+            td.n { @if one.failed() > 0 { a id={ "failed-" (number) } href=(of_batch("/dead-letters", "batch_run", place, one)) { (grouped(one.failed())) } } @else { "0" } }
             td { (forecast(one, now)) }
-            td.wide { @if let Some(at) = begun { (ago(at)) } }
+            td.wide { @if let Some(at) = one.begun_at() { (ago(at)) } }
             td.wide { @if let Some(plan) = &one.plan { bdi { (visible(plan)) } } @if let Some(by) = &one.by { " by " bdi { (visible(by)) } } }
         }
     }
 }
 
-fn of_batch(path: &str, place: &LaneView, batch: &str) -> String {
-    format!("{path}{}", query(&[("lane", &place.name), ("batch", batch)]))
+/// Where a page tells of this generation; `field` is what the page calls it.
+fn of_batch(path: &str, field: &str, place: &LaneView, one: &BatchProgress) -> String {
+    let run = one.run.map(|run| run.to_string());
+    let mut fields = vec![("lane", &*place.name), ("batch", &*one.batch)];
+    fields.extend(run.as_deref().map(|run| (field, run)));
+    format!("{path}{}", query(&fields))
+}
+
+/// The page of a generation that has others beside it: the one without a UUID is named, too.
+fn generation(place: &LaneView, one: &BatchProgress) -> String {
+    let run = one.run.map_or_else(|| "-".to_owned(), |run| run.to_string());
+    let fields = [("lane", &*place.name), ("batch", &one.batch), ("run", &run)];
+    format!("/batches/one{}", query(&fields))
 }
 
 fn bar(one: &BatchProgress) -> Markup {
-    let settled = one.settled();
-    let told = match one.total() {
+    progress(one.settled(), one.total())
+}
+
+fn progress(settled: u64, total: Option<u64>) -> Markup {
+    let told = match total {
         Some(total) => format!("{settled} of {total} have ended"),
         None => format!("{settled} have ended, of a number that was not announced"),
     };
-    let most = one.total().unwrap_or(settled).max(settled).max(1);
+    let most = total.unwrap_or(settled).max(settled).max(1);
     html! { progress max=(most) value=(settled) aria-label=(told) { (told) } }
 }
 
@@ -153,17 +254,24 @@ pub(super) async fn one(asked: Asked) -> Response {
         let why = "Which batch? The list of batches leads to each.";
         return asked.trouble(StatusCode::NOT_FOUND, why);
     };
+    let run = match fields.get("run").map(str::parse::<RunPrefix>).transpose() {
+        Ok(run) => run,
+        Err(why) => return asked.trouble(StatusCode::BAD_REQUEST, &why),
+    };
     place.first_reading().await;
+    let shown = run.as_ref().map(ToString::to_string);
     let content = place.results(|seen| {
-        let again =
-            of_batch("/batches/one", place, batch) + "&part=1";
-        let progress = seen.batches.get(batch);
+        let mut again = vec![("lane", &*place.name), ("batch", batch), ("part", "1")];
+        again.extend(shown.as_deref().map(|run| ("run", run)));
+        let all = seen.batches.generations(batch);
+        // The latest, where none is named.
+        let meant = all.iter().find(|one| run.as_ref().is_none_or(|run| run.matches(one.run)));
         html! {
-            div #part hx-get=(again) hx-trigger="every 2s" hx-swap="outerHTML" {
-                @match progress {
-                    Some(progress) => (details(place, progress, Timestamp::now())),
+            div #part hx-get={ "/batches/one" (query(&again)) } hx-trigger="every 2s" hx-swap="outerHTML" {
+                @match meant {
+                    Some(progress) => (details(place, progress, &all, Timestamp::now())),
                     None if seen.whole_at.is_none() => p { "It has not been found so far." },
-                    None => (notice(true, &format!("The results of the last {DAYS} days know no batch {batch:?}. `sluice watch` knows older ones."))),
+                    None => (notice(true, &format!("The results of the last {DAYS} days know no {}batch {batch:?}. `sluice watch` knows older ones.", if shown.is_some() { "such generation of " } else { "" }))),
                 }
                 (how_old(seen))
             }
@@ -176,13 +284,36 @@ pub(super) async fn one(asked: Asked) -> Response {
     asked.page("Batch", &content)
 }
 
-fn details(place: &LaneView, one: &BatchProgress, now: Timestamp) -> Markup {
+/// The other generations of this id, if there are some.
+fn others(place: &LaneView, one: &BatchProgress, all: &[&BatchProgress]) -> Markup {
+    html! {
+        @if all.len() > 1 {
+            p.soft {
+                "This is generation " (short(one.run)) " of " (all.len()) "; the id was used again. Others: "
+                @for (n, other) in all.iter().filter(|other| other.run != one.run).enumerate() {
+                    @if n > 0 { ", " }
+                    a id={ "generation-" (n) } href=(generation(place, other)) { (short(other.run)) }
+                    @if let Some(at) = other.begun_at() { " (" (ago(at)) ")" }
+                }
+                "."
+            }
+        }
+    }
+}
+
+fn details(
+    place: &LaneView,
+    one: &BatchProgress,
+    all: &[&BatchProgress],
+    now: Timestamp,
+) -> Markup {
     let settled = grouped(one.settled());
-    let letters = of_batch("/dead-letters", place, &one.batch);
+    let letters = of_batch("/dead-letters", "batch_run", place, one);
     html! {
         section.card {
             h2 { bdi { (visible(&one.batch)) } }
             @if let Some(plan) = &one.plan { p.soft { "Plan " bdi { (visible(plan)) } @if let Some(by) = &one.by { ", enqueued by " bdi { (visible(by)) } } @if let Some(at) = one.opened_at { ", " (ago(at)) } "." } }
+            (others(place, one, all))
             (bar(one))
             p {
                 strong { (settled) } @if let Some(total) = one.total() { " of " strong { (grouped(total)) } } " have ended. "
@@ -225,5 +356,45 @@ fn failures(one: &BatchProgress, letters: &str) -> Markup {
                 @if failed > ROWS as u64 { p.soft { "The first " (ROWS) " of " (grouped(failed)) "." } }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::message::result::{self, Event, Opened};
+
+    fn opened(batches: &mut Batches, batch: &str, run: u128, second: i64) {
+        let opened = Opened {
+            batch: batch.into(),
+            batch_run: Some(Uuid::from_u128(run)),
+            total: 1,
+            plan: "p".into(),
+            by: "mei".into(),
+        };
+        let at = Timestamp::from_second(second).unwrap();
+        batches.take(&Event::Opened(result::opened(opened, "sluice", at)));
+    }
+
+    #[test]
+    fn batches_that_begin_alike_stand_together_and_each_generation_has_a_line() {
+        let mut batches = Batches::default();
+        for (n, batch) in ["nightly", "w-1", "alone", "w-2", "nightly"].into_iter().enumerate() {
+            opened(&mut batches, batch, n as u128, 1_800_000_000 + i64::try_from(n).unwrap());
+        }
+        let told = |wanted: Option<&str>| -> Vec<_> {
+            let wanted = wanted.map(|wanted| wanted.parse().unwrap());
+            let names = |section: Section<'_>| {
+                let all = section.batches.iter().map(|one| one.batch.clone()).collect::<Vec<_>>();
+                (section.beginning.map(str::to_owned), all.join(" "))
+            };
+            sections(&batches, wanted.as_ref()).into_iter().map(names).collect()
+        };
+        let alone = |batch: &str| (None, batch.to_owned());
+        let waves = (Some("w-".to_owned()), "w-1 w-2".to_owned());
+        assert_eq!(told(None), [alone("nightly"), waves.clone(), alone("alone"), alone("nightly")]);
+        assert_eq!(told(Some("w-*")), [waves]);
     }
 }

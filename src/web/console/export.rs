@@ -11,7 +11,7 @@ use crate::broker::dead_letters::Found;
 use crate::plan::export::{MARK, csv_row};
 use crate::review::DeadLetter;
 
-const COLUMNS: [&str; 18] = [
+const COLUMNS: [&str; 19] = [
     "cause",
     "outcome",
     "error_code",
@@ -22,6 +22,7 @@ const COLUMNS: [&str; 18] = [
     "region_id",
     "project_id",
     "batch",
+    "batch_run",
     "row",
     "priority",
     "attempts",
@@ -89,6 +90,7 @@ fn row(letter: &DeadLetter, body: &str) -> Vec<u8> {
         letter.region_id.clone(),
         letter.project_id.clone(),
         letter.batch.clone().unwrap_or_default(),
+        letter.batch_run.map(|run| run.to_string()).unwrap_or_default(),
         number(letter.row),
         letter.priority.to_string(),
         letter.attempts.to_string(),

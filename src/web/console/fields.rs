@@ -10,8 +10,9 @@ use crate::review::Filter;
 type Text = (&'static str, &'static str, fn(&mut Filter) -> &mut Option<String>);
 
 /// The texts of the filter that are typed.
-pub(super) const TEXTS: [Text; 6] = [
+pub(super) const TEXTS: [Text; 7] = [
     ("batch", "Batch", |filter| &mut filter.batch),
+    ("batch_run", "Generation", |filter| &mut filter.batch_run),
     ("source_server", "Source server", |filter| &mut filter.source_server),
     ("name", "Name contains", |filter| &mut filter.name),
     ("region", "Region", |filter| &mut filter.region),

@@ -11,7 +11,7 @@ use crate::broker::ReadFrom;
 use crate::broker::settings::{Broker as Settings, Queues};
 use crate::broker::streams::follow::Results;
 use crate::message::result::Event;
-use crate::report::progress::Batches;
+use crate::report::batches::{Batches, Generation};
 
 /// Batches of the last so many days.
 pub(super) const DAYS: i64 = 7;
@@ -19,7 +19,7 @@ pub(super) const DAYS: i64 = 7;
 const MOST: usize = 100_000;
 /// Bytes that these may take, whatever stands in them.
 const MOST_BYTES: usize = 256 << 20;
-/// Names of batches that were left out; more are not told apart.
+/// Generations of batches that were left out; more are not told apart.
 const MOST_LEFT_OUT: usize = 10_000;
 /// Nobody has looked for so long: the reader ends, and what it held is forgotten.
 const IDLE: Duration = Duration::from_secs(600);
@@ -41,7 +41,7 @@ pub(super) struct Seen {
     pub(super) whole_at: Option<Timestamp>,
     /// Why the stream cannot be read.
     pub(super) trouble: Option<String>,
-    pub(super) left_out: HashSet<String>,
+    pub(super) left_out: HashSet<Generation>,
 }
 
 impl Default for Seen {
@@ -61,7 +61,10 @@ impl Default for Seen {
 impl Seen {
     fn take(&mut self, event: &Event) {
         self.events += 1;
-        if batch(event).is_none_or(|batch| self.left_out.contains(batch)) {
+        let is_left_out = |(batch, run): (&str, _)| {
+            !self.left_out.is_empty() && self.left_out.contains(&(batch.to_owned(), run))
+        };
+        if event.batch().is_none_or(is_left_out) {
             return;
         }
         self.batches.take(event);
@@ -70,14 +73,6 @@ impl Seen {
             let gone = self.batches.shrink(self.most, self.most_bytes);
             self.left_out.extend(gone.into_iter().take(room));
         }
-    }
-}
-
-fn batch(event: &Event) -> Option<&str> {
-    match event {
-        Event::Opened(event) => Some(&event.data.batch),
-        Event::Enqueued(event) => Some(&event.data.batch),
-        Event::Result(event) => event.data.batch.as_deref(),
     }
 }
 
@@ -184,11 +179,14 @@ mod tests {
                 seen.take(&result(batch, n, at));
             }
         }
-        assert!(seen.left_out.contains("old") && seen.batches.get("old").is_none());
-        assert_eq!(seen.batches.get("new").unwrap().settled(), u64::from(per_batch));
+        assert!(
+            seen.left_out.contains(&("old".to_owned(), None))
+                && seen.batches.latest("old").is_none()
+        );
+        assert_eq!(seen.batches.latest("new").unwrap().settled(), u64::from(per_batch));
         // What comes late of a batch that was left out does not come back as a small one.
         seen.take(&result("old", 1, start));
-        assert!(seen.batches.get("old").is_none());
+        assert!(seen.batches.latest("old").is_none());
     }
 
     #[test]
@@ -204,6 +202,6 @@ mod tests {
             seen.take(&Event::Result(event));
             assert!(seen.batches.bytes() <= 1 << 20);
         }
-        assert!(seen.batches.get("b0").is_none() && seen.batches.get("b9").is_some());
+        assert!(seen.batches.latest("b0").is_none() && seen.batches.latest("b9").is_some());
     }
 }

@@ -76,7 +76,7 @@ fn facts(letter: &DeadLetter) -> Markup {
     html! {
         dl.facts {
             @for (name, value) in texts { @if !value.is_empty() { div { dt { (name) } dd { bdi { (visible(value)) } } } } }
-            @if let Some(batch) = &letter.batch { div { dt { "batch" } dd { bdi { (visible(batch)) } @if let Some(row) = letter.row { ", row " (row) } } } }
+            @if let Some(batch) = &letter.batch { div { dt { "batch" } dd { bdi { (visible(batch)) } @if let Some(row) = letter.row { ", row " (row) } @if let Some(run) = letter.batch_run { ", generation " (run) } } } }
             div { dt { "priority" } dd { (letter.priority) } }
             div { dt { "attempts" } dd { (letter.attempts) } }
             @if letter.replay > 0 { div { dt { "replays before" } dd { (letter.replay) } } }

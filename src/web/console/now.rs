@@ -15,7 +15,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::asked::Asked;
 use super::page::{self, ago, query};
 use super::{LaneView, SharedConsole, steer, waiting};
-use crate::message::status::{SessionStatus, Status};
+use crate::message::status::{BatchCounts, SessionStatus, Status};
 use crate::message::words::roughly;
 use crate::report::text::{grouped, visible};
 
@@ -249,17 +249,21 @@ fn rate(status: &Status) -> Markup {
 }
 
 fn batches(status: &Status) -> Markup {
-    let of = |path: &str, batch: &str| {
-        format!("{path}{}", query(&[("lane", &status.lane), ("batch", batch)]))
+    let of = |path: &str, field: &str, batch: &BatchCounts| {
+        let run = batch.batch_run.map(|run| run.to_string());
+        let run = run.as_deref().map(|run| (field, run));
+        let fields: Vec<_> =
+            [("lane", &*status.lane), ("batch", &*batch.batch)].into_iter().chain(run).collect();
+        format!("{path}{}", query(&fields))
     };
     html! {
         div.scroll { table {
             thead { tr { th { "Batch" } th.n { "held" } th.n { "done" } th.n { "failed" } } }
             tbody { @for (n, batch) in status.batches.iter().enumerate() {
                 tr {
-                    td { a id={ "open-" (n) } href=(of("/batches/one", &batch.batch)) { bdi { (visible(&batch.batch)) } } }
+                    td { a id={ "open-" (n) } href=(of("/batches/one", "run", batch)) { bdi { (visible(&batch.batch)) } } }
                     td.n { (grouped(batch.open)) } td.n { (grouped(batch.done)) }
-                    td.n { @if batch.failed > 0 { a id={ "failed-" (n) } href=(of("/dead-letters", &batch.batch)) { (grouped(batch.failed)) } } @else { "0" } }
+                    td.n { @if batch.failed > 0 { a id={ "failed-" (n) } href=(of("/dead-letters", "batch_run", batch)) { (grouped(batch.failed)) } } @else { "0" } }
                 }
             } }
         } }

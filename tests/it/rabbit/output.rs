@@ -91,6 +91,7 @@ async fn every_command_whose_output_cannot_be_written_ends_with_an_error() {
         ("watch", vec![]),
         ("watch", vec![&batch, "--json"]),
         ("watch", vec![&batch]),
+        ("report", vec![plan]),
         ("gate status", vec![]),
         ("gate pause", vec!["--json"]),
         ("gate resume", vec!["--json"]),

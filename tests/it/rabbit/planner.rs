@@ -56,7 +56,7 @@ impl Desk {
         self.plan_of("plan", 0..rows)
     }
 
-    fn plan_of(&self, name: &str, rows: std::ops::Range<usize>) -> PathBuf {
+    pub(super) fn plan_of(&self, name: &str, rows: std::ops::Range<usize>) -> PathBuf {
         let mut text = String::new();
         for row in rows {
             let _ = writeln!(text, "{}", request(row));

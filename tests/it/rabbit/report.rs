@@ -255,7 +255,7 @@ fn check_xlsx(file: &[u8], truth: &[Row], batch: &str) {
 
 fn check_html(page: &str, truth: &[Row], batch: &str) {
     assert!(page.contains(&format!("<h1>Batch {batch}</h1>")));
-    assert!(page.contains("997 of 1000 migration tasks are in place, 3 did not end well."));
+    assert!(page.contains("997 of 1000 migration tasks were created, 3 did not end well."));
     for forbidden in ["<script", " style=", " onload", "http-equiv=\"refresh", "<link", "src="] {
         assert!(!page.contains(forbidden), "{forbidden}");
     }

@@ -1,0 +1,201 @@
+//! `sluice watch`: what becomes of a batch, live or days later, from any machine.
+
+mod list;
+mod screen;
+mod which;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use super::{Exit, Failure, World, lane, output, times};
+use crate::broker::streams::follow::{Results, beginning};
+use crate::broker::{PlannerError, ReadFrom};
+use crate::lane::Config;
+use crate::message::generation::{RunPrefix, short};
+use crate::report::batches::BatchPattern;
+use crate::report::export::{Report, Target, Times};
+use screen::Screen;
+use which::Watched;
+pub(super) use which::Which;
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+At a terminal it follows the batch to its end; elsewhere it tells how things stand, or waits with
+--until-done.
+Ends with 1 if --until-done, or all have ended, and some did not end as created or existing.
+Without BATCH it lists the batches, and the generations of those whose id was used again.
+Examples: sluice watch 019ab0d0-...        sluice watch nightly --until-done --export report.html
+          sluice watch 'weekend-*'         sluice watch nightly --run 019ab0d0")]
+pub(super) struct Args {
+    /// The batch's id, as `sluice enqueue` printed it; 'PREFIX-*': all that begin so, together
+    batch: Option<BatchPattern>,
+    #[command(flatten)]
+    lane: lane::Args,
+    /// This generation of an id that was used again (default: the latest)
+    #[arg(long, value_name = "UUID", requires = "batch")]
+    run: Option<RunPrefix>,
+    /// Wait until every request has ended
+    #[arg(long, requires = "batch")]
+    until_done: bool,
+    /// Batches since then, such as 2h (ago); else all that the stream keeps
+    #[arg(long, value_name = "TIME", value_parser = times::past, conflicts_with = "batch")]
+    since: Option<Timestamp>,
+    /// JSON lines on stdout: each result as it comes, the summary last
+    #[arg(long)]
+    json: bool,
+    /// At the end write a report, a row a server: .csv, .xlsx or .html
+    #[arg(long, value_name = "FILE", requires = "batch")]
+    export: Option<Target>,
+    /// Times of a .csv report: excel or iso
+    #[arg(
+        long,
+        value_enum,
+        hide_possible_values = true,
+        default_value = "excel",
+        requires = "export"
+    )]
+    times: Times,
+    /// Replace the file of --export
+    #[arg(long, requires = "export")]
+    overwrite: bool,
+}
+
+/// What to follow.
+#[derive(Debug)]
+pub(super) struct Follow {
+    pub(super) which: Which,
+    pub(super) until_done: bool,
+    pub(super) json: bool,
+    /// Where the report goes, how it writes times, and whether it may replace one.
+    pub(super) export: Option<(Target, Times, bool)>,
+}
+
+pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
+    if let (Some(run), Some(BatchPattern::Beginning(_))) = (&args.run, &args.batch) {
+        return Err(Failure::usage(format!(
+            "--run {run} is a generation of one batch: name that, without a *"
+        )));
+    }
+    let config = args.lane.load(world, false)?.config;
+    let runtime = super::runtime()?;
+    if let Some(target) = &args.export {
+        target.check(args.overwrite).map_err(Failure::usage)?;
+    }
+    match &args.batch {
+        Some(batch) => {
+            let follow = Follow {
+                which: Which::Named(batch.clone(), args.run.clone()),
+                until_done: args.until_done,
+                json: args.json,
+                export: args.export.clone().map(|target| (target, args.times, args.overwrite)),
+            };
+            runtime.block_on(self::follow(&config, &follow, world))
+        }
+        None => runtime.block_on(list::list(&config, args.since, args.json)),
+    }
+}
+
+/// Follows batches. Ctrl-C ends the watching, not the batches.
+pub(super) async fn follow(
+    config: &Config,
+    follow: &Follow,
+    world: &World,
+) -> Result<Exit, Failure> {
+    let mut results = open(config, earliest(&follow.which)).await?;
+    let live = follow.until_done || (world.stderr_is_terminal && !follow.json);
+    let mut watched = Watched::new(follow.which.clone());
+    let mut screen = Screen::new(world, follow.json, follow.which.is_one());
+    let mut interrupted = std::pin::pin!(tokio::signal::ctrl_c());
+    let (mut begun, mut events) = (false, 0);
+    loop {
+        if !begun && results.is_caught_up() {
+            watched.settle()?;
+            screen.begin(&watched);
+            begun = true;
+        }
+        // A replay may still come after the end; what had ended by the time of the question counts.
+        if begun && (!live || watched.together().done) {
+            break;
+        }
+        if begun {
+            screen.draw(&watched);
+        } else {
+            screen.reading(events);
+        }
+        let event = tokio::select! {
+            event = results.next() => event,
+            _ = &mut interrupted => break,
+        };
+        if let Some(event) = event {
+            events += 1;
+            screen.show(watched.take(&event), &event);
+            if let Some((batch, run, at)) = watched.announced_anew(&event).filter(|_| begun) {
+                let (at, run) = (times::local(at), short(run));
+                screen.tell(&format!(
+                    "batch {batch} was enqueued again at {at}, as generation {run}, which is not followed here"
+                ));
+            }
+            // Nobody can be told any more.
+            output::written()?;
+        }
+    }
+    screen.close(&watched);
+    results.close().await;
+    if let Some((target, times, overwrite)) = &follow.export {
+        export(target, *times, *overwrite, &watched)?;
+    }
+    Ok(exit(&watched, follow.until_done))
+}
+
+/// Where in the stream they can begin at the earliest.
+fn earliest(which: &Which) -> ReadFrom {
+    match which {
+        Which::Named(BatchPattern::One(batch), _) => beginning(batch),
+        Which::These(these) => match these.as_slice() {
+            [(batch, _)] => beginning(batch),
+            _ => ReadFrom::First,
+        },
+        Which::Named(BatchPattern::Beginning(_), _) => ReadFrom::First,
+    }
+}
+
+/// Some did not end as they were meant to, and that is what was waited for, or all there is to say.
+fn exit(watched: &Watched, until_done: bool) -> Exit {
+    let all = watched.together();
+    let ended = all.outcomes.iter();
+    let otherwise = ended.filter(|(outcome, _)| !outcome.is_success()).any(|(_, count)| *count > 0);
+    if otherwise && (until_done || all.done) { Exit::NotAllWell } else { Exit::Done }
+}
+
+fn export(
+    target: &Target,
+    times: Times,
+    overwrite: bool,
+    watched: &Watched,
+) -> Result<(), Failure> {
+    let zone = TimeZone::system();
+    let title = match watched.followed().as_slice() {
+        [one] => format!("Batch {}", one.batch),
+        _ => format!("Batches {}", watched.which.shown()),
+    };
+    let report = Report::of_results(title, watched.followed());
+    target.write(&report, Timestamp::now(), &zone, times, overwrite).map_err(Failure::usage)?;
+    let (file, rows) = (target.file.display(), report.len());
+    eprintln!("{file}: {rows} requests, one a row");
+    let all = watched.together();
+    let left = all.total.map_or(0, |total| total.saturating_sub(all.settled));
+    if left > 0 {
+        eprintln!(
+            "{left} have not ended yet and are not in it: write it again later, with --overwrite"
+        );
+    }
+    Ok(())
+}
+
+pub(super) async fn open(config: &Config, from: ReadFrom) -> Result<Results, Failure> {
+    let opened = Results::open(&config.broker, &config.queues, from).await;
+    opened.map_err(|error| match error {
+        PlannerError::Settings(_) => Failure::usage(error),
+        _ => Failure::unreachable(error),
+    })
+}
