@@ -17,7 +17,7 @@ use crate::core::engine::{Upcoming, Waits};
 use crate::lane::Config;
 use crate::message::command::{Command, IssuedCommand};
 use crate::plan::{Notes, Row};
-use crate::planner::batch::{Batch, State};
+use crate::planner::batch::{self, Made};
 use crate::planner::enqueue::message_id;
 use crate::planner::submit::{Journal, Past};
 use crate::report::batches::{BatchPattern, Batches, Generation};
@@ -69,8 +69,8 @@ struct Sent {
     batches: Batches,
     /// Of the plan, in the order in which it was sent.
     generations: Vec<Generation>,
-    /// How many of its valid rows are in the queue, where that is known and not all of them are.
-    confirmed: Option<u64>,
+    /// What the journal of `enqueue` says of it.
+    enqueued: Vec<Made>,
     /// The journal of `submit`.
     submitted: Option<Past>,
 }
@@ -82,13 +82,11 @@ pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
         target.check(args.overwrite).map_err(Failure::usage)?;
     }
     let notes = args.reading.notes(&plan)?;
-    let rows: Vec<Row> = args
-        .reading
-        .open(&plan, &Judge::of(&config, false))?
-        .collect::<Result<_, _>>()
-        .map_err(plan_file::failure)?;
+    let mut opened = args.reading.open(&plan, &Judge::of(&config, false))?;
+    let rows = opened.by_ref().collect::<Result<Vec<Row>, _>>().map_err(plan_file::failure)?;
+    let sheet = opened.ending().sheet;
     let runtime = super::runtime()?;
-    let sent = runtime.block_on(sent(args, &plan, &config))?;
+    let sent = runtime.block_on(sent(args, &plan, sheet.as_deref(), &config))?;
     let mut planned: Vec<PlanRow> = rows.iter().map(|row| PlanRow::of(row, &notes)).collect();
     identify(&rows, &mut planned, &sent);
     let batches = sent.shown();
@@ -117,6 +115,23 @@ pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
 }
 
 impl Sent {
+    /// Why a row is not in the queue, if it is not; `place`: among the valid ones, from 1.
+    fn is_missing(&self, source: &str, place: u64) -> Option<&'static str> {
+        let begun = self.enqueued.iter().find(|made| made.finished.is_none());
+        let has = self.enqueued.iter().any(|made| made.has(source));
+        match (self.enqueued.as_slice(), begun) {
+            _ if has => None,
+            // An earlier version wrote down how many, and not which.
+            ([only], None) if !only.knows_its_rows() => None,
+            ([only], Some(begun)) if only.head.run.is_none() => {
+                (place > begun.confirmed).then_some(INTERRUPTED)
+            }
+            ([], _) => None,
+            (_, Some(_)) => Some(INTERRUPTED),
+            (_, None) => Some(ADDED),
+        }
+    }
+
     fn shown(&self) -> Vec<&BatchProgress> {
         let get = |(batch, run): &Generation| self.batches.get(batch, *run);
         self.generations.iter().filter_map(get).collect()
@@ -124,26 +139,26 @@ impl Sent {
 }
 
 /// What the journals beside the plan say, or the stream of the batches that were named.
-async fn sent(args: &Args, plan: &PlanFile, config: &Config) -> Result<Sent, Failure> {
+async fn sent(
+    args: &Args,
+    plan: &PlanFile,
+    sheet: Option<&str>,
+    config: &Config,
+) -> Result<Sent, Failure> {
     let mut sent = Sent::default();
     let mut wanted = Vec::new();
     if args.batches.is_empty() {
-        let past = Journal::peek(&plan.name).map_err(Failure::usage)?;
+        let past = Journal::peek(&plan.name, sheet).map_err(Failure::usage)?;
         if let Some(head) = &past.head {
             sent.generations.push((head.batch.clone(), head.run));
-            for event in Journal::results(&plan.name).map_err(Failure::usage)? {
+            for event in Journal::results(&plan.name, sheet).map_err(Failure::usage)? {
                 sent.batches.take(&event);
             }
             sent.submitted = Some(past);
         }
-        match Batch::peek(&plan.name).map_err(Failure::usage)? {
-            State::New => {}
-            State::Begun { head, confirmed } => {
-                sent.confirmed = Some(confirmed);
-                wanted.push((head.batch, head.run));
-            }
-            State::Finished { head, .. } => wanted.push((head.batch, head.run)),
-        }
+        let known = batch::Journal::peek(&plan.name, sheet).map_err(Failure::usage)?;
+        sent.enqueued = known.current().into_iter().cloned().collect();
+        wanted.extend(sent.enqueued.iter().map(|made| (made.head.batch.clone(), made.head.run)));
         if wanted.is_empty() && sent.generations.is_empty() {
             let plan = plan.name.display();
             return Err(Failure::usage(format!(
@@ -196,6 +211,7 @@ async fn follow(
 }
 
 const INTERRUPTED: &str = "enqueuing was interrupted: run it again, it goes on";
+const ADDED: &str = "it is not enqueued: `sluice enqueue` adds it to the batch";
 
 /// Says under which ids each row was sent, and which were not sent at all.
 fn identify(rows: &[Row], planned: &mut [PlanRow], sent: &Sent) {
@@ -205,19 +221,18 @@ fn identify(rows: &[Row], planned: &mut [PlanRow], sent: &Sent) {
         let source = &planned.source_server_id;
         let id = |of: &str| message_id(of, source, &row.body).to_string();
         // Those of `submit`, and of batches from before generations, are made of the batch's id.
-        planned.ids = sent
-            .generations
-            .iter()
-            .flat_map(|(batch, run)| [Some(id(batch)), run.map(|run| id(&run.to_string()))])
-            .flatten()
-            .collect();
+        let named = sent.generations.iter().flat_map(|(batch, run)| {
+            [Some(batch.clone()), run.map(|run| run.to_string())].into_iter().flatten()
+        });
+        let added = sent.enqueued.iter().flat_map(Made::generations);
+        planned.ids = named.chain(added).map(|of| id(&of)).collect();
         if planned.state == RowState::Invalid {
             continue;
         }
         valid += 1;
-        if sent.confirmed.is_some_and(|confirmed| valid > confirmed) {
+        if let Some(why) = sent.is_missing(source, valid) {
             planned.state = RowState::NotSent;
-            INTERRUPTED.clone_into(&mut planned.why);
+            why.clone_into(&mut planned.why);
         }
         let Some(past) = past else { continue };
         let head = past.head.as_ref();

@@ -62,13 +62,13 @@ pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
     let plan = args.reading.take(&args.plan)?;
     let survey = survey(args, &plan, &config)?;
     if args.dry_run {
-        let mut past = Journal::peek(&plan.name).map_err(Failure::usage)?;
+        let mut past = Journal::peek(&plan.name, survey.sheet()).map_err(Failure::usage)?;
         check_head(&plan, &config, &survey, &past)?;
         again(args, &mut past);
         return Ok(tell_dry_run(args, &plan, &config, &survey, &past));
     }
     let _log = crate::observe::log::start(&config.log).map_err(Failure::usage)?;
-    let (journal, mut past) = Journal::open(&plan.name).map_err(Failure::usage)?;
+    let (journal, mut past) = Journal::open(&plan.name, survey.sheet()).map_err(Failure::usage)?;
     check_head(&plan, &config, &survey, &past)?;
     again(args, &mut past);
     let tally = Tally::of(&survey, &past);
@@ -76,6 +76,7 @@ pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
         return Ok(tell(
             args,
             &plan,
+            survey.sheet(),
             &past.head.map_or_else(String::new, |head| head.batch),
             &tally,
         ));
@@ -118,7 +119,7 @@ fn check_head(
     past: &Past,
 ) -> Result<(), Failure> {
     let Some(head) = &past.head else { return Ok(()) };
-    let file = Journal::path_of(&plan.name);
+    let file = Journal::path_of(&plan.name, survey.sheet());
     let (file, ended, total) = (file.display(), past.ended.len(), head.total);
     if head.digest != survey.digest {
         return Err(Failure::usage(format!(
@@ -187,7 +188,7 @@ async fn submit(
     bar.finish_and_clear();
     let tally = tally.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let why = trouble.borrow().clone();
-    let exit = tell(args, file, &head.batch, &tally);
+    let exit = tell(args, file, survey.sheet(), &head.batch, &tally);
     match why {
         Some(why) => Err(Failure {
             exit: Exit::NotAllWell,
@@ -334,8 +335,8 @@ fn tell_dry_run(
     Exit::Done
 }
 
-fn tell(args: &Args, plan: &PlanFile, batch: &str, tally: &Tally) -> Exit {
-    let file = Journal::path_of(&plan.name);
+fn tell(args: &Args, plan: &PlanFile, sheet: Option<&str>, batch: &str, tally: &Tally) -> Exit {
+    let file = Journal::path_of(&plan.name, sheet);
     let Tally { total, counts } = tally;
     let (ended, left, failed) = (tally.ended(), tally.left(), tally.failed());
     if args.json {

@@ -62,7 +62,7 @@ pub use plausible::{Account, PLAUSIBILITY, Plausibility, plausibility};
 pub use rows::Plan;
 pub use settings::{RowSettings, SETTINGS, Setting, time};
 pub use spool::{Spooled, is_numbered, spooled};
-pub use survey::{Fingerprint, Survey, SurveyError, Valid, survey, valid};
+pub use survey::{Fingerprint, Survey, SurveyError, Valid, row_digest, survey, valid};
 pub use tally::{Rows, Tally};
 pub use template::template;
 

@@ -17,6 +17,13 @@ pub struct Survey {
     pub sources: Vec<(u64, String)>,
 }
 
+impl Survey {
+    /// The sheet of a workbook.
+    pub fn sheet(&self) -> Option<&str> {
+        self.report.sheet.as_deref()
+    }
+}
+
 /// Why a pass ended early.
 #[derive(Debug, thiserror::Error)]
 pub enum SurveyError {
@@ -82,18 +89,30 @@ impl Iterator for Valid {
     }
 }
 
+/// What tells a row from another version of itself, wherever in the plan it stands: its settings and its body. The first
+/// half of a SHA-256, in hex.
+pub fn row_digest(row: &Row) -> String {
+    let mut digest = Sha256::new();
+    add(&mut digest, row);
+    hex::encode(&digest.finalize()[..16])
+}
+
+fn add(digest: &mut Sha256, row: &Row) {
+    let settings = serde_json::to_vec(&row.settings).unwrap_or_default();
+    for part in [&settings[..], &row.body] {
+        digest.update((part.len() as u64).to_be_bytes());
+        digest.update(part);
+    }
+}
+
 /// What makes two readings of a plan the same.
 #[derive(Default)]
 pub struct Fingerprint(Sha256);
 
 impl Fingerprint {
     pub fn add(&mut self, row: &Row) {
-        let settings = serde_json::to_vec(&row.settings).unwrap_or_default();
         self.0.update(row.number.to_be_bytes());
-        for part in [&settings[..], &row.body] {
-            self.0.update((part.len() as u64).to_be_bytes());
-            self.0.update(part);
-        }
+        add(&mut self.0, row);
     }
 
     pub fn finish(self) -> String {

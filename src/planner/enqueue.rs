@@ -9,7 +9,8 @@ use crate::contract::View;
 use crate::message::headers;
 use crate::plan::{self, Fingerprint, Plan, PlanError, Row, RowSettings};
 use crate::planner::JournalError;
-use crate::planner::batch::{Batch, Head};
+use crate::planner::batch::{EnqueuedRow, Journal, Made};
+use crate::planner::changes::is_enqueued;
 
 /// Rows that are confirmed together; bodies beyond so many bytes begin the next chunk.
 const CHUNK_ROWS: usize = 200;
@@ -45,83 +46,107 @@ pub fn message_id(generation: &str, source_server_id: &str, body: &[u8]) -> Uuid
     Uuid::new_v5(&space, &name)
 }
 
-/// Publishes the valid rows of `plan`, but for the first `confirmed` of them. `told` hears how many are in the queue.
+/// Publishes the valid rows of `plan` that are not in the queue yet: of a batch that was begun those after the confirmed ones,
+/// of an addition those that are new or changed. `told` hears how many are in the queue.
 ///
 /// # Errors
 /// Some rows may be in the queue: doing it again goes on.
 pub async fn publish(
     planner: &Planner,
     plan: Plan,
-    head: &Head,
-    confirmed: u64,
-    journal: &mut Batch,
+    made: &Made,
+    journal: &mut Journal,
     mut told: impl FnMut(u64),
 ) -> Result<(), EnqueueError> {
-    let mut done = confirmed;
+    let mut done = made.confirmed;
     let mut under_way = FuturesOrdered::new();
-    let mut chunks = Chunks::new(plan, head, confirmed);
+    let mut chunks = Chunks::new(plan, made);
     loop {
         let chunk = if under_way.len() < UNDER_WAY { chunks.next()? } else { None };
-        if let Some(chunk) = chunk {
-            let rows = chunk.len() as u64;
-            under_way.push_back(async move { planner.enqueue(chunk).await.map(|()| rows) });
+        if let Some(Chunk { messages, rows }) = chunk {
+            under_way.push_back(async move { planner.enqueue(messages).await.map(|()| rows) });
             continue;
         }
         match under_way.next().await {
             Some(rows) => {
-                done += rows?;
-                journal.confirmed(done)?;
+                let rows = rows?;
+                done += rows.len() as u64;
+                journal.confirmed(done, rows)?;
                 told(done);
             }
             None => break,
         }
     }
-    if chunks.fingerprint.finish() == head.digest { Ok(()) } else { Err(EnqueueError::Changed) }
+    if chunks.fingerprint.finish() == made.digest() { Ok(()) } else { Err(EnqueueError::Changed) }
 }
 
 type Rows = Box<dyn Iterator<Item = Result<(Row, View), PlanError>> + Send>;
 
+/// Rows that are published together.
+#[derive(Default)]
+struct Chunk {
+    messages: Vec<Enqueue>,
+    rows: Vec<EnqueuedRow>,
+}
+
 /// The rows of a plan as messages, a chunk at a time.
 struct Chunks<'a> {
     rows: std::iter::Fuse<Rows>,
-    head: &'a Head,
+    made: &'a Made,
+    generation: String,
     skip: u64,
     fingerprint: Fingerprint,
 }
 
 impl<'a> Chunks<'a> {
-    fn new(plan: Plan, head: &'a Head, skip: u64) -> Self {
+    fn new(plan: Plan, made: &'a Made) -> Self {
         let rows: Rows = Box::new(plan::valid(plan));
-        Self { rows: rows.fuse(), head, skip, fingerprint: Fingerprint::default() }
+        Self {
+            rows: rows.fuse(),
+            made,
+            generation: made.generation(),
+            skip: made.confirmed,
+            fingerprint: Fingerprint::default(),
+        }
     }
 
-    fn next(&mut self) -> Result<Option<Vec<Enqueue>>, PlanError> {
-        let (mut chunk, mut bytes) = (Vec::new(), 0);
-        while chunk.len() < CHUNK_ROWS && bytes < CHUNK_BYTES {
+    fn next(&mut self) -> Result<Option<Chunk>, PlanError> {
+        let (mut chunk, mut bytes) = (Chunk::default(), 0);
+        while chunk.rows.len() < CHUNK_ROWS && bytes < CHUNK_BYTES {
             let Some(row) = self.rows.next() else { break };
             let (row, view) = row?;
             self.fingerprint.add(&row);
+            if self.made.addition.is_some() && is_enqueued(&row, &view, &self.made.rows) {
+                continue;
+            }
             if self.skip > 0 {
                 self.skip -= 1;
                 continue;
             }
             bytes += row.body.len();
-            chunk.push(self.message(&row, &view));
+            chunk.messages.push(self.message(&row, &view));
+            chunk.rows.push(EnqueuedRow {
+                row: row.number,
+                source: view.source_server_id.into(),
+                name: view.name.into(),
+                digest: plan::row_digest(&row).into(),
+            });
         }
-        Ok(Some(chunk).filter(|chunk| !chunk.is_empty()))
+        Ok(Some(chunk).filter(|chunk| !chunk.rows.is_empty()))
     }
 
     fn message(&self, row: &Row, view: &View) -> Enqueue {
-        let id = message_id(&self.head.generation(), &view.source_server_id, &row.body);
+        let head = &self.made.head;
+        let id = message_id(&self.generation, &view.source_server_id, &row.body);
         let mut settings = headers(&row.settings);
         settings.push((headers::TRACEPARENT, traceparent(id)));
         Enqueue {
             message_id: id.to_string(),
             body: row.body.clone(),
-            batch: self.head.batch.clone(),
-            batch_run: self.head.run,
+            batch: head.batch.clone(),
+            batch_run: head.run,
             row: row.number,
-            enqueued_at: self.head.enqueued_at,
+            enqueued_at: self.made.enqueued_at(),
             priority: row.settings.priority.unwrap_or(view.priority),
             settings,
         }

@@ -38,7 +38,7 @@ impl Desk {
     }
 
     fn journal(&self) -> PathBuf {
-        Journal::path_of(&self.plan())
+        Journal::path_of(&self.plan(), None)
     }
 
     fn write_plan(&self, rows: usize) {
@@ -293,7 +293,10 @@ async fn a_second_process_is_told_who_submits_the_plan() {
     let said = text(&second.stderr);
     let process = format!("process {} since ", first.id());
     assert!(said.contains("is being submitted already, by ") && said.contains(&process), "{said}");
-    assert!(matches!(Journal::open(&desk.plan()), Err(JournalError::Locked { by: Some(_), .. })));
+    assert!(matches!(
+        Journal::open(&desk.plan(), None),
+        Err(JournalError::Locked { by: Some(_), .. })
+    ));
     assert_eq!(ended(first).await.status.code(), Some(0));
     desk.every_server_exactly_once(4);
 }
@@ -454,8 +457,8 @@ fn a_journal_cut_at_any_byte_is_mended_and_what_is_none_is_left_alone() {
     // As it is written: the key that tells a journal comes first.
     assert!(whole.starts_with("{\"batch\":\""));
     for cut in 0..=whole.len() {
-        fs::write(Journal::path_of(&plan), &whole[..cut]).unwrap();
-        let (journal, past) = Journal::open(&plan).unwrap();
+        fs::write(Journal::path_of(&plan, None), &whole[..cut]).unwrap();
+        let (journal, past) = Journal::open(&plan, None).unwrap();
         let lines = whole[..cut].matches('\n').count();
         assert_eq!(past.head.is_some(), lines >= 1);
         assert_eq!(
@@ -463,17 +466,18 @@ fn a_journal_cut_at_any_byte_is_mended_and_what_is_none_is_left_alone() {
             (usize::from(lines == 3), usize::from(lines == 4))
         );
         drop(journal);
-        let kept = fs::read_to_string(Journal::path_of(&plan)).unwrap();
+        // Where nothing was begun no file is left.
+        let kept = fs::read_to_string(Journal::path_of(&plan, None)).unwrap_or_default();
         let end = whole[..cut].rfind('\n').map_or(0, |end| end + 1);
         assert_eq!(kept, whole[..end]);
     }
     for other in ["hello", "hello\n", "{}\n", "{\"started\":1}\n"] {
-        fs::write(Journal::path_of(&plan), other).unwrap();
+        fs::write(Journal::path_of(&plan, None), other).unwrap();
         assert!(
-            matches!(Journal::open(&plan), Err(JournalError::Unreadable { line: 1, .. })),
+            matches!(Journal::open(&plan, None), Err(JournalError::Unreadable { line: 1, .. })),
             "{other}"
         );
-        assert_eq!(fs::read_to_string(Journal::path_of(&plan)).unwrap(), other);
+        assert_eq!(fs::read_to_string(Journal::path_of(&plan, None)).unwrap(), other);
     }
 }
 

@@ -10,7 +10,7 @@ use crate::broker::{PlannerError, ReadFrom, Reader, SessionLost};
 use crate::message::result::Event;
 
 /// No event of ours is longer: a result lists a hundred violations at most.
-const LONGEST: u64 = 1 << 20;
+pub(super) const LONGEST: u64 = 1 << 20;
 /// Between two tries to reach a broker that went away.
 const PAUSE: Duration = Duration::from_secs(1);
 /// Whoever reads is asked at least so often whether it has something else to do: a picture to draw, say.

@@ -32,6 +32,8 @@ pub enum ReadFrom {
     Time(Timestamp),
     /// Exactly at this offset.
     Offset(u64),
+    /// So many messages before the end that it has when the reading begins.
+    Latest(u64),
 }
 
 /// A reader of one stream. Any number of them read at once; reading takes nothing away.
@@ -69,6 +71,7 @@ impl Reader {
             ReadFrom::Time(at) if newest.at.is_some_and(|newest| newest < at) => {
                 ReadFrom::Offset(newest.end)
             }
+            ReadFrom::Latest(count) => ReadFrom::Offset(newest.end.saturating_sub(count)),
             from => from,
         };
         let (channel, consumer) =
@@ -192,7 +195,8 @@ async fn consume(
 fn offset(from: ReadFrom) -> AMQPValue {
     match from {
         ReadFrom::First => long("first"),
-        ReadFrom::Last => long("last"),
+        // Where the end is, whoever reads the latest ones finds out first.
+        ReadFrom::Last | ReadFrom::Latest(_) => long("last"),
         ReadFrom::Time(at) => {
             AMQPValue::Timestamp(u64::try_from(at.as_second()).unwrap_or_default())
         }

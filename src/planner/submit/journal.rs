@@ -1,5 +1,5 @@
-//! What has become of the rows of a plan so far? `PLAN.results.jsonl`, beside the plan: results and journal in one, so
-//! that there is nothing that could disagree with it.
+//! What has become of the rows of a plan so far? `PLAN.results.jsonl`, beside the plan, of a workbook
+//! `PLAN.SHEET.results.jsonl`: results and journal in one, so that there is nothing that could disagree with it.
 //!
 //! One JSON object a line. The first is the [`Head`]; each process that goes on with the plan adds an `opened`; before
 //! each `POST` comes a `started`, and at the end of a request its result, the same event that a worker publishes.
@@ -124,18 +124,18 @@ pub struct Journal(Lines);
 const KIND: Kind = Kind { ending: ".results.jsonl", done: "submitted" };
 
 impl Journal {
-    /// `plan.csv` has `plan.csv.results.jsonl`.
-    pub fn path_of(plan: &Path) -> PathBuf {
-        Lines::path_of(plan, KIND)
+    /// `plan.csv` has `plan.csv.results.jsonl`, and the sheet `East` of `plan.xlsx` has `plan.xlsx.East.results.jsonl`.
+    pub fn path_of(plan: &Path, sheet: Option<&str>) -> PathBuf {
+        Lines::path_of(plan, sheet, KIND)
     }
 
     /// What the file says, without a lock or a change.
     ///
     /// # Errors
     /// It cannot be read, or is something else. That there is none is no error.
-    pub fn peek(plan: &Path) -> Result<Past, JournalError> {
+    pub fn peek(plan: &Path, sheet: Option<&str>) -> Result<Past, JournalError> {
         let mut past = Past::default();
-        Lines::peek(plan, KIND, |line| past.follow(line))?;
+        Lines::peek(plan, sheet, KIND, |line| past.follow(line))?;
         Ok(past)
     }
 
@@ -143,13 +143,13 @@ impl Journal {
     ///
     /// # Errors
     /// It cannot be read, or is something else. That there is none is no error.
-    pub fn results(plan: &Path) -> Result<Vec<Event>, JournalError> {
+    pub fn results(plan: &Path, sheet: Option<&str>) -> Result<Vec<Event>, JournalError> {
         let mut results = Vec::new();
         let take = |line: serde_json::Value| {
             results.extend(Event::read(line.to_string().as_bytes()).ok());
             true
         };
-        Lines::peek(plan, KIND, take)?;
+        Lines::peek(plan, sheet, KIND, take)?;
         Ok(results)
     }
 
@@ -157,12 +157,12 @@ impl Journal {
     ///
     /// # Errors
     /// It cannot be written, is in use, or is something else.
-    pub fn open(plan: &Path) -> Result<(Self, Past), JournalError> {
+    pub fn open(plan: &Path, sheet: Option<&str>) -> Result<(Self, Past), JournalError> {
         let mut past = Past::default();
-        let lines = Lines::open(plan, KIND, |line| past.follow(line));
+        let lines = Lines::open(plan, sheet, KIND, |line| past.follow(line));
         let lines = lines.map_err(|error| match error {
             JournalError::Locked { file, done, .. } => {
-                let by = Self::peek(plan).ok().and_then(|past| past.opened);
+                let by = Self::peek(plan, sheet).ok().and_then(|past| past.opened);
                 JournalError::Locked { file, done, by }
             }
             error => error,

@@ -7,6 +7,7 @@ mod broker;
 mod chaos;
 mod control;
 mod documents;
+mod enqueue;
 mod examples;
 pub(crate) mod failover;
 mod heals;

@@ -136,7 +136,7 @@ impl Drop for Worker {
     }
 }
 
-fn request(row: usize) -> Value {
+pub(super) fn request(row: usize) -> Value {
     json!({
         "name": format!("task-{row}"), "type": "MIGRATE_FILE", "os_type": "LINUX", "priority": row % 7,
         "source_server": {"id": format!("source-{row}")},
@@ -375,39 +375,30 @@ async fn settings_and_identity_travel_in_properties() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_finished_plan_is_sent_again_only_when_asked_and_a_changed_one_is_refused() {
+async fn a_finished_plan_is_sent_again_only_when_asked_and_a_begun_one_goes_on_as_it_was() {
     let desk = Desk::new().await;
     let plan = desk.plan(5);
     let plan = plan.to_str().unwrap();
     assert_eq!(desk.sluice(&["enqueue", plan, "--batch", "first"]).status.code(), Some(0));
     let refused = desk.sluice(&["enqueue", plan]);
     assert_eq!(refused.status.code(), Some(2));
-    assert!(
-        text(&refused.stderr).contains("as batch first (5 requests)"),
-        "{}",
-        text(&refused.stderr)
-    );
-    assert!(text(&refused.stderr).contains("--again"));
+    let said = text(&refused.stderr);
+    assert!(said.contains("as batch first (5 requests)") && said.contains("--again"), "{said}");
+    let journal = format!("{plan}.batch");
+    let first = std::fs::read_to_string(&journal).unwrap();
     assert_eq!(desk.sluice(&["enqueue", plan, "--again"]).status.code(), Some(0));
     desk.lane.client().await.wait_for_depth(&desk.lane.queues.requests(), 10).await;
+    let both = std::fs::read_to_string(&journal).unwrap();
+    assert!(both.starts_with(&first) && both.len() > first.len(), "the first journal stays");
     // A batch that was begun goes on with the same plan only.
-    let journal = format!("{plan}.batch");
-    let begun: Vec<_> = std::fs::read_to_string(&journal)
-        .unwrap()
-        .lines()
-        .take(1)
-        .map(|l| format!("{l}\n"))
-        .collect();
-    std::fs::write(&journal, begun.concat()).unwrap();
+    let head = first.lines().next().unwrap();
+    std::fs::write(&journal, format!("{head}\n")).unwrap();
     let changed = std::fs::read_to_string(plan).unwrap().replace("task-1", "task-one");
     std::fs::write(plan, changed).unwrap();
     let refused = desk.sluice(&["enqueue", plan]);
     assert_eq!(refused.status.code(), Some(2));
-    assert!(
-        text(&refused.stderr).contains("the plan has changed since"),
-        "{}",
-        text(&refused.stderr)
-    );
+    let said = text(&refused.stderr);
+    assert!(said.contains("the plan has changed since"), "{said}");
 }
 
 /// Killed at random points of its run and run again each time, one plan after the other: every server once.

@@ -1,11 +1,12 @@
 //! `sluice enqueue`: validate the whole plan, then put it into the queue.
 
-use std::io::{BufWriter, IsTerminal as _, Write};
+mod begin;
+
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use serde_json::json;
-use uuid::Uuid;
 
 use super::plan_file::{self, Judge, PlanFile};
 use super::{Exit, Failure, World, check, lane, print, progress_bar, times, watch};
@@ -15,14 +16,16 @@ use crate::message::intake::is_batch_id;
 use crate::message::result::{Enqueued, Opened};
 use crate::plan::{self, CheckReport, Pace, Plan, Survey, SurveyError};
 use crate::planner::JournalError;
-use crate::planner::batch::{Batch, Head, State};
+use crate::planner::batch::{Journal, Made};
+use crate::planner::changes::Changes;
 use crate::planner::enqueue::{self, EnqueueError};
 use crate::report::new_file::NewFile;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Nothing is sent unless every row is valid. Prints the batch id; PLAN.batch, beside the plan, keeps
-it: after a crash or Ctrl-C run the same command again, it goes on and doubles nothing.
+it: after a crash or Ctrl-C run the same command again, it goes on and doubles nothing. Of a plan
+that was edited since, what is new or changed is shown and added to the same batch.
 Examples: sluice enqueue plan.xlsx -c lane.toml --watch
           sluice enqueue plan.csv --not-before '2026-11-28 22:00' --skip-invalid bad-rows.jsonl")]
 #[expect(clippy::struct_excessive_bools, reason = "they are flags")]
@@ -36,9 +39,12 @@ pub(super) struct Args {
     /// The batch's id: 1 to 64 letters, digits, _ and - (default: new)
     #[arg(long, value_name = "ID", value_parser = batch_id)]
     batch: Option<String>,
-    /// Enqueue a plan that was enqueued before as a new batch
+    /// Enqueue a plan, or use a batch id, once more: as a new batch
     #[arg(long)]
     again: bool,
+    /// Add what is new or changed in an edited plan without asking
+    #[arg(long)]
+    yes: bool,
     /// Write invalid rows to FILE and enqueue the others; exit code 1
     #[arg(long, value_name = "FILE")]
     skip_invalid: Option<PathBuf>,
@@ -75,14 +81,14 @@ pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
     let config = args.lane.load(world, false)?.config;
     let plan = args.reading.take(&args.plan)?;
     // A batch that was begun goes on with the flags that it was begun with.
-    if args.again || !Batch::path_of(&plan.name).exists() {
+    if args.again || !Journal::is_beside(&plan.name) {
         not_too_late(args)?;
     }
     let survey = survey(args, &plan, &config)?;
     let runtime = super::runtime()?;
-    let head = runtime.block_on(enqueue(args, &plan, &config, &survey, world))?;
+    let made = runtime.block_on(enqueue(args, &plan, &config, &survey, world))?;
     if args.watch {
-        let which = watch::Which::These(vec![(head.batch, head.run)]);
+        let which = watch::Which::These(vec![(made.head.batch, made.head.run)]);
         let follow = watch::Follow { which, until_done: true, json: args.json, export: None };
         let followed = runtime.block_on(watch::follow(&config, &follow, world))?;
         if !matches!(followed, Exit::Done) {
@@ -196,100 +202,55 @@ async fn enqueue(
     config: &Config,
     survey: &Survey,
     world: &World,
-) -> Result<Head, Failure> {
+) -> Result<Made, Failure> {
     // First the broker: without it no journal is begun.
     let planner = Planner::open(&config.broker, &config.queues).await.map_err(refused)?;
-    let (mut journal, state) = Batch::open(&file.name).map_err(unusable)?;
-    let (head, confirmed) = begin(args, file, config, survey, &mut journal, state)?;
-    let opened = Opened {
-        batch: head.batch.clone(),
-        batch_run: head.run,
-        total: head.total,
-        plan: file
-            .name
-            .file_name()
-            .map(|name| name.to_string_lossy().into_owned())
-            .unwrap_or_default(),
-        by: who(world),
-    };
-    planner.announce_opened(opened, Timestamp::now()).await.map_err(refused)?;
-    let bar = progress_bar(world, head.total, "enqueued");
-    bar.set_position(confirmed);
-    let plan = open(args, file, config)?;
-    let told = |rows| bar.set_position(rows);
-    enqueue::publish(&planner, plan, &head, confirmed, &mut journal, told).await.map_err(
-        |error| {
-            bar.abandon();
-            interrupted(error)
-        },
-    )?;
-    bar.finish_and_clear();
-    let enqueued = Enqueued { batch: head.batch.clone(), batch_run: head.run, total: head.total };
-    planner.announce_enqueued(enqueued, Timestamp::now()).await.map_err(refused)?;
-    journal.finish(Timestamp::now()).map_err(unusable)?;
-    tell(args, config, survey, &head, u64::from(planner.waiting()));
+    let (journal, known) = Journal::open(&file.name, survey.sheet()).map_err(unusable)?;
+    let mut desk = Desk { args, file, config, survey, world, journal };
+    let (made, changes) = desk.begin(&known).await?;
+    desk.publish(&planner, &made).await?;
+    tell(&desk, &made, changes.as_ref(), u64::from(planner.waiting()));
     planner.close().await;
-    Ok(head)
+    Ok(made)
 }
 
-/// A new batch on disk, or the one that was begun before.
-fn begin(
-    args: &Args,
-    file: &PlanFile,
-    config: &Config,
-    survey: &Survey,
-    journal: &mut Batch,
-    state: State,
-) -> Result<(Head, u64), Failure> {
-    let file = Batch::path_of(&file.name);
-    let file = file.display();
-    let queue = config.queues.requests();
-    match state {
-        State::Begun { head, confirmed } if !args.again => {
-            let (batch, total) = (&head.batch, head.total);
-            if args.batch.as_ref().is_some_and(|wanted| wanted != batch) {
-                let message = format!(
-                    "{file}: batch {batch} was begun; finish it without --batch, or begin anew with --again"
-                );
-                return Err(Failure::usage(message));
-            }
-            if head.queue != queue {
-                let advice = "use the same configuration, or begin anew with --again";
-                return Err(Failure::usage(format!(
-                    "{file}: batch {batch} was begun for {}; {advice}",
-                    head.queue
-                )));
-            }
-            if head.digest != survey.digest {
-                let advice = "put the plan and the flags back as they were to go on, or begin anew with --again \
-                              (what was sent stays sent)";
-                return Err(Failure::usage(format!(
-                    "{file}: batch {batch} was begun ({confirmed} of {total} sent), and the plan has changed since; {advice}"
-                )));
-            }
-            eprintln!("going on with batch {batch}: {confirmed} of {total} were confirmed");
-            if let Some(late) = too_late(args) {
-                eprintln!("warning: {late}: what was not submitted by then ends as expired");
-            }
-            Ok((head, confirmed))
-        }
-        State::Finished { head, at } if !args.again && !confirms(args, &head, at)? => {
-            Err(Failure::usage("nothing was sent"))
-        }
-        _ => {
-            not_too_late(args)?;
-            let head = Head {
-                batch: args.batch.clone().unwrap_or_else(|| Uuid::now_v7().to_string()),
-                run: Some(Uuid::new_v4()),
-                // Headers carry milliseconds, and the run is made of what they carry.
-                enqueued_at: in_milliseconds(Timestamp::now()),
-                total: survey.report.valid,
-                digest: survey.digest.clone(),
-                queue,
-            };
-            journal.begin(&head).map_err(unusable)?;
-            Ok((head, 0))
-        }
+/// All that enqueueing goes by.
+struct Desk<'a> {
+    args: &'a Args,
+    file: &'a PlanFile,
+    config: &'a Config,
+    survey: &'a Survey,
+    world: &'a World,
+    journal: Journal,
+}
+
+impl Desk<'_> {
+    /// Announces the batch and publishes what is not in the queue yet.
+    async fn publish(&mut self, planner: &Planner, made: &Made) -> Result<(), Failure> {
+        let head = &made.head;
+        let file_name = self.file.name.file_name();
+        let opened = Opened {
+            batch: head.batch.clone(),
+            batch_run: head.run,
+            total: made.total(),
+            plan: file_name.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
+            by: who(self.world),
+        };
+        planner.announce_opened(opened, Timestamp::now()).await.map_err(refused)?;
+        let bar = progress_bar(self.world, made.rows_now(), "enqueued");
+        bar.set_position(made.confirmed);
+        let plan = open(self.args, self.file, self.config)?;
+        let told = |rows| bar.set_position(rows);
+        let published = enqueue::publish(planner, plan, made, &mut self.journal, told).await;
+        published.map_err(|error| {
+            bar.abandon();
+            interrupted(error)
+        })?;
+        bar.finish_and_clear();
+        let enqueued =
+            Enqueued { batch: head.batch.clone(), batch_run: head.run, total: made.total() };
+        planner.announce_enqueued(enqueued, Timestamp::now()).await.map_err(refused)?;
+        self.journal.finish(Timestamp::now()).map_err(unusable)
     }
 }
 
@@ -297,47 +258,33 @@ pub(super) fn in_milliseconds(at: Timestamp) -> Timestamp {
     Timestamp::from_millisecond(at.as_millisecond()).unwrap_or(at)
 }
 
-/// Asks at a terminal; elsewhere `--again` must say it.
-fn confirms(args: &Args, head: &Head, at: Timestamp) -> Result<bool, Failure> {
-    let was = format!(
-        "this plan was enqueued at {at:.0} as batch {} ({} requests)",
-        head.batch, head.total
-    );
-    let stdin = std::io::stdin();
-    if !stdin.is_terminal() {
-        let advice = format!(
-            "sluice watch {}{} shows what became of it; --again enqueues it as a new batch",
-            head.batch,
-            args.lane.shown()
-        );
-        return Err(Failure::usage(format!("{was}; {advice}")));
-    }
-    eprint!("{was}. Enqueue it again as a new batch? [y/N] ");
-    let mut answer = String::new();
-    stdin.read_line(&mut answer).map_err(Failure::usage)?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
-}
-
-fn tell(args: &Args, config: &Config, survey: &Survey, head: &Head, waiting: u64) {
+fn tell(desk: &Desk<'_>, made: &Made, changes: Option<&Changes>, waiting: u64) {
+    let Desk { args, config, survey, .. } = desk;
+    let (head, rows) = (&made.head, made.rows_now());
     let pace = Pace::new(config.core());
-    let forecast = plan::forecast(&pace, waiting, survey.report.loads(), Timestamp::now());
+    let loads = survey.report.loads();
+    // Which rows are added does not matter to the forecast, only how many.
+    let loads = &loads[..usize::try_from(rows).unwrap_or(usize::MAX).min(loads.len())];
+    let forecast = plan::forecast(&pace, waiting, loads, Timestamp::now());
     if args.json {
         let skipped = survey.report.rows - survey.report.valid;
-        let told = json!({
-            "batch": head.batch, "batch_run": head.run, "total": head.total, "skipped": skipped, "queue": head.queue,
-            "enqueued_at": head.enqueued_at, "forecast": forecast,
+        let mut told = json!({
+            "batch": head.batch, "batch_run": head.run, "total": made.total(), "skipped": skipped,
+            "queue": head.queue, "enqueued_at": made.enqueued_at(), "forecast": forecast,
         });
+        if let (Some(changes), Some(told)) = (changes, told.as_object_mut()) {
+            told.insert("changes".to_owned(), json!(changes));
+        }
         print(&format!("{told}\n"));
         return;
     }
     print(&format!("{}\n", head.batch));
-    eprintln!(
-        "{} requests are in {}; follow them with: sluice watch {}{}",
-        head.total,
-        head.queue,
-        head.batch,
-        args.lane.shown()
-    );
+    let added = match &made.addition {
+        Some(_) => format!("{rows} of its {} requests were added to {}", made.total(), head.queue),
+        None => format!("{rows} requests are in {}", head.queue),
+    };
+    let lane = args.lane.shown();
+    eprintln!("{added}; follow them with: sluice watch {}{lane}", head.batch);
     if let Some(forecast) = forecast {
         eprintln!("forecast: {}", check::in_words(&forecast, &pace));
     }

@@ -1,0 +1,251 @@
+//! Is this a new batch, one to go on with, or one to add to? Looks at what was made of the plan before and at what the broker
+//! knows of the batch's id, asks where there is something to ask, and writes down what is begun.
+
+use std::io::Write as _;
+
+use jiff::Timestamp;
+use serde_json::json;
+use uuid::Uuid;
+
+use super::{Desk, in_milliseconds, not_too_late, open, too_late, unusable};
+use crate::broker::streams::announced::{self, Known, NotLooked};
+use crate::commands::times::local;
+use crate::commands::{Exit, Failure, plan_file, print};
+use crate::planner::batch::{Head, Journal, Made, MadeBatches};
+use crate::planner::changes::{self, Changes};
+
+type Begun = (Made, Option<Changes>);
+
+impl Desk<'_> {
+    /// What is enqueued now, on the disk; and what has changed in a plan that is added to its batch.
+    pub(super) async fn begin(&mut self, known: &MadeBatches) -> Result<Begun, Failure> {
+        if self.args.again {
+            return self.begin_new();
+        }
+        let wanted = self.args.batch.as_deref();
+        if let Some(made) = known.latest(wanted) {
+            return self.begin_known(made);
+        }
+        if let Some(wanted) = wanted {
+            self.refuse_other_batch(known, wanted)?;
+            self.refuse_announced(wanted).await?;
+        }
+        self.begin_new()
+    }
+
+    fn begin_new(&mut self) -> Result<Begun, Failure> {
+        not_too_late(self.args)?;
+        let head = Head {
+            batch: self.args.batch.clone().unwrap_or_else(|| Uuid::now_v7().to_string()),
+            run: Some(Uuid::new_v4()),
+            // Headers carry milliseconds, and the run is made of what they carry.
+            enqueued_at: in_milliseconds(Timestamp::now()),
+            total: self.survey.report.valid,
+            digest: self.survey.digest.clone(),
+            queue: self.config.queues.requests(),
+        };
+        self.journal.begin(&head).map_err(unusable)?;
+        Ok((Made::new(head), None))
+    }
+
+    fn begin_known(&mut self, made: &Made) -> Result<Begun, Failure> {
+        let (batch, queue) = (&made.head.batch, self.config.queues.requests());
+        if made.head.queue != queue {
+            let advice = "use the same configuration, or begin anew with --again";
+            return Err(
+                self.refused(&format!("batch {batch} went to {}; {advice}", made.head.queue))
+            );
+        }
+        match (made.finished, made.digest() == self.survey.digest) {
+            (None, true) => self.go_on(made),
+            (None, false) => Err(self.refused(&format!(
+                "batch {batch} was begun ({} of {} sent), and the plan has changed since; put the plan and the flags back \
+                 as they were to go on, and edit it after that; or begin anew with --again (what was sent stays sent)",
+                made.confirmed,
+                made.rows_now()
+            ))),
+            (Some(at), true) => self.begin_again(made, at, ""),
+            (Some(_), false) if !made.knows_its_rows() => Err(self.refused(&format!(
+                "batch {batch} was enqueued by an earlier version, which wrote down no rows, and the plan has changed \
+                 since; write new rows into a plan of their own, or enqueue all of it as a new batch with --again"
+            ))),
+            (Some(at), false) => self.add(made, at),
+        }
+    }
+
+    fn go_on(&mut self, made: &Made) -> Result<Begun, Failure> {
+        let (batch, confirmed) = (&made.head.batch, made.confirmed);
+        eprintln!("going on with batch {batch}: {confirmed} of {} were confirmed", made.rows_now());
+        if let Some(late) = too_late(self.args) {
+            eprintln!("warning: {late}: what was not submitted by then ends as expired");
+        }
+        self.journal.go_on(&made.head).map_err(unusable)?;
+        Ok((made.clone(), None))
+    }
+
+    /// All of it is in the queue: asks at a terminal; elsewhere `--again` must say it.
+    fn begin_again(&mut self, made: &Made, at: Timestamp, more: &str) -> Result<Begun, Failure> {
+        let (batch, total) = (&made.head.batch, made.total());
+        let was =
+            format!("this plan was enqueued at {at:.0} as batch {batch} ({total} requests){more}");
+        if !self.world.stdin_is_terminal {
+            let lane = self.args.lane.shown();
+            return Err(Failure::usage(format!(
+                "{was}; sluice watch {batch}{lane} shows what became of it; --again enqueues it as a new batch"
+            )));
+        }
+        Self::ask(&format!("{was}. Enqueue it again as a new batch?"))?;
+        self.begin_new()
+    }
+
+    /// An edited plan: what is new or changed is added to the batch, if that is wanted.
+    fn add(&mut self, made: &Made, at: Timestamp) -> Result<Begun, Failure> {
+        let changes = self.changes(made)?;
+        let more = changes.to_enqueue();
+        if more == 0 {
+            return self.begin_again(made, at, &format!("; since then: {changes}"));
+        }
+        not_too_late(self.args)?;
+        let head = &made.head;
+        eprintln!("{}: enqueued at {at:.0} as batch {}; since then:", self.shown(), head.batch);
+        eprint!("{}", changes.in_lines());
+        eprintln!("{changes}");
+        self.warn_of_old_versions(made, &changes);
+        if !self.args.yes && !self.world.stdin_is_terminal {
+            if self.args.json {
+                let told =
+                    json!({ "batch": head.batch, "batch_run": head.run, "changes": changes });
+                print(&format!("{told}\n"));
+            }
+            return Err(Failure::usage(format!(
+                "--yes adds the {more} that are new or changed to batch {}; --again enqueues all of it as a new batch; \
+                 nothing was sent",
+                head.batch
+            )));
+        }
+        if !self.args.yes {
+            Self::ask(&format!("Add the {more} that are new or changed to batch {}?", head.batch))?;
+        }
+        // Later than what was before, whatever the clock says: what is changed back is a request of its own.
+        let now = in_milliseconds(Timestamp::now()).max(made.enqueued_at());
+        let addition = made.next_addition(more, &self.survey.digest, now);
+        self.journal.add(head, &addition).map_err(unusable)?;
+        let mut made = made.clone();
+        made.add(addition);
+        Ok((made, Some(changes)))
+    }
+
+    fn changes(&self, made: &Made) -> Result<Changes, Failure> {
+        let plan = open(self.args, self.file, self.config)?;
+        changes::changes(plan, &made.rows).map_err(plan_file::failure)
+    }
+
+    /// A changed row was enqueued before, and is not taken back by itself.
+    fn warn_of_old_versions(&self, made: &Made, changes: &Changes) {
+        let Some(first) = changes.changed.rows.first() else { return };
+        let (batch, row) = (&made.head.batch, first.was_row.unwrap_or(first.row));
+        eprintln!(
+            "what is changed is a request of its own, beside its old version: if that still waits, the first of the two \
+             makes the task, and the other finds it there. To take an old version back, before this: \
+             sluice batch cancel {batch} --row {row}{}",
+            self.args.lane.shown()
+        );
+    }
+
+    /// The servers of this plan may be on their way under another id.
+    fn refuse_other_batch(&self, known: &MadeBatches, wanted: &str) -> Result<(), Failure> {
+        for made in known.all.iter().rev() {
+            let (batch, total) = (&made.head.batch, made.total());
+            let Some(at) = made.finished else {
+                return Err(self.refused(&format!(
+                    "batch {batch} was begun ({} of {} sent); finish it without --batch, or begin anew with --again",
+                    made.confirmed,
+                    made.rows_now()
+                )));
+            };
+            let same = made.digest() == self.survey.digest;
+            let servers = if !same && made.knows_its_rows() {
+                let changes = self.changes(made)?;
+                if changes.is_another_plan() {
+                    continue;
+                }
+                format!("{} of its servers were", changes.changed.count + changes.unchanged)
+            } else {
+                "this plan was".to_owned()
+            };
+            return Err(self.refused(&format!(
+                "{servers} enqueued at {at:.0} as batch {batch} ({total} requests); leave --batch out to add what is new \
+                 or changed to it, or enqueue all of it as batch {wanted} too with --again"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Whoever uses an id for the second time is to know it, be the first time on another machine.
+    async fn refuse_announced(&self, batch: &str) -> Result<(), Failure> {
+        let (broker, queues) = (&self.config.broker, &self.config.queues);
+        let looked = announced::announced(broker, queues, &[batch]).await;
+        let looked = looked.map_err(|why| not_looked(batch, &why))?;
+        if let Some(known) = looked.known.get(batch) {
+            return Err(Failure::usage(already_used(batch, known)));
+        }
+        if let Some(since) = looked.since {
+            let since = local(since);
+            eprintln!(
+                "warning: whether batch {batch} was announced before {since} was not looked for"
+            );
+        }
+        Ok(())
+    }
+
+    fn ask(question: &str) -> Result<(), Failure> {
+        eprint!("{question} [y/N] ");
+        let _ = std::io::stderr().flush();
+        let mut answer = String::new();
+        std::io::stdin().read_line(&mut answer).map_err(Failure::usage)?;
+        if matches!(answer.trim(), "y" | "Y" | "yes") {
+            return Ok(());
+        }
+        Err(Failure::usage("nothing was sent"))
+    }
+
+    fn refused(&self, why: &str) -> Failure {
+        let file = Journal::path_of(&self.file.name, self.survey.sheet());
+        Failure::usage(format!("{}: {why}", file.display()))
+    }
+
+    /// The plan, and its sheet.
+    fn shown(&self) -> String {
+        let file = self.file.name.display();
+        match self.survey.sheet() {
+            Some(sheet) => format!("{file}, sheet {}", crate::contract::shown(sheet)),
+            None => file.to_string(),
+        }
+    }
+}
+
+fn already_used(batch: &str, known: &Known) -> String {
+    let found = match &known.latest {
+        Some((at, by, plan, total)) => {
+            let before = match known.announcements {
+                0 | 1 => String::new(),
+                more => format!(", the latest of {more} announcements"),
+            };
+            format!("was announced at {} by {by}: {total} requests of {plan}{before}", local(*at))
+        }
+        None => format!("has {} results of requests that nobody announced", known.results),
+    };
+    format!(
+        "batch {batch} {found}; take another id, or leave --batch out (an id is made then); --again begins a new batch of \
+         the same id; nothing was sent"
+    )
+}
+
+/// Without an answer nothing is sent: there are two ways on that need none.
+fn not_looked(batch: &str, why: &NotLooked) -> Failure {
+    let message = format!(
+        "whether batch {batch} was announced before could not be found out: {why}; try again; or leave --batch out (an id \
+         is made then); or give --again, which begins a new batch whatever was before; nothing was sent"
+    );
+    Failure { exit: Exit::Unreachable, message }
+}
