@@ -183,10 +183,10 @@ async fn follow(
         ([(batch, _)], []) => crate::broker::streams::follow::beginning(batch),
         _ => ReadFrom::First,
     };
-    let mut results = watch::open(config, from).await?;
-    let is_meant = |batch: &str| {
-        wanted.iter().any(|(id, _)| id == batch) || named.iter().any(|one| one.matches(batch))
-    };
+    let of_journal = wanted.iter().map(|(batch, _)| BatchPattern::One(batch.clone()));
+    let meant: Vec<BatchPattern> = of_journal.chain(named.iter().cloned()).collect();
+    let mut results = watch::open(config, from).await?.only(meant.clone());
+    let is_meant = |batch: &str| meant.iter().any(|one| one.matches(batch));
     while !results.is_caught_up() {
         if let Some(event) = results.next().await
             && event.batch().is_some_and(|(batch, _)| is_meant(batch))

@@ -8,6 +8,7 @@ use uuid::Uuid;
 use crate::broker::settings::{Broker as Settings, Queues};
 use crate::broker::{PlannerError, ReadFrom, Reader, SessionLost};
 use crate::message::result::Event;
+use crate::report::batches::BatchPattern;
 
 /// No event of ours is longer: a result lists a hundred violations at most.
 pub(super) const LONGEST: u64 = 1 << 20;
@@ -27,6 +28,8 @@ pub struct Results {
     queues: Queues,
     from: ReadFrom,
     reader: Option<Reader>,
+    /// What is about other batches is not read into; empty: all is.
+    only: Vec<BatchPattern>,
     /// When something came last.
     heard: Instant,
 }
@@ -45,8 +48,15 @@ impl Results {
             queues: queues.clone(),
             from,
             reader: Some(reader),
+            only: Vec::new(),
             heard: Instant::now(),
         })
+    }
+
+    /// Passes over what is about other batches: told by its routing key, without a look into it.
+    #[must_use]
+    pub fn only(self, batches: Vec<BatchPattern>) -> Self {
+        Self { only: batches, ..self }
     }
 
     /// Whether the connection stands, and all has been read that was in the stream when it was opened.
@@ -56,21 +66,41 @@ impl Results {
 
     /// The next event; `None`, at least four times a second, while there is none. Cancel safe.
     pub async fn next(&mut self) -> Option<Event> {
-        let Some(reader) = &mut self.reader else {
-            self.open_again().await;
-            return None;
-        };
-        let why = match reader.next(TURN).await {
-            Ok(Some((offset, body))) => {
-                self.from = ReadFrom::Offset(offset + 1);
-                self.heard = Instant::now();
+        let turn = Instant::now() + TURN;
+        loop {
+            let Some(reader) = &mut self.reader else {
+                self.open_again().await;
+                return None;
+            };
+            let was_behind = !reader.is_caught_up();
+            let read = reader.next(TURN).await;
+            let Ok(Some(message)) = read else {
+                self.nothing(read.err());
+                return None;
+            };
+            self.from = ReadFrom::Offset(message.offset + 1);
+            self.heard = Instant::now();
+            if is_about(&self.only, message.key.as_str()) {
                 // What is no event of ours is passed over.
-                return Event::read(&body)
+                let offset = message.offset;
+                return Event::read(&message.body)
                     .inspect_err(|error| tracing::debug!(offset, %error, "passed over"))
                     .ok();
             }
-            Ok(None) if reader.is_caught_up() || self.heard.elapsed() < STALLED => return None,
-            Ok(None) => {
+            // Whoever reads has something to do at the end of what there was, and now and then.
+            if (was_behind && self.is_caught_up()) || Instant::now() >= turn {
+                return None;
+            }
+        }
+    }
+
+    /// Nothing came: the connection was lost, or what is known to be there does not come.
+    fn nothing(&mut self, lost: Option<SessionLost>) {
+        let caught_up = self.reader.as_ref().is_some_and(Reader::is_caught_up);
+        let why = match lost {
+            Some(why) => why,
+            None if caught_up || self.heard.elapsed() < STALLED => return,
+            None => {
                 // The stream holds a message of this time, and yet the broker found no chunk of it: by its clock, there
                 // is none.
                 if let ReadFrom::Time(_) = self.from {
@@ -78,11 +108,9 @@ impl Results {
                 }
                 SessionLost(format!("it did not go on for {STALLED:?}"))
             }
-            Err(why) => why,
         };
         tracing::warn!(%why, "the results stream was lost; opening it again");
         self.reader = None;
-        None
     }
 
     async fn open_again(&mut self) {
@@ -105,6 +133,13 @@ impl Results {
     }
 }
 
+/// Whether a message with this routing key (`<outcome>.<batch>`, `batch.<batch>`) may be about one of these batches. A key
+/// without a batch says nothing.
+fn is_about(only: &[BatchPattern], key: &str) -> bool {
+    let batch = key.rsplit_once('.').map(|(_, batch)| batch);
+    only.is_empty() || batch.is_none_or(|batch| only.iter().any(|one| one.matches(batch)))
+}
+
 /// Where in the stream a batch can begin at the earliest: ids made by `sluice enqueue` hold the time.
 pub fn beginning(batch: &str) -> ReadFrom {
     let made = batch.parse::<Uuid>().ok().and_then(|id| id.get_timestamp());
@@ -117,6 +152,18 @@ pub fn beginning(batch: &str) -> ReadFrom {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_about_other_batches_is_told_by_its_key() {
+        let only: Vec<BatchPattern> = vec!["a".parse().unwrap(), "w-*".parse().unwrap()];
+        for key in ["created.a", "batch.a", "rejected.w-1", "task.MIGRATING.w-2", "nonsense"] {
+            assert!(is_about(&only, key), "{key}");
+        }
+        for key in ["created.b", "created.-", "batch.aa", "rejected.v-1"] {
+            assert!(!is_about(&only, key), "{key}");
+            assert!(is_about(&[], key), "{key}");
+        }
+    }
 
     #[test]
     fn a_batch_id_with_a_time_saves_reading_all_that_was_before() {

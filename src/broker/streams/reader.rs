@@ -6,7 +6,7 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use jiff::Timestamp;
 use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
-use lapin::types::{AMQPValue, FieldTable};
+use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, Connection, Consumer};
 
 use crate::broker::connection::link::SessionLost;
@@ -34,6 +34,15 @@ pub enum ReadFrom {
     Offset(u64),
     /// So many messages before the end that it has when the reading begins.
     Latest(u64),
+}
+
+/// What stands at a place of a stream.
+#[derive(Debug)]
+pub struct StreamMessage {
+    pub offset: u64,
+    /// The routing key with which it was published.
+    pub key: ShortString,
+    pub body: Vec<u8>,
 }
 
 /// A reader of one stream. Any number of them read at once; reading takes nothing away.
@@ -87,15 +96,12 @@ impl Reader {
         self.place.unwrap_or_default() >= self.end
     }
 
-    /// The next message's offset and body; `None` if none comes within `patience`. Cancel safe.
+    /// The next message; `None` if none comes within `patience`. Cancel safe.
     ///
     /// # Errors
     /// The connection was lost, or what is known to be there does not come: open another reader at the offset after
     /// the latest.
-    pub async fn next(
-        &mut self,
-        patience: Duration,
-    ) -> Result<Option<(u64, Vec<u8>)>, SessionLost> {
+    pub async fn next(&mut self, patience: Duration) -> Result<Option<StreamMessage>, SessionLost> {
         if self.read.is_none() {
             self.read = match tokio::time::timeout(patience, self.consumer.next()).await {
                 Err(_) => return Ok(None),
@@ -112,7 +118,7 @@ impl Reader {
         let Some(delivery) = self.read.take() else { return Ok(None) };
         let offset = place(&delivery);
         self.place = Some(offset + 1);
-        Ok(Some((offset, delivery.data)))
+        Ok(Some(StreamMessage { offset, key: delivery.routing_key, body: delivery.data }))
     }
 
     /// The next message, up to the last one that was there when the reading began; then `None`.
@@ -125,7 +131,7 @@ impl Reader {
         }
         let next = self.next(ANSWER).await?;
         let (stream, end) = (&self.stream, self.end);
-        next.map(|(_, body)| Some(body)).ok_or_else(|| {
+        next.map(|message| Some(message.body)).ok_or_else(|| {
             SessionLost(format!("{stream} did not go on to its offset {end} in {ANSWER:?}"))
         })
     }

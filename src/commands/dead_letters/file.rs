@@ -27,7 +27,7 @@ pub(super) struct Export {
     /// Default: by the file's ending
     #[arg(long, conflicts_with = "kind")]
     format: Option<Format>,
-    /// messages, to import again; or plan, to fix the rows
+    /// messages, to import again; or plan, to fix rows
     #[arg(long = "as", value_enum, hide_possible_values = true, default_value = "messages")]
     kind: Kind,
     #[command(flatten)]

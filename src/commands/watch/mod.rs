@@ -101,7 +101,8 @@ pub(super) async fn follow(
     follow: &Follow,
     world: &World,
 ) -> Result<Exit, Failure> {
-    let mut results = open(config, earliest(&follow.which)).await?;
+    let results = open(config, earliest(&follow.which)).await?;
+    let mut results = results.only(follow.which.patterns());
     let live = follow.until_done || (world.stderr_is_terminal && !follow.json);
     let mut watched = Watched::new(follow.which.clone());
     let mut screen = Screen::new(world, follow.json, follow.which.is_one());
@@ -186,7 +187,7 @@ fn export(
     let left = all.total.map_or(0, |total| total.saturating_sub(all.settled));
     if left > 0 {
         eprintln!(
-            "{left} have not ended yet and are not in it: write it again later, with --overwrite"
+            "{left} have not ended yet and are not in it: `sluice report PLAN --export` has every row; or write it again later, with --overwrite"
         );
     }
     Ok(())

@@ -30,6 +30,16 @@ impl Which {
         }
     }
 
+    /// The batches, whatever their generation.
+    pub(super) fn patterns(&self) -> Vec<BatchPattern> {
+        match self {
+            Self::Named(pattern, _) => vec![pattern.clone()],
+            Self::These(these) => {
+                these.iter().map(|(batch, _)| BatchPattern::One(batch.clone())).collect()
+            }
+        }
+    }
+
     /// Whether there is one batch, and no line for all of them together.
     pub(super) fn is_one(&self) -> bool {
         match self {

@@ -125,7 +125,7 @@ fn sections<'a>(batches: &'a Batches, wanted: Option<&BatchPattern>) -> Vec<Sect
 fn table(place: &LaneView, seen: &Seen, wanted: Option<&BatchPattern>, now: Timestamp) -> Markup {
     let sections = sections(&seen.batches, wanted);
     let count: usize = sections.iter().map(|section| section.batches.len()).sum();
-    let mut rows = Vec::new();
+    let (mut rows, mut shown) = (Vec::new(), 0);
     for section in &sections {
         if let Some(beginning) = section.beginning {
             rows.push(together(place, rows.len(), beginning, &seen.batches, section));
@@ -134,7 +134,8 @@ fn table(place: &LaneView, seen: &Seen, wanted: Option<&BatchPattern>, now: Time
             let again = seen.batches.generations(&one.batch).len() > 1;
             rows.push(row(place, rows.len(), one, again, section.beginning.is_some(), now));
         }
-        if rows.len() >= ROWS {
+        shown += section.batches.len();
+        if shown >= ROWS {
             break;
         }
     }
@@ -146,7 +147,7 @@ fn table(place: &LaneView, seen: &Seen, wanted: Option<&BatchPattern>, now: Time
                 thead { tr { th { "Batch" } th { "Progress" } th.n { "Ended" } th.n { "Failed" } th { "End" } th.wide { "Begun" } th.wide { "Plan" } } }
                 tbody { @for row in &rows { (row) } }
             } }
-            @if count > rows.len() { p.soft { "The latest of " (grouped(count)) "." } }
+            @if count > shown { p.soft { "The latest " (grouped(shown)) " of " (grouped(count)) "." } }
         }
     }
 }

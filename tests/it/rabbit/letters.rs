@@ -601,7 +601,7 @@ async fn a_reader_that_is_given_up_again_and_again_misses_nothing() {
         let next = reader.next(Duration::from_secs(30));
         tokio::select! {
             biased;
-            next = next => read.push(next.unwrap().unwrap().0),
+            next = next => read.push(next.unwrap().unwrap().offset),
             () = tokio::task::yield_now() => given_up += 1,
         }
     }

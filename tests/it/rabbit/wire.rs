@@ -246,7 +246,8 @@ async fn a_stream_is_read_past_what_cannot_be_read() {
             .unwrap();
     let mut offsets = Vec::new();
     while !reader.is_caught_up() {
-        let (offset, read) = reader.next(SOON).await.unwrap().expect("what is there comes");
+        let next = reader.next(SOON).await.unwrap().expect("what is there comes");
+        let (offset, read) = (next.offset, next.body);
         assert_eq!(read, b"result");
         offsets.push(offset);
     }
@@ -271,6 +272,7 @@ async fn what_strangers_publish_as_results_costs_a_reader_little_memory() {
     let to = (desk.lane.queues.results(), b"created.-".to_vec());
     publish_raw(&Node::shared(), to.clone(), (0..200).map(long)).await;
     let event = serde_json::to_vec(&result("ours", 1)).unwrap();
+    let to = (to.0, b"created.ours".to_vec());
     publish_raw(&Node::shared(), to, [(vec![], event)]).await;
     // Nobody has told how many there are, so it goes on.
     let mut watch = desk.command(&["watch", "ours", "--until-done", "--json"]);
