@@ -75,7 +75,7 @@ pub(super) fn timestamp(seconds: u64) -> Option<Timestamp> {
 /// published anew was out before, too.
 pub(crate) fn was_out(properties: &BasicProperties) -> bool {
     let headers = properties.headers().as_ref().map(FieldTable::inner);
-    if headers.is_some_and(|headers| headers.contains_key(headers::REPRIORITISED)) {
+    if headers.is_some_and(|headers| headers.contains_key(headers::MOVED)) {
         return true;
     }
     let counts = properties.headers().iter().flatten();
@@ -180,7 +180,7 @@ pub(crate) fn dead_letter(
     // has ended is only acknowledged when it comes back.
     let (ours, others): (Vec<_>, Vec<_>) = kept_headers(original)
         .into_iter()
-        .filter(|(name, _)| name.as_str() != headers::REPRIORITISED && !headers.contains_key(name))
+        .filter(|(name, _)| name.as_str() != headers::MOVED && !headers.contains_key(name))
         .partition(|(name, _)| name.as_str().starts_with(headers::PREFIX));
     for (name, value) in ours.into_iter().chain(others) {
         match left.checked_sub(field_bytes(&name, &value)) {
@@ -213,16 +213,28 @@ pub(crate) fn dead_letter(
     }
 }
 
-/// The same request with another priority: body, id and times as they are, so that it stays the same run.
-pub(crate) fn reprioritised(
+/// The same request for another queue: body, id and time of enqueueing as they are, so that it stays the same run. What
+/// orders have changed of it is written into it, for the day when they are kept no longer.
+pub(crate) fn moved(
     original: &BasicProperties,
     body: Bytes,
-    priority: u16,
+    request: &Request,
+    queue: &str,
     queues: &Queues,
 ) -> Outgoing {
+    let priority = request.priority;
     let mut headers = kept_headers(original);
     headers.insert(short(headers::PRIORITY), AMQPValue::LongInt(i32::from(priority)));
-    headers.insert(short(headers::REPRIORITISED), AMQPValue::Boolean(true));
+    headers.insert(short(headers::MOVED), AMQPValue::Boolean(true));
+    let times = [
+        (headers::NOT_BEFORE, request.rare.not_before),
+        (headers::DEADLINE, request.rare.deadline),
+    ];
+    for (name, at) in times {
+        if let Some(at) = at {
+            headers.insert(short(name), long(&at.to_string()));
+        }
+    }
     let mut properties = republished(original)
         .with_headers(headers.into())
         .with_priority(coarse(priority, queues.max_priority));
@@ -232,7 +244,7 @@ pub(crate) fn reprioritised(
     if let Some(expiration) = original.expiration() {
         properties = properties.with_expiration(expiration.clone());
     }
-    Outgoing { exchange: short(""), key: short(&queues.requests()), body, properties }
+    Outgoing { exchange: short(""), key: short(queue), body, properties }
 }
 
 /// What of a message's properties may be published again. Not `expiration` (it would vanish), `user_id` (it must be
@@ -330,7 +342,7 @@ mod tests {
 
     #[test]
     fn the_mark_of_a_copy_says_that_it_was_out_before() {
-        let marked = with_headers(&[(headers::REPRIORITISED, AMQPValue::Boolean(true))]);
+        let marked = with_headers(&[(headers::MOVED, AMQPValue::Boolean(true))]);
         assert!(was_out(&marked) && kept_headers(&marked).len() == 1);
         assert!(!was_out(&with_headers(&[(headers::PRIORITY, AMQPValue::LongInt(9))])));
     }
@@ -390,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_with_another_priority_is_the_same_run_and_counts_as_delivered_before() {
+    fn a_request_for_another_queue_is_the_same_run_and_counts_as_delivered_before() {
         let original = with_headers(&[
             ("x-sluice-priority", long("3")),
             ("x-sluice-enqueued-at", long("2026-01-31T12:00:00.123Z")),
@@ -409,14 +421,18 @@ mod tests {
             results_retention: "30D".into(),
             audit_retention: "365D".into(),
         };
-        let copy = reprioritised(&original, body.clone(), 40_000, &queues);
-        assert_eq!((copy.key.as_str(), &copy.body), ("sluice.requests", &body));
-        let run = |properties: &BasicProperties, body: &Bytes| {
-            let rules = crate::contract::Rules::default();
+        let rules = crate::contract::Rules::default();
+        let read = |properties: &BasicProperties, body: &Bytes| {
             crate::message::intake::read(&message(properties, body.clone()), &rules).request
         };
-        let (before, after) = (run(&original, &body), run(&copy.properties, &copy.body));
+        let mut changed = read(&original, &body);
+        changed.priority = 40_000;
+        changed.rare.not_before = Some("2026-02-01T00:00:00Z".parse().unwrap());
+        let copy = moved(&original, body.clone(), &changed, "sluice.parked", &queues);
+        assert_eq!((copy.key.as_str(), &copy.body), ("sluice.parked", &body));
+        let (before, after) = (read(&original, &body), read(&copy.properties, &copy.body));
         assert_eq!((before.run, before.priority, after.priority), (after.run, 3, 40_000));
+        assert_eq!(after.rare.not_before, changed.rare.not_before);
         assert!(
             was_out(&copy.properties)
                 && !was_out(&original.clone().with_headers(FieldTable::default()))

@@ -85,6 +85,11 @@ impl Queues {
         format!("{}.requests", self.prefix)
     }
 
+    /// What waits for a time or a planner's word beyond half of the window.
+    pub fn parked(&self) -> String {
+        format!("{}.parked", self.prefix)
+    }
+
     /// The exchange of results.
     pub fn results(&self) -> String {
         format!("{}.results", self.prefix)
@@ -106,6 +111,11 @@ impl Queues {
 
     pub fn control(&self) -> String {
         format!("{}.control", self.prefix)
+    }
+
+    /// The stream of orders about requests that wait.
+    pub fn orders(&self) -> String {
+        format!("{}.orders", self.prefix)
     }
 
     /// What operators have set last: a queue of one message.

@@ -8,7 +8,7 @@ use clap::Subcommand;
 use super::{Exit, Failure, World, lane, print};
 use crate::broker::{self, NotAsked, PlannerError};
 use crate::config::values::Secret;
-use crate::core::Rate;
+use crate::core::{Change, Rate, Target as Of};
 use crate::lane::Config;
 use crate::message::command::{Answer, Command, IssuedCommand};
 use crate::message::status::{SessionStatus, Status};
@@ -105,7 +105,10 @@ pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
         Action::Pause(change) => (Command::Pause, &change.target, Some(change)),
         Action::Resume(change) => (Command::Resume, &change.target, Some(change)),
         Action::Priority(one) => {
-            let command = Command::Priority { id: one.id.clone(), priority: one.level };
+            let command = Command::Order {
+                of: Of::Request(one.id.clone()),
+                change: Change { priority: Some(one.level), ..Change::default() },
+            };
             (command, &one.change.target, Some(&one.change))
         }
         Action::Rate(rates) => {

@@ -439,8 +439,7 @@ fn words(said: Option<&ReplyRecord>) -> String {
     match said {
         None => "nothing".to_owned(),
         Some(ReplyRecord::Found(found)) => format!("found: {}", found.as_str()),
-        Some(ReplyRecord::Moved(before)) => format!("moved from priority {before}"),
-        Some(ReplyRecord::Kept(why)) => format!("kept: {why}"),
+        Some(ReplyRecord::Obeyed(obeyed)) => format!("{} requests changed", obeyed.here),
     }
 }
 
@@ -469,8 +468,11 @@ fn describe(now: Moment, step: &StepRecord) -> String {
                 if *never_sent { ", never sent" } else { "" }
             )
         }
-        StepRecord::Republish { named, priority } => {
-            format!("{kind:<11} {} (delivery {}) priority {priority}", named.id, named.job)
+        StepRecord::Fetch { due, ahead } => {
+            format!(
+                "{kind:<11} what is due by {due}, and {} more",
+                counted(*ahead as u64, "request")
+            )
         }
         StepRecord::Refresh { generation: Some(token) } => format!("{kind:<11} token {token}"),
         StepRecord::Refresh { generation: None } => format!("{kind:<11} any token"),

@@ -14,8 +14,9 @@ mod input;
 mod ledger;
 mod listing;
 mod look_ups;
+mod obey;
+mod parking;
 mod place;
-mod reprioritise;
 mod session;
 mod settings;
 mod step;
@@ -27,11 +28,13 @@ mod unpublished;
 mod upcoming;
 
 use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher, Hash};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Hashes;
 use super::breaker::Cause;
 use super::gate::{Gate, Reason, Shut};
+use super::orders::Orders;
 use super::request::Job;
 use super::retry::Jitter;
 use super::running::Running;
@@ -46,7 +49,8 @@ use under_way::UnderWay;
 use unpublished::Unpublished;
 
 pub use input::{Input, Reply, Steer};
-pub use reprioritise::{Kept, Reprioritised};
+pub use obey::Obeyed;
+pub use parking::{Fetch, Fetched};
 pub use settings::{Hot, Settings};
 pub use step::{Question, Step};
 pub use upcoming::{Upcoming, Waits};
@@ -73,6 +77,8 @@ pub struct Counts {
     pub settling: usize,
     /// Ended, and the broker refuses the result or the dead letter.
     pub unpublished: usize,
+    /// Waits for a time or a planner's word outside of the window, for what is known.
+    pub parked: usize,
     /// When the delivery held longest was received.
     pub oldest: Option<Moment>,
     /// How many the window holds at most.
@@ -100,6 +106,8 @@ pub struct Core<D> {
     times: ElapsedTimes,
     doubts: TaskDoubts,
     ledger: Ledger,
+    /// What planners have said of requests since they enqueued them. Fetching takes a copy along.
+    orders: Arc<Orders>,
 }
 
 impl<D> Core<D> {
@@ -121,6 +129,7 @@ impl<D> Core<D> {
             times: ElapsedTimes::begin(now.at),
             doubts: TaskDoubts::new(memory, hashes.clone(), stays, settings.look_again),
             ledger: Ledger::new(memory, &hashes),
+            orders: Arc::new(Orders::none(settings.clock_slack)),
             settings,
         }
     }
@@ -159,6 +168,7 @@ impl<D> Core<D> {
             in_flight: self.out.calling,
             settling: self.out.settling,
             unpublished: self.out.unpublished_len(),
+            parked: self.out.parking.len(),
             oldest: self.window.oldest_held().map(|(at, _)| at),
             size: self.settings.window,
             next_wait: self.window.next_wait(),
@@ -241,6 +251,9 @@ impl<D> Core<D> {
             self.shut = Some(Shut { reason: Reason::NoSession, until: None });
             return Step::Wait(None);
         }
+        if let Some(step) = self.park_or_fetch(now) {
+            return step;
+        }
         if !self.window.is_empty()
             && let Some(generation) = self.gate.wants_token(now.at)
         {
@@ -263,7 +276,9 @@ impl<D> Core<D> {
                 if let Some(step) = self.out.steps.pop_front() {
                     return step;
                 }
-                let times = [shut.and_then(|shut| shut.until), climb, self.next_time(now.at)];
+                let parking = self.next_parking(now);
+                let times =
+                    [shut.and_then(|shut| shut.until), climb, self.next_time(now.at), parking];
                 Step::Wait(times.into_iter().flatten().filter(|at| *at > now.at).min())
             }
         }

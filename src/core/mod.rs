@@ -11,6 +11,7 @@ pub mod gate;
 pub mod judge;
 pub mod limits;
 pub mod memory;
+pub mod orders;
 pub mod outcome;
 pub mod rate;
 pub mod record;
@@ -26,9 +27,12 @@ pub mod trace;
 pub mod verdict;
 pub mod window;
 
-pub use engine::{Core, Hot, Input, Question, Reply, Settings, Steer, Step};
+pub use engine::{
+    Core, Fetch, Fetched, Hot, Input, Obeyed, Question, Reply, Settings, Steer, Step,
+};
 pub use judge::Found;
 pub use limits::Limits;
+pub use orders::{Change, Order, Orders, Target};
 pub use outcome::{Ending, Outcome, Settlement, Try};
 pub use rate::{Rate, RateError};
 pub use request::{Doubt, Job, Parts, Progress, Rare, Request, RowNumber, Run, Shared, Stamp};

@@ -15,7 +15,7 @@ use std::ops::Deref;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::engine::{Core, Input, Question, Reply, Settings, Step};
+use super::engine::{Core, Input, Obeyed, Question, Reply, Settings, Step};
 use super::gate::Reason;
 use super::judge::Found;
 use super::outcome::Outcome;
@@ -93,7 +93,8 @@ pub enum CallId {
     Post(u64),
     LookUp(u64),
     Settle(u64),
-    Republish(u64),
+    Park(u64),
+    Fetch,
     /// Of these there is one at a time.
     List,
     Count,
@@ -155,10 +156,10 @@ pub enum StepRecord {
     },
     Acknowledge(JobName),
     Requeue(JobName),
-    Republish {
-        #[serde(flatten)]
-        named: JobName,
-        priority: u16,
+    Park(JobName),
+    Fetch {
+        due: Timestamp,
+        ahead: usize,
     },
     Wait {
         until: Option<Moment>,
@@ -182,9 +183,8 @@ impl StepRecord {
             },
             Step::Acknowledge(job) => Self::Acknowledge(JobName::of(job)),
             Step::Requeue(job) => Self::Requeue(JobName::of(job)),
-            Step::Republish(job, priority) => {
-                Self::Republish { named: JobName::of(job), priority: *priority }
-            }
+            Step::Park(job) => Self::Park(JobName::of(job)),
+            Step::Fetch(fetch) => Self::Fetch { due: fetch.due, ahead: fetch.ahead.1 },
             Step::Wait(until) => {
                 Self::Wait { until: *until, shut: core.shut().map(|shut| shut.reason) }
             }
@@ -217,7 +217,8 @@ impl StepRecord {
             Self::Settle { .. } => "settle",
             Self::Acknowledge(_) => "acknowledge",
             Self::Requeue(_) => "requeue",
-            Self::Republish { .. } => "republish",
+            Self::Park(_) => "park",
+            Self::Fetch { .. } => "fetch",
             Self::Wait { .. } => "wait",
         }
     }
@@ -229,8 +230,8 @@ impl StepRecord {
             | Self::LookUp(named)
             | Self::Acknowledge(named)
             | Self::Requeue(named)
-            | Self::Settle { named, .. }
-            | Self::Republish { named, .. } => Some(named),
+            | Self::Park(named)
+            | Self::Settle { named, .. } => Some(named),
             _ => None,
         }
     }
@@ -241,10 +242,7 @@ impl StepRecord {
 #[serde(rename_all = "snake_case")]
 pub enum ReplyRecord {
     Found(Found),
-    /// The request is given another priority; it had this one.
-    Moved(u16),
-    /// It keeps its priority: why.
-    Kept(String),
+    Obeyed(Obeyed),
 }
 
 impl ReplyRecord {
@@ -252,9 +250,7 @@ impl ReplyRecord {
         match reply {
             Reply::Nothing => None,
             Reply::Found(found) => Some(Self::Found(*found)),
-            Reply::Moved(Ok(moved)) => Some(Self::Moved(moved.before)),
-            // Its name: the words may change.
-            Reply::Moved(Err(kept)) => Some(Self::Kept(format!("{kept:?}"))),
+            Reply::Obeyed(obeyed) => Some(Self::Obeyed(*obeyed)),
         }
     }
 }

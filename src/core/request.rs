@@ -107,6 +107,8 @@ pub struct Rare {
     pub trace: Option<Trace>,
     /// `x-sluice-never-sent`: the worker that dead-lettered it says that no `POST` of it was ever begun.
     pub never_sent: bool,
+    /// An order holds it back, until another one releases it.
+    pub held: bool,
 }
 
 impl Rare {
@@ -126,6 +128,7 @@ impl Blank for Rare {
         again: false,
         trace: None,
         never_sent: false,
+        held: false,
     };
 }
 

@@ -146,7 +146,7 @@ impl<D> Window<D> {
     /// Lets every wait that is over end: those jobs are taken out, to be admitted anew.
     pub fn due(&mut self, now: Moment) -> Vec<Job<D>> {
         let mut due = Vec::new();
-        while let Some(&(at, key)) = self.places.until.first() {
+        while let Some((at, key)) = self.first_wait() {
             if at > now {
                 break;
             }
@@ -155,9 +155,19 @@ impl<D> Window<D> {
         due
     }
 
-    /// The rank that a job of this window would have with another priority.
-    pub fn rank_with(&self, key: Key, priority: u16) -> Option<Rank> {
-        self.jobs.get(key).map(|job| Rank::of(job, priority, self.scale))
+    fn first_wait(&self) -> Option<(Moment, Key)> {
+        self.places.until.first().into_iter().chain(self.places.planned.first()).min().copied()
+    }
+
+    /// How many wait for what their planners say: a time, or the end of a hold.
+    pub fn planned_len(&self) -> usize {
+        self.places.planned.len() + self.places.held.len()
+    }
+
+    /// Of these the one that is wanted last, for what is known.
+    pub fn last_planned(&self) -> Option<Key> {
+        let held = self.places.held.last().map(|rank| rank.arrival());
+        held.or_else(|| self.places.planned.last().map(|(_, key)| *key))
     }
 
     /// At most so many whose turn has come, the most urgent first.
@@ -175,9 +185,11 @@ impl<D> Window<D> {
         let copies = self.places.copies.values();
         let copies = copies.flat_map(|of| of.starting.iter().chain(&of.create_only));
         let untimed = self.places.swept.iter().chain(copies).map(|rank| rank.arrival());
+        let held = self.places.held.iter().map(|rank| rank.arrival());
         let refused = self.places.groups.values().flatten().map(|rank| rank.arrival());
-        let timed = self.places.until.iter().chain(&self.places.aside).map(|(_, key)| *key);
-        self.jobs_of(untimed.chain(timed).chain(refused).take(most))
+        let planned = self.places.until.iter().chain(&self.places.planned);
+        let timed = planned.chain(&self.places.aside).map(|(_, key)| *key);
+        self.jobs_of(untimed.chain(timed).chain(refused).chain(held).take(most))
     }
 
     fn jobs_of(&self, keys: impl Iterator<Item = Key>) -> Vec<(&Job<D>, Place)> {
@@ -333,7 +345,7 @@ impl<D> Window<D> {
     }
 
     pub fn next_wait(&self) -> Option<Moment> {
-        self.places.until.first().map(|(at, _)| *at)
+        self.first_wait().map(|(at, _)| at)
     }
 
     pub fn next_deadline(&self) -> Option<(Moment, Key)> {

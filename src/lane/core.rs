@@ -17,6 +17,7 @@ impl Config {
         Settings {
             window: self.deliveries().into(),
             max_hold: self.window.max_hold,
+            parks: false,
             linger: self.window.linger,
             aging: self.window.aging,
             gate: gate::GateSettings {

@@ -116,7 +116,7 @@ pub(crate) async fn work(lane: Lane, worker: String, stopping: watch::Receiver<b
     let changes = hot.subscribe();
     let seed = fastrand::u64(..);
     tracing::info!(seed, "all chance in this worker's decisions comes from this seed");
-    let core = Settings { seed, ..config.core().with(&changes.borrow()) };
+    let core = Settings { seed, parks: true, ..config.core().with(&changes.borrow()) };
     let worker = Worker::new(source, Arc::new(client), observer, core, clock).following(changes);
     let again = restarted.swap(true, Ordering::Relaxed);
     let (worker, recording) = record(worker, recording.as_ref(), again);

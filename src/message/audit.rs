@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::parcel::Parcel;
+use crate::core::{Change, Order, Target};
 
 /// What was done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -29,12 +30,15 @@ pub enum Action {
     Pause,
     Resume,
     Rate,
-    /// A waiting request was given another priority.
-    Priority,
+    /// What waits of a batch, or a request: an order about it.
+    Cancel,
+    Hold,
+    Release,
+    Move,
 }
 
 impl Action {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 13] = [
         Self::Replay,
         Self::Edit,
         Self::Discard,
@@ -44,7 +48,10 @@ impl Action {
         Self::Pause,
         Self::Resume,
         Self::Rate,
-        Self::Priority,
+        Self::Cancel,
+        Self::Hold,
+        Self::Release,
+        Self::Move,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -58,7 +65,10 @@ impl Action {
             Self::Pause => "pause",
             Self::Resume => "resume",
             Self::Rate => "rate",
-            Self::Priority => "priority",
+            Self::Cancel => "cancel",
+            Self::Hold => "hold",
+            Self::Release => "release",
+            Self::Move => "move",
         }
     }
 }
@@ -96,6 +106,9 @@ pub struct Act {
     /// What the gate was told, as JSON.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gate: Option<serde_json::Value>,
+    /// What was ordered of requests that wait.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order: Option<Order>,
 }
 
 /// Who acts, and why.
@@ -120,7 +133,21 @@ impl Act {
             before: None,
             after: None,
             gate: None,
+            order: None,
         }
+    }
+
+    /// An order about requests that wait.
+    pub fn ordered(of: Target, change: Change, by: &By, at: Timestamp) -> Self {
+        let action = match change {
+            Change { cancel: true, .. } => Action::Cancel,
+            Change { hold: Some(true), .. } => Action::Hold,
+            Change {
+                hold: Some(false), not_before: None, deadline: None, priority: None, ..
+            } => Action::Release,
+            _ => Action::Move,
+        };
+        Self { order: Some(Order { at, of, change }), ..Self::new(action, by, at) }
     }
 
     /// Whether this act can be undone: what it took away is kept in it.

@@ -12,9 +12,9 @@ use serde_json::{Map, json};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use crate::core::Rate;
-use crate::core::engine::{Reprioritised, Upcoming};
+use crate::core::engine::{Obeyed, Upcoming};
 use crate::core::gate::Pause;
+use crate::core::{Change, Rate, Target};
 use crate::message::audit::{Act, Action, By};
 use crate::message::status::Status;
 
@@ -37,8 +37,13 @@ pub enum Command {
         #[schemars(with = "Wanted")]
         rates: Option<Vec<Rate>>,
     },
-    /// Give a request that waits another priority: by its run, or by its message id.
-    Priority { id: String, priority: u16 },
+    /// Keep an order about requests that wait, and obey it.
+    Order { of: Target, change: Change },
+    /// Say what an order has done that was kept by somebody else; changes nothing.
+    Obeyed {
+        #[schemars(with = "String")]
+        order: Uuid,
+    },
     /// Say which requests come next; changes nothing.
     Window {
         #[serde(default)]
@@ -106,6 +111,19 @@ mod wanted {
 const MOST: usize = 100;
 
 impl Command {
+    /// What it is published with to the control exchange: those that change the gate are told from those that ask.
+    pub fn routing_key(&self) -> &'static str {
+        match self {
+            Self::Status => "ask.status",
+            Self::Window { .. } => "ask.window",
+            Self::Obeyed { .. } => "ask.obeyed",
+            Self::Pause => "gate.pause",
+            Self::Resume => "gate.resume",
+            Self::Rate { .. } => "gate.rate",
+            Self::Order { .. } => "gate.order",
+        }
+    }
+
     /// Requests of the window that are asked for.
     pub fn most(first: Option<usize>) -> usize {
         first.unwrap_or(MOST).min(MOST)
@@ -158,7 +176,7 @@ impl IssuedCommand {
 }
 
 /// Line ends and other control characters become spaces: a text of an operator must not pass for a line of ours.
-fn one_line(text: &str) -> String {
+pub fn one_line(text: &str) -> String {
     let breaks = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
     text.replace(breaks, " ").trim().to_owned()
 }
@@ -176,15 +194,23 @@ pub struct Answer {
     /// The requests that come next, where that was asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window: Option<Vec<Upcoming>>,
+    /// What an order has done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub obeyed: Option<Obeyed>,
 }
 
 impl Answer {
     pub fn done(said: impl Into<String>) -> Self {
-        Self { done: true, said: said.into(), status: None, window: None }
+        Self { done: true, said: said.into(), status: None, window: None, obeyed: None }
     }
 
     pub fn refused(why: impl Into<String>) -> Self {
-        Self { done: false, said: why.into(), status: None, window: None }
+        Self { done: false, ..Self::done(why) }
+    }
+
+    /// What an order has done.
+    pub fn obeyed(obeyed: Obeyed) -> Self {
+        Self { obeyed: Some(obeyed), ..Self::done(words(obeyed)) }
     }
 }
 
@@ -231,7 +257,10 @@ impl Steering {
         let next = self.at.saturating_add(Duration::from_millis(1)).unwrap_or(now);
         let mut steering = Self { at: now.max(next), ..self.clone() };
         let action = match &issued.command {
-            Command::Status | Command::Priority { .. } | Command::Window { .. } => return None,
+            Command::Status
+            | Command::Order { .. }
+            | Command::Obeyed { .. }
+            | Command::Window { .. } => return None,
             Command::Pause => {
                 let reason = issued.reason.clone().unwrap_or_else(|| "no reason given".to_owned());
                 steering.pause = Some(Pause { by: issued.by.clone(), reason });
@@ -253,28 +282,30 @@ impl Steering {
     }
 }
 
-/// What is written down of a request that was given another priority.
-pub fn reprioritised(
-    issued: &IssuedCommand,
-    moved: &Reprioritised,
-    priority: u16,
-    now: Timestamp,
-) -> Act {
-    let by = By { who: issued.by.clone(), why: issued.reason.clone() };
-    let gate = json!({
-        "request_id": moved.id.to_string(),
-        "run": moved.run.0,
-        "before": moved.before,
-        "after": priority,
-    });
-    Act { gate: Some(gate), ..Act::new(Action::Priority, &by, now) }
+/// What an order has done to what waits, for people.
+fn words(obeyed: Obeyed) -> String {
+    let Obeyed { here, in_doubt, parked } = obeyed;
+    let mut said = match here {
+        0 => "none of it waits in the worker's window just now".to_owned(),
+        1 => "1 request that waits was changed".to_owned(),
+        here => format!("{here} requests that wait were changed"),
+    };
+    if in_doubt > 0 {
+        said += &format!(" ({in_doubt} in doubt: looked up first)");
+    }
+    if parked > 0 {
+        said += &format!("; {parked} are parked, and are looked through for it");
+    }
+    said + "; what is still in the queue is met by the order when it comes"
 }
 
 /// What a command did, for people.
 pub fn done(command: &Command) -> String {
     match command {
-        Command::Status | Command::Window { .. } => String::new(),
-        Command::Priority { priority, .. } => format!("its priority is {priority} now"),
+        Command::Status
+        | Command::Window { .. }
+        | Command::Order { .. }
+        | Command::Obeyed { .. } => String::new(),
         Command::Pause => "paused: what is in flight ends, nothing new is started".to_owned(),
         Command::Resume => "resumed; whatever an error had shut is asked again now".to_owned(),
         Command::Rate { rates: None } => {
@@ -346,7 +377,11 @@ mod tests {
             Command::Status,
             Command::Rate { rates: None },
             Command::Window { first: None, run: Some(Uuid::nil()) },
-            Command::Priority { id: "17".into(), priority: 7 },
+            Command::Order {
+                of: Target::Request("17".into()),
+                change: Change { priority: Some(7), ..Change::default() },
+            },
+            Command::Obeyed { order: Uuid::nil() },
         ] {
             let issued = order(command);
             assert_eq!(read(&serde_json::to_string(&issued).unwrap()).unwrap(), issued);

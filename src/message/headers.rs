@@ -16,8 +16,8 @@ pub const REPLAY: &str = "x-sluice-replay";
 pub const AGAIN: &str = "x-sluice-again";
 /// No `POST` of it was ever begun, says the worker that dead-lettered it: a replay is no doubt.
 pub const NEVER_SENT: &str = "x-sluice-never-sent";
-/// Published anew by a worker, with another priority: to be looked up like what was delivered before.
-pub const REPRIORITISED: &str = "x-sluice-reprioritised";
+/// Published anew by a worker, to be parked or because its time has come: looked up like what was delivered before.
+pub const MOVED: &str = "x-sluice-moved";
 /// Of a replay, how it ended before: JSON, an array of [`crate::review::Past`], the latest last.
 pub const PAST: &str = "x-sluice-past";
 pub const TRACEPARENT: &str = "traceparent";

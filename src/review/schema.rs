@@ -53,7 +53,7 @@ pub fn headers() -> Value {
             headers::DEADLINE: any("Not submitted after this time"),
             headers::PRIORITY: any("Orders it in place of the body's priority"),
             headers::AGAIN: any("A finished migration is wanted again"),
-            headers::REPRIORITISED: any("A worker has published it anew with another priority"),
+            headers::MOVED: any("A worker has published it anew with another priority"),
             headers::TRACEPARENT: any("W3C trace context"),
             headers::TRACESTATE: any("W3C trace context"),
         },

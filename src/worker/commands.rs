@@ -1,14 +1,45 @@
 //! What does the worker do when an operator orders something? It is done at once; whoever ordered it hears of it when it
 //! is written down.
 
-use futures_util::FutureExt as _;
+use std::collections::{HashMap, VecDeque};
+
+use uuid::Uuid;
 
 use super::{Done, Submit, Watch, Worker};
-use crate::core::{Hot, Input, Job, Now, Reply, Steer};
+use crate::core::{Change, Hot, Input, Job, Now, Obeyed, Reply, Steer, Target};
+use crate::message::audit::{Act, By};
 use crate::message::command::{self, Answer, Command, PendingCommand, Steering, SteeringChange};
 use crate::worker::source::{Settled, Source};
 
-const LOST: &str = "the session with the broker was lost: the request is still there, with its old priority or the new one; look again when the broker is back";
+/// What the latest orders have done, for those who ask.
+const LATEST: usize = 256;
+
+/// The orders that this worker has been given, and has obeyed.
+#[derive(Debug, Default)]
+pub(super) struct LatestOrders {
+    /// Who waits to hear that it was obeyed.
+    expected: HashMap<Uuid, PendingCommand>,
+    latest: VecDeque<(Uuid, Obeyed)>,
+}
+
+impl LatestOrders {
+    fn note(&mut self, id: Uuid, obeyed: Obeyed) {
+        self.latest.truncate(LATEST - 1);
+        self.latest.push_front((id, obeyed));
+    }
+
+    fn obeyed(&self, id: Uuid) -> Option<Obeyed> {
+        self.latest.iter().find(|(known, _)| *known == id).map(|(_, obeyed)| *obeyed)
+    }
+
+    /// The session was lost: whether an order was kept shows in the next one.
+    pub(super) fn forget(&mut self) {
+        for (_, pending) in self.expected.drain() {
+            let why = "the session with the broker was lost: the order may have been kept or not; look again when the broker is back";
+            let _ = pending.reply.send(Answer::refused(why));
+        }
+    }
+}
 
 impl<S, A, W> Worker<S, A, W>
 where
@@ -16,67 +47,77 @@ where
     A: Submit,
     W: Watch<S::Delivery>,
 {
-    /// Has a request that waits published anew with another priority. Whoever ordered it hears of it when that is done.
-    fn reprioritise(&mut self, pending: PendingCommand, now: Now, id: &str, priority: u16) {
-        let wanted = id.to_owned();
-        match self.core.take(now, Input::Ordered(Steer::Priority { wanted, priority })) {
-            Reply::Moved(Ok(moved)) => {
-                let act = command::reprioritised(&pending.issued, &moved, priority, now.wall);
-                tracing::info!(by = %pending.issued.by, reason = pending.issued.reason, request.id = &*moved.id.get(), before = moved.before, after = priority, "a request is given another priority");
-                if let Some((earlier, _)) = self.moves.insert(moved.run, (pending, act)) {
-                    let why = "another command for the same request came at the same moment";
-                    let _ = earlier.reply.send(Answer::refused(why));
-                }
-            }
-            Reply::Moved(Err(kept)) => {
-                let _ = pending.reply.send(Answer::refused(kept.to_string()));
-            }
-            Reply::Nothing | Reply::Found(_) => {}
-        }
+    /// Has an order kept by the broker. It is obeyed when it comes back, as those of others are: in the order in which
+    /// they were kept.
+    fn keep_order(&mut self, pending: PendingCommand, now: Now, of: Target, change: Change) {
+        let by = By { who: pending.issued.by.clone(), why: pending.issued.reason.clone() };
+        let act = Act::ordered(of, change, &by, now.wall);
+        let id = act.id;
+        let keeps = self.source.keep_order(act);
+        self.orders.expected.insert(id, pending);
+        self.begin(async move {
+            let late = |_| Err(format!("the broker did not take it within {:?}", command::RECORD));
+            let result = tokio::time::timeout(command::RECORD, keeps).await.unwrap_or_else(late);
+            Done::OrderKept { id, result }
+        });
     }
 
-    /// What was to be published anew is void with its session.
-    pub(super) fn forget_moves(&mut self) {
-        for (_, (pending, _)) in self.moves.drain() {
-            let _ = pending.reply.send(Answer::refused(LOST));
-        }
-    }
-
-    pub(super) fn republished(
-        &mut self,
-        now: Now,
-        job: Job<S::Delivery>,
-        how: &Settled,
-        pending: PendingCommand,
-    ) {
-        if let Settled::Refused(why) = how {
-            tracing::warn!(
-                request.id = &*job.request.id.get(),
-                why,
-                "a command was not obeyed, for the queue takes no copy of the request"
-            );
-            let why =
-                format!("nothing was changed, for the queue takes no copy of the request: {why}");
+    pub(super) fn order_kept(&mut self, id: Uuid, result: Result<(), String>) {
+        if let Err(why) = result
+            && let Some(pending) = self.orders.expected.remove(&id)
+        {
+            let why = format!("the order was not kept, and changes nothing: {why}");
             let _ = pending.reply.send(Answer::refused(why));
-            return self.requeue_unmoved(job);
-        }
-        if let Settled::Done = how {
-            self.watch.left(&job);
-        }
-        self.core.take(now, Input::Republished(job));
-        match how {
-            Settled::Done => self.answer(pending, now, None),
-            Settled::SessionLost | Settled::Refused(_) => {
-                let _ = pending.reply.send(Answer::refused(LOST));
-            }
         }
     }
 
-    /// A request that was to be published anew, and was not: it comes again as it is.
-    pub(super) fn requeue_unmoved(&mut self, job: Job<S::Delivery>) {
-        self.core.take(self.clock.now(), Input::NotRepublished(job.arrival));
-        self.watch.left(&job);
-        self.begin(self.source.requeue(job).map(|()| Done::Released));
+    /// Orders that were kept before this session began.
+    pub(super) fn take_over_orders(&mut self, now: Now, acts: Vec<Act>) {
+        let orders: Vec<_> = acts.into_iter().filter_map(|act| act.order).collect();
+        if !orders.is_empty() {
+            self.core.take(now, Input::Orders(orders));
+        }
+    }
+
+    /// An order has been kept, whoever gave it.
+    pub(super) fn obey_order(&mut self, now: Now, act: Act) {
+        let Act { id, action, who, why, order: Some(order), .. } = act else { return };
+        let of = format!("{:?}", order.of);
+        let Reply::Obeyed(obeyed) = self.core.take(now, Input::Orders(vec![order])) else { return };
+        tracing::info!(
+            by = who,
+            reason = why,
+            order = action.as_str(),
+            of,
+            changed = obeyed.here,
+            in_doubt = obeyed.in_doubt,
+            "an order about requests that wait"
+        );
+        self.orders.note(id, obeyed);
+        if let Some(pending) = self.orders.expected.remove(&id) {
+            let _ = pending.reply.send(Answer::obeyed(obeyed));
+        }
+    }
+
+    /// A request was parked, or was not.
+    pub(super) fn parked(&mut self, now: Now, job: Job<S::Delivery>, how: Settled) {
+        match how {
+            Settled::Done => {
+                self.watch.left(&job);
+                self.core.take(now, Input::Parked(job));
+            }
+            Settled::SessionLost => {
+                self.core.take(now, Input::Parked(job));
+            }
+            Settled::Refused(why) => {
+                tracing::warn!(
+                    request.id = &*job.request.id.get(),
+                    why,
+                    "a request that waits cannot be parked, and takes a place in the window"
+                );
+                self.core.take(now, Input::NotParked(job));
+            }
+        }
     }
 
     /// Does what an operator wants at once; that it is written down is waited for before the operator hears of it.
@@ -89,9 +130,15 @@ where
                 return;
             }
         };
-        if let Command::Priority { id, priority } = &pending.issued.command {
-            let (id, priority) = (id.clone(), *priority);
-            return self.reprioritise(pending, now, &id, priority);
+        if let Command::Order { of, change } = &pending.issued.command {
+            let (of, change) = (of.clone(), change.clone());
+            return self.keep_order(pending, now, of, change);
+        }
+        if let Command::Obeyed { order } = pending.issued.command {
+            let known = self.orders.obeyed(order).map(Answer::obeyed);
+            let answer = known.unwrap_or_else(|| Answer::refused("this order has not come yet"));
+            let _ = pending.reply.send(answer);
+            return;
         }
         if let Command::Window { first, run } = pending.issued.command {
             let window = match run {

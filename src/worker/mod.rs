@@ -14,16 +14,17 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{mpsc, watch};
+use uuid::Uuid;
 
 use crate::core::record::{Recorded, Tape};
 use crate::core::{
-    Ending, Fault, Hot, Input, Job, Listing, Moment, Now, Question, Rate, Reply, Run, Settings,
-    Settlement, Step, Verdict,
+    Ending, Fault, Fetched, Hot, Input, Job, Listing, Moment, Now, Question, Rate, Reply, Run,
+    Settings, Settlement, Step, Verdict,
 };
-use crate::message::audit::Act;
 use crate::message::bug;
 use crate::message::command::{PendingCommand, Steering, SteeringChange};
 use crate::worker::clock::Clock;
+use crate::worker::commands::LatestOrders;
 use crate::worker::source::{Delivery, Event, Settled, Source};
 
 pub mod bodies;
@@ -67,10 +68,17 @@ enum Done<D> {
         how: Settled,
         started: Now,
     },
-    Republished {
+    Parked {
         job: Job<D>,
         how: Settled,
-        pending: PendingCommand,
+    },
+    Fetched {
+        session: u32,
+        fetched: Option<Fetched>,
+    },
+    OrderKept {
+        id: Uuid,
+        result: Result<(), String>,
     },
     Released,
     SteeringKept {
@@ -95,8 +103,7 @@ pub struct Worker<S: Source, A, W> {
     /// Where a changed configuration comes from, if it may change.
     hot: Option<watch::Receiver<Hot>>,
     steering: Steering,
-    /// Orders to give a request another priority, of the requests that the core hands out next.
-    moves: HashMap<Run, (PendingCommand, Act)>,
+    orders: LatestOrders,
     /// Bodies of requests that were late for their permit, and wait for another one.
     ready: HashMap<Run, Bytes>,
     /// A call that begins later than this after its permit was taken could come on top of the next one's.
@@ -125,7 +132,7 @@ where
             configured,
             hot: None,
             steering: Steering::default(),
-            moves: HashMap::new(),
+            orders: LatestOrders::default(),
             ready: HashMap::new(),
             fresh,
             unwritten: Vec::new(),
@@ -220,7 +227,16 @@ where
                     let ends = self.source.acknowledge(job);
                     self.begin(ends.map(|()| Done::Released));
                 }
-                Step::Republish(job, priority) => self.republish(job, priority),
+                Step::Park(job) => {
+                    self.ready.remove(&job.request.run);
+                    let parks = self.source.park(job);
+                    self.begin(parks.map(|(job, how)| Done::Parked { job, how }));
+                }
+                Step::Fetch(fetch) => {
+                    let session = fetch.session;
+                    let fetches = self.source.fetch(fetch);
+                    self.begin(fetches.map(move |fetched| Done::Fetched { session, fetched }));
+                }
                 Step::Requeue(job) => {
                     self.ready.remove(&job.request.run);
                     self.watch.left(&job);
@@ -289,15 +305,6 @@ where
         }));
     }
 
-    fn republish(&mut self, job: Job<S::Delivery>, priority: u16) {
-        // Another command for the same run may have taken its place: it keeps its priority then.
-        let Some((pending, act)) = self.moves.remove(&job.request.run) else {
-            return self.requeue_unmoved(job);
-        };
-        let publishes = self.source.republish(job, priority, act);
-        self.begin(publishes.map(|(job, how)| Done::Republished { job, how, pending }));
-    }
-
     fn done(&mut self, done: Done<S::Delivery>) {
         let now = self.clock.now();
         match done {
@@ -332,7 +339,11 @@ where
                 };
                 self.core.take(now, Input::Settled { job, ending, how });
             }
-            Done::Republished { job, how, pending } => self.republished(now, job, &how, pending),
+            Done::Parked { job, how } => self.parked(now, job, how),
+            Done::Fetched { session, fetched } => {
+                self.core.take(now, Input::Fetched { session, fetched });
+            }
+            Done::OrderKept { id, result } => self.order_kept(id, result),
             Done::Released => {}
             Done::SteeringKept { pending, change, result } => {
                 self.steering_kept(now, pending, change, result);
@@ -363,6 +374,8 @@ where
         match event {
             Event::Steered(steering) => self.take_over(now, steering),
             Event::Ordered(pending) => self.obey(pending),
+            Event::OrdersBefore(acts) => self.take_over_orders(now, acts),
+            Event::OrderKept(act) => self.obey_order(now, *act),
             Event::Opened { session, waiting } => {
                 self.watch.session(SessionEvent::Opened(session));
                 self.core.take(now, Input::Opened { session, waiting });
@@ -382,7 +395,7 @@ where
             }
             Event::Lost { why } => {
                 self.watch.session(SessionEvent::Lost(&why));
-                self.forget_moves();
+                self.orders.forget();
                 self.ready.clear();
                 self.core.take(now, Input::Lost);
             }

@@ -6,7 +6,7 @@ use std::future::Future;
 use bytes::Bytes;
 
 use crate::contract::Violation;
-use crate::core::{Ending, Job, Now, Request};
+use crate::core::{Ending, Fetch, Fetched, Job, Now, Request};
 use crate::message::audit::Act;
 use crate::message::command::{PendingCommand, Steering, SteeringChange};
 use crate::message::intake::Intake;
@@ -33,6 +33,10 @@ pub trait Delivery: Send + 'static {
 pub enum Event<D> {
     /// What operators have set, as the worker before this one left it. Comes before [`Event::Opened`].
     Steered(Steering),
+    /// What planners have ordered of requests that wait, all of it so far. Comes before [`Event::Opened`].
+    OrdersBefore(Vec<Act>),
+    /// One more order was kept, by whomever.
+    OrderKept(Box<Act>),
     /// An operator's command that came over the source.
     Ordered(PendingCommand),
     /// This worker is the active one of a new session: deliveries follow, of which so many are waiting already (0 if that
@@ -113,16 +117,25 @@ pub trait Source: Send {
     /// Requeues a delivery unsettled; it comes again, here or at another worker.
     fn requeue(&self, job: Job<Self::Delivery>) -> impl Future<Output = ()> + Send + 'static;
 
-    /// Publishes the request anew with this priority, and what is written down of it, awaits the confirms, and only then
-    /// acknowledges the delivery; where the queue takes no copy, nothing is done. A source that takes no commands is never
-    /// asked.
-    fn republish(
+    /// Publishes the request anew to the place for what waits, awaits the confirm, and only then acknowledges the delivery;
+    /// where that place takes no copy, nothing is done. A source without one ([`Settings::parks`](crate::core::Settings))
+    /// is never asked.
+    fn park(
         &self,
         job: Job<Self::Delivery>,
-        _priority: u16,
-        _act: Act,
     ) -> impl Future<Output = (Job<Self::Delivery>, Settled)> + Send + 'static {
         std::future::ready((job, Settled::SessionLost))
+    }
+
+    /// Publishes what is parked and due anew, each to come as a delivery again; `None`: it failed, and what is not fetched is
+    /// still parked.
+    fn fetch(&self, _: Fetch) -> impl Future<Output = Option<Fetched>> + Send + 'static {
+        std::future::ready(None)
+    }
+
+    /// Keeps an order for this worker and every later one; it comes back as [`Event::OrderKept`]. `Err`: why it could not.
+    fn keep_order(&self, _: Act) -> impl Future<Output = Result<(), String>> + Send + 'static {
+        std::future::ready(Err("this source takes no orders".to_owned()))
     }
 
     /// Keeps what operators have set, for the next worker, and writes down who did it; `Err`: why it could not. A source

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use sluicegate::core::engine::{Upcoming, Waits};
+use sluicegate::core::{Change, Target};
 use sluicegate::message::command::{Answer, Command, IssuedCommand, PendingCommand, done};
 use sluicegate::message::status::{SessionStatus, Status};
 use sluicegate::web::console::{self, Lane, Sample};
@@ -153,7 +154,8 @@ async fn a_priority_is_ordered_by_run_and_a_refusal_says_why() {
     let posted = tokio::spawn(async move { Played::post(&base, "/window/priority", form).await });
     let issued = played.answer(|_| Answer::refused("it is in flight")).await;
     let id = "00000000-0000-0000-0000-000000000007".to_owned();
-    assert_eq!(issued.command, Command::Priority { id, priority: 65_535 });
+    let change = Change { priority: Some(65_535), ..Change::default() };
+    assert_eq!(issued.command, Command::Order { of: Target::Request(id), change });
     assert_eq!((&*issued.by, issued.reason.as_deref()), ("ada", Some("board")));
     let (code, page) = posted.await.unwrap();
     assert!(code == 409 && page.contains("It keeps its priority: it is in flight."), "{page}");

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use sluicegate::config::values::Secret;
 use sluicegate::core::gate::Reason;
+use sluicegate::core::{Change, Target};
 use sluicegate::message::command::{Answer, Command, PendingCommand};
 use sluicegate::message::status::{SessionStatus, Status};
 use sluicegate::observe::metrics::Metrics;
@@ -234,7 +235,8 @@ async fn an_operator_with_the_token_steers_and_hears_what_was_done() {
     );
     let rates = Some(vec!["5/s".parse().unwrap(), "60/min".parse().unwrap()]);
     assert_eq!((&orders[1].command, orders[1].by.as_str()), (&Command::Rate { rates }, "bert"));
-    let raised = Command::Priority { id: "17".into(), priority: 60_000 };
+    let change = Change { priority: Some(60_000), ..Change::default() };
+    let raised = Command::Order { of: Target::Request("17".into()), change };
     assert_eq!(orders[2].command, raised);
     let (code, said) = gate(&server.base, &["status"]).await;
     assert_eq!(code, Some(0), "{said}");

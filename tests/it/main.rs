@@ -24,7 +24,7 @@ mod limits;
 mod long;
 mod metrics;
 mod model;
-mod order;
+mod orders;
 mod plan;
 mod plausible;
 mod poison;

@@ -22,6 +22,8 @@ use stateright::{Checker, HasDiscoveries, Model};
 
 const TWICE: &str = "nothing is created twice";
 const LOST: &str = "nothing is acknowledged before its result is stored";
+const SENT: &str = "what was cancelled is not sent afterwards";
+const CREATED: &str = "what is told to be cancelled was not created";
 
 /// One request, one worker, nothing ever fails. The API applies within one tick, a second look-up comes after two.
 const CALM: World = World {
@@ -38,6 +40,7 @@ const CALM: World = World {
     comebacks: 0,
     requeues: 0,
     moves: 0,
+    orders: 0,
 };
 /// One request, and everything that can happen to one worker.
 const ROUGH: World = World {
@@ -65,7 +68,7 @@ const FAILOVER: World = World {
     ..CALM
 };
 
-/// An operator gives the request another priority while everything fails around it.
+/// The request is parked and fetched back while everything fails around it.
 const MOVED: World =
     World { requeues: 0, lost_posts: 1, comebacks: 1, lost_sessions: 1, moves: 1, ..ROUGH };
 
@@ -88,13 +91,13 @@ fn one_request_is_neither_lost_nor_created_twice_whatever_fails() {
 }
 
 #[test]
-fn a_request_that_is_given_another_priority_is_neither_lost_nor_created_twice() {
+fn a_request_that_is_parked_and_fetched_back_is_neither_lost_nor_created_twice() {
     holds(MOVED, None);
     holds(World { moves: 1, requeues: 0, lost_posts: 1, cuts: 1, ..FAILOVER }, None);
 }
 
 #[test]
-fn a_copy_of_another_priority_that_is_taken_for_a_fresh_request_creates_twice() {
+fn a_copy_that_is_taken_for_a_fresh_request_creates_twice() {
     breaks(TWICE, MOVED, Some(Without::CopiesCountAsRedelivered));
 }
 
@@ -102,6 +105,34 @@ fn a_copy_of_another_priority_that_is_taken_for_a_fresh_request_creates_twice() 
 fn a_request_that_is_acknowledged_before_its_copy_is_confirmed_is_lost() {
     let quiet = World { crashes: 1, lost_posts: 0, ..MOVED };
     breaks(LOST, quiet, Some(Without::ConfirmBeforeAck));
+}
+
+/// Its planner cancels the request while everything fails around it.
+const CANCELLED: World = World {
+    orders: 1,
+    lost_posts: 2,
+    crashes: 1,
+    lost_sessions: 1,
+    comebacks: 1,
+    requeues: 1,
+    ..ROUGH
+};
+
+#[test]
+fn what_was_cancelled_is_not_sent_afterwards_and_what_was_created_is_not_told_to_be() {
+    holds(CANCELLED, None);
+    holds(World { orders: 1, requeues: 0, lost_posts: 1, cuts: 1, ..FAILOVER }, None);
+    holds(World { orders: 1, moves: 1, lost_posts: 1, crashes: 1, ..CALM }, None);
+}
+
+#[test]
+fn a_worker_that_starts_before_it_has_read_the_orders_sends_what_was_cancelled() {
+    breaks(SENT, CANCELLED, Some(Without::OrdersReadFirst));
+}
+
+#[test]
+fn what_is_in_doubt_and_not_looked_up_is_told_to_be_cancelled_and_created_all_the_same() {
+    breaks(CREATED, CANCELLED, Some(Without::CancelledAfterLooks));
 }
 
 #[test]

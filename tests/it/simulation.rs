@@ -107,7 +107,7 @@ fn histories(first: usize) {
 }
 
 /// What the histories must be full of, for their silence to mean something.
-const EXPECTED: [&str; 32] = [
+const EXPECTED: [&str; 38] = [
     "a POST answered",
     "a POST that vanished",
     "a POST whose answer was lost",
@@ -121,7 +121,12 @@ const EXPECTED: [&str; 32] = [
     "a pause of the broker after a start",
     "a worker cut off",
     "a delivery requeued",
-    "a request published anew",
+    "an order",
+    "an order about what is here",
+    "a request parked",
+    "a request fetched back",
+    "a fetch that failed",
+    "a copy that the broker refuses",
     "a copy whose publisher has lost its session",
     "a blocked result",
     "a dead letter refused by the broker",
@@ -140,6 +145,7 @@ const EXPECTED: [&str; 32] = [
     "exhausted",
     "expired",
     "unknown",
+    "cancelled",
 ];
 
 /// What each core of a history has written down.

@@ -2,4 +2,5 @@
 
 pub(in crate::broker) mod delivery;
 pub(in crate::broker) mod interner;
+pub(in crate::broker) mod parked;
 pub(in crate::broker) mod receiver;

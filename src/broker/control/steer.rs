@@ -121,6 +121,9 @@ impl Control {
     }
 }
 
+/// What of the control exchange a worker hears itself; orders about requests it reads where they are kept.
+const HEARD: [&str; 2] = ["gate.*", "ask.*"];
+
 /// Binds an active worker's own queue to the control exchange; nothing happens where it is bound. A missing exchange
 /// costs `channel` its life.
 pub(in crate::broker) async fn bind(
@@ -128,13 +131,16 @@ pub(in crate::broker) async fn bind(
     queue: &ShortString,
     queues: &Queues,
 ) -> lapin::Result<()> {
-    let (exchange, key) = (short(&queues.control()), ShortString::default());
-    let (options, arguments) = (QueueBindOptions::default(), FieldTable::default());
-    let bound = channel.queue_bind(queue.clone(), exchange, key, options, arguments);
-    match tokio::time::timeout(ANSWER, bound).await {
-        Ok(bound) => bound,
-        Err(_) => Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()),
+    for key in HEARD {
+        let exchange = short(&queues.control());
+        let (options, arguments) = (QueueBindOptions::default(), FieldTable::default());
+        let bound = channel.queue_bind(queue.clone(), exchange, short(key), options, arguments);
+        match tokio::time::timeout(ANSWER, bound).await {
+            Ok(bound) => bound?,
+            Err(_) => return Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()),
+        }
     }
+    Ok(())
 }
 
 /// Not mandatory: whoever asked may have gone, and that must not cost the session.
@@ -289,10 +295,9 @@ async fn exchange(
         .with_expiration(short(&VOID.as_millis().to_string()));
     let body = serde_json::to_vec(issued).unwrap_or_default();
     let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
-    let to = short(&queues.control());
-    let publish = async {
-        channel.basic_publish(to, ShortString::default(), options, &body, properties).await?.await
-    };
+    let (to, key) = (short(&queues.control()), issued.command.routing_key());
+    let publish =
+        async { channel.basic_publish(to, short(key), options, &body, properties).await?.await };
     let nobody = || NotAsked::Nobody { prefix: queues.prefix.clone() };
     // Where no worker has ever been, not even the exchange is there: the confirm ends with the channel.
     let published = publish.map(|published| match published {

@@ -306,7 +306,7 @@ pub(super) fn again(
         let name = name.as_str();
         !headers::OF_A_DEAD_LETTER.contains(&name)
             && name != headers::REQUEST_ID
-            && name != headers::REPRIORITISED
+            && name != headers::MOVED
     });
     headers.insert(headers::PAST.into(), past.into());
     headers.insert(headers::REPLAY.into(), (letter.replay.saturating_add(1)).to_string().into());

@@ -14,12 +14,14 @@ use uuid::Uuid;
 
 use crate::broker::connection::connect::{self, NoConnection};
 use crate::broker::connection::link::{self, Link, SessionLost};
+use crate::broker::control::orders;
 use crate::broker::convert::Outgoing;
 use crate::broker::convert::{coarse, long, properties, short};
 use crate::broker::publish::publisher::Publisher;
 use crate::broker::settings::{Broker as Settings, Queues};
 use crate::broker::transport::HARD;
 use crate::broker::{ANSWER, within};
+use crate::message::audit::Act;
 use crate::message::headers;
 use crate::message::result::{self, CloudEvent, Enqueued, Opened};
 
@@ -165,6 +167,14 @@ impl Planner {
             body: request.body,
             properties,
         }
+    }
+
+    /// Has orders about requests that wait kept, for every worker that there is or will be.
+    ///
+    /// # Errors
+    /// The broker refused it.
+    pub async fn order(&self, acts: &[Act]) -> Result<(), PlannerError> {
+        self.publish(acts.iter().map(|act| orders::message(act, &self.queues)).collect()).await
     }
 
     /// Says on the results exchange that a batch begins.

@@ -11,6 +11,7 @@ use super::Session;
 use crate::broker::connection::connect::{self, Address, Opened};
 use crate::broker::connection::link::SessionLost;
 use crate::broker::session::active::Candidate;
+use crate::broker::session::source::Options;
 use crate::broker::settings::Queues;
 use crate::broker::topology;
 use crate::broker::transport::{HARD, Wire};
@@ -86,13 +87,14 @@ impl Connections {
     /// and when it can again. Unless it `is_known` that there can be one only, that is tried.
     pub(in crate::broker) async fn activate(
         mut self,
-        queues: &Queues,
+        options: &Options,
         prefetch: u16,
         standby: impl Fn(),
         alarm: impl Fn(bool),
         is_known: bool,
         spill: &Spill,
     ) -> Result<Session, SessionLost> {
+        let queues = &options.queues;
         let mut candidate =
             Candidate::stand(&self.consume, &self.publish, &queues.active(), STANDBY).await?;
         let blocked = AtomicBool::new(false);
@@ -127,7 +129,7 @@ impl Connections {
         if !is_known {
             candidate.alone(&self.consume).await?;
         }
-        let session = Session::start(self, candidate, queues, prefetch, spill).await?;
+        let session = Session::start(self, candidate, options, prefetch, spill).await?;
         if blocked.into_inner() {
             session.on.link.set_blocked(true);
         }

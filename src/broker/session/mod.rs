@@ -25,15 +25,19 @@ use tokio::sync::{mpsc, watch};
 use crate::broker::connection::connect;
 use crate::broker::connection::link::{Link, SessionLost};
 use crate::broker::consume::delivery::Consuming;
+use crate::broker::consume::parked::Parked;
 use crate::broker::consume::receiver::{DeliveryReceiver, NotTaken};
+use crate::broker::control::orders::OrderReader;
 use crate::broker::control::steer::Control;
 use crate::broker::convert::short;
 use crate::broker::publish::publisher::Publisher;
 use crate::broker::session::active::Candidate;
 use crate::broker::session::lookout::Lookout;
+use crate::broker::session::source::Options;
 use crate::broker::session::status::Status;
 use crate::broker::settings::Queues;
 use crate::broker::{ANSWER, within};
+use crate::message::audit::Act;
 use crate::message::command::{PendingCommand, Steering};
 use crate::worker::bodies::Spill;
 use connections::Side;
@@ -41,7 +45,7 @@ use connections::Side;
 pub(in crate::broker) use connections::Connections;
 
 /// How long a quorum queue's client takes to hand on settlements after the channel has read them.
-const FLUSH: Duration = Duration::from_millis(500);
+pub(in crate::broker) const FLUSH: Duration = Duration::from_millis(500);
 
 /// How long closing may take. What was to be said has been said by then.
 const CLOSE: Duration = Duration::from_secs(2);
@@ -55,6 +59,8 @@ pub(in crate::broker) enum Said {
     Blocked(bool),
     /// An operator's command.
     Ordered(PendingCommand),
+    /// An order about requests that wait.
+    OrderKept(Box<Act>),
     Lost(Arc<str>),
     /// The session is lost, because there was no place for a body.
     Full(Arc<str>),
@@ -69,6 +75,9 @@ pub(in crate::broker) struct Session {
     /// Why no more is taken in; none before [`Session::take`].
     not_taken: Option<mpsc::UnboundedReceiver<NotTaken>>,
     control: Control,
+    orders: OrderReader,
+    /// Those that were kept before this session.
+    pub(in crate::broker) orders_before: Vec<Act>,
     /// What operators have set before this session.
     pub(in crate::broker) steering: Option<Steering>,
     /// The consumer is cancelled: what has been taken in is all, and what comes still comes another way.
@@ -85,10 +94,11 @@ impl Session {
     pub(super) async fn start(
         connections: Connections,
         candidate: Candidate,
-        queues: &Queues,
+        options: &Options,
         prefetch: u16,
         spill: &Spill,
     ) -> Result<Self, SessionLost> {
+        let queues = &options.queues;
         let link = Link::new();
         let publishing = connect::confirming(&connections.publish).await?;
         let channel =
@@ -96,6 +106,15 @@ impl Session {
         let before = before(&channel, &queues.requests()).await?;
         let (control, kept) =
             Control::open(&connections.consume, &connections.publish, queues).await?;
+        let publisher = Publisher::start(
+            &connections.publish,
+            publishing.clone(),
+            Arc::clone(&link),
+            Some(Arc::downgrade(&connections.publish)),
+        );
+        // Before anything is delivered: until it is read nothing may start, and nobody takes what comes.
+        let (orders, orders_before) =
+            OrderReader::open(&options.settings, queues, &publisher, &channel).await?;
         connections.wire.keep(channel.id(), spill);
         // 0 would mean 2,000 on a quorum queue.
         let qos = channel.basic_qos(prefetch.max(1), BasicQosOptions::default());
@@ -108,12 +127,6 @@ impl Session {
             FieldTable::default(),
         );
         let consumer = within(ANSWER, &format!("consuming {}", queues.requests()), consume).await?;
-        let publisher = Publisher::start(
-            &connections.publish,
-            publishing.clone(),
-            Arc::clone(&link),
-            Some(Arc::downgrade(&connections.publish)),
-        );
         let steering = kept.as_ref().and_then(|kept| kept.steering.clone());
         // Before the worker can publish any change of it.
         if let Some(kept) = kept {
@@ -132,6 +145,8 @@ impl Session {
             consumer,
             not_taken: None,
             control,
+            orders,
+            orders_before,
             steering,
             cancelled: false,
             ended: false,
@@ -154,6 +169,10 @@ impl Session {
                 why = self.on.link.lost() => Some(Said::Lost(why)),
                 Some((side, event)) = self.connections.events.next() => self.heard(side, event),
                 order = self.control.next() => self.ordered(order),
+                kept = self.orders.next() => Some(match kept {
+                    Ok(act) => Said::OrderKept(Box::new(act)),
+                    Err(lost) => self.lose(&format!("the stream of orders: {lost}")),
+                }),
                 lost = self.candidate.deposed(&self.on.link) => Some(self.lose(&lost.0)),
                 Some(why) = heard_of(&mut self.not_taken) => self.not_taken(why),
                 item = self.consumer.next(), if self.cancelled && !self.ended => self.late(item),
@@ -285,9 +304,16 @@ impl Session {
         for channel in [&self.on.channel, &self.publishing, channel, questions] {
             let _ = within(CLOSE, "closing", channel.close(200, reason())).await;
         }
+        self.orders.close().await;
         for connection in [&*self.connections.consume, &*self.connections.publish] {
             let _ = within(CLOSE, "closing", connection.close(200, reason())).await;
         }
+    }
+
+    /// Where the requests are that wait outside of the window.
+    pub(in crate::broker) fn parked(&self, spill: &Spill) -> Parked {
+        let connection = Arc::downgrade(&self.connections.consume);
+        Parked { connection, on: Arc::downgrade(&self.on), spill: spill.clone() }
     }
 
     /// What looks after the things around it that the broker tells nobody of.

@@ -12,17 +12,16 @@ use tracing::Instrument as _;
 
 use crate::broker::connection::link::SessionLost;
 use crate::broker::consume::delivery::Held;
-use crate::broker::control::steer;
+use crate::broker::consume::parked::Parked;
+use crate::broker::control::{orders, steer};
 use crate::broker::convert;
-use crate::broker::convert::Outgoing;
 use crate::broker::publish::publisher::{Offered, Publisher};
 use crate::broker::session::status::Status;
 use crate::broker::session::supervisor::Supervisor;
 use crate::broker::settings::{Broker as Settings, Queues};
-use crate::broker::streams::audit;
 use crate::broker::transport::Restored;
 use crate::contract::{Rules, Violation};
-use crate::core::{Ending, Job, Request};
+use crate::core::{Ending, Fetch, Fetched, Job, Request};
 use crate::message::audit::Act;
 use crate::message::command::SteeringChange;
 use crate::worker::bodies::Spill;
@@ -74,6 +73,7 @@ pub struct Broker {
     orders: mpsc::UnboundedSender<SupervisorOrder>,
     status: watch::Receiver<Status>,
     publisher: watch::Receiver<Option<Publisher>>,
+    parked: watch::Receiver<Option<Parked>>,
     spill: Spill,
     /// The session whose deliveries count. Those of a lost one can come after its end.
     session: Option<u32>,
@@ -98,12 +98,14 @@ impl Broker {
         let (orders, inbox) = mpsc::unbounded_channel();
         let (publish, status) = watch::channel(Status::default());
         let (current, publisher) = watch::channel(None);
+        let (here, parked) = watch::channel(None);
         let supervisor = Supervisor {
             options: Arc::clone(&options),
             said,
             inbox,
             status: publish,
             publisher: current,
+            parked: here,
             spill: spill.clone(),
             sessions: 0,
             next_address: 0,
@@ -118,6 +120,7 @@ impl Broker {
             orders,
             status,
             publisher,
+            parked,
             spill,
             session: None,
             unwanted: None,
@@ -209,22 +212,37 @@ impl Source for Broker {
         async move { job.delivery.nack().await }.map(drop)
     }
 
-    fn republish(
-        &self,
-        job: Job<Held>,
-        priority: u16,
-        act: Act,
-    ) -> impl Future<Output = (Job<Held>, Settled)> + Send + 'static {
+    fn park(&self, job: Job<Held>) -> impl Future<Output = (Job<Held>, Settled)> + Send + 'static {
         let options = Arc::clone(&self.options);
         async move {
-            let settled = match republish(&options, &job, priority, &act).await {
+            let settled = match publish_anew(&options, &job, &options.queues.parked()).await {
                 Ok(settled) => settled,
                 Err(lost) => {
-                    tracing::debug!(request.id = &*job.request.id.get(), why = %lost, "not published anew: the session was lost");
+                    tracing::debug!(request.id = &*job.request.id.get(), why = %lost, "not parked: the session was lost");
                     Settled::SessionLost
                 }
             };
             (job, settled)
+        }
+    }
+
+    fn fetch(&self, fetch: Fetch) -> impl Future<Output = Option<Fetched>> + Send + 'static {
+        let (options, parked) = (Arc::clone(&self.options), self.parked.borrow().clone());
+        async move {
+            let fetched = parked?.fetch(&options, &fetch).await;
+            let failed = |lost: &SessionLost| {
+                tracing::warn!(why = %lost, "requests that are parked could not be looked through; trying again");
+            };
+            fetched.inspect_err(failed).ok()
+        }
+    }
+
+    fn keep_order(&self, act: Act) -> impl Future<Output = Result<(), String>> + Send + 'static {
+        let publisher = self.publisher.borrow().clone();
+        let message = orders::message(&act, &self.options.queues);
+        async move {
+            let publisher = publisher.ok_or_else(|| "no session with the broker".to_owned())?;
+            publisher.publish(vec![message]).await.map(drop).map_err(|lost| lost.0)
         }
     }
 
@@ -271,17 +289,6 @@ fn kibibytes(job: &Job<Held>, ending: &Ending) -> u32 {
     (job.request.bytes.saturating_add(violations) / 1024 + 1).min(LETTERS)
 }
 
-/// Publishes, and acknowledges the delivery only after the broker has confirmed all of it.
-async fn publish_then_ack(
-    options: &Options,
-    held: &Held,
-    messages: Vec<Outgoing>,
-) -> Result<(), SessionLost> {
-    let took = held.on.publisher.publish(messages).await?;
-    (options.on_confirm)(took);
-    held.ack().await
-}
-
 async fn body(held: &Held) -> Result<Bytes, SessionLost> {
     read_back(held, "a body", held.body.read().await)
 }
@@ -298,24 +305,22 @@ fn read_back<T>(held: &Held, what: &str, read: io::Result<T>) -> Result<T, Sessi
     })
 }
 
-/// The same request with another priority, and who gave it that.
-async fn republish(
+/// Publishes the same request to another queue, and acknowledges it only after the broker has confirmed the copy. What is
+/// there twice until then is one run, and settled once.
+pub(in crate::broker) async fn publish_anew(
     options: &Options,
     job: &Job<Held>,
-    priority: u16,
-    act: &Act,
+    queue: &str,
 ) -> Result<Settled, SessionLost> {
     let (held, queues) = (&job.delivery, &options.queues);
     let original = properties(held, &job.request).await?;
     let body = body(held).await?;
-    let copy = convert::reprioritised(&original.properties, body, priority, queues);
+    let copy = convert::moved(&original.properties, body, &job.request, queue, queues);
     match held.on.publisher.offer(vec![copy]).await? {
         Offered::Refused(why) => return Ok(Settled::Refused(why)),
         Offered::Taken(took) => (options.on_confirm)(took),
     }
-    // The queue may refuse the copy, so the audit comes after it: it says nothing that has not happened. What is there
-    // twice until the acknowledgement is one run, and settled once.
-    publish_then_ack(options, held, vec![audit::message(act, queues)]).await?;
+    held.ack().await?;
     Ok(Settled::Done)
 }
 

@@ -10,6 +10,7 @@ use tracing::Instrument as _;
 use crate::broker::connection::connect;
 use crate::broker::consume::delivery::Held;
 use crate::broker::consume::interner::PropertyInterner;
+use crate::broker::consume::parked::Parked;
 use crate::broker::consume::receiver::DeliveryReceiver;
 use crate::broker::publish::publisher::Publisher;
 use crate::broker::session::source::{Options, SupervisorOrder};
@@ -35,6 +36,7 @@ pub(in crate::broker) struct Supervisor {
     pub(in crate::broker) status: watch::Sender<Status>,
     /// Of the session that there is.
     pub(in crate::broker) publisher: watch::Sender<Option<Publisher>>,
+    pub(in crate::broker) parked: watch::Sender<Option<Parked>>,
     pub(in crate::broker) spill: Spill,
     /// The number of the latest session; the first is 1.
     pub(in crate::broker) sessions: u32,
@@ -142,8 +144,7 @@ impl Supervisor {
             });
         };
         let alarm = |now| status.send_modify(|status| status.blocked = now);
-        let active =
-            connections.activate(&options.queues, window, standby, alarm, is_known, &spill);
+        let active = connections.activate(&options, window, standby, alarm, is_known, &spill);
         active.await.map_err(|lost| lost.0)
     }
 
@@ -155,7 +156,9 @@ impl Supervisor {
         if let Some(steering) = session.steering.take() {
             self.tell(Event::Steered(steering));
         }
+        self.tell(Event::OrdersBefore(std::mem::take(&mut session.orders_before)));
         self.publisher.send_replace(Some(session.on.publisher.clone()));
+        self.parked.send_replace(Some(session.parked(&self.spill)));
         let waiting = usize::try_from(session.waiting).unwrap_or(usize::MAX);
         // The worker waits for a full window, and does not know of a prefetch that is smaller for want of room.
         let smaller = self.window < self.options.window;
@@ -195,6 +198,7 @@ impl Supervisor {
                     // Kept unsettled: the session's end requeues it.
                     Said::Late { tag } => late.push(tag),
                     Said::Ordered(pending) => self.tell(Event::Ordered(pending)),
+                    Said::OrderKept(act) => self.tell(Event::OrderKept(act)),
                     Said::Blocked(now) => self.blocked(now),
                     Said::Lost(why) => {
                         self.window = self.window.saturating_mul(2).min(self.options.window);
@@ -209,6 +213,7 @@ impl Supervisor {
         };
         watcher.abort();
         self.publisher.send_replace(None);
+        self.parked.send_replace(None);
         tracing::warn!(why = ended, "the session with the broker was lost");
         self.tell(Event::Lost { why: ended.clone() });
         // Now, not after the closing, which takes seconds where nobody answers.

@@ -13,6 +13,10 @@ use crate::broker::version::Version;
 /// Streams drop what is too old a segment at a time, so segments are small (the broker's default is 500 MB).
 const SEGMENT_BYTES: i64 = 16_000_000;
 
+/// What the stream of orders takes, and a segment of it.
+const ORDER_BYTES: i64 = 16_000_000;
+const ORDER_SEGMENT_BYTES: i64 = 1_000_000;
+
 pub(super) const DELIVERY_LIMIT: &str = "x-delivery-limit";
 
 /// One thing that must exist on the broker.
@@ -94,11 +98,15 @@ pub fn objects(queues: &Queues, version: Version) -> Vec<Object> {
         queue(queues.dead_letters(), kept(queues, version)),
         binding(queues.dead_letters(), queues.dead_letters(), ""),
         queue(queues.requests(), requests(queues, version)),
+        queue(queues.parked(), parked(queues, version)),
         exchange(queues.results(), Routes::Topic),
         queue(queues.results_log(), stream(&queues.results_retention)),
         binding(queues.results(), queues.results_log(), "#"),
         queue(queues.audit(), stream(&queues.audit_retention)),
-        exchange(queues.control(), Routes::Fanout),
+        exchange(queues.control(), Routes::Topic),
+        queue(queues.orders(), orders()),
+        binding(queues.control(), queues.orders(), "batch.*"),
+        binding(queues.control(), queues.audit(), "batch.*"),
         queue(queues.gate(), latest(queues, version)),
         queue(queues.active(), questions(queues, version)),
         queue(queues.reviewing(), questions(queues, version)),
@@ -115,10 +123,16 @@ fn kept(queues: &Queues, version: Version) -> BTreeMap<&'static str, Argument> {
     arguments
 }
 
-fn requests(queues: &Queues, version: Version) -> BTreeMap<&'static str, Argument> {
+/// What expires there is a dead letter, as it is in the queue of requests.
+fn parked(queues: &Queues, version: Version) -> BTreeMap<&'static str, Argument> {
     let mut arguments = kept(queues, version);
-    arguments.insert("x-single-active-consumer", Argument::Flag(true));
     arguments.insert("x-dead-letter-exchange", Argument::Text(queues.dead_letters()));
+    arguments
+}
+
+fn requests(queues: &Queues, version: Version) -> BTreeMap<&'static str, Argument> {
+    let mut arguments = parked(queues, version);
+    arguments.insert("x-single-active-consumer", Argument::Flag(true));
     // Quorum queues refuse it; from 4.0 on they have levels of their own.
     if queues.kind == QueueType::Classic {
         arguments.insert("x-max-priority", Argument::Number(queues.max_priority.into()));
@@ -145,6 +159,16 @@ fn stream(retention: &str) -> BTreeMap<&'static str, Argument> {
         ("x-queue-type", Argument::Text("stream".into())),
         ("x-max-age", Argument::Text(retention.into())),
         ("x-stream-max-segment-size-bytes", Argument::Number(SEGMENT_BYTES)),
+    ])
+}
+
+/// An order holds for as long as a copy of its request may come back, and a hold for as long as somebody wants: so not their
+/// age ends them, but their number. It is some ten thousands.
+fn orders() -> BTreeMap<&'static str, Argument> {
+    BTreeMap::from([
+        ("x-queue-type", Argument::Text("stream".into())),
+        ("x-max-length-bytes", Argument::Number(ORDER_BYTES)),
+        ("x-stream-max-segment-size-bytes", Argument::Number(ORDER_SEGMENT_BYTES)),
     ])
 }
 

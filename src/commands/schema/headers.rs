@@ -56,7 +56,7 @@ fn request_properties() -> Map<String, Value> {
             json!({ "type": ["boolean", "string"], "description": "Of a replay: no `POST` of it was ever begun, so it goes without a look-up. Written by the worker on its dead letters" }),
         ),
         (
-            headers::REPRIORITISED,
+            headers::MOVED,
             json!({ "type": ["boolean", "string"], "description": "A worker has published it anew with another priority: to any other it counts as delivered before" }),
         ),
         (

@@ -222,7 +222,9 @@ impl<D> Core<D> {
             && self.out.away.len() < away::AT_MOST
         {
             let Some((rank, job)) = self.window.rank(key).zip(self.window.take(key)) else { break };
-            if job.progress.until <= now.at {
+            // What waits holds up nobody while it is away.
+            let planned = matches!(job.place(), Place::Planned | Place::Held);
+            if job.progress.until <= now.at && !planned {
                 self.out.away.insert(now.at, job.request.run, rank);
             }
             self.requeue(now, job);

@@ -9,6 +9,7 @@ use crate::core::time::{Moment, Now};
 impl<D> Core<D> {
     pub(super) fn session_opened(&mut self, now: Now, session: u32, waiting: usize) {
         self.session.open(now.at, session, waiting);
+        self.out.parking.session_opened(now.at);
         self.gate.take_over(now.at);
         self.running.take_over(now.at, self.gate.max_in_flight());
     }
@@ -29,7 +30,6 @@ impl<D> Core<D> {
         for step in steps {
             match step {
                 Step::Settle(job, ending) => self.void_settlement(&job, ending),
-                Step::Republish(..) => self.move_ended(),
                 Step::Acknowledge(_) | Step::Requeue(_) => {}
                 step => self.out.steps.push_back(step),
             }

@@ -32,6 +32,16 @@ impl<D> Core<D> {
         self.finish(now, job, Outcome::Expired, reason);
     }
 
+    pub(super) fn cancelled(&mut self, now: Now, job: Job<D>) {
+        let reason = match job.progress.attempts {
+            0 => "its planner has taken it back; it was not sent".to_owned(),
+            attempts => format!(
+                "its planner has taken it back; after {attempts} attempts nothing says that there is a task"
+            ),
+        };
+        self.finish(now, job, Outcome::Cancelled, reason);
+    }
+
     pub(super) fn finish(&mut self, now: Now, job: Job<D>, outcome: Outcome, reason: String) {
         let ending = self.ending(now, &job, outcome, reason);
         self.end(now, job, ending);

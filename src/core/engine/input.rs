@@ -2,16 +2,16 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Core, Hot, Kept, Question, Reprioritised};
+use super::{Core, Fetched, Hot, Obeyed, Question};
 use crate::contract::Violation;
 use crate::core::gate::Pause;
 use crate::core::judge::Found;
+use crate::core::orders::Order;
 use crate::core::outcome::{Ending, Settlement};
 use crate::core::rate::Rate;
 use crate::core::request::Job;
 use crate::core::time::Now;
 use crate::core::verdict::{Fault, Listing, Verdict};
-use crate::core::window::Key;
 
 /// What the core is told. A job that was handed out by a [`Step`](super::Step) comes back with what became of it.
 #[derive(Debug)]
@@ -43,10 +43,14 @@ pub enum Input<D> {
     Refreshed(Result<u64, Fault>),
     /// A settlement has ended.
     Settled { job: Job<D>, ending: Box<Ending>, how: Settlement },
-    /// A request was published anew and acknowledged, or its session was lost under it. Its delivery is gone either way.
-    Republished(Job<D>),
-    /// Nothing came of publishing this delivery anew, and it was requeued as it is.
-    NotRepublished(Key),
+    /// A request was parked and acknowledged, or its session was lost under it. Its delivery is gone either way.
+    Parked(Job<D>),
+    /// The broker refuses to park it: its delivery is held as before.
+    NotParked(Job<D>),
+    /// A fetch of this session has ended; `None`: it failed.
+    Fetched { session: u32, fetched: Option<Fetched> },
+    /// What planners want of requests that wait, in the order in which it was kept.
+    Orders(Vec<Order>),
     /// What an operator wants.
     Ordered(Steer),
     /// The configuration was changed; the rates are the business of [`Steer::Set`], for an operator's go before them.
@@ -71,8 +75,6 @@ pub enum Steer {
     Rates(Vec<Rate>),
     /// The limits are set, if only to those that hold already: whatever 429s have taught is forgotten.
     ForgetLearned,
-    /// Another priority for the request of this run, or of this message id.
-    Priority { wanted: String, priority: u16 },
 }
 
 /// What is to be said at once to an [`Input`].
@@ -81,8 +83,8 @@ pub enum Reply {
     Nothing,
     /// What a question to the API has shown.
     Found(Found),
-    /// Whether a request is given another priority.
-    Moved(Result<Reprioritised, Kept>),
+    /// What orders have done to what waits here.
+    Obeyed(Obeyed),
 }
 
 impl<D> Core<D> {
@@ -105,12 +107,14 @@ impl<D> Core<D> {
             Input::Panicked(job, text) => self.panicked(now, job, &text),
             Input::Refreshed(result) => self.gate.refreshed(now, result.as_ref().copied()),
             Input::Settled { job, ending, how } => self.settled(now, job, ending, how),
-            Input::Republished(job) => {
+            Input::Parked(job) => {
                 drop(job);
-                self.move_ended();
+                self.parked();
             }
-            Input::NotRepublished(_) => self.move_ended(),
-            Input::Ordered(order) => return self.ordered(now, order),
+            Input::NotParked(job) => self.not_parked(now, job),
+            Input::Fetched { session, fetched } => self.fetched(now, session, fetched),
+            Input::Orders(orders) => return Reply::Obeyed(self.obey(now, orders)),
+            Input::Ordered(order) => self.ordered(now, order),
             Input::Reconfigured(hot) => self.reconfigure(now, hot),
             Input::Stop => self.session.stopping = true,
             Input::SourceEnded => self.session.source_has_ended(),
@@ -118,7 +122,7 @@ impl<D> Core<D> {
         Reply::Nothing
     }
 
-    fn ordered(&mut self, now: Now, order: Steer) -> Reply {
+    fn ordered(&mut self, now: Now, order: Steer) {
         match order {
             Steer::Set { pause, rates } => self.gate.steer(now.at, pause, &rates),
             Steer::Pause(pause) => self.gate.pause(pause),
@@ -131,10 +135,6 @@ impl<D> Core<D> {
                 let rates = self.gate.limits().rates().to_vec();
                 self.gate.set_rates(now.at, &rates);
             }
-            Steer::Priority { wanted, priority } => {
-                return Reply::Moved(self.reprioritise(now, &wanted, priority));
-            }
         }
-        Reply::Nothing
     }
 }

@@ -34,6 +34,7 @@ impl<D> Core<D> {
                 return Admitted::Elsewhere;
             }
         }
+        let cancelled = self.orders.lay_over(&mut job.request);
         self.doubts.raise(&mut job);
         if job.progress.doubt != Doubt::None && !self.settings.look_up {
             let reason = "it may have been created already, and look-ups are switched off (api.look_up): find out, then \
@@ -46,8 +47,16 @@ impl<D> Core<D> {
             self.expired(now, job);
             return Admitted::Elsewhere;
         }
+        // What is in doubt is looked up first, and what becomes of a copy that is in a call is waited for.
+        let is_free = !self.window.is_busy(&job.request.source_server_id);
+        if cancelled && is_free && job.progress.doubt == Doubt::None {
+            self.cancelled(now, job);
+            return Admitted::Elsewhere;
+        }
+        let planned = !cancelled && job.request.rare.not_before.is_some_and(|at| at > now.wall);
         let place = match job.progress.doubt {
-            _ if job.request.rare.not_before.is_some_and(|at| at > now.wall) => Place::Until,
+            _ if planned => Place::Planned,
+            Doubt::None if job.request.rare.held && !cancelled => Place::Held,
             Doubt::None | Doubt::LookUp { .. } if self.is_in_a_group_aside(&job) => Place::Group,
             Doubt::None | Doubt::LookUp { .. } if job.progress.aside => Place::Aside,
             _ if job.progress.until > now.at => Place::Until,
@@ -116,6 +125,12 @@ impl<D> Core<D> {
     }
 
     pub(super) fn requeue(&mut self, now: Now, job: Job<D>) {
+        self.put_out_of_sight(now, &job);
+        self.out.steps.push_back(Step::Requeue(job));
+    }
+
+    /// A job leaves the window unsettled: what is known of it is kept for when it comes again.
+    pub(super) fn put_out_of_sight(&mut self, now: Now, job: &Job<D>) {
         if job.progress.doubt != Doubt::None {
             // Copies must not be sent while the doubt is out of sight. But it is no new doubt: the look-ups that jobs for
             // this source server have had still count, or a `max_hold` shorter than `look_again` would let none have
@@ -131,8 +146,7 @@ impl<D> Core<D> {
             };
             self.doubt(at, source, once);
         }
-        self.ledger.carry(&job, true);
-        self.out.steps.push_back(Step::Requeue(job));
+        self.ledger.carry(job, true);
     }
 
     pub(super) fn void_settlement(&mut self, job: &Job<D>, ending: Box<Ending>) {

@@ -98,11 +98,6 @@ impl SourceSession {
         self.linger = Linger::Over;
     }
 
-    /// The window still fills after a start, for what is known.
-    pub(super) fn is_starting(&self) -> bool {
-        matches!(self.linger, Linger::Start { .. })
-    }
-
     /// When the first requests stop waiting for company, of which so many are held; `None`: now.
     pub(super) fn lingers(&mut self, now: Moment, held: usize, room: usize) -> Option<Moment> {
         let until = match self.linger {

@@ -15,6 +15,9 @@ pub struct Settings {
     /// in doubt.
     pub window: usize,
     pub max_hold: Duration,
+    /// The source has a place beside the window for what waits for a time or for a planner's word.
+    #[serde(default)]
+    pub parks: bool,
     pub linger: Duration,
     /// `window.aging`: priority points gained per hour of waiting.
     pub aging: f64,
@@ -37,6 +40,7 @@ impl Default for Settings {
         Self {
             window: 65_535,
             max_hold: Duration::from_secs(20 * 60),
+            parks: false,
             linger: Duration::from_millis(5),
             aging: 0.0,
             gate: gate::GateSettings::default(),

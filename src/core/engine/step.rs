@@ -1,5 +1,6 @@
 //! What is to be done? The core's one way out.
 
+use super::parking::Fetch;
 use crate::core::judge;
 use crate::core::outcome::Ending;
 use crate::core::request::Job;
@@ -22,9 +23,12 @@ pub enum Step<D> {
     Acknowledge(Job<D>),
     /// Requeue the delivery; it comes again. No report.
     Requeue(Job<D>),
-    /// Publish it anew with this priority, then acknowledge; report with
-    /// [`Input::Republished`](super::Input::Republished).
-    Republish(Job<D>, u16),
+    /// Publish it anew to the queue of parked requests, then acknowledge; report with
+    /// [`Input::Parked`](super::Input::Parked), or [`Input::NotParked`](super::Input::NotParked).
+    Park(Job<D>),
+    /// Publish what is parked and due anew to the queue of requests; report with
+    /// [`Input::Fetched`](super::Input::Fetched).
+    Fetch(Fetch),
     /// Nothing until something happens, or this moment comes.
     Wait(Option<Moment>),
 }
@@ -37,9 +41,9 @@ impl<D> Step<D> {
             | Self::Settle(job, _)
             | Self::Acknowledge(job)
             | Self::Requeue(job)
-            | Self::Republish(job, _) => Some(job),
+            | Self::Park(job) => Some(job),
             Self::Ask(question) => question.job(),
-            Self::Refresh { .. } | Self::Wait(_) => None,
+            Self::Refresh { .. } | Self::Fetch(_) | Self::Wait(_) => None,
         }
     }
 }

@@ -232,7 +232,7 @@ impl<D> Core<D> {
                 Place::Post | Place::Aside | Place::Group => {
                     may_post.is_ok() && (may_start.is_ok() || !job.request.starts || count)
                 }
-                Place::LookUp | Place::Until | Place::Copy => false,
+                Place::LookUp | Place::Until | Place::Planned | Place::Held | Place::Copy => false,
             };
             if !goes {
                 continue;

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use super::Step;
+use super::parking::Parking;
 use super::unpublished::Unpublished;
 use crate::core::away::Away;
 use crate::core::outcome::Outcome;
@@ -16,8 +17,8 @@ pub(super) struct UnderWay<D> {
     /// Calls to the API.
     pub(super) calling: usize,
     pub(super) settling: usize,
-    /// Of these, what is published anew with another priority.
-    pub(super) moving: usize,
+    /// What is parked, or on its way there: of those that settle.
+    pub(super) parking: Parking,
     /// What has ended and the broker refuses: results, and dead letters.
     pub(super) unpublished: [Unpublished<D>; 2],
     /// Requeued, and not here again yet.
@@ -30,7 +31,7 @@ impl<D> Default for UnderWay<D> {
             steps: VecDeque::new(),
             calling: 0,
             settling: 0,
-            moving: 0,
+            parking: Parking::new(),
             unpublished: Default::default(),
             away: Away::default(),
         }

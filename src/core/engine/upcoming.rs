@@ -20,6 +20,8 @@ pub enum Waits {
     Turn,
     /// The time that its planner set.
     NotBefore,
+    /// An order that releases it.
+    Release,
     /// The delay after an attempt that failed.
     Retry,
     /// A look-up: there may be a task already.
@@ -78,11 +80,12 @@ fn tell<D>(job: &Job<D>, place: Place, now: Now) -> Upcoming {
         Place::Post => (Waits::Turn, None),
         Place::Group => (Waits::Refused, None),
         Place::Aside => (Waits::Refused, now.wall.saturating_add(job.progress.until - now.at).ok()),
-        Place::Until => {
-            let waits = match () {
-                () if in_doubt => Waits::Look,
-                () if job.progress.attempts > 0 => Waits::Retry,
-                () => Waits::NotBefore,
+        Place::Held => (Waits::Release, None),
+        Place::Until | Place::Planned => {
+            let waits = match place {
+                Place::Planned => Waits::NotBefore,
+                _ if in_doubt => Waits::Look,
+                _ => Waits::Retry,
             };
             (waits, now.wall.saturating_add(job.wakes() - now.at).ok())
         }

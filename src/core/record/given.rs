@@ -5,8 +5,9 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::CallId;
-use crate::core::engine::{Hot, Input, Steer};
+use crate::core::engine::{Fetched, Hot, Input, Steer};
 use crate::core::gate::Pause;
+use crate::core::orders::Order;
 use crate::core::outcome::Settlement;
 use crate::core::rate::Rate;
 use crate::core::request::{Job, Rare, Request, RowNumber, Run, Shared, Stamp};
@@ -53,8 +54,13 @@ pub enum InputRecord {
         how: Settlement,
         dead_lettered: bool,
     },
-    Republished(u64),
-    NotRepublished(u64),
+    Parked(u64),
+    NotParked(u64),
+    Fetched {
+        session: u32,
+        fetched: Option<Fetched>,
+    },
+    Orders(Vec<Order>),
     Ordered(Steer),
     Reconfigured(Hot),
     Stop,
@@ -213,8 +219,12 @@ impl InputRecord {
             Input::Settled { job, ending, how } => {
                 Self::Settled { job: job.arrival, how: *how, dead_lettered: ending.dead_lettered }
             }
-            Input::Republished(job) => Self::Republished(job.arrival),
-            Input::NotRepublished(job) => Self::NotRepublished(*job),
+            Input::Parked(job) => Self::Parked(job.arrival),
+            Input::NotParked(job) => Self::NotParked(job.arrival),
+            Input::Fetched { session, fetched } => {
+                Self::Fetched { session: *session, fetched: *fetched }
+            }
+            Input::Orders(orders) => Self::Orders(orders.clone()),
             Input::Ordered(order) => Self::Ordered(nameless(order)),
             Input::Reconfigured(hot) => Self::Reconfigured(hot.clone()),
             Input::Stop => Self::Stop,
@@ -290,7 +300,6 @@ fn command(order: &Steer) -> String {
         Steer::Resume => "resume".to_owned(),
         Steer::Rates(most) => format!("rates {}", rates(most)),
         Steer::ForgetLearned => "forget what 429s have taught".to_owned(),
-        Steer::Priority { wanted, priority } => format!("priority {priority} for {wanted}"),
     }
 }
 
@@ -336,8 +345,13 @@ impl std::fmt::Display for InputRecord {
                 let dead = if *dead_lettered { ", dead letter published" } else { "" };
                 write!(f, "settlement of delivery {job}: {how}{dead}")
             }
-            Self::Republished(job) => write!(f, "delivery {job} published anew"),
-            Self::NotRepublished(job) => write!(f, "delivery {job} not published anew"),
+            Self::Parked(job) => write!(f, "delivery {job} parked"),
+            Self::NotParked(job) => write!(f, "delivery {job} not parked"),
+            Self::Fetched { fetched: Some(Fetched { left, .. }), .. } => {
+                write!(f, "what was due is fetched, {left} requests are parked still")
+            }
+            Self::Fetched { fetched: None, .. } => f.write_str("nothing could be fetched"),
+            Self::Orders(orders) => write!(f, "{} orders of planners", orders.len()),
             Self::Ordered(order) => write!(f, "an operator's command: {}", command(order)),
             Self::Reconfigured(Hot { rates: most, max_in_flight, max_running, schedule }) => {
                 let hours = if *schedule == Schedule::default() { "always" } else { "by schedule" };
@@ -366,7 +380,8 @@ impl CallId {
             Self::Post(job) => format!("post of delivery {job}"),
             Self::LookUp(job) => format!("look-up of delivery {job}"),
             Self::Settle(job) => format!("settlement of delivery {job}"),
-            Self::Republish(job) => format!("publishing of delivery {job}"),
+            Self::Park(job) => format!("parking of delivery {job}"),
+            Self::Fetch => "fetch of what is parked".to_owned(),
             Self::List => "list of all tasks".to_owned(),
             Self::Count => "count of running migrations".to_owned(),
             Self::Any => "the question whether look-ups are answered".to_owned(),

@@ -160,10 +160,12 @@ impl Replayer {
             Step::Settle(job, ending) => {
                 (CallId::Settle(job.arrival), Begun::Settlement(job, ending))
             }
-            Step::Republish(job, _) => (CallId::Republish(job.arrival), Begun::Call(job)),
-            Step::Acknowledge(_) | Step::Requeue(_) | Step::Refresh { .. } | Step::Wait(_) => {
-                return;
-            }
+            Step::Park(job) => (CallId::Park(job.arrival), Begun::Call(job)),
+            Step::Acknowledge(_)
+            | Step::Requeue(_)
+            | Step::Refresh { .. }
+            | Step::Fetch(_)
+            | Step::Wait(_) => return,
         };
         self.begun.insert(id, begun);
     }
@@ -209,11 +211,10 @@ impl Replayer {
                 ending.dead_lettered = dead_lettered;
                 Input::Settled { job, ending, how }
             }
-            InputRecord::Republished(job) => Input::Republished(self.call(CallId::Republish(job))?),
-            InputRecord::NotRepublished(job) => {
-                self.call(CallId::Republish(job))?;
-                Input::NotRepublished(job)
-            }
+            InputRecord::Parked(job) => Input::Parked(self.call(CallId::Park(job))?),
+            InputRecord::NotParked(job) => Input::NotParked(self.call(CallId::Park(job))?),
+            InputRecord::Fetched { session, fetched } => Input::Fetched { session, fetched },
+            InputRecord::Orders(orders) => Input::Orders(orders),
             InputRecord::Ordered(order) => Input::Ordered(order),
             InputRecord::Reconfigured(hot) => Input::Reconfigured(hot),
             InputRecord::Stop => Input::Stop,

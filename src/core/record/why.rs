@@ -22,7 +22,8 @@ pub(super) fn why<D>(core: &Core<D>, now: Now, step: &Step<D>) -> String {
         Step::Settle(_, ending) => ended(ending),
         Step::Acknowledge(_) => "its result was published before".to_owned(),
         Step::Requeue(job) => format!("held for {:.0?}", now.at - job.received),
-        Step::Republish(_, priority) => format!("an operator gives it priority {priority}"),
+        Step::Park(_) => "more than half of the window waits for a time or a planner".to_owned(),
+        Step::Fetch(_) => "what is parked may be due".to_owned(),
         Step::Wait(_) => waits(core),
     }
 }

@@ -16,8 +16,12 @@ pub enum Place {
     Post,
     /// Its turn: the next call for it is a look-up.
     LookUp,
-    /// Its time: a retry's, or its planner's.
+    /// The time of its retry.
     Until,
+    /// The time that its planner set.
+    Planned,
+    /// An order that releases it.
+    Held,
     /// The verdict of another job for the same source server.
     Copy,
     /// The list of all tasks.
@@ -80,6 +84,8 @@ pub(super) struct Places {
     pub(super) look_ups: BTreeSet<Rank>,
     pub(super) swept: BTreeSet<Rank>,
     pub(super) until: BTreeSet<(Moment, Key)>,
+    pub(super) planned: BTreeSet<(Moment, Key)>,
+    pub(super) held: BTreeSet<Rank>,
     pub(super) aside: BTreeSet<(Moment, Key)>,
     pub(super) groups: BTreeMap<Group, BTreeSet<Rank>>,
     /// By source server. One of each line stands among the others when its source server is free; so an ending costs the
@@ -105,6 +111,12 @@ impl Places {
             }
             Place::Until => {
                 self.until.insert((job.wakes(), key));
+            }
+            Place::Planned => {
+                self.planned.insert((job.wakes(), key));
+            }
+            Place::Held => {
+                self.held.insert(rank);
             }
             Place::Aside => {
                 self.aside.insert((job.progress.until, key));
@@ -138,6 +150,12 @@ impl Places {
             }
             Place::Until => {
                 self.until.remove(&(job.wakes(), key));
+            }
+            Place::Planned => {
+                self.planned.remove(&(job.wakes(), key));
+            }
+            Place::Held => {
+                self.held.remove(&rank);
             }
             Place::Aside => {
                 self.aside.remove(&(job.progress.until, key));

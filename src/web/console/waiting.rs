@@ -12,6 +12,7 @@ use super::access::{Viewer, operator};
 use super::asked::Asked;
 use super::page::{self, ago, csrf, hidden, notice, query};
 use crate::core::engine::{Upcoming, Waits};
+use crate::core::{Change, Target};
 use crate::message::command::{Command, IssuedCommand};
 use crate::message::status::{SessionStatus, Status};
 use crate::report::text::{grouped, visible};
@@ -112,6 +113,7 @@ fn waits(one: &Upcoming) -> Markup {
     let what = match (one.waits, one.until) {
         (Waits::Turn, _) => "its turn",
         (Waits::NotBefore, _) => "its time",
+        (Waits::Release, _) => "its release: it is held",
         (Waits::Retry, _) => "the next try",
         (Waits::Look, None) => "a look-up: is there a task already?",
         (Waits::Look, Some(_)) => "another look-up",
@@ -174,7 +176,7 @@ fn details(place: &LaneView, viewer: &Viewer, one: &Upcoming) -> Markup {
                     label { "Why" input type="text" name="why" maxlength="500" autocomplete="off"; }
                     button type="submit" { "Set" }
                 }
-                p.soft { "The body stays as it is. The request goes back to the queue with its new priority, is taken out again at once, and keeps its retries. It is in the audit." }
+                p.soft { "The body stays as it is, and the request keeps its retries. Every worker obeys it. It is in the audit." }
             } @else { p { a href="/log-in" { "Log in" } " with the operator's token to move it forward or back." } }
         }
         p { a href={ "/" (query(&[("lane", &place.name)])) } { "To the window" } }
@@ -188,7 +190,10 @@ pub(super) async fn reprioritise(asked: Asked) -> Response {
         let why = "Which request, and which priority? It is a whole number from 0 to 65535.";
         return asked.trouble(StatusCode::BAD_REQUEST, why);
     };
-    let command = Command::Priority { id: run.to_owned(), priority };
+    let command = Command::Order {
+        of: Target::Request(run.to_owned()),
+        change: Change { priority: Some(priority), ..Change::default() },
+    };
     let reason = fields.get("why").map(str::to_owned);
     let answer = place.order(IssuedCommand { command, by: asked.who(), reason }).await;
     if !answer.done {

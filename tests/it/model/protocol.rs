@@ -7,7 +7,9 @@
 use stateright::{Model, Property};
 
 /// The most requests and workers that a world holds.
-const MOST: usize = 2;
+const MOST: usize = 3;
+/// The most workers, tasks and fates of one request are about.
+const WORKERS: usize = 2;
 
 /// What is assumed of the world outside, and how often it may fail. Each figure is a budget for one whole history.
 #[derive(Clone, Copy, Debug)]
@@ -34,9 +36,11 @@ pub(crate) struct World {
     pub(crate) comebacks: u8,
     /// Deliveries that a worker requeues unsettled (`window.max_hold`).
     pub(crate) requeues: u8,
-    /// Times that an operator gives the one request another priority: it is published anew, and only then the delivery
-    /// is acknowledged. The copy takes the place of the second request.
+    /// Times that the one request is parked: it is published anew to another queue, and only then the delivery is
+    /// acknowledged; and fetched back the same way. The copies take the places of other requests.
     pub(crate) moves: u8,
+    /// Times that its planner cancels it.
+    pub(crate) orders: u8,
 }
 
 /// One rule of the protocol left out, to show what it is for.
@@ -58,6 +62,10 @@ pub(crate) enum Without {
     OneActiveWorker,
     /// What was published anew under another priority is taken for a fresh request.
     CopiesCountAsRedelivered,
+    /// An active worker starts before it has read what was ordered.
+    OrdersReadFirst,
+    /// What is in doubt is told to be cancelled without a look.
+    CancelledAfterLooks,
     /// What was settled lately is not remembered (no harm: the look-ups find it).
     Memory,
     /// `api.look_up = false`: what is in doubt settles as `unknown`.
@@ -78,6 +86,8 @@ pub(crate) enum At {
     /// Delivered to this worker and not yet acknowledged.
     Held(usize),
     Gone,
+    /// In the queue of what waits.
+    Parked,
     /// Nobody has published it yet.
     Unborn,
 }
@@ -88,6 +98,8 @@ pub(crate) struct Message {
     redelivered: bool,
     /// A result of it has been stored by the broker.
     pub(crate) result: bool,
+    /// That result says that it was cancelled.
+    cancelled: bool,
 }
 
 /// How far a worker is with a delivery.
@@ -107,6 +119,8 @@ pub(crate) enum Stage {
     Moving,
     /// ... and the broker has confirmed the copy.
     Moved,
+    /// It is to be told that it was cancelled.
+    Cancelling,
 }
 
 /// What a worker does not know about the source server.
@@ -142,6 +156,10 @@ struct Worker {
     remembered: [bool; MOST],
     /// Deliveries that it requeued itself, not in doubt.
     marked: [bool; MOST],
+    /// It knows of the order.
+    heard: bool,
+    /// What it has on the way says that it was cancelled.
+    cancels: [bool; MOST],
 }
 
 /// What the API did with a `POST`.
@@ -166,7 +184,7 @@ struct Post {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct State {
     pub(crate) messages: [Message; MOST],
-    workers: [Worker; MOST],
+    workers: [Worker; WORKERS],
     posts: Vec<Post>,
     /// Tasks of the source server, at most 2.
     pub(crate) tasks: u8,
@@ -177,13 +195,21 @@ pub(crate) struct State {
     comebacks: u8,
     requeues: u8,
     moves: u8,
-    /// The copy is on its way to the broker.
-    copy_under_way: bool,
+    /// A copy is on its way to the broker: which.
+    copy_under_way: Option<usize>,
+    orders: u8,
+    /// The order is kept by the broker ...
+    ordered: bool,
+    /// ... and its planner was told that it is obeyed.
+    answered: bool,
+    /// It was sent by the active worker after that.
+    pub(crate) sent_after: bool,
 }
 
-/// The request, and the copy of it that has another priority.
+/// The request, the copy of it that is parked, and the copy of that in the queue again.
 const ORIGINAL: usize = 0;
 const COPY: usize = 1;
+const BACK: usize = 2;
 
 /// First index: the worker, or the post. Second: the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -209,11 +235,15 @@ pub(crate) enum Action {
     Cut(usize),
     Detect(usize),
     ComeBack(usize),
-    /// The operator's command reaches the worker.
+    /// The worker parks the request, or fetches it back.
     Move(usize),
+    Fetch(usize),
     LandCopy,
     /// Whoever published it is gone, and so is the copy.
     DropCopy,
+    /// The planner's order is kept, and reaches the worker.
+    Order,
+    Hear(usize),
     Tick,
 }
 
@@ -224,12 +254,12 @@ impl Protocol {
 
     /// Messages that there may be.
     fn slots(&self) -> usize {
-        self.world.requests + usize::from(self.world.moves > 0)
+        if self.world.moves > 0 { MOST } else { self.world.requests }
     }
 
     /// It was acknowledged because its copy is with the broker.
     fn has_moved(&self, state: &State, r: usize) -> bool {
-        self.world.moves > 0 && r == ORIGINAL && state.messages[COPY].at != At::Unborn
+        self.world.moves > 0 && r < BACK && state.messages[r + 1].at != At::Unborn
     }
 
     fn is_settled(&self, state: &State, r: usize) -> bool {
@@ -272,8 +302,21 @@ impl Protocol {
         let worker = &state.workers[w];
         worker.link != Link::Down
             && worker.stages[request] == Stage::Waiting
+            && !worker.heard
             && !self.in_doubt(worker, request)
             && !self.in_flight(state, w, request)
+    }
+
+    /// What waits, is not in doubt and was cancelled ends so.
+    fn cancel(&self, state: &mut State, w: usize) {
+        for r in 0..self.slots() {
+            let worker = &state.workers[w];
+            let doubt = self.keeps(Without::CancelledAfterLooks) && self.in_doubt(worker, r);
+            let waits = worker.stages[r] == Stage::Waiting && worker.link != Link::Down;
+            if worker.heard && waits && !doubt && !self.in_flight(state, w, r) {
+                state.workers[w].stages[r] = Stage::Cancelling;
+            }
+        }
     }
 
     /// Time goes on only while something that must end in time may still be late.
@@ -359,9 +402,13 @@ impl Protocol {
 
     /// The broker ends the session of `w`: what it held is queued again.
     fn requeue(state: &mut State, w: usize) {
-        for message in &mut state.messages {
+        for (r, message) in state.messages.iter_mut().enumerate() {
             if message.at == At::Held(w) {
-                *message = Message { at: At::Queue, redelivered: true, ..*message };
+                let parked = r == COPY
+                    && state.workers[w].stages[r] >= Stage::Moving
+                    && state.workers[w].stages[r] <= Stage::Moved;
+                let at = if parked { At::Parked } else { At::Queue };
+                *message = Message { at, redelivered: true, ..*message };
             }
         }
     }
@@ -370,6 +417,7 @@ impl Protocol {
     fn void(&self, worker: &mut Worker) {
         worker.link = Link::Down;
         worker.stages = [Stage::Absent; MOST];
+        worker.cancels = [false; MOST];
         if self.keeps(Without::MarksEndWithTheSession) {
             worker.marked = [false; MOST];
         }
@@ -395,6 +443,7 @@ impl Protocol {
             actions.push(Action::Attach(w));
         }
         if worker.link == Link::Up {
+            actions.extend((state.ordered && !worker.heard).then_some(Action::Hear(w)));
             actions.extend((state.lost_sessions > 0).then_some(Action::LoseSession(w)));
             actions.extend((state.cuts > 0).then_some(Action::Cut(w)));
         }
@@ -421,10 +470,15 @@ impl Protocol {
         }
         let idle = worker.stages[r] == Stage::Waiting && !self.in_flight(state, w, r);
         actions.extend((idle && state.requeues > 0).then_some(Action::Requeue(w, r)));
+        let free = state.copy_under_way.is_none();
         let moves = r == ORIGINAL && idle && state.moves > 0 && !self.in_doubt(worker, r);
-        actions.extend(moves.then_some(Action::Move(w)));
+        actions.extend((moves && free).then_some(Action::Move(w)));
+        let fetches = r == COPY && state.messages[r].at == At::Parked && free;
+        // Of two copies of one run in the queue the one is as good as the other.
+        let there = !matches!(state.messages[BACK].at, At::Unborn | At::Gone);
+        actions.extend((fetches && !there).then_some(Action::Fetch(w)));
         match worker.stages[r] {
-            Stage::Settling => actions.push(Action::Send(w, r)),
+            Stage::Settling | Stage::Cancelling => actions.push(Action::Send(w, r)),
             Stage::Sent => actions.push(Action::Store(w, r)),
             Stage::Stored => actions.push(Action::Confirm(w, r)),
             Stage::Confirmed | Stage::Moved => actions.push(Action::Ack(w, r)),
@@ -485,7 +539,19 @@ impl Protocol {
 
     fn act_on_session(&self, state: &mut State, action: Action) {
         match action {
-            Action::Attach(w) => state.workers[w].link = Link::Up,
+            Action::Attach(w) => {
+                state.workers[w].link = Link::Up;
+                // Every order is read before anything starts.
+                state.workers[w].heard |= state.ordered && self.keeps(Without::OrdersReadFirst);
+            }
+            Action::Order => {
+                state.orders -= 1;
+                state.ordered = true;
+            }
+            Action::Hear(w) => {
+                state.workers[w].heard = true;
+                state.answered = true;
+            }
             Action::Crash(w) => {
                 state.crashes -= 1;
                 Self::requeue(state, w);
@@ -507,22 +573,28 @@ impl Protocol {
             Action::Detect(w) => self.void(&mut state.workers[w]),
             Action::Move(w) => {
                 state.moves -= 1;
-                state.copy_under_way = true;
+                state.copy_under_way = Some(COPY);
                 state.workers[w].stages[ORIGINAL] = Stage::Moving;
                 // What was known of the request is known of its copy.
-                state.workers[w].marked[COPY] = true;
+                state.workers[w].marked[BACK] = true;
+            }
+            Action::Fetch(w) => {
+                state.copy_under_way = Some(BACK);
+                state.messages[COPY].at = At::Held(w);
+                state.workers[w].stages[COPY] = Stage::Moving;
             }
             Action::LandCopy => {
-                state.copy_under_way = false;
+                let Some(copy) = state.copy_under_way.take() else { return };
                 let redelivered = self.keeps(Without::CopiesCountAsRedelivered);
-                state.messages[COPY] = Message { at: At::Queue, redelivered, result: false };
+                let at = if copy == COPY { At::Parked } else { At::Queue };
+                state.messages[copy] = Message { at, redelivered, ..state.messages[copy] };
                 for worker in &mut state.workers {
-                    if worker.stages[ORIGINAL] == Stage::Moving {
-                        worker.stages[ORIGINAL] = Stage::Moved;
+                    if worker.stages[copy - 1] == Stage::Moving {
+                        worker.stages[copy - 1] = Stage::Moved;
                     }
                 }
             }
-            Action::DropCopy => state.copy_under_way = false,
+            Action::DropCopy => state.copy_under_way = None,
             Action::ComeBack(r) => {
                 state.comebacks -= 1;
                 state.messages[r] =
@@ -549,15 +621,24 @@ impl Model for Protocol {
     type Action = Action;
 
     fn init_states(&self) -> Vec<State> {
-        let World { lost_posts, crashes, lost_sessions, cuts, comebacks, requeues, moves, .. } =
-            self.world;
+        let World {
+            lost_posts,
+            crashes,
+            lost_sessions,
+            cuts,
+            comebacks,
+            requeues,
+            moves,
+            orders,
+            ..
+        } = self.world;
         let mut messages = [Message::default(); MOST];
         if moves > 0 {
-            messages[COPY].at = At::Unborn;
+            (messages[COPY].at, messages[BACK].at) = (At::Unborn, At::Unborn);
         }
         vec![State {
             messages,
-            workers: [Worker::default(); MOST],
+            workers: [Worker::default(); WORKERS],
             posts: Vec::new(),
             tasks: 0,
             lost_posts,
@@ -567,7 +648,11 @@ impl Model for Protocol {
             comebacks,
             requeues,
             moves,
-            copy_under_way: false,
+            copy_under_way: None,
+            orders,
+            ordered: false,
+            answered: false,
+            sent_after: false,
         }]
     }
 
@@ -580,9 +665,10 @@ impl Model for Protocol {
             let gone = state.messages[r].at == At::Gone;
             actions.extend((gone && state.comebacks > 0).then_some(Action::ComeBack(r)));
         }
-        if state.copy_under_way {
+        actions.extend((state.orders > 0).then_some(Action::Order));
+        if let Some(copy) = state.copy_under_way {
             actions.push(Action::LandCopy);
-            let publishing = state.workers.iter().any(|w| w.stages[ORIGINAL] == Stage::Moving);
+            let publishing = state.workers.iter().any(|w| w.stages[copy - 1] == Stage::Moving);
             actions.extend((!publishing).then_some(Action::DropCopy));
         }
         actions.extend(self.may_tick(state).then_some(Action::Tick));
@@ -603,11 +689,20 @@ impl Model for Protocol {
             }
             Action::Look(w) => self.look(&mut state, w),
             Action::Start(w, request) => {
+                // One that is cut off and does not know it hears nothing for a while.
+                state.sent_after |= state.answered && state.workers[w].link == Link::Up;
                 state.posts.push(Post { request, waiting: Some(w), age: 0, fate: Fate::Pending });
             }
-            Action::Send(w, r) => state.workers[w].stages[r] = Stage::Sent,
+            Action::Send(w, r) => {
+                let worker = &mut state.workers[w];
+                worker.cancels[r] = worker.stages[r] == Stage::Cancelling;
+                worker.stages[r] = Stage::Sent;
+                // What has ended is known to have, however it comes again.
+                self.settle(worker, r);
+            }
             Action::Store(w, r) => {
                 state.messages[r].result = true;
+                state.messages[r].cancelled |= state.workers[w].cancels[r];
                 state.workers[w].stages[r] = Stage::Stored;
             }
             Action::Confirm(w, r) => state.workers[w].stages[r] = Stage::Confirmed,
@@ -623,6 +718,7 @@ impl Model for Protocol {
                 self.act_on_session(&mut state, action);
             }
         }
+        (0..self.world.workers).for_each(|w| self.cancel(&mut state, w));
         state.posts.retain(|post| post.waiting.is_some() || post.fate == Fate::Pending);
         state.posts.sort_unstable();
         (state != *last).then_some(state)
@@ -641,6 +737,13 @@ impl Model for Protocol {
                     (0..MOST).all(kept)
                 },
             ),
+            Property::always("what was cancelled is not sent afterwards", |_, state: &State| {
+                !state.sent_after
+            }),
+            Property::always("what is told to be cancelled was not created", |_, state: &State| {
+                let cancelled = state.messages.iter().any(|message| message.cancelled);
+                !cancelled || state.tasks == 0
+            }),
             Property::always("nothing is left over", |protocol: &Self, state: &State| {
                 let mut actions = Vec::new();
                 protocol.actions(state, &mut actions);

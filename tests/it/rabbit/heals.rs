@@ -12,9 +12,8 @@ use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Confirmation, ExchangeKind};
 use sluicegate::broker::settings::QueueType;
 use sluicegate::broker::{ask, topology};
-use sluicegate::core::Settings;
 use sluicegate::core::gate::Reason;
-use sluicegate::message::audit::{Act, Action};
+use sluicegate::core::{Change, Settings, Target};
 use sluicegate::message::command::Command;
 use sluicegate::message::status::SessionStatus;
 use sluicegate::sandbox::Options;
@@ -321,36 +320,41 @@ async fn a_pause_outlives_more_sessions_than_its_queue_has_deliveries() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_order_whose_copy_the_queue_refuses_is_refused_and_the_session_lives() {
+async fn what_cannot_be_parked_is_held_as_before_and_the_session_lives() {
     let node = Node::shared();
     for kind in [QueueType::Quorum, QueueType::Classic] {
         let rig = Rig::new(Lane::new(&node, kind)).await;
-        let requests = rig.lane.queues.requests();
-        // Three are held, the others wait in the queue.
-        let setup = Setup { window: 3, ..Setup::quick(&[]) };
+        let mut setup = Setup::quick(&[]);
+        (setup.window, setup.core.window) = (4, 4);
         let mut worker = rig.start(&setup);
         worker.active().await;
-        let filled = worker.status.wait_for(|status| status.gate.reason.is_none());
-        tokio::time::timeout(SOON, filled).await.expect("filled soon").expect("it runs");
-        assert!(worker.order(Command::Pause).await.done);
         let client = rig.lane.client().await;
-        publish(&client, &requests, (0..10).map(|n| body(&format!("s{n}"), 10))).await;
-        let held = worker.status.wait_for(|status| status.window.ready == 3);
-        tokio::time::timeout(SOON, held).await.expect("held soon").expect("it runs");
-        let count = 10 + full(&node, &rig, &client, &requests, 10).await;
+        let parked = rig.lane.queues.parked();
+        let stuffed = full(&node, &rig, &client, &parked, 100).await;
         let session = worker.status.borrow().session.clone();
-        let refused = worker.order(Command::Priority { id: "1".into(), priority: 60_000 }).await;
-        assert!(!refused.done && refused.said.contains("takes no copy"), "{refused:?}");
+        let hold = Change { hold: Some(true), ..Change::default() };
+        let of = |n: u32| Target::Request(n.to_string());
+        for n in 0..4 {
+            let kept = worker.order(Command::Order { of: of(n), change: hold.clone() }).await;
+            assert!(kept.done, "{kept:?}");
+        }
+        let bodies = (0..4).map(|n| body(&format!("s{n}"), 10));
+        publish(&client, &rig.lane.queues.requests(), bodies).await;
+        let held = worker.status.wait_for(|status| status.window.waiting == 4);
+        tokio::time::timeout(SOON, held).await.expect("held soon").expect("it runs");
+        for n in 0..4 {
+            let change = Change { hold: Some(false), ..Change::default() };
+            assert!(worker.order(Command::Order { of: of(n), change }).await.done);
+        }
+        rig.created(4).await;
         assert_eq!(worker.status.borrow().session, session, "it lives");
-        assert!(worker.order(Command::Resume).await.done);
-        rig.created(count).await;
-        assert_eq!(worker.status.borrow().session, session, "it lives");
-        rig.nothing_left_and_nothing_twice().await;
-        let acts = client.stream(&rig.lane.queues.audit(), 2).await;
-        let acts = acts.iter().map(|act| serde_json::from_slice::<Act>(&act.body).unwrap().action);
-        assert_eq!(acts.collect::<Vec<_>>(), [Action::Pause, Action::Resume], "nothing has moved");
+        node.script("ctl", &["clear_policy", &parked]).await;
         worker.stop().await;
-        node.script("ctl", &["clear_policy", &requests]).await;
+        // What the test has put there was never parked by a worker, so a session's first look finds it.
+        let worker = rig.start(&setup);
+        rig.created(4 + stuffed).await;
+        rig.nothing_left_and_nothing_twice().await;
+        worker.stop().await;
     }
 }
 

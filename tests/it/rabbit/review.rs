@@ -139,7 +139,7 @@ async fn what_is_replayed_arrives_unchanged_as_a_new_run_with_its_past() {
 /// wanted twice would be acknowledged as what has ended already.
 #[tokio::test]
 async fn neither_a_dead_letter_nor_its_replay_keeps_the_mark_of_a_copy() {
-    const MARK: &str = "x-sluice-reprioritised";
+    const MARK: &str = "x-sluice-moved";
     let lane = Lane::new(&Node::shared(), QueueType::Quorum);
     let mut broker = lane.start("w1");
     opened(&mut broker).await;

@@ -9,6 +9,8 @@ use sluicegate::core::{Outcome, Request, Run};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum At {
     Queue,
+    /// In the queue of what waits.
+    Parked,
     /// Delivered and not acknowledged: the delivery's tag.
     Held(u64),
     Gone,
@@ -20,7 +22,7 @@ pub(crate) struct Message {
     pub(crate) at: At,
     pub(crate) redelivered: bool,
     pub(crate) results: Vec<Outcome>,
-    /// A copy with another priority was published in its place.
+    /// A copy was published in its place.
     pub(crate) copied: bool,
 }
 
@@ -119,11 +121,22 @@ impl Broker {
         live
     }
 
-    /// The same request with another priority, and the mark that counts as a redelivery.
-    pub(crate) fn publish_copy(&mut self, of: usize, priority: u16) {
-        let request = Request { priority, ..self.messages[of].request.clone() };
+    /// The same request in another queue, with the mark that counts as a redelivery, and with what orders have made of it.
+    pub(crate) fn publish_copy(&mut self, of: usize, request: Request, to: At) {
         self.messages[of].copied = true;
-        self.messages.push(Message { redelivered: true, ..Message::queued(request) });
+        self.messages.push(Message { redelivered: true, at: to, ..Message::queued(request) });
+    }
+
+    pub(crate) fn parked(&self) -> Vec<usize> {
+        let parked =
+            |(index, message): (usize, &Message)| (message.at == At::Parked).then_some(index);
+        self.messages.iter().enumerate().filter_map(parked).collect()
+    }
+
+    /// The request of this run as it was enqueued.
+    pub(crate) fn original(&self, run: Run) -> Option<&Request> {
+        let mut same = self.messages.iter().filter(|message| message.request.run == run);
+        same.next().map(|message| &message.request)
     }
 
     /// What was published as the outcome of this run, whichever of its copies it was for.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use sluicegate::core::gate::Reason;
 use sluicegate::core::window::Place;
-use sluicegate::core::{Doubt, Job, Moment, Outcome, Question, Rate, Request, Step, Text};
+use sluicegate::core::{Doubt, Job, Moment, Orders, Outcome, Question, Rate, Request, Step, Text};
 
 use super::api::busiest;
 use super::broker::Token;
@@ -71,6 +71,7 @@ impl World {
         if let Step::Post(job) = step {
             assert!(job.progress.doubt == Doubt::None, "{} is sent in doubt", job.request.id);
             assert!(worker.session.is_some(), "{} is sent without a session", job.request.id);
+            self.check_orders(w, job);
             // A probe is no matter of urgency, and what was refused is tried again at its own time.
             if worker.core.gate().breaker().opened().is_none() && !job.progress.aside {
                 self.check_most_urgent(w, job);
@@ -89,12 +90,31 @@ impl World {
         if let Step::Settle(job, _)
         | Step::Acknowledge(job)
         | Step::Requeue(job)
-        | Step::Republish(job, _) = step
+        | Step::Park(job) = step
         {
             assert_eq!(Some(job.session), worker.session, "a void delivery is settled");
         }
         let most = self.history.settings.gate.max_in_flight;
         assert!(worker.core.gate().in_flight() <= most, "more in flight than {most}");
+    }
+
+    /// What this worker has been told of is never sent against an order. One that is cut off and does not know it has heard
+    /// less.
+    fn check_orders(&self, w: usize, job: &Job<Token>) {
+        let mut kept = Orders::none(self.history.settings.clock_slack);
+        self.orders[..self.workers[w].heard].iter().cloned().for_each(|order| kept.take(order));
+        let Some(original) = self.broker.original(job.request.run) else { return };
+        let mut request = original.clone();
+        let cancelled = kept.lay_over(&mut request);
+        let id = &request.id;
+        assert!(!cancelled, "{id} is sent, and was cancelled");
+        assert!(!request.rare.held, "{id} is sent, and is held");
+        let now = at(self.now).wall;
+        assert!(
+            request.rare.not_before.is_none_or(|from| from <= now),
+            "{id} is sent at {now}, before {:?}",
+            request.rare.not_before
+        );
     }
 
     /// Source servers with a request in flight: in a call, or settled after one.
@@ -210,7 +230,7 @@ impl World {
             let (id, source) = (&message.request.id, &message.request.source_server_id);
             let waits = self.poisons.contains_key(&message.request.run);
             assert!(waits || !results.is_empty(), "{id} has left the queue without a result");
-            let says_there_is = |outcome: &Outcome| !outcome.is_dead_letter();
+            let says_there_is = |outcome: &Outcome| outcome.is_success();
             let says = results.iter().any(says_there_is);
             assert!(!says || self.api.knows(&source.get()), "{id}: there is no task for {source}");
         }

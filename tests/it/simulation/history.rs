@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use rand::RngExt as _;
 use rand::rngs::SmallRng;
-use sluicegate::core::{Rare, Rate, Request, Run, Settings, Sparse, gate, retry};
+use sluicegate::core::{Rare, Rate, Request, Run, Settings, Shared, Sparse, gate, retry};
 
 use super::api::{Outage, Poison};
 
@@ -42,8 +42,8 @@ pub(crate) struct History {
     /// Times in which the queue of dead letters is full.
     pub(crate) fulls: usize,
     pub(crate) pauses: usize,
-    /// Orders to give a request another priority.
-    pub(crate) moves: usize,
+    /// What planners order of requests that wait.
+    pub(crate) orders: usize,
     /// Dead letters may be replayed, with what they say of having been sent.
     pub(crate) replays: bool,
     pub(crate) rate_changes: usize,
@@ -100,7 +100,7 @@ impl History {
             blocks: some(random, 1),
             fulls: some(random, 1),
             pauses: some(random, 1),
-            moves: some(random, 8),
+            orders: some(random, 8),
             replays: random.random_ratio(1, 2),
             rate_changes: some(random, 1),
             troubles,
@@ -203,7 +203,7 @@ impl History {
             blocks: 0,
             fulls: 0,
             pauses: 0,
-            moves: 0,
+            orders: 0,
             replays: false,
             rate_changes: 0,
             troubles: Duration::ZERO,
@@ -230,6 +230,7 @@ fn settings(random: &mut SmallRng) -> Settings {
     };
     Settings {
         window: *[1, 4, 64].get(random.random_range(0..3)).unwrap(),
+        parks: !random.random_ratio(1, 4),
         max_hold: Duration::from_secs(*[20, 90, 1200].get(random.random_range(0..3)).unwrap()),
         look_up: !random.random_ratio(1, 12),
         gate,
@@ -250,6 +251,7 @@ fn request(random: &mut SmallRng, index: usize, sources: usize) -> Request {
     Request {
         run: Run::of(&id, &[u8::try_from(source % 256).unwrap(); 32], enqueued_at, replay),
         id: id.into(),
+        shared: Shared { batch: Some("batch".into()), ..Shared::default() }.into(),
         name: format!("n{name}").into(),
         source_server_id: format!("s{source}").into(),
         target_vm_id: random.random_ratio(1, 3).then(|| format!("v{source}").into()),

@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use rand::RngExt as _;
 use sluicegate::core::record::Recorded;
 use sluicegate::core::{
-    Doubt, Ending, Fault, Job, Listing, Moment, Now, Outcome, Query, Question, Rare, Request, Run,
-    Settings, Settlement, Sparse, Step, Verdict, judge,
+    Change, Ending, Fault, Fetch, Fetched, Job, Listing, Moment, Now, Order, Outcome, Query,
+    Question, Rare, Request, Run, Settings, Settlement, Sparse, Step, Target, Verdict, judge,
 };
 
 use super::api::{self, Answer, Fate, Poison};
-use super::broker::{Message, Token};
+use super::broker::{At, Message, Token};
 use super::world::{Event, World, at};
 use crate::support::bench::Inputs as _;
 
@@ -53,8 +54,11 @@ pub(super) struct Worker {
     pub(super) core: Recorded<Token>,
     pub(super) calls: BTreeMap<u64, Call>,
     pub(super) settlements: BTreeMap<u64, (Job<Token>, Box<Ending>)>,
-    /// Those that are being published anew.
+    /// Those that are being parked.
     pub(super) moves: BTreeMap<u64, Job<Token>>,
+    fetching: Option<(u64, Fetch)>,
+    /// How many orders it has heard of.
+    pub(super) heard: usize,
     refreshing: Option<u64>,
     pub(super) wake: Option<Moment>,
     /// The session that the worker believes in.
@@ -68,6 +72,8 @@ impl Worker {
             calls: BTreeMap::new(),
             settlements: BTreeMap::new(),
             moves: BTreeMap::new(),
+            fetching: None,
+            heard: 0,
             refreshing: None,
             wake: None,
             session: None,
@@ -99,7 +105,8 @@ impl World {
                     self.checks.count("an acknowledgement of what was settled before");
                     self.acknowledge(&job);
                 }
-                Step::Republish(job, priority) => self.start_move(w, job, priority),
+                Step::Park(job) => self.start_park(w, job),
+                Step::Fetch(fetch) => self.start_fetch(w, fetch),
                 Step::Requeue(job) => {
                     self.say(|| format!("requeue {}", job.request.id));
                     self.checks.count("a delivery requeued");
@@ -184,77 +191,155 @@ impl World {
         self.after(wait, Event::Publish(w, serial));
     }
 
-    /// An operator picks a request that is held.
-    pub(super) fn reprioritise(&mut self) {
+    /// A planner orders something of a request or of the whole batch; it is kept, and heard by the active worker a little
+    /// later.
+    pub(super) fn order(&mut self) {
+        let index = self.random.random_range(0..self.broker.messages.len());
+        let request = self.broker.messages[index].request.clone();
+        let of = match self.random.random_range(0..4) {
+            0 => Target::Batch { id: "batch".into(), run: None, row: None },
+            1 => Target::Request(request.run.0.to_string()),
+            _ => Target::Request(request.id.to_string()),
+        };
+        let wall = at(self.now).wall;
+        let soon = wall + SignedDuration::from_millis(self.random.random_range(-5_000..90_000));
+        let change = match self.random.random_range(0..6) {
+            0 => Change { cancel: true, ..Change::default() },
+            1 => {
+                let wait = self.millis(1..=120_000);
+                self.after(wait, Event::Release(of.clone()));
+                Change { hold: Some(true), ..Change::default() }
+            }
+            2 => Change { hold: Some(false), ..Change::default() },
+            3 => Change { not_before: Some(soon), ..Change::default() },
+            4 => Change { deadline: Some(soon), ..Change::default() },
+            _ => {
+                let priority = self.random.random_range(0..5) * 1_000;
+                Change { priority: Some(priority), ..Change::default() }
+            }
+        };
+        self.keep_order(of, change);
+    }
+
+    pub(super) fn keep_order(&mut self, of: Target, change: Change) {
+        let order = Order { at: at(self.now).wall, of, change };
+        self.say(|| format!("ordered: {order:?}"));
+        self.checks.count("an order");
+        self.orders.push(order);
+        let wait = self.millis(1..=500);
+        self.after(wait, Event::Hear);
+    }
+
+    /// The active worker hears what has been kept.
+    pub(super) fn hear(&mut self) {
         let Some(w) = self.active else { return };
-        let held: Vec<_> = self.workers[w].core.held().map(|(job, _)| &job.request).collect();
-        if held.is_empty() {
-            return self.try_again();
-        }
-        let request = held[self.random.random_range(0..held.len())];
-        let (id, run) = (request.id.clone(), request.run);
-        let priority = self.random.random_range(0..5) * 1_000;
-        // People name the run or the message id.
-        let wanted =
-            if self.random.random_ratio(1, 2) { id.to_string() } else { run.0.to_string() };
-        match self.workers[w].core.reprioritise(at(self.now), &wanted, priority) {
-            Ok(moved) => assert_eq!((moved.run, &moved.id), (run, &id)),
-            Err(kept) => {
-                self.say(|| format!("{id} keeps its priority: {kept}"));
-                self.try_again();
+        let new: Vec<_> = self.orders[self.workers[w].heard..].to_vec();
+        self.workers[w].heard = self.orders.len();
+        for order in new {
+            let Order { of, change, .. } = order.clone();
+            let obeyed = self.workers[w].core.order_at(at(self.now), order);
+            self.say(|| format!("worker {w} obeys {of:?}: {change:?}: {obeyed:?}"));
+            if obeyed.here > 0 {
+                self.checks.count("an order about what is here");
             }
         }
     }
 
-    fn try_again(&mut self) {
-        if self.random.random_ratio(7, 8) {
-            let wait = self.millis(1..=2_000);
-            self.after(wait, Event::Reprioritise);
-        }
-    }
-
-    fn start_move(&mut self, worker: usize, job: Job<Token>, priority: u16) {
-        self.say(|| format!("worker {worker} publishes {} with {priority}", job.request.id));
-        assert!(!job.in_flight && job.progress.doubt == Doubt::None, "it must only wait");
+    fn start_park(&mut self, worker: usize, job: Job<Token>) {
+        self.say(|| format!("worker {worker} parks {}", job.request.id));
+        assert!(!job.in_flight, "it must only wait");
         self.serial += 1;
         let (serial, message, session) = (self.serial, job.delivery.message, job.session);
+        let request = Box::new(job.request.clone());
         self.workers[worker].moves.insert(serial, job);
         let wait = self.millis(1..=20);
-        self.after(wait, Event::PublishCopy { worker, serial, message, session, priority });
+        self.after(wait, Event::PublishCopy { worker, serial, message, session, request });
         // The worst moment to lose the session.
-        if self.rough && self.random.random_ratio(1, 2) {
+        if self.rough && self.random.random_ratio(1, 4) {
             let wait = self.millis(0..=15);
             self.after(wait, Event::LoseSession);
         }
     }
 
     /// What was on its way when its session ended reaches the broker all the same, or does not, however late.
-    pub(super) fn publish_copy(&mut self, w: usize, serial: u64, copy: (usize, u32, u16)) {
-        let (of, session, priority) = copy;
+    pub(super) fn publish_copy(&mut self, w: usize, serial: u64, copy: (usize, u32, Box<Request>)) {
+        let (of, session, request) = copy;
         let alive = self.broker.session == Some(session);
         if alive && self.broker.blocked {
-            let again = Event::PublishCopy { worker: w, serial, message: of, session, priority };
+            let again = Event::PublishCopy { worker: w, serial, message: of, session, request };
             return self.after(Duration::from_secs(2), again);
+        }
+        if alive && self.rough && self.random.random_ratio(1, 8) {
+            self.checks.count("a copy that the broker refuses");
+            let Some(job) = self.workers[w].moves.remove(&serial) else { return };
+            return self.workers[w].core.not_parked(at(self.now), job);
         }
         let lands = alive || self.rough && self.random.random_ratio(3, 4);
         if lands {
-            self.checks.count("a request published anew");
-            self.broker.publish_copy(of, priority);
+            self.checks.count("a request parked");
+            self.broker.publish_copy(of, *request, At::Parked);
         }
         if lands && !alive {
             self.checks.count("a copy whose publisher has lost its session");
         }
         let wait = self.millis(1..=if alive { 20 } else { 5_000 });
-        self.after(wait, Event::Republished(w, serial));
+        self.after(wait, Event::Parked(w, serial));
     }
 
-    pub(super) fn republished(&mut self, w: usize, serial: u64) {
+    pub(super) fn parked(&mut self, w: usize, serial: u64) {
         let Some(job) = self.workers[w].moves.remove(&serial) else { return };
         if self.broker.session == Some(job.session) {
             assert!(self.broker.messages[job.delivery.message].copied);
             assert!(self.broker.acknowledge(&job.delivery), "{} is settled twice", job.request.id);
         }
-        self.workers[w].core.republished(at(self.now), job);
+        self.workers[w].core.parked(at(self.now), job);
+    }
+
+    fn start_fetch(&mut self, worker: usize, fetch: Fetch) {
+        assert_eq!(Some(fetch.session), self.workers[worker].session);
+        assert!(self.workers[worker].fetching.is_none(), "two fetches at once");
+        self.serial += 1;
+        self.workers[worker].fetching = Some((self.serial, fetch));
+        let (serial, wait) = (self.serial, self.millis(1..=200));
+        self.after(wait, Event::Fetch(worker, serial));
+    }
+
+    /// What is parked and due is published anew, and acknowledged; or the session ends in the middle of it.
+    pub(super) fn fetch(&mut self, w: usize, serial: u64) {
+        let now = at(self.now);
+        let fetching = &mut self.workers[w].fetching;
+        let Some((_, fetch)) = fetching.take_if(|(known, _)| *known == serial) else { return };
+        let session = fetch.session;
+        let alive = self.broker.session == Some(session) && !self.broker.blocked;
+        let fails = !alive || self.rough && self.random.random_ratio(1, 8);
+        let (mut left, mut next, mut ahead) = (0, None, fetch.ahead.1);
+        for index in self.broker.parked() {
+            let request = self.broker.messages[index].request.clone();
+            let due = fetch.orders.due(&request);
+            let is_due = due.is_some_and(|due| due <= fetch.due);
+            let soon = due.is_some_and(|due| due <= fetch.ahead.0) && ahead > 0;
+            if !is_due && !soon {
+                left += 1;
+                next = next.into_iter().chain(due).min();
+                continue;
+            }
+            if !is_due {
+                ahead -= 1;
+            }
+            // Of a fetch that fails some copies land, and their originals stay.
+            if !fails || self.random.random_ratio(1, 2) {
+                self.checks.count("a request fetched back");
+                self.broker.publish_copy(index, request, At::Queue);
+            }
+            if !fails {
+                self.broker.messages[index].at = At::Gone;
+            }
+        }
+        if fails {
+            self.checks.count("a fetch that failed");
+        }
+        let fetched = (!fails).then_some(Fetched { left, next });
+        self.workers[w].core.fetched(now, session, fetched);
     }
 
     /// A `POST` is applied, now or never, whether or not its worker still lives.

@@ -10,7 +10,7 @@ use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
 use sluicegate::core::gate::Pause;
 use sluicegate::core::record::Tape;
-use sluicegate::core::{Job, Moment, Now, Rate, Run, Settlement};
+use sluicegate::core::{Change, Job, Moment, Now, Order, Rate, Request, Run, Settlement, Target};
 
 use super::api::{Api, Outage, Poison};
 use super::broker::{At, Broker, Message};
@@ -57,17 +57,22 @@ pub(super) enum Event {
     Pause,
     Resume,
     Rates(Vec<Rate>),
-    /// An operator gives a request that waits another priority.
-    Reprioritise,
+    /// A planner orders something of what waits; what is held is released again.
+    Order,
+    Release(Target),
+    /// The active worker hears of it.
+    Hear,
     /// The copy reaches the broker, or does not.
     PublishCopy {
         worker: usize,
         serial: u64,
         message: usize,
         session: u32,
-        priority: u16,
+        request: Box<Request>,
     },
-    Republished(usize, u64),
+    Parked(usize, u64),
+    /// What is parked is looked through.
+    Fetch(usize, u64),
     ForeignTask(usize),
     Outage(Option<Outage>),
     Fixed,
@@ -85,6 +90,8 @@ pub(crate) struct World {
     pub(super) active: Option<usize>,
     pub(super) broker: Broker,
     pub(super) api: Api,
+    /// What planners have ordered, as the broker keeps it.
+    pub(super) orders: Vec<Order>,
     /// What belongs to a request, whichever of its deliveries it is.
     pub(super) poisons: HashMap<Run, Poison>,
     events: BTreeMap<(Moment, u64), Event>,
@@ -130,6 +137,7 @@ impl World {
             active: None,
             broker,
             api,
+            orders: Vec::new(),
             poisons,
             events: BTreeMap::new(),
             delivering: false,
@@ -183,7 +191,7 @@ impl World {
         (0..history.lost_sessions).for_each(|_| self.sometime(Event::LoseSession));
         (0..history.cuts).for_each(|_| self.sometime(Event::Cut));
         (0..history.kills).for_each(|_| self.sometime(Event::KillBroker));
-        (0..history.moves).for_each(|_| self.sometime(Event::Reprioritise));
+        (0..history.orders).for_each(|_| self.sometime(Event::Order));
         (0..history.pauses).for_each(|_| self.sometime(Event::Pause));
         for _ in 0..history.blocks {
             self.sometime(Event::Blocked(true));
@@ -322,11 +330,16 @@ impl World {
             Event::Refused(w, settlement) => self.settled(w, settlement, Some(Settlement::Refused)),
             Event::Full(full) => self.broker.full = full && self.rough,
             Event::Refreshed(w, serial) => self.refreshed(w, serial),
-            Event::Reprioritise => self.reprioritise(),
-            Event::PublishCopy { worker, serial, message, session, priority } => {
-                self.publish_copy(worker, serial, (message, session, priority));
+            Event::Order => self.order(),
+            Event::Release(of) => {
+                self.keep_order(of, Change { hold: Some(false), ..Change::default() });
             }
-            Event::Republished(w, serial) => self.republished(w, serial),
+            Event::Hear => self.hear(),
+            Event::PublishCopy { worker, serial, message, session, request } => {
+                self.publish_copy(worker, serial, (message, session, request));
+            }
+            Event::Parked(w, serial) => self.parked(w, serial),
+            Event::Fetch(w, serial) => self.fetch(w, serial),
             Event::ForeignTask(message) => self.foreign_task(message),
             Event::Outage(outage) => self.api.outage = outage.filter(|_| self.rough),
             Event::Open => self.open(),
@@ -402,6 +415,8 @@ impl World {
         self.active = Some(w);
         self.broker.session = Some(self.sessions);
         self.workers[w].session = Some(self.sessions);
+        // Every order is read before anything starts.
+        self.hear();
         let waiting = self.broker.waiting().len();
         self.missing = waiting;
         self.pauses = self.random.random_range(0..=5);

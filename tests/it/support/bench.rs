@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use sluicegate::contract::Violation;
-use sluicegate::core::engine::{Kept, Reprioritised};
 use sluicegate::core::gate::{self, Pause};
 use sluicegate::core::record::Recorded;
 use sluicegate::core::{
-    Core, Ending, Fault, Found, Input, Job, Listing, Moment, Now, Query, Question, Rate, Reply,
-    Request, Run, Settings, Settlement, Steer, Step, Task, Verdict, retry,
+    Change, Core, Ending, Fault, Fetched, Found, Input, Job, Listing, Moment, Now, Obeyed, Order,
+    Query, Question, Rate, Reply, Request, Run, Settings, Settlement, Steer, Step, Target, Task,
+    Verdict, retry,
 };
 
 pub(crate) const LOOK_AGAIN: Duration = Duration::from_secs(45);
@@ -84,8 +84,27 @@ pub(crate) trait Inputs<D> {
         self.tell(now, Input::Settled { job, ending, how });
     }
 
-    fn republished(&mut self, now: Now, job: Job<D>) {
-        self.tell(now, Input::Republished(job));
+    fn parked(&mut self, now: Now, job: Job<D>) {
+        self.tell(now, Input::Parked(job));
+    }
+
+    fn not_parked(&mut self, now: Now, job: Job<D>) {
+        self.tell(now, Input::NotParked(job));
+    }
+
+    fn fetched(&mut self, now: Now, session: u32, fetched: Option<Fetched>) {
+        self.tell(now, Input::Fetched { session, fetched });
+    }
+
+    fn order(&mut self, now: Now, of: Target, change: Change) -> Obeyed {
+        self.order_at(now, Order { at: now.wall, of, change })
+    }
+
+    fn order_at(&mut self, now: Now, order: Order) -> Obeyed {
+        match self.tell(now, Input::Orders(vec![order])) {
+            Reply::Obeyed(obeyed) => obeyed,
+            other => panic!("an order is obeyed, not {other:?}"),
+        }
     }
 
     fn pause(&mut self, now: Now, pause: Pause) {
@@ -98,13 +117,6 @@ pub(crate) trait Inputs<D> {
 
     fn set_rates(&mut self, now: Now, rates: &[Rate]) {
         self.tell(now, Input::Ordered(Steer::Rates(rates.to_vec())));
-    }
-
-    fn reprioritise(&mut self, now: Now, of: &str, priority: u16) -> Result<Reprioritised, Kept> {
-        match self.tell(now, Input::Ordered(Steer::Priority { wanted: of.to_owned(), priority })) {
-            Reply::Moved(moved) => moved,
-            other => panic!("it is moved or not, not {other:?}"),
-        }
     }
 
     fn stop(&mut self, now: Now) {

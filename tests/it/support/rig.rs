@@ -47,7 +47,8 @@ impl Setup {
         };
         let rates = rates.iter().map(|rate| rate.parse::<Rate>().unwrap()).collect();
         let gate = gate::GateSettings { rates, retry, ..gate::GateSettings::default() };
-        let core = Settings { gate, look_again: Duration::from_secs(2), ..Settings::default() };
+        let look_again = Duration::from_secs(2);
+        let core = Settings { gate, look_again, parks: true, ..Settings::default() };
         Self {
             core,
             window: 65_535,

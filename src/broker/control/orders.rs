@@ -1,0 +1,93 @@
+//! How do orders about requests that wait reach every worker, and outlive them all? They are published to the control
+//! exchange, which keeps them in a stream of their own and in the audit stream; nobody needs a worker for it. A worker
+//! reads the whole stream before its session starts anything, and goes on reading: the stream's order is the orders'.
+
+use lapin::Channel;
+
+use crate::broker::connection::link::SessionLost;
+use crate::broker::convert::{Outgoing, properties, short};
+use crate::broker::publish::publisher::Publisher;
+use crate::broker::session;
+use crate::broker::settings::{Broker as Settings, Queues};
+use crate::broker::streams::reader::{ReadFrom, Reader};
+use crate::message::audit::Act;
+use crate::message::command::one_line;
+
+/// No order of ours is longer, and anybody may publish one.
+const LONGEST: u64 = 64 << 10;
+
+/// The message that has an order kept.
+pub(in crate::broker) fn message(act: &Act, queues: &Queues) -> Outgoing {
+    let action = act.action.as_str();
+    Outgoing {
+        exchange: short(&queues.control()),
+        key: short(&format!("batch.{action}")),
+        // An act is a plain struct of texts, numbers and JSON: nothing of it can fail to be written.
+        body: serde_json::to_vec(act).unwrap_or_default().into(),
+        properties: properties(&act.id.to_string(), &format!("sluice.order.{action}"), act.at)
+            .with_content_type("application/json".into()),
+    }
+}
+
+/// The worker's end of the stream.
+#[derive(Debug)]
+pub(in crate::broker) struct OrderReader(Reader);
+
+impl OrderReader {
+    /// Reads all orders so far, and goes on from there with [`OrderReader::next`].
+    pub(in crate::broker) async fn open(
+        settings: &Settings,
+        queues: &Queues,
+        publisher: &Publisher,
+        asking: &Channel,
+    ) -> Result<(Self, Vec<Act>), SessionLost> {
+        let stream = queues.orders();
+        // An empty stream says nothing of itself for seconds; with a first message in it, it says at once where it ends.
+        if session::look_at(asking, &stream).await?.message_count() == 0 {
+            publisher.publish(vec![first(&stream)]).await?;
+        }
+        let read =
+            |error: &dyn std::fmt::Display| SessionLost(format!("reading {stream}: {error}"));
+        let opened = Reader::open(settings, &stream, ReadFrom::First, LONGEST).await;
+        let mut reader = opened.map_err(|error| read(&error))?;
+        let mut before = Vec::new();
+        while let Some(body) = reader.next_to_the_end().await? {
+            before.extend(order(&body));
+        }
+        Ok((Self(reader), before))
+    }
+
+    /// The next order; pending while there is none. Cancel safe.
+    pub(in crate::broker) async fn next(&mut self) -> Result<Act, SessionLost> {
+        loop {
+            if let Some((_, body)) = self.0.next(TURN).await?
+                && let Some(act) = order(&body)
+            {
+                return Ok(act);
+            }
+        }
+    }
+
+    pub(in crate::broker) async fn close(self) {
+        self.0.close().await;
+    }
+}
+
+/// The reader asks for nothing while it waits.
+const TURN: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// What is no order is passed over: whoever may publish may publish anything.
+fn order(body: &[u8]) -> Option<Act> {
+    let act = serde_json::from_slice::<Act>(body).ok().filter(|act| act.order.is_some())?;
+    Some(Act { who: one_line(&act.who), why: act.why.as_deref().map(one_line), ..act })
+}
+
+/// Says nothing.
+fn first(stream: &str) -> Outgoing {
+    Outgoing {
+        exchange: short(""),
+        key: short(stream),
+        body: b"{}".as_slice().into(),
+        properties: properties("first", "sluice.orders.first", jiff::Timestamp::now()),
+    }
+}
