@@ -14,6 +14,7 @@ macro_rules! eprint {
     }};
 }
 
+mod batch;
 mod check;
 mod completions;
 mod config;
@@ -71,6 +72,8 @@ enum Command {
     Watch(watch::Args),
     /// Say what has become of every row of a plan, ended or not, as a list or a file
     Report(report::Args),
+    /// Take back, hold or move what waits of a batch
+    Batch(batch::Args),
     /// Review what failed: by cause; fix it, replay it, discard it, undo that
     DeadLetters(dead_letters::Args),
     /// Look at and steer a running worker: status, pause, resume, rate, priority
@@ -118,6 +121,7 @@ impl Cli {
             Command::Submit(args) => submit::run(&args, world),
             Command::Watch(args) => watch::run(&args, world),
             Command::Report(args) => report::run(&args, world),
+            Command::Batch(args) => batch::run(&args, world),
             Command::DeadLetters(args) => dead_letters::run(&args, world),
             Command::Gate(args) => gate::run(&args, world),
             Command::Topology(args) => topology::run(&args, world),

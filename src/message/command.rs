@@ -285,18 +285,20 @@ impl Steering {
 /// What an order has done to what waits, for people.
 fn words(obeyed: Obeyed) -> String {
     let Obeyed { here, in_doubt, parked } = obeyed;
-    let mut said = match here {
+    let here = match here {
         0 => "none of it waits in the worker's window just now".to_owned(),
         1 => "1 request that waits was changed".to_owned(),
         here => format!("{here} requests that wait were changed"),
     };
-    if in_doubt > 0 {
-        said += &format!(" ({in_doubt} in doubt: looked up first)");
-    }
-    if parked > 0 {
-        said += &format!("; {parked} are parked, and are looked through for it");
-    }
-    said + "; what is still in the queue is met by the order when it comes"
+    let doubt = match in_doubt {
+        0 => String::new(),
+        some => format!(" ({some} in doubt: looked up first)"),
+    };
+    let parked = match parked {
+        0 => String::new(),
+        some => format!("; {some} are parked, and are looked through for it"),
+    };
+    format!("{here}{doubt}{parked}; what is still in the queue is met by the order when it comes")
 }
 
 /// What a command did, for people.

@@ -132,6 +132,10 @@ where
         };
         if let Command::Order { of, change } = &pending.issued.command {
             let (of, change) = (of.clone(), change.clone());
+            if change == Change::default() {
+                let _ = pending.reply.send(Answer::refused("the order changes nothing"));
+                return;
+            }
             return self.keep_order(pending, now, of, change);
         }
         if let Command::Obeyed { order } = pending.issued.command {

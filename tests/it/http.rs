@@ -274,7 +274,7 @@ async fn without_the_token_on_a_standby_or_with_nonsense_nothing_is_ordered() {
         ("pause", r#"{"reason": "a", "rates": ["1/s"]}"#, "`rates`"),
         ("pause", r#"{"do": "resume"}"#, "the path"),
         ("resume", r#"{"by": "\n"}"#, "who"),
-        ("priority", r#"{"id": "17"}"#, "priority"),
+        ("order", r#"{"of": {"request": "17"}}"#, "change"),
     ] {
         let (code, said) = post(path, right, body).await;
         assert!(code == 400 && said.contains(word), "{path} {body}: {said}");

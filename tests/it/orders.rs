@@ -154,7 +154,8 @@ fn what_is_held_goes_when_it_is_released_and_a_deadline_ends_it_all_the_same() {
     bench.deliver(of_the_wave("s0", 1), false);
     bench.deliver(Request { rare, ..of_the_wave("s1", 2) }, false);
     let until = bench.expect_wait();
-    assert_eq!(until, Some(bench.now.at + (HOUR - Duration::from_millis(20))));
+    let due = bench.now.at + HOUR;
+    assert!(until.is_some_and(|until| until < due && until + SECOND > due), "{until:?}");
     bench.wait(2 * HOUR);
     assert_eq!(bench.settle().outcome, Outcome::Expired);
     let held = bench.core.upcoming(bench.now, 10);

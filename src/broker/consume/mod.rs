@@ -2,5 +2,4 @@
 
 pub(in crate::broker) mod delivery;
 pub(in crate::broker) mod interner;
-pub(in crate::broker) mod parked;
 pub(in crate::broker) mod receiver;

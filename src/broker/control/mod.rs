@@ -1,5 +1,4 @@
 //! Commands of operators on their way to the active worker, and the connection that such a task opens.
 
-pub(in crate::broker) mod orders;
 pub(in crate::broker) mod short_connection;
 pub(in crate::broker) mod steer;

@@ -14,9 +14,9 @@ use uuid::Uuid;
 
 use crate::broker::connection::connect::{self, NoConnection};
 use crate::broker::connection::link::{self, Link, SessionLost};
-use crate::broker::control::orders;
 use crate::broker::convert::Outgoing;
 use crate::broker::convert::{coarse, long, properties, short};
+use crate::broker::publish::orders;
 use crate::broker::publish::publisher::Publisher;
 use crate::broker::settings::{Broker as Settings, Queues};
 use crate::broker::transport::HARD;

@@ -4,6 +4,8 @@
 pub(in crate::broker) mod active;
 mod connections;
 mod lookout;
+mod orders;
+pub(in crate::broker) mod parked;
 pub(in crate::broker) mod source;
 pub(in crate::broker) mod status;
 pub(in crate::broker) mod supervisor;
@@ -25,9 +27,7 @@ use tokio::sync::{mpsc, watch};
 use crate::broker::connection::connect;
 use crate::broker::connection::link::{Link, SessionLost};
 use crate::broker::consume::delivery::Consuming;
-use crate::broker::consume::parked::Parked;
 use crate::broker::consume::receiver::{DeliveryReceiver, NotTaken};
-use crate::broker::control::orders::OrderReader;
 use crate::broker::control::steer::Control;
 use crate::broker::convert::short;
 use crate::broker::publish::publisher::Publisher;
@@ -41,6 +41,8 @@ use crate::message::audit::Act;
 use crate::message::command::{PendingCommand, Steering};
 use crate::worker::bodies::Spill;
 use connections::Side;
+use orders::OrderReader;
+use parked::Parked;
 
 pub(in crate::broker) use connections::Connections;
 

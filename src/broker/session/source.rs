@@ -12,10 +12,11 @@ use tracing::Instrument as _;
 
 use crate::broker::connection::link::SessionLost;
 use crate::broker::consume::delivery::Held;
-use crate::broker::consume::parked::Parked;
-use crate::broker::control::{orders, steer};
+use crate::broker::control::steer;
 use crate::broker::convert;
+use crate::broker::publish::orders;
 use crate::broker::publish::publisher::{Offered, Publisher};
+use crate::broker::session::parked::Parked;
 use crate::broker::session::status::Status;
 use crate::broker::session::supervisor::Supervisor;
 use crate::broker::settings::{Broker as Settings, Queues};

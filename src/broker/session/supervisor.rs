@@ -10,9 +10,9 @@ use tracing::Instrument as _;
 use crate::broker::connection::connect;
 use crate::broker::consume::delivery::Held;
 use crate::broker::consume::interner::PropertyInterner;
-use crate::broker::consume::parked::Parked;
 use crate::broker::consume::receiver::DeliveryReceiver;
 use crate::broker::publish::publisher::Publisher;
+use crate::broker::session::parked::Parked;
 use crate::broker::session::source::{Options, SupervisorOrder};
 use crate::broker::session::status::{Others, State, Status};
 use crate::broker::session::{Connections, Said, Session};
@@ -59,7 +59,7 @@ impl Supervisor {
             let ended = match self.open_or_leave().await {
                 Ok(Some(session)) => {
                     let began = Instant::now();
-                    let ended = self.attend(session).await;
+                    let ended = Box::pin(self.attend(session)).await;
                     (steady, had_session) = (began.elapsed() > STEADY, true);
                     ended
                 }

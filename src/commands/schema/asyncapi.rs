@@ -48,7 +48,7 @@ fn channels(queues: &Queues) -> Value {
     let results =
         json!({ "name": queues.results(), "type": "topic", "durable": true, "autoDelete": false });
     let control =
-        json!({ "name": queues.control(), "type": "fanout", "durable": true, "autoDelete": false });
+        json!({ "name": queues.control(), "type": "topic", "durable": true, "autoDelete": false });
     json!({
         "requests": {
             "address": queues.requests(),
@@ -98,10 +98,24 @@ fn channels(queues: &Queues) -> Value {
         },
         "control": {
             "address": queues.control(),
-            "title": "Commands to the active worker",
-            "description": "A fanout exchange: the routing key does not matter. The active worker has a queue of its own there.",
-            "messages": one_of(&["order"]),
+            "title": "Commands to the active worker, and orders about requests that wait",
+            "description": "A topic exchange. The active worker has a queue of its own there for `gate.*` (what changes the gate) and `ask.*` (questions); `batch.*` is kept in the streams of orders and of the audit, whether or not there is a worker.",
+            "messages": one_of(&["order", "act"]),
             "bindings": { "amqp": { "is": "routingKey", "exchange": control } },
+        },
+        "orders": {
+            "address": queues.orders(),
+            "title": "What planners have ordered of requests that wait",
+            "description": "A stream, read whole by each worker before it starts anything. Orders go to the control exchange with the key `batch.cancel`, `batch.hold`, `batch.release` or `batch.move`.",
+            "messages": one_of(&["act"]),
+            "bindings": queue(&queues.orders()),
+        },
+        "parked": {
+            "address": queues.parked(),
+            "title": "Requests that wait for a time or for a planner's word, beyond half of the window",
+            "description": "The worker puts them there and fetches them back. Not to be published to, or read from.",
+            "messages": one_of(&["request"]),
+            "bindings": queue(&queues.parked()),
         },
         "answers": {
             "address": null,
@@ -167,6 +181,8 @@ fn operations() -> Value {
         "deadLetter": operation("send", "deadLetters", "Keep for review what did not end well"),
         "writeDown": operation("send", "audit", "Keep who did what"),
         "obey": obey,
+        "obeyOrders": operation("receive", "orders", "Cancel, hold, release or move what waits"),
+        "park": operation("send", "parked", "Keep outside of the window what waits for long"),
         "keepSteering": operation("send", "gate", "Keep what operators have set, for the next active worker"),
     })
 }

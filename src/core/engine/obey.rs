@@ -29,7 +29,9 @@ impl<D> Core<D> {
         let mut obeyed = Obeyed { parked: self.out.parking.len(), ..Obeyed::default() };
         let kept = Arc::make_mut(&mut self.orders);
         let about: BTreeSet<_> = orders.iter().map(|order| order.of.clone()).collect();
-        orders.into_iter().for_each(|order| kept.take(order));
+        for order in orders {
+            kept.take(order);
+        }
         let meant =
             |request: &Request| orders::targets(request).iter().any(|of| about.contains(of));
         let keys: Vec<Key> = self.window.keys_where(|job| meant(&job.request));

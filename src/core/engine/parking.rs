@@ -177,16 +177,13 @@ impl<D> Core<D> {
         if !is_ours {
             return;
         }
-        match fetched {
-            Some(Fetched { left, next }) => {
-                parking.parked = left;
-                parking.note(next);
-                parking.fetches_from = now.at + APART.max(took * 10);
-            }
-            None => {
-                parking.look = true;
-                parking.fetches_from = now.at + PAUSE;
-            }
+        if let Some(Fetched { left, next }) = fetched {
+            parking.parked = left;
+            parking.note(next);
+            parking.fetches_from = now.at + APART.max(took * 10);
+        } else {
+            parking.look = true;
+            parking.fetches_from = now.at + PAUSE;
         }
     }
 

@@ -88,7 +88,7 @@ async fn control(
 
 /// Everything here that changes something.
 pub const CHANGES: [&str; 4] =
-    ["/control/pause", "/control/resume", "/control/rate", "/control/priority"];
+    ["/control/pause", "/control/resume", "/control/rate", "/control/order"];
 
 type Refused = (StatusCode, String);
 
@@ -99,13 +99,13 @@ fn issued<'a>(
     body: &[u8],
 ) -> Result<(&'a Lane, IssuedCommand), Refused> {
     if !CHANGES.iter().any(|path| path.strip_prefix("/control/") == Some(what)) {
-        let why = format!("there is no /control/{what}: pause, resume, rate or priority");
+        let why = format!("there is no /control/{what}: pause, resume, rate or order");
         return Err((StatusCode::NOT_FOUND, why));
     }
     let issued = read(what, body).map_err(|why| {
         let fields = match what {
             "rate" => "rates, by, reason",
-            "priority" => "id, priority (0 to 65535), by, reason",
+            "order" => "of ({batch: {id, run, row}} or {request: id}), change ({cancel, hold, not_before, deadline, priority}), by, reason",
             _ => "by, reason",
         };
         (StatusCode::BAD_REQUEST, format!("the body is not {{{fields}}}: {why}"))

@@ -60,11 +60,11 @@ pub(crate) enum Without {
     MarksEndWithTheSession,
     /// A worker consumes without holding the exclusive queue.
     OneActiveWorker,
-    /// What was published anew under another priority is taken for a fresh request.
+    /// What was published anew is taken for a fresh request.
     CopiesCountAsRedelivered,
     /// An active worker starts before it has read what was ordered.
     OrdersReadFirst,
-    /// What is in doubt is told to be cancelled without a look.
+    /// What is in doubt is told to be cancelled without a look-up.
     CancelledAfterLooks,
     /// What was settled lately is not remembered (no harm: the look-ups find it).
     Memory,

@@ -340,8 +340,8 @@ async fn what_cannot_be_parked_is_held_as_before_and_the_session_lives() {
         }
         let bodies = (0..4).map(|n| body(&format!("s{n}"), 10));
         publish(&client, &rig.lane.queues.requests(), bodies).await;
-        let held = worker.status.wait_for(|status| status.window.waiting == 4);
-        tokio::time::timeout(SOON, held).await.expect("held soon").expect("it runs");
+        let waits = worker.status.wait_for(|status| status.window.waiting == 4);
+        tokio::time::timeout(SOON, waits).await.expect("held soon").expect("it runs");
         for n in 0..4 {
             let change = Change { hold: Some(false), ..Change::default() };
             assert!(worker.order(Command::Order { of: of(n), change }).await.done);

@@ -119,7 +119,7 @@ impl Parked {
             let event = tokio::select! {
                 event = tokio::time::timeout(patience, came.recv()) => match event {
                     Ok(Some(event)) => event,
-                    // Another session's end may still have to give the others back.
+                    // What another session still holds comes with its end.
                     Ok(None) | Err(_) => break,
                 },
                 why = not_taken.recv() => {

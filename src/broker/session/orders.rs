@@ -1,6 +1,5 @@
-//! How do orders about requests that wait reach every worker, and outlive them all? They are published to the control
-//! exchange, which keeps them in a stream of their own and in the audit stream; nobody needs a worker for it. A worker
-//! reads the whole stream before its session starts anything, and goes on reading: the stream's order is the orders'.
+//! How does a worker learn of all orders about requests that wait? It reads the whole stream of them before its session
+//! starts anything, and goes on reading: the stream's order is the orders'.
 
 use lapin::Channel;
 
@@ -15,19 +14,6 @@ use crate::message::command::one_line;
 
 /// No order of ours is longer, and anybody may publish one.
 const LONGEST: u64 = 64 << 10;
-
-/// The message that has an order kept.
-pub(in crate::broker) fn message(act: &Act, queues: &Queues) -> Outgoing {
-    let action = act.action.as_str();
-    Outgoing {
-        exchange: short(&queues.control()),
-        key: short(&format!("batch.{action}")),
-        // An act is a plain struct of texts, numbers and JSON: nothing of it can fail to be written.
-        body: serde_json::to_vec(act).unwrap_or_default().into(),
-        properties: properties(&act.id.to_string(), &format!("sluice.order.{action}"), act.at)
-            .with_content_type("application/json".into()),
-    }
-}
 
 /// The worker's end of the stream.
 #[derive(Debug)]
