@@ -126,7 +126,8 @@ pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
             let (not_before, deadline, priority) = (*not_before, *deadline, *priority);
             let change = Change { not_before, deadline, priority, ..Change::default() };
             if change == Change::default() {
-                let why = "nothing to move: give --not-before, --deadline, --priority or several of them";
+                let why =
+                    "nothing to move: give --not-before, --deadline, --priority or several of them";
                 return Err(Failure::usage(why));
             }
             (of, change)

@@ -8,7 +8,7 @@ use crate::broker::convert::{Outgoing, properties, short};
 use crate::broker::publish::publisher::Publisher;
 use crate::broker::session;
 use crate::broker::settings::{Broker as Settings, Queues};
-use crate::broker::streams::reader::{ReadFrom, Reader};
+use crate::broker::streams::reader::{ReadFrom, Reader, StreamMessage};
 use crate::message::audit::Act;
 use crate::message::command::one_line;
 
@@ -46,7 +46,7 @@ impl OrderReader {
     /// The next order; pending while there is none. Cancel safe.
     pub(in crate::broker) async fn next(&mut self) -> Result<Act, SessionLost> {
         loop {
-            if let Some((_, body)) = self.0.next(TURN).await?
+            if let Some(StreamMessage { body, .. }) = self.0.next(TURN).await?
                 && let Some(act) = order(&body)
             {
                 return Ok(act);
