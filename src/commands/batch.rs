@@ -87,7 +87,7 @@ struct Of {
 struct Move {
     #[command(flatten)]
     of: Of,
-    /// Not to be sent before this; without an offset it is of this machine's zone
+    /// Not to be sent before this (no offset: the zone of this machine)
     #[arg(long, value_name = "TIME", value_parser = time)]
     not_before: Option<Timestamp>,
     /// Not to be sent after this

@@ -37,7 +37,7 @@ Example: sluice gate pause -c lane.toml --reason 'storage is being moved'")]
     Resume(ChangeArgs),
     /// Give a request that waits another priority, for good
     #[command(after_help = "\
-What is in flight is not touched; the body stays as it is. `sluice batch move` does the same for whole batches.
+What is in flight is not touched; the body stays as it is. For whole batches: `sluice batch move`.
 Example: sluice gate priority 019ab0d0-0000-7000-8000-000000000000 60000 --reason 'it blocks others'")]
     Priority(Priority),
     /// Set other limits, until somebody sets them again

@@ -305,8 +305,7 @@ fn in_window(one: &Upcoming, gate: &str) -> String {
         Waits::Look => "a look-up: there may be a task already".to_owned(),
         Waits::Copy => "what becomes of another request for its source server".to_owned(),
         Waits::Refused => format!("the account refuses it; it is tried by itself{until}"),
-        #[allow(unreachable_patterns, reason = "others may come")]
-        _ => gate.to_owned(),
+        Waits::Release => "its release: it is held".to_owned(),
     }
 }
 

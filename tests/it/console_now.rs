@@ -252,3 +252,28 @@ async fn a_lane_that_is_not_there_is_told() {
         assert_eq!(played.get(path).await.0, 404, "{path}");
     }
 }
+
+#[tokio::test]
+async fn a_batch_is_ordered_about_by_its_generation_and_a_cancelling_wants_a_tick() {
+    let mut played = Played::new().await;
+    let base = played.base.clone();
+    let run = "00000000-0000-0000-0000-000000000007";
+    for (form, why) in [
+        ("batch=wave-2&do=cancel", "tick the box"),
+        ("batch=wave-2&do=move", "Nothing to move"),
+        ("batch=wave-2&do=move&not_before=noon", "is no time such as"),
+        ("batch=wave-2&do=hold&row=x", "is no row"),
+        ("do=hold", "Which batch?"),
+    ] {
+        let (code, page) = Played::post(&base, "/batches/order", form).await;
+        assert!(code == 400 && page.contains(why), "{form}: {page}");
+    }
+    let form = format!("batch=wave-2&run={run}&do=cancel&sure=1&row=3&why=storage");
+    let posted = tokio::spawn(async move { Played::post(&base, "/batches/order", &form).await });
+    let issued = played.answer(|_| Answer::done("2 requests that wait were changed")).await;
+    let of = Target::Batch { id: "wave-2".into(), run: run.parse().ok(), row: Some(3) };
+    let change = Change { cancel: true, ..Change::default() };
+    assert_eq!(issued.command, Command::Order { of, change });
+    assert_eq!((&*issued.by, issued.reason.as_deref()), ("ada", Some("storage")));
+    assert_eq!(posted.await.unwrap().0, 303);
+}

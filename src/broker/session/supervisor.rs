@@ -156,7 +156,10 @@ impl Supervisor {
         if let Some(steering) = session.steering.take() {
             self.tell(Event::Steered(steering));
         }
-        self.tell(Event::OrdersBefore(std::mem::take(&mut session.orders_before)));
+        let orders = std::mem::take(&mut session.orders_before);
+        if !orders.is_empty() {
+            self.tell(Event::OrdersBefore(orders));
+        }
         self.publisher.send_replace(Some(session.on.publisher.clone()));
         self.parked.send_replace(Some(session.parked(&self.spill)));
         let waiting = usize::try_from(session.waiting).unwrap_or(usize::MAX);

@@ -53,7 +53,7 @@ impl Results {
         })
     }
 
-    /// Passes over what is about other batches: told by its routing key, without a look into it.
+    /// Passes over what is about other batches: told by its routing key, unread.
     #[must_use]
     pub fn only(self, batches: Vec<BatchPattern>) -> Self {
         Self { only: batches, ..self }

@@ -12,6 +12,7 @@ use super::LaneView;
 use super::asked::Asked;
 use super::follow::{DAYS, Seen};
 use super::page::{ROWS, ago, clock, notice, query};
+use super::planned;
 use crate::core::Outcome;
 use crate::message::generation::{RunPrefix, short};
 use crate::message::words::roughly;
@@ -281,7 +282,15 @@ pub(super) async fn one(asked: Asked) -> Response {
     if fields.get("part").is_some() {
         return content.into_response();
     }
-    let content = html! { (content) p { a href={ "/batches" (query(&[("lane", &place.name)])) } { "To all batches" } } };
+    let latest = || place.results(|seen| seen.batches.latest(batch).and_then(|one| one.run));
+    let meant = run.as_ref().map_or_else(latest, |run| {
+        place.results(|seen| {
+            let all = seen.batches.generations(batch);
+            all.iter().find(|one| run.matches(one.run)).and_then(|one| one.run)
+        })
+    });
+    let planned = planned::form(place, &asked.viewer, batch, meant, fields.get("said"));
+    let content = html! { (content) (planned) p { a href={ "/batches" (query(&[("lane", &place.name)])) } { "To all batches" } } };
     asked.page("Batch", &content)
 }
 

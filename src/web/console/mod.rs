@@ -18,6 +18,7 @@ mod look;
 mod now;
 mod orders;
 mod page;
+mod planned;
 mod steer;
 mod waiting;
 
@@ -62,6 +63,7 @@ fn changes() -> Routes {
         ("/gate/resume", post(steer::resume)),
         ("/gate/rate", post(steer::rate)),
         ("/window/priority", post(waiting::reprioritise)),
+        ("/batches/order", post(planned::order)),
         (EDIT, post(orders::prepare)),
         ("/dead-letters/act", post(orders::act)),
         ("/dead-letters/note", post(letter::note)),

@@ -115,3 +115,50 @@ async fn batches_that_begin_alike_are_watched_together_to_the_last_of_them() {
     assert!(text(&none.stderr).contains("knows no batch holiday-*"), "{none:?}");
     drop(worker);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn a_batch_is_held_moved_and_cancelled_by_its_name_and_its_rows() {
+    let desk = Desk::new().await;
+    let plan = desk.plan_of("waits", 0..6);
+    let enqueue = ["enqueue", plan.to_str().unwrap(), "--batch", "wave-2"];
+    assert!(desk.sluice(&enqueue).status.success());
+    // No worker is there yet: the orders are kept.
+    for args in [
+        &["batch", "hold", "wave-2", "--reason", "the storage is late"][..],
+        &["batch", "cancel", "wave-2", "--row", "2", "--row", "3"],
+        &["batch", "move", "wave-2", "--priority", "700"],
+    ] {
+        let ordered = desk.sluice(args);
+        assert_eq!(ordered.status.code(), Some(0), "{ordered:?}");
+        let (said, told) = (text(&ordered.stdout), text(&ordered.stderr));
+        assert!(said.contains("batch wave-2") && said.contains("generation"), "{said}");
+        assert!(told.contains("no worker is active") && told.contains("kept"), "{told}");
+    }
+    let worker = desk.worker(Options::default()).await;
+    let cancelled = || {
+        let seen = lines(&desk.sluice(&["watch", "wave-2", "--json"]));
+        seen.last().is_some_and(|one| one["outcomes"] == json!({ "cancelled": 2 }))
+    };
+    until_so("cancelled", cancelled).await;
+    assert_eq!(worker.sandbox.stats(&[]).tasks.created, 0, "the others are held");
+    let released = desk.sluice(&["batch", "release", "wave-2", "--json"]);
+    let told: serde_json::Value = serde_json::from_slice(&released.stdout).unwrap();
+    assert_eq!(told[0]["obeyed"]["here"], json!(4), "{told}");
+    let ended = || {
+        let seen = lines(&desk.sluice(&["watch", "wave-2", "--json"]));
+        let outcomes = json!({ "cancelled": 2, "created": 4 });
+        seen.last().is_some_and(|one| one["outcomes"] == outcomes)
+    };
+    until_so("ended", ended).await;
+    assert_eq!(worker.sandbox.stats(&[]).tasks.created, 4);
+    for (args, why) in [
+        (&["batch", "move", "wave-2"][..], "nothing to move"),
+        (&["batch", "cancel", "wave-9", "--row", "1"], "no batch \"wave-9\" was announced"),
+        (&["batch", "cancel", "a", "b", "--row", "1"], "a row of one batch"),
+        (&["batch", "cancel", "ü", "--unannounced"], "no batch id"),
+    ] {
+        let refused = desk.sluice(args);
+        assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+        assert!(text(&refused.stderr).contains(why), "{refused:?}");
+    }
+}
