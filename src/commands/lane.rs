@@ -9,7 +9,7 @@ use crate::lane::{self, Given, Loaded};
 #[derive(Clone, Debug, Default, clap::Args)]
 #[group(skip)]
 pub(super) struct Args {
-    /// Configuration file (default: `SLUICE_CONFIG`, else all built-in)
+    /// Configuration file (default: `SLUICE_CONFIG`, ./sluice.toml, built-in)
     #[arg(short, long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
     /// One key, above file and environment: limits.rates=5/s
@@ -24,9 +24,21 @@ impl Args {
     /// All problems of the configuration.
     pub(super) fn load(&self, world: &World, needs_api: bool) -> Result<Loaded, Failure> {
         let from_env = world.env.get("SLUICE_CONFIG").filter(|path| !path.is_empty());
-        let file = self.config.as_deref().or(from_env.map(Path::new));
+        let file = self.config.as_deref().or(from_env.map(Path::new)).or_else(here);
         load(file, &self.overrides, world, needs_api)
     }
+}
+
+/// What a planner keeps beside the plans. A worker takes its configuration from nowhere but where it is told.
+pub(super) const HERE: &str = "./sluice.toml";
+
+/// The file of this directory, if there is one; says so, for it decides which broker and which account are meant.
+pub(super) fn here<'a>() -> Option<&'a Path> {
+    let here = Path::new(HERE);
+    here.is_file().then(|| {
+        eprintln!("configuration: {HERE}");
+        here
+    })
 }
 
 impl Args {

@@ -8,7 +8,7 @@ use crate::lane::{Config, Loaded};
 #[derive(Debug, clap::Args)]
 #[group(skip)]
 pub(super) struct Args {
-    /// Configuration file of a lane; several are several lanes
+    /// Configuration file of a lane (or `SLUICE_CONFIG`); several: lanes
     #[arg(short, long, value_name = "FILE")]
     config: Vec<PathBuf>,
     /// One key, above file and environment: limits.rates=5/s
@@ -23,6 +23,12 @@ impl Args {
     /// All problems of all configurations; or two lanes that cannot run beside each other.
     pub(super) fn load(&self, world: &World) -> Result<Vec<(String, Loaded)>, Failure> {
         let from_env = world.env.get("SLUICE_CONFIG").filter(|path| !path.is_empty());
+        if self.config.is_empty() && from_env.is_none() && Path::new(lane::HERE).is_file() {
+            eprintln!(
+                "warning: {0} is not used here: a worker's configuration is named, with -c {0} or SLUICE_CONFIG",
+                lane::HERE
+            );
+        }
         let files: Vec<Option<&Path>> = match (&self.config[..], from_env) {
             ([], file) => vec![file.map(Path::new)],
             (files, _) => files.iter().map(|file| Some(file.as_path())).collect(),

@@ -19,6 +19,7 @@ mod check;
 mod completions;
 mod config;
 mod dead_letters;
+mod dry_run;
 mod enqueue;
 mod exit;
 mod gate;
@@ -82,7 +83,7 @@ enum Command {
     Topology(topology::Args),
     /// Check a plan: all that is wrong with any row, and when it will be through
     Check(check::Args),
-    /// Start a plan: a template with every field
+    /// Start a plan: a template with every field, or with those that it needs
     Plan(plan::Args),
     /// Check a configuration, or show what holds and where it comes from
     Config(config::Args),

@@ -1,12 +1,13 @@
 //! `sluice plan template`: how does a planner start?
 
-use std::io::{ErrorKind, Write as _};
+use std::io::Write as _;
 use std::path::PathBuf;
 
 use clap::Subcommand;
 
 use super::{Exit, Failure, output};
-use crate::plan::{self, Format};
+use crate::plan::{self, Format, Purpose};
+use crate::report::new_file::NewFile;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -17,7 +18,9 @@ pub(super) struct Args {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Write an empty plan with every field, its limits and an example row
-    #[command(after_help = "Example: sluice plan template --format xlsx --output plan.xlsx")]
+    #[command(after_help = "\
+Examples: sluice plan template --format xlsx --output plan.xlsx
+          sluice plan template --for existing -o plan.xlsx")]
     Template(Template),
 }
 
@@ -26,9 +29,15 @@ struct Template {
     /// csv, xlsx, jsonl or json (default: by the ending of --output, else csv)
     #[arg(long, value_enum, hide_possible_values = true)]
     format: Option<Format>,
-    /// Where to write it (default: stdout); a file that is there is left alone
+    /// Only what such a plan needs: existing target servers, or new ones
+    #[arg(long = "for", value_enum, value_name = "existing|new", hide_possible_values = true)]
+    purpose: Option<Purpose>,
+    /// Where to write it (default: stdout)
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Replace the file of --output
+    #[arg(long, requires = "output")]
+    overwrite: bool,
 }
 
 pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
@@ -38,19 +47,15 @@ pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
         (None, Some(file)) => plan::format_of(file).map_err(Failure::usage)?,
         (None, None) => Format::Csv,
     };
-    let bytes = plan::template(format).map_err(Failure::usage)?;
+    let bytes = plan::template(format, template.purpose).map_err(Failure::usage)?;
     let Some(path) = &template.output else {
         output::write(&bytes);
         return Ok(Exit::Done);
     };
-    let written = std::fs::File::create_new(path).and_then(|mut file| file.write_all(&bytes));
-    written.map_err(|error| {
-        let cure = match error.kind() {
-            ErrorKind::AlreadyExists => "it is left as it is: choose another name",
-            _ => "choose a directory that is there and that you may write to",
-        };
-        Failure::usage(format!("{}: cannot be written: {error}; {cure}", path.display()))
-    })?;
+    let mut file = NewFile::create(path, template.overwrite).map_err(Failure::usage)?;
+    file.write_all(&bytes)
+        .map_err(|error| Failure::usage(format!("cannot write {}: {error}", path.display())))?;
+    file.keep().map_err(Failure::usage)?;
     eprintln!("{} is written: fill it in, then: sluice check {0}", path.display());
     Ok(Exit::Done)
 }

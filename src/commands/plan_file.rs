@@ -174,6 +174,26 @@ impl Args {
         plan::mark(&plan.path, &self.options(plan, judge, &[]), report, to).map_err(Failure::usage)
     }
 
+    /// How the plan is written.
+    ///
+    /// # Errors
+    /// Its name does not say.
+    pub(super) fn format(&self, plan: &PlanFile) -> Result<Format, Failure> {
+        self.source.format.map_or_else(|| plan::format_of(&plan.name).map_err(failure), Ok)
+    }
+
+    /// Writes the invalid rows of a table down again.
+    pub(super) fn set_aside(
+        &self,
+        plan: &PlanFile,
+        judge: &Judge,
+        survey: &plan::Survey,
+        out: &mut dyn std::io::Write,
+    ) -> Result<(), plan::AsideError> {
+        let options = self.options(plan, judge, &[]);
+        plan::set_aside(&plan.path, &options, &survey.invalid, &survey.report, out)
+    }
+
     fn options(&self, plan: &PlanFile, judge: &Judge, set: &[String]) -> Options {
         Options {
             rules: judge.rules,

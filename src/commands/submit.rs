@@ -13,13 +13,13 @@ use uuid::Uuid;
 
 use super::plan_file::{self, Judge, PlanFile};
 use super::signals::Signals;
-use super::{Exit, Failure, World, check, enqueue, lane, print, progress_bar, run};
+use super::{Exit, Failure, World, check, dry_run, enqueue, lane, print, progress_bar, run};
 use crate::api::Client;
 use crate::core::gate::Reason;
 use crate::core::{Core, Ending, Found, Job, Now, Outcome, Query, Settings, Verdict};
 use crate::lane::Config;
 use crate::message::result;
-use crate::plan::{self, Pace, Survey, SurveyError};
+use crate::plan::{self, Survey, SurveyError};
 use crate::planner::submit::{Head, Journal, Options, Past, Rows, Trouble};
 use crate::report::progress::failure_line;
 use crate::worker::clock::Clock;
@@ -44,7 +44,7 @@ pub(super) struct Args {
     /// Try again what did not end well
     #[arg(long)]
     failed: bool,
-    /// Say what would be sent; send and write nothing
+    /// Say what would be sent, in which order, when; send and write nothing
     #[arg(long)]
     dry_run: bool,
     /// Print the summary as JSON
@@ -61,16 +61,15 @@ pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
     let config = args.lane.load(world, !args.dry_run)?.config;
     let plan = args.reading.take(&args.plan)?;
     let survey = survey(args, &plan, &config)?;
-    if args.dry_run {
-        let mut past = Journal::peek(&plan.name, survey.sheet()).map_err(Failure::usage)?;
-        check_head(&plan, &config, &survey, &past)?;
-        again(args, &mut past);
-        return Ok(tell_dry_run(args, &plan, &config, &survey, &past));
-    }
-    let _log = crate::observe::log::start(&config.log).map_err(Failure::usage)?;
-    let (journal, mut past) = Journal::open(&plan.name, survey.sheet()).map_err(Failure::usage)?;
+    let mut past = Journal::peek(&plan.name, survey.sheet()).map_err(Failure::usage)?;
     check_head(&plan, &config, &survey, &past)?;
     again(args, &mut past);
+    if args.dry_run {
+        let rows = args.reading.open(&plan, &Judge::of(&config, false))?;
+        let trial = dry_run::Trial { plan: &plan, config: &config, survey: &survey, past: &past };
+        return trial.tell(rows, args.json);
+    }
+    let _log = crate::observe::log::start(&config.log).map_err(Failure::usage)?;
     let tally = Tally::of(&survey, &past);
     if tally.left() == 0 {
         return Ok(tell(
@@ -81,7 +80,7 @@ pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
             &tally,
         ));
     }
-    super::runtime()?.block_on(submit(args, &plan, config, &survey, journal, past, world))
+    super::runtime()?.block_on(submit(args, &plan, config, &survey, world))
 }
 
 /// What `--failed` asks for.
@@ -142,13 +141,19 @@ async fn submit(
     file: &PlanFile,
     config: Config,
     survey: &Survey,
-    mut journal: Journal,
-    past: Past,
     world: &World,
 ) -> Result<Exit, Failure> {
     let mut signals = Signals::listen().map_err(Failure::usage)?;
     let client = Client::new(&config.api).map_err(Failure::usage)?;
+    // Before the journal is begun: one that nothing was sent for would be left behind, empty.
     reach(&client).await?;
+    let (mut journal, mut past) =
+        Journal::open(&file.name, survey.sheet()).map_err(Failure::usage)?;
+    // Another process may have gone on with it since it was looked at.
+    check_head(file, &config, survey, &past)?;
+    if args.failed {
+        past.forget_failures();
+    }
     let head = match &past.head {
         Some(head) => head.clone(),
         None => begin(&config, survey, &mut journal)?,
@@ -201,7 +206,7 @@ async fn submit(
 }
 
 /// What the worker goes by here.
-fn settings(config: &Config) -> Settings {
+pub(super) fn settings(config: &Config) -> Settings {
     let mut settings = config.core();
     settings.seed = fastrand::u64(..);
     settings.max_hold = NO_MAX_HOLD;
@@ -273,13 +278,13 @@ fn begin(config: &Config, survey: &Survey, journal: &mut Journal) -> Result<Head
 
 /// How many rows have ended, and how.
 #[derive(Clone, Debug)]
-struct Tally {
-    total: u64,
+pub(super) struct Tally {
+    pub(super) total: u64,
     counts: BTreeMap<Outcome, u64>,
 }
 
 impl Tally {
-    fn of(survey: &Survey, past: &Past) -> Self {
+    pub(super) fn of(survey: &Survey, past: &Past) -> Self {
         let mut counts = BTreeMap::new();
         for outcome in past.ended.values() {
             *counts.entry(*outcome).or_default() += 1;
@@ -287,7 +292,7 @@ impl Tally {
         Self { total: survey.report.valid, counts }
     }
 
-    fn ended(&self) -> u64 {
+    pub(super) fn ended(&self) -> u64 {
         self.counts.values().sum()
     }
 
@@ -299,40 +304,6 @@ impl Tally {
         let failed = self.counts.iter().filter(|(outcome, _)| outcome.is_dead_letter());
         failed.map(|(_, count)| count).sum()
     }
-}
-
-fn tell_dry_run(
-    args: &Args,
-    plan: &PlanFile,
-    config: &Config,
-    survey: &Survey,
-    past: &Past,
-) -> Exit {
-    let tally = Tally::of(survey, past);
-    let pace = Pace { starts_now: true, ..Pace::new(settings(config)) };
-    let loads = survey.report.loads();
-    // Which rows are left does not matter to the forecast, only how many.
-    let ended = usize::try_from(tally.ended()).unwrap_or(usize::MAX).min(loads.len());
-    let forecast = plan::forecast(&pace, 0, &loads[ended..], Timestamp::now());
-    let (left, in_doubt) = (tally.left(), past.started.len());
-    if args.json {
-        let told = json!({
-            "total": tally.total, "ended": tally.ended(), "in_doubt": in_doubt, "left": left, "forecast": forecast,
-        });
-        print(&format!("{told}\n"));
-        return Exit::Done;
-    }
-    print(&format!(
-        "{}: {} rows, {} have ended, {in_doubt} are in doubt and would be looked up first, {left} would be submitted to {}\n",
-        plan.name.display(),
-        tally.total,
-        tally.ended(),
-        config.api.endpoint
-    ));
-    if let Some(forecast) = forecast {
-        print(&format!("forecast: {}\n", check::in_words(&forecast, &pace)));
-    }
-    Exit::Done
 }
 
 fn tell(args: &Args, plan: &PlanFile, sheet: Option<&str>, batch: &str, tally: &Tally) -> Exit {

@@ -11,10 +11,10 @@ pub(super) fn time(text: &str) -> Result<Timestamp, String> {
     plan::time(text, &TimeZone::system())
 }
 
-/// The same, or how long ago: `2h`.
+/// The same, or how long ago: `2h`, `7d`.
 pub(super) fn past(text: &str) -> Result<Timestamp, String> {
     let ago = || Timestamp::now().checked_sub(parse_duration(text).ok()?).ok();
-    time(text).or_else(|why| ago().ok_or_else(|| format!("{why}, nor 2h (ago)")))
+    time(text).or_else(|why| ago().ok_or_else(|| format!("{why}, nor 2h or 7d (ago)")))
 }
 
 /// A time as it is shown.
@@ -31,7 +31,7 @@ mod tests {
         let noon: Timestamp = "2026-01-31T12:00:00Z".parse().unwrap();
         assert_eq!(past("2026-01-31T12:00:00Z").unwrap(), noon);
         assert_eq!(past("2026-01-31T20:00:00+08:00").unwrap(), noon);
-        for text in ["2026-01-31 12:00", "2026-01-31", "0", "36h", "2m"] {
+        for text in ["2026-01-31 12:00", "2026-01-31", "0", "36h", "2m", "7d"] {
             assert!(past(text).is_ok(), "{text}");
         }
         let ago = past("2h").unwrap();

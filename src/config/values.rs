@@ -17,27 +17,34 @@ use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Span, SpanRelativeTo};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 
 /// Nothing that waits longer is meant, and sums and multiples of what is shorter cannot overflow.
 const LONGEST: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
 
-/// `20m`, `1.5s`, `250ms`, `1h 30m`. Not negative, and ten years at most.
+/// `20m`, `1.5s`, `250ms`, `1h 30m`, `30d` (days of 24 hours). Not negative, and ten years at most.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    let advice = "write a number and a unit, such as 20m, 1.5s, 250ms or 24h";
+    let advice = "write a number and a unit, such as 20m, 1.5s, 250ms, 24h or 30d";
     if text.trim() == "0" {
         return Ok(Duration::ZERO);
     }
-    let signed: SignedDuration =
-        text.trim().parse().map_err(|_| format!("`{text}` is not a duration: {advice}"))?;
+    let signed =
+        signed(text.trim()).ok_or_else(|| format!("`{text}` is not a duration: {advice}"))?;
     let duration =
         Duration::try_from(signed).map_err(|_| format!("`{text}` is negative: {advice}"))?;
     if duration > LONGEST {
         return Err(format!("`{text}` is longer than ten years: {advice}"));
     }
     Ok(duration)
+}
+
+/// What no clock can say: days are 24 hours, weeks seven days. Months and years have no length.
+fn signed(text: &str) -> Option<SignedDuration> {
+    let with_days =
+        || text.parse::<Span>().ok()?.to_duration(SpanRelativeTo::days_are_24_hours()).ok();
+    text.parse().ok().or_else(with_days)
 }
 
 /// `256MiB`, `16MB`, `1024`, `0`: a number of bytes, with a decimal or a binary unit.
@@ -70,7 +77,7 @@ pub fn show_duration(duration: Duration) -> String {
 
 /// For `#[serde(deserialize_with)]`: see [`parse_duration`].
 pub fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    deserializer.deserialize_str(Parsed("a duration such as 20m or 1.5s", parse_duration))
+    deserializer.deserialize_str(Parsed("a duration such as 20m, 1.5s or 30d", parse_duration))
 }
 
 /// For `#[serde(default, deserialize_with)]`: [`duration`], where the key may be absent.
@@ -303,14 +310,29 @@ mod tests {
             ("250ms", 250),
             ("1h 30m", 5_400_000),
             ("24h", 86_400_000),
+            ("1d", 86_400_000),
+            ("1d 12h", 129_600_000),
+            ("30d", 30 * 86_400_000),
+            ("2 weeks", 14 * 86_400_000),
             ("0", 0),
             ("0s", 0),
         ] {
             assert_eq!(parse_duration(text), Ok(Duration::from_millis(millis)), "{text}");
         }
-        for text in
-            ["", "5", "-1s", "1 fortnight", "s", "1e400h", "99999999999999999999h", "90000h"]
-        {
+        for text in [
+            "",
+            "5",
+            "-1s",
+            "1 fortnight",
+            "s",
+            "1e400h",
+            "99999999999999999999h",
+            "90000h",
+            "-1d",
+            "1.5d",
+            "2mo",
+            "1y",
+        ] {
             assert!(parse_duration(text).is_err(), "{text}");
         }
     }

@@ -39,6 +39,10 @@ impl<R: BufRead> Csv<R> {
         Ok(Self { input, separator, row: u64::from(named.is_some()), quotes_all: None })
     }
 
+    pub(super) fn separator(&self) -> u8 {
+        self.separator
+    }
+
     /// Whether decimal commas are to be expected.
     pub(super) fn comma(&self) -> bool {
         self.separator == b';'

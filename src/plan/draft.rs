@@ -149,6 +149,13 @@ impl Plan {
         finding.sheet.clone_from(&self.end.sheet);
         let columns = self.columns.as_deref();
         let column = columns.and_then(|columns| columns.of(&finding.pointer));
+        if self.shared.sets(&finding.pointer) {
+            // whatever the row says, it is not that
+            finding.column = None;
+            let advice = finding.advice.take().map(|advice| advice + "; ").unwrap_or_default();
+            finding.advice = Some(format!("{advice}--set gives it to all rows"));
+            return;
+        }
         if finding.column.is_none() {
             finding.column = column.map(|column| super::column_name(column.at));
         }
@@ -338,7 +345,7 @@ fn missing(field: &str, table: bool, column: bool) -> String {
 }
 
 /// The objects that every request has, empty.
-fn needed_objects() -> Node {
+pub(super) fn needed_objects() -> Node {
     let needed = TASK.rules.iter().filter(|rule| rule.need == Need::Required);
     let objects = needed.filter(|rule| matches!(rule.kind, Kind::Object(_)));
     Node::Object(objects.map(|rule| (rule.name.into(), Node::object())).collect())

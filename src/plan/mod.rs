@@ -9,6 +9,7 @@
 //! Columns or fields `x-sluice-*` ([`SETTINGS`]) say what the worker, not the API, is to know.
 
 mod again;
+mod aside;
 mod book;
 mod cell;
 mod check;
@@ -39,7 +40,6 @@ mod template;
 pub(crate) mod text;
 mod tree;
 
-use std::fmt::Write as _;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -51,6 +51,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 pub use again::{Again, Returned, Written, again, settings as returned_settings};
+pub use aside::{Aside, AsideError, set_aside};
 pub use check::{Check, CheckReport, check};
 pub use explain::{UnknownField, explain};
 pub use finding::Finding;
@@ -64,7 +65,7 @@ pub use settings::{RowSettings, SETTINGS, Setting, time};
 pub use spool::{Spooled, is_numbered, spooled};
 pub use survey::{Fingerprint, Survey, SurveyError, Valid, row_digest, survey, valid};
 pub use tally::{Rows, Tally};
-pub use template::template;
+pub use template::{Purpose, template};
 
 use crate::contract::{Rules, View};
 
@@ -203,18 +204,23 @@ impl Row {
             lines.push_str(&format!("# {finding}").replace(['\n', '\r'], " "));
             lines.push('\n');
         }
+        lines.push_str(&self.as_line());
+        lines.push('\n');
+        lines
+    }
+
+    /// The body with the row's settings, on one line.
+    fn as_line(&self) -> String {
         let body = String::from_utf8_lossy(&self.body).replace(['\n', '\r'], " ");
         let settings = serde_json::to_string(&self.settings).unwrap_or_default();
         let settings = settings.trim_start_matches('{').trim_end_matches('}');
         match body.strip_prefix('{') {
             Some(fields) if !settings.is_empty() => {
                 let comma = if fields.trim_start().starts_with('}') { "" } else { "," };
-                let _ = write!(lines, "{{{settings}{comma}{fields}");
+                format!("{{{settings}{comma}{fields}")
             }
-            _ => lines.push_str(&body),
+            _ => body,
         }
-        lines.push('\n');
-        lines
     }
 }
 

@@ -8,7 +8,7 @@ use super::cell::{Cell, Refused, Typed, Wants};
 use super::settings::RowSettings;
 use super::tree::Node;
 use super::{Options, PlanError};
-use crate::contract::{Kind, Part, Rule, fields, find, nearest, parts, says};
+use crate::contract::{self, ABSENT, Kind, Part, Rule, Rules, fields, find, nearest, parts, says};
 use crate::message::headers;
 
 /// What is filled into every row.
@@ -34,7 +34,7 @@ impl SharedFields {
             problems.push(format!("{}: {problem}", file.display()));
         }
         for text in &options.set {
-            if let Err(problem) = shared.read_set(text, &options.zone) {
+            if let Err(problem) = shared.read_set(text, options) {
                 problems.push(format!("--set {text}: {problem}"));
             }
         }
@@ -70,7 +70,8 @@ impl SharedFields {
         Ok(())
     }
 
-    fn read_set(&mut self, text: &str, zone: &TimeZone) -> Result<(), String> {
+    fn read_set(&mut self, text: &str, options: &Options) -> Result<(), String> {
+        let zone = &options.zone;
         let Some((name, value)) = text.split_once('=') else {
             return Err("write it as field=value".to_owned());
         };
@@ -90,8 +91,20 @@ impl SharedFields {
         let Typed { node: Some(node), .. } = typed else {
             return Err(format!("needs a value: {}", rule.allowed()));
         };
+        judge(name, &node, &options.rules)?;
         self.set.push((name.to_owned(), node));
         Ok(())
+    }
+
+    /// Whether `--set` says what stands at this place of every row, or is this setting.
+    pub(super) fn sets(&self, wanted: &str) -> bool {
+        let field = |path: &str| {
+            let pointer = super::columns::pointer(path);
+            let below = wanted.strip_prefix(&pointer);
+            below.is_some_and(|below| below.is_empty() || below.starts_with('/'))
+        };
+        self.set.iter().any(|(path, _)| field(path))
+            || self.set_settings.iter().any(|(name, _)| name == wanted)
     }
 }
 
@@ -109,6 +122,22 @@ fn known(name: &str) -> Result<&'static Rule, String> {
             Err(format!("{name:?} is no field of the contract{hint}"))
         }
     }
+}
+
+/// Has the contract judge a value alone, so that no row is blamed for it. What depends on other fields is seen with them.
+fn judge(name: &str, value: &Node, rules: &Rules) -> Result<(), String> {
+    const WITH_OTHERS: &str = "migration_ip";
+    let (mut body, way) = (Node::object(), parts(name).collect::<Vec<_>>());
+    if name == WITH_OTHERS || body.set(&way, value.clone()).is_err() {
+        return Ok(());
+    }
+    let Err(invalid) = contract::read(&body.to_bytes(), rules) else { return Ok(()) };
+    let pointer = super::columns::pointer(name);
+    let wrong = invalid.violations.into_iter().find(|violation| {
+        let below = violation.pointer.strip_prefix(&pointer);
+        violation.found != ABSENT && below.is_some_and(|b| b.is_empty() || b.starts_with('/'))
+    });
+    wrong.map_or(Ok(()), |wrong| Err(says(&wrong.found, &wrong.allowed)))
 }
 
 fn in_words(name: &str, refused: &Refused) -> String {

@@ -4,7 +4,7 @@ use std::io;
 
 use sha2::{Digest as _, Sha256};
 
-use super::{Check, CheckReport, Plan, PlanError, Row};
+use super::{Aside, Check, CheckReport, Plan, PlanError, Row};
 use crate::contract::View;
 
 /// A plan as one pass found it.
@@ -15,6 +15,8 @@ pub struct Survey {
     pub digest: String,
     /// Of each valid row: row and source server.
     pub sources: Vec<(u64, String)>,
+    /// The rows that are invalid.
+    pub invalid: Vec<u64>,
 }
 
 impl Survey {
@@ -33,31 +35,36 @@ pub enum SurveyError {
     SetAside(#[from] io::Error),
 }
 
-/// Reads a plan to its end. Invalid rows go to `set_aside`, with what is wrong with them as comments.
+/// Reads a plan to its end. Invalid rows of a plan in JSON go to `aside`; those of a table: [`super::set_aside`].
 ///
 /// # Errors
 /// The plan cannot be read on. Bad rows are no error: they stand in the report.
-pub fn survey(
-    mut plan: Plan,
-    mut set_aside: Option<&mut dyn io::Write>,
-) -> Result<Survey, SurveyError> {
+pub fn survey(mut plan: Plan, mut aside: Option<&mut Aside<'_>>) -> Result<Survey, SurveyError> {
     let (mut check, mut digest) = (Check::new(), Fingerprint::default());
-    let mut sources = Vec::new();
+    let (mut sources, mut invalid) = (Vec::new(), Vec::new());
     for row in plan.by_ref() {
         let mut row = row?;
         check.add(&mut row);
-        match (&row.read, &mut set_aside) {
-            (Ok(view), _) => {
+        match &row.read {
+            Ok(view) => {
                 digest.add(&row);
                 sources.push((row.number, view.source_server_id.clone()));
             }
-            (Err(findings), Some(file)) if !findings.is_empty() => {
-                file.write_all(row.set_aside().as_bytes())?;
+            Err(findings) if !findings.is_empty() => {
+                invalid.push(row.number);
+                if let Some(aside) = &mut aside {
+                    aside.put(&row)?;
+                }
             }
-            (Err(_), _) => {}
+            // hidden, and nobody has said whether it is meant
+            Err(_) => {}
         }
     }
-    Ok(Survey { report: check.finish(plan.ending()), digest: digest.finish(), sources })
+    if let Some(aside) = aside {
+        aside.finish()?;
+    }
+    let report = check.finish(plan.ending());
+    Ok(Survey { report, digest: digest.finish(), sources, invalid })
 }
 
 /// The valid rows of a plan, as [`survey`] counts them.

@@ -1,4 +1,5 @@
-//! How does a planner start? An empty plan with every field, its limits and an example row, in any format.
+//! How does a planner start? An empty plan with every field, or with those that it needs, their limits and an example row,
+//! in any format.
 
 use std::fmt::Write as _;
 
@@ -8,10 +9,55 @@ use rust_xlsxwriter::{
 
 use super::Format;
 use super::cell::{Cell, Typed, Wants};
+use super::draft::needed_objects;
 use super::export::{MARK, csv_row};
 use super::settings::SETTINGS;
 use super::tree::Node;
 use crate::contract::{Field, Kind, Need, fields, parts};
+use crate::message::headers;
+
+/// Where the servers of a plan go: a short template has the fields that such a plan needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Purpose {
+    /// To target servers that are there
+    Existing,
+    /// To new target servers, made by a template
+    New,
+}
+
+impl Purpose {
+    /// The columns, in the order of the page.
+    fn fields(self) -> &'static [&'static str] {
+        match self {
+            Self::Existing => &[
+                "name",
+                "type",
+                "os_type",
+                "source_server.id",
+                "target_server.disks[].disk_id",
+                "target_server.disks[].size",
+                "target_server.name",
+                "target_server.vm_id",
+                "migration_ip",
+                "region_name",
+                "region_id",
+                "project_name",
+                "project_id",
+            ],
+            Self::New => &[
+                "name",
+                "type",
+                "os_type",
+                "source_server.id",
+                "region_name",
+                "region_id",
+                "project_name",
+                "project_id",
+                "vm_template_id",
+            ],
+        }
+    }
+}
 
 /// What a column of the template is about.
 struct Column {
@@ -24,7 +70,7 @@ struct Column {
 }
 
 /// The example row: the least that migrates a Linux server to an existing one.
-const EXAMPLE: [(&str, &str); 20] = [
+const EXAMPLE: [(&str, &str); 21] = [
     ("name", "web-1"),
     ("type", "MIGRATE_FILE"),
     ("os_type", "LINUX"),
@@ -45,7 +91,21 @@ const EXAMPLE: [(&str, &str); 20] = [
     ("priority", "1"),
     ("exist_server", "true"),
     ("use_public_ip", "true"),
+    // of a new server: not in the example of the whole template
+    (TEMPLATE, "7b8a1f0e-4c1d-4d55-9d1e-0c4f66a15e21"),
 ];
+
+const TEMPLATE: &str = "vm_template_id";
+
+/// What the example has in this field.
+fn example_of(path: &str, purpose: Option<Purpose>) -> Option<&'static str> {
+    let (_, value) = EXAMPLE.iter().find(|(name, _)| *name == path)?;
+    let wanted = match purpose {
+        None => path != TEMPLATE,
+        Some(purpose) => purpose.fields().contains(&path),
+    };
+    wanted.then_some(*value)
+}
 
 /// What stands in the first cell of the rows that explain a template: by these words they are known as comments, though
 /// there is something in their other cells.
@@ -54,20 +114,24 @@ pub(super) const LABELS: [&str; 4] =
 
 /// An empty plan. Its comment rows ([`LABELS`]) say what may stand where; the last one is the example.
 ///
+/// Of all fields, or of those that a plan needs for its purpose.
+///
 /// # Errors
 /// Only if the workbook cannot be built.
-pub fn template(format: Format) -> Result<Vec<u8>, XlsxError> {
+pub fn template(format: Format, purpose: Option<Purpose>) -> Result<Vec<u8>, XlsxError> {
     Ok(match format {
-        Format::Csv => csv(),
-        Format::Xlsx | Format::Xls | Format::Ods => xlsx()?,
-        Format::Jsonl => jsonl().into_bytes(),
-        Format::Json => format!("[\n{}\n]\n", example()).into_bytes(),
+        Format::Csv => csv(purpose),
+        Format::Xlsx | Format::Xls | Format::Ods => xlsx(purpose)?,
+        Format::Jsonl => jsonl(purpose).into_bytes(),
+        Format::Json => format!("[\n{}\n]\n", example(purpose)).into_bytes(),
     })
 }
 
-fn columns() -> Vec<Column> {
+fn columns(purpose: Option<Purpose>) -> Vec<Column> {
     let of_field = |Field { path, rule }: Field| Column {
         required: match (rule.need, rule.default) {
+            // a short one has nothing else
+            _ if purpose.is_some() => "required".to_owned(),
             (Need::Required, _) => "required".to_owned(),
             (Need::UnlessTemplate, _) => "required without vm_template_id".to_owned(),
             (Need::Optional, Some(default)) => format!("optional, default {default}"),
@@ -75,7 +139,7 @@ fn columns() -> Vec<Column> {
         },
         allowed: rule.allowed(),
         about: rule.about.to_owned(),
-        example: EXAMPLE.iter().find(|(name, _)| *name == path).map_or("", |(_, value)| value),
+        example: example_of(&path, purpose).unwrap_or_default(),
         kind: Some(rule.kind),
         name: path.replace("[]", ".0"),
     };
@@ -87,7 +151,11 @@ fn columns() -> Vec<Column> {
         example: "",
         kind: None,
     });
-    fields().into_iter().map(of_field).chain(of_setting).collect()
+    let wanted =
+        |field: &Field| purpose.is_none_or(|purpose| purpose.fields().contains(&&*field.path));
+    let of_setting =
+        of_setting.filter(|setting| purpose.is_none() || setting.name == headers::NOT_BEFORE);
+    fields().into_iter().filter(wanted).map(of_field).chain(of_setting).collect()
 }
 
 /// The rows of the table: a label for the first column, then a text for each column.
@@ -102,8 +170,8 @@ fn rows(columns: &[Column]) -> [(&'static str, Vec<&str>); 5] {
     ]
 }
 
-fn csv() -> Vec<u8> {
-    let columns = columns();
+fn csv(purpose: Option<Purpose>) -> Vec<u8> {
+    let columns = columns(purpose);
     let mut text = MARK.as_bytes().to_vec();
     for (label, cells) in rows(&columns) {
         text.extend(csv_row(std::iter::once(label).chain(cells)));
@@ -111,21 +179,21 @@ fn csv() -> Vec<u8> {
     text
 }
 
-fn jsonl() -> String {
+fn jsonl(purpose: Option<Purpose>) -> String {
     let mut text = "# One request a line; lines that begin with # are left out.\n".to_owned();
-    for column in columns() {
+    for column in columns(purpose) {
         let Column { name, required, allowed, about, .. } = column;
         let _ = writeln!(text, "# {name}: {allowed}; {required}. {about}");
     }
-    let _ = writeln!(text, "# An example (remove the # to use it):\n# {}", example());
+    let _ = writeln!(text, "# An example (remove the # to use it):\n# {}", example(purpose));
     text
 }
 
 /// The example row as JSON.
-fn example() -> String {
+fn example(purpose: Option<Purpose>) -> String {
     let mut body = Node::object();
     for Field { path, rule } in fields() {
-        let Some((_, value)) = EXAMPLE.iter().find(|(name, _)| *name == path) else { continue };
+        let Some(value) = example_of(&path, purpose) else { continue };
         let path = path.replace("[]", ".0");
         let way: Vec<_> = parts(&path).collect();
         let typed = Cell::typed(value).to_json(Wants::of(rule, false));
@@ -134,14 +202,16 @@ fn example() -> String {
             let _ = body.set(&way, value);
         }
     }
+    // what a template gives leaves the object empty, but it is there
+    body.fill(&needed_objects());
     String::from_utf8_lossy(&body.to_bytes()).into_owned()
 }
 
 /// The last row that validation lists are offered for.
 const LAST_ROW: u32 = 100_000;
 
-fn xlsx() -> Result<Vec<u8>, XlsxError> {
-    let columns = columns();
+fn xlsx(purpose: Option<Purpose>) -> Result<Vec<u8>, XlsxError> {
+    let columns = columns(purpose);
     let rows = rows(&columns);
     let mut book = Workbook::new();
     let sheet = book.add_worksheet().set_name("plan")?;

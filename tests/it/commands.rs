@@ -96,6 +96,41 @@ fn config_check_is_content_with_a_credential_and_show_masks_it() {
     assert_eq!(String::from_utf8(default.stdout).unwrap(), sluicegate::lane::DEFAULT);
 }
 
+/// The file beside the plans is the planner's; a worker is told which one it is to use.
+#[test]
+fn the_configuration_of_this_directory_is_used_but_by_a_worker() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("sluice.toml"), "[limits]\nmax_in_flight = 3\n").unwrap();
+    std::fs::write(dir.path().join("other.toml"), "[limits]\nmax_in_flight = 4\n").unwrap();
+    let run = |args: &[&str], env: &[(&str, &str)]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sluice"));
+        command.current_dir(&dir).env_clear().args(args).envs(env.iter().copied());
+        command.output().unwrap()
+    };
+    let shown = |args: &[&str], env: &[(&str, &str)]| {
+        let output = run(&[&["config", "show"], args].concat(), env);
+        (String::from_utf8(output.stdout.clone()).unwrap(), stderr(&output))
+    };
+    let (out, err) = shown(&[], &[]);
+    assert!(out.contains("max_in_flight = 3  # ./sluice.toml:2:"), "{out}");
+    assert_eq!(err, "configuration: ./sluice.toml\n");
+    for (args, env) in
+        [(&["-c", "other.toml"][..], &[][..]), (&[], &[("SLUICE_CONFIG", "other.toml")])]
+    {
+        let (out, err) = shown(args, env);
+        assert!(out.contains("max_in_flight = 4  # other.toml:2:"), "{out}");
+        assert_eq!(err, "");
+    }
+    // `run`, and what checks its configuration
+    let token = [("SLUICE_API__AUTH__TOKEN", "t")];
+    let output = run(&["config", "check"], &token);
+    let said = stderr(&output);
+    assert!(said.starts_with("warning: ./sluice.toml is not used here: "), "{said}");
+    assert!(said.contains("-c ./sluice.toml or SLUICE_CONFIG"), "{said}");
+    let output = run(&["config", "check", "-c", "sluice.toml"], &token);
+    assert!(!stderr(&output).contains("is not used"), "{}", stderr(&output));
+}
+
 #[test]
 fn two_lanes_that_would_share_queues_are_refused_before_anything_is_consumed() {
     let dir = tempfile::tempdir().unwrap();

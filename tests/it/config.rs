@@ -134,7 +134,7 @@ level = "info,,=x"
          time; write more than 1m, or leave it out for timeout + 15s",
         "lane.toml:14:12: api.endpoint: `http://example.org` would send credentials in the clear: use https, or set \
          api.allow_http = true",
-        "lane.toml:17:11: retry.initial: found integer `5`, expected a duration such as 20m or 1.5s",
+        "lane.toml:17:11: retry.initial: found integer `5`, expected a duration such as 20m, 1.5s or 30d",
         "lane.toml:18:14: retry.multiplier: 0.5 is not between 1 and 100",
         "lane.toml:20:2: limts: no such section: did you mean `limits`?",
         "lane.toml:24:12: window.max_hold: 1m30s is not longer than api.timeout + api.look_again, 1m30s: nothing in doubt \

@@ -5,6 +5,7 @@
 
 mod account;
 mod api;
+mod aside;
 mod asyncapi;
 mod browser;
 mod chaos;

@@ -7,7 +7,9 @@ use jiff::tz::TimeZone;
 use rust_xlsxwriter::{ExcelDateTime, Format as Style, Formula, Workbook, Worksheet};
 use serde_json::{Value, json};
 use sluicegate::contract::{self, Rules};
-use sluicegate::plan::{self, Check, CheckReport, Finding, Format, Options, PlanError, Row};
+use sluicegate::plan::{
+    self, Check, CheckReport, Finding, Format, Options, PlanError, Purpose, Row,
+};
 use tempfile::TempDir;
 
 const ID: &str = "05825205120026802ff0c01721bc1000";
@@ -581,13 +583,13 @@ fn a_template_names_every_field_and_its_example_is_a_valid_plan() {
     for (name, format) in
         [("t.csv", Format::Csv), ("t.xlsx", Format::Xlsx), ("t.jsonl", Format::Jsonl)]
     {
-        let file = desk.file(name, plan::template(format).unwrap());
+        let file = desk.file(name, plan::template(format, None).unwrap());
         assert!(
             matches!(refusal(&file, &strict), PlanError::Empty { .. }),
             "{name} asks for nothing yet"
         );
     }
-    let text = String::from_utf8(plan::template(Format::Csv).unwrap()).unwrap();
+    let text = String::from_utf8(plan::template(Format::Csv, None).unwrap()).unwrap();
     let header = text.lines().next().unwrap();
     for field in contract::fields() {
         assert!(
@@ -597,18 +599,153 @@ fn a_template_names_every_field_and_its_example_is_a_valid_plan() {
         );
         assert!(text.contains(&field.rule.allowed().replace('"', "\"\"")), "{}", field.path);
     }
-    let lines = String::from_utf8(plan::template(Format::Jsonl).unwrap()).unwrap();
+    let lines = String::from_utf8(plan::template(Format::Jsonl, None).unwrap()).unwrap();
     let example = lines.lines().last().unwrap().trim_start_matches("# ").to_owned();
     let files = [
         desk.file("used.csv", text.replace("# example (empty this cell to use the row)", "")),
         desk.file("used.jsonl", &example),
-        desk.file("used.json", plan::template(Format::Json).unwrap()),
+        desk.file("used.json", plan::template(Format::Json, None).unwrap()),
     ];
     for file in files {
         let report = check(&file, &strict);
         assert!(report.is_valid() && report.warnings.is_empty(), "{report:#?}");
         assert_eq!(rows(&file, &strict)[0].body, example.as_bytes(), "{}", file.display());
     }
+}
+
+/// About ten columns, filled as a person fills them, are a plan without a word about it: a workbook, CSV and JSON lines.
+#[test]
+fn a_short_template_is_a_plan_once_it_is_filled() {
+    let desk = Desk::new();
+    let strict = |purpose| Options {
+        // the page wants the target server of a template, too
+        rules: Rules { strict: purpose == Purpose::Existing, ..Rules::default() },
+        ..options()
+    };
+    for (purpose, columns, own) in [
+        (Purpose::Existing, 14, &["target_server.vm_id", "target_server.disks.0.disk_id"][..]),
+        (Purpose::New, 10, &["vm_template_id", "x-sluice-not-before"][..]),
+    ] {
+        let options = strict(purpose);
+        let text = plan::template(Format::Csv, Some(purpose)).unwrap();
+        let text = String::from_utf8(text).unwrap();
+        let table: Vec<Vec<String>> = csv_reader(&text);
+        let header = &table[0];
+        assert_eq!(header.len(), 1 + columns, "{header:?}");
+        assert!(own.iter().all(|name| header.iter().any(|column| column == name)), "{header:?}");
+        let example = table.last().unwrap();
+
+        // the same three rows in each format, made of the example
+        let filled = |n: usize| -> Vec<String> {
+            let cell = |(name, value): (&String, &String)| match name.as_str() {
+                "name"
+                | "target_server.name"
+                | "target_server.vm_id"
+                | "source_server.id"
+                | "target_server.disks.0.disk_id" => format!("{value}-{n}"),
+                "#" => String::new(),
+                "x-sluice-not-before" => "2026-11-28 22:00".to_owned(),
+                _ => value.clone(),
+            };
+            header.iter().zip(example).map(cell).collect()
+        };
+        let lines: String = (1..=3).flat_map(|n| [filled(n).join(","), "\n".to_owned()]).collect();
+        let mut files = vec![desk.file("short.csv", text + &lines)];
+        files.push(desk.sheet("short.xlsx", |sheet| {
+            // as the template's own sheet has it, which stays a template: comments are no requests
+            for (row, cells) in (0..).zip(table.iter().cloned().chain((1..=3).map(filled))) {
+                for (column, text) in (0..).zip(cells) {
+                    match header[column as usize].as_str() {
+                        "target_server.disks.0.size" if row > 4 => {
+                            sheet.write(row, column, text.parse::<f64>().unwrap())
+                        }
+                        _ => sheet.write(row, column, text),
+                    }
+                    .unwrap();
+                }
+            }
+        }));
+        let empty = desk.file("empty.xlsx", plan::template(Format::Xlsx, Some(purpose)).unwrap());
+        assert!(matches!(refusal(&empty, &options), PlanError::Empty { .. }));
+        let jsonl = plan::template(Format::Jsonl, Some(purpose)).unwrap();
+        let jsonl = String::from_utf8(jsonl).unwrap();
+        let one: Value =
+            serde_json::from_str(jsonl.lines().last().unwrap().trim_start_matches("# ")).unwrap();
+        let rows_of = |n: usize| {
+            let mut row = one.clone();
+            for pointer in [
+                "/name",
+                "/source_server/id",
+                "/target_server/name",
+                "/target_server/vm_id",
+                "/target_server/disks/0/disk_id",
+            ] {
+                if let Some(place) = row.pointer_mut(pointer) {
+                    *place = format!("{}-{n}", place.as_str().unwrap()).into();
+                }
+            }
+            row["x-sluice-not-before"] = json!("2026-11-28 22:00");
+            row
+        };
+        files.push(desk.file("short.jsonl", jsonl + &self::jsonl((1..=3).map(rows_of))));
+        let mut bodies: Vec<Vec<Value>> = Vec::new();
+        for file in &files {
+            let report = check(file, &options);
+            assert!(report.is_valid() && report.warnings.is_empty(), "{file:?} {report:#?}");
+            assert_eq!(report.valid, 3, "{file:?}");
+            bodies.push(rows(file, &options).iter().map(body).collect());
+        }
+        // a table has the empty object that every request has; JSON says it, or leaves it to the template
+        for row in &mut bodies[2] {
+            if row.get("target_server").is_none() {
+                row["target_server"] = json!({});
+            }
+        }
+        assert!(bodies.iter().all(|of| *of == bodies[0]), "{bodies:#?}");
+    }
+}
+
+/// The cells of a CSV text.
+fn csv_reader(text: &str) -> Vec<Vec<String>> {
+    let mut reader = csv::ReaderBuilder::new()
+        .has_headers(false)
+        .from_reader(text.trim_start_matches('\u{feff}').as_bytes());
+    reader.records().map(|row| row.unwrap().iter().map(str::to_owned).collect()).collect()
+}
+
+/// A value that no row says is blamed on no column.
+#[test]
+fn a_wrong_set_is_told_as_that() {
+    let desk = Desk::new();
+    let good = desk.file("good.csv", csv([cells(1), cells(2)]));
+    let good = good.to_str().unwrap();
+    for (set, told) in [
+        (
+            "type=FILE",
+            "--set type=FILE: found \"FILE\"; allowed: one of MIGRATE_FILE, MIGRATE_BLOCK",
+        ),
+        (
+            "priority=70000",
+            "--set priority=70000: found 70000; allowed: a whole number from 0 to 65535",
+        ),
+        (
+            "speed_limit=fast",
+            "--set speed_limit=fast: found the text \"fast\"; allowed: a whole number",
+        ),
+    ] {
+        let (code, _, err) = sluice(&["check", good, "--set", set]);
+        assert_eq!(code, Some(2), "{err}");
+        assert!(err.contains(told) && !err.contains("column"), "{err}");
+    }
+    // what depends on what else stands in the row is seen there, and still is no column's fault
+    let (code, _, err) = sluice(&["check", good, "--set", "migration_ip=fe80::1"]);
+    assert_eq!(code, Some(3), "{err}");
+    assert!(
+        err.starts_with(
+            "in all 2 rows, /migration_ip: found \"fe80::1\"; allowed: an IPv4 address"
+        ) && err.contains("; --set gives it to all rows"),
+        "{err}"
+    );
 }
 
 #[test]
@@ -755,8 +892,13 @@ fn sluice_plan_template_writes_a_file_once() {
     assert_eq!(sluice(&args).0, Some(0));
     assert!(fs::read(&path).unwrap().starts_with(b"PK"));
     let (code, _, err) = sluice(&args);
-    assert!(code == Some(2) && err.contains("cannot be written: File exists"), "{err}");
-    assert!(err.contains("choose another name"), "{err}");
+    assert!(code == Some(2) && err.contains("plan.xlsx is there already"), "{err}");
+    assert!(err.contains("choose another name, or replace it with --overwrite"), "{err}");
+    fs::write(&path, "mine").unwrap();
+    assert_eq!(sluice(&args).0, Some(2));
+    assert_eq!(fs::read(&path).unwrap(), b"mine");
+    assert_eq!(sluice(&[&args[..], &["--overwrite"]].concat()).0, Some(0));
+    assert!(fs::read(&path).unwrap().starts_with(b"PK"));
     let pdf = sluice(&["plan", "template", "--output", "plan.pdf"]);
     assert!(pdf.0 == Some(2) && pdf.2.contains("a plan ends in .csv, .xlsx"), "{}", pdf.2);
     assert!(sluice(&["plan", "template"]).1.starts_with("\u{feff}#,name,type,"));

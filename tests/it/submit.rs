@@ -421,13 +421,99 @@ async fn a_report_tells_of_every_row_before_and_after_it_ended() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_dry_run_writes_and_sends_nothing() {
-    let desk = Desk::new(7, json!({})).await;
+async fn a_dry_run_shows_the_order_the_times_and_one_body_and_sends_nothing() {
+    let desk = Desk::new(30, json!({})).await;
+    desk.write_config(&desk.sandbox.base_url, "1/s");
+    let mut rows: Vec<Value> = fs::read_to_string(desk.plan())
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    rows[28]["x-sluice-priority"] = json!(900);
+    rows[4]["x-sluice-not-before"] = json!("2030-01-01T00:00:00Z");
+    let lines: String = rows.iter().flat_map(|row| [row.to_string(), "\n".to_owned()]).collect();
+    fs::write(desk.plan(), lines).unwrap();
     let output = desk.run(&["--dry-run"]).await;
-    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     let said = text(&output.stdout);
-    assert!(said.contains("7 rows, 0 have ended") && said.contains("forecast: "), "{said}");
+    let start = "30 rows, 0 have ended, 0 are in doubt and would be looked up first, 30 would be submitted to ";
+    assert!(said.contains(start) && said.contains("forecast: "), "{said}");
+    let lines: Vec<&str> = said.lines().collect();
+    let order: Vec<&str> = lines
+        .iter()
+        .filter(|line| line.contains("migrate-s"))
+        .filter_map(|line| line.split_whitespace().nth(3))
+        .collect();
+    // the most urgent row, then as they stand, and the one that waits last
+    let mut expected = vec!["29".to_owned()];
+    expected.extend((1..=20).filter(|row| *row != 5).map(|row| row.to_string()));
+    expected.push("5".to_owned());
+    assert_eq!(order, expected, "{said}");
+    assert!(said.contains("...                      9 more\n"), "{said}");
+    let last = lines.iter().find(|line| line.contains(" (s4)")).unwrap();
+    assert!(last.starts_with("Tue 2030-01-01 00:00:0"), "{last}");
+    let body: Value = serde_json::from_str(lines.last().unwrap()).unwrap();
+    assert_eq!(body["source_server"]["id"], "s28", "as it is sent: without settings");
+    assert!(body.get("x-sluice-priority").is_none() && said.contains("the body of row 29, as it"));
     assert!(!desk.journal().exists() && desk.sandbox.calls().is_empty());
+
+    let output = desk.run(&["--dry-run", "--json"]).await;
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&told["left"], &told["in_doubt"]), (&json!(30), &json!(0)));
+    assert_eq!(
+        (&told["first"][0]["row"], &told["first"][0]["priority"]),
+        (&json!(29), &json!(900))
+    );
+    let at =
+        |n: usize| told["first"][n]["at"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
+    assert!(at(10).duration_since(at(1)).as_secs() >= 8, "one a second: {told}");
+    assert_eq!(told["body"].as_str().unwrap(), lines.last().unwrap().to_owned());
+}
+
+/// Ended, in doubt and left are all rows.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_sums_of_a_dry_run_add_up() {
+    let desk = Desk::new(6, json!({})).await;
+    assert_eq!(desk.run(&[]).await.status.code(), Some(0));
+    // two results are lost, one of them with the word that it was begun
+    let lines: Vec<String> =
+        fs::read_to_string(desk.journal()).unwrap().lines().map(str::to_owned).collect();
+    let is_result = |line: &&String| line.contains("\"data\"");
+    let lost: Vec<String> = lines.iter().filter(is_result).take(2).cloned().collect();
+    let run = |line: &String| {
+        serde_json::from_str::<Value>(line).unwrap()["data"]["run"].as_str().unwrap().to_owned()
+    };
+    let unbegun = run(&lost[1]);
+    let kept: String = lines
+        .iter()
+        .filter(|line| !lost.contains(*line))
+        .filter(|line| !(line.contains("\"started\"") && line.contains(&unbegun)))
+        .flat_map(|line| [line.as_str(), "\n"])
+        .collect();
+    fs::write(desk.journal(), kept).unwrap();
+    let output = desk.run(&["--dry-run"]).await;
+    let said = text(&output.stdout);
+    assert!(
+        said.contains("6 rows, 4 have ended, 1 are in doubt and would be looked up first, 1 would be submitted"),
+        "{said}"
+    );
+    assert!(said.contains("looked up first\n"), "{said}");
+}
+
+/// Nothing was sent, so nothing is left behind that says a plan was begun.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refused_submit_leaves_no_journal() {
+    let desk = Desk::new(2, json!({})).await;
+    desk.write_config("http://127.0.0.1:9", "5/s");
+    let nowhere = desk.run(&[]).await;
+    assert_eq!(nowhere.status.code(), Some(4), "{}", text(&nowhere.stderr));
+    assert!(!desk.journal().exists());
+    desk.write_config(&desk.sandbox.base_url, "5/s");
+    let refused = desk.run(&["-o", "api.auth.token=wrong"]).await;
+    assert_eq!(refused.status.code(), Some(4), "{}", text(&refused.stderr));
+    assert!(!desk.journal().exists());
+    assert_eq!(desk.run(&[]).await.status.code(), Some(0));
+    assert!(desk.journal().exists());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

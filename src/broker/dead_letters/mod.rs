@@ -98,6 +98,10 @@ pub enum ReviewError {
     Busy(String),
     #[error("{} dead letters would still be invalid; nothing was moved", .0.len())]
     Invalid(Vec<Preview>),
+    #[error(
+        "there is no dead-letter queue on the broker ({0}): start the worker once, or run `sluice topology apply`; if it was, check queues.prefix"
+    )]
+    Missing(SessionLost),
     #[error("{}", lost(.progress, .why))]
     Lost { progress: MoveProgress, why: SessionLost },
     #[error("the temporary file cannot be read: {0}")]
@@ -120,7 +124,11 @@ fn lost(progress: &MoveProgress, why: &SessionLost) -> String {
 }
 
 impl From<SessionLost> for ReviewError {
+    /// Before anything has moved: what is not there was never declared.
     fn from(why: SessionLost) -> Self {
+        if why.0.contains("NOT_FOUND") {
+            return Self::Missing(why);
+        }
         Self::Lost { progress: MoveProgress::default(), why }
     }
 }

@@ -147,6 +147,7 @@ fn failure(error: &ReviewError) -> Failure {
         ReviewError::Unreachable(_)
         | ReviewError::Audit(_)
         | ReviewError::Busy(_)
+        | ReviewError::Missing(_)
         | ReviewError::Lost { .. } => Exit::Unreachable,
     };
     Failure { exit, message: error.to_string() }

@@ -14,7 +14,7 @@ use crate::broker::{Planner, PlannerError};
 use crate::lane::Config;
 use crate::message::intake::is_batch_id;
 use crate::message::result::{Enqueued, Opened};
-use crate::plan::{self, CheckReport, Pace, Plan, Survey, SurveyError};
+use crate::plan::{self, Aside, AsideError, CheckReport, Pace, Plan, Survey, SurveyError};
 use crate::planner::JournalError;
 use crate::planner::batch::{Journal, Made};
 use crate::planner::changes::Changes;
@@ -27,7 +27,7 @@ Nothing is sent unless every row is valid. Prints the batch id; PLAN.batch, besi
 it: after a crash or Ctrl-C run the same command again, it goes on and doubles nothing. Of a plan
 that was edited since, what is new or changed is shown and added to the same batch.
 Examples: sluice enqueue plan.xlsx -c lane.toml --watch
-          sluice enqueue plan.csv --not-before '2026-11-28 22:00' --skip-invalid bad-rows.jsonl")]
+          sluice enqueue plan.csv --not-before '2026-11-28 22:00' --skip-invalid bad-rows.csv")]
 #[expect(clippy::struct_excessive_bools, reason = "they are flags")]
 pub(super) struct Args {
     /// The plan: .csv, .xlsx, .xls, .ods, .jsonl, .json; or - (a pipe) with --format
@@ -45,7 +45,7 @@ pub(super) struct Args {
     /// Add what is new or changed in an edited plan without asking
     #[arg(long)]
     yes: bool,
-    /// Write invalid rows to FILE and enqueue the others; exit code 1
+    /// Enqueue the others, and write invalid rows to FILE; exit code 1
     #[arg(long, value_name = "FILE")]
     skip_invalid: Option<PathBuf>,
     /// Replace the file of --skip-invalid
@@ -84,9 +84,10 @@ pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
     if args.again || !Journal::is_beside(&plan.name) {
         not_too_late(args)?;
     }
-    let survey = survey(args, &plan, &config)?;
+    let (survey, aside) = survey(args, &plan, &config)?;
     let runtime = super::runtime()?;
     let made = runtime.block_on(enqueue(args, &plan, &config, &survey, world))?;
+    keep_aside(args, aside)?;
     if args.watch {
         let which = watch::Which::These(vec![(made.head.batch, made.head.run)]);
         let follow = watch::Follow { which, until_done: true, json: args.json, export: None };
@@ -144,39 +145,50 @@ pub(super) fn verdict(report: &CheckReport) -> String {
     }
 }
 
-/// Reads the whole plan; what is wrong with it ends the command here, before anything is sent.
-fn survey(args: &Args, plan: &PlanFile, config: &Config) -> Result<Survey, Failure> {
-    let unwritable = |e: std::io::Error| {
-        let file = args.skip_invalid.as_deref().unwrap_or_else(|| "-".as_ref());
-        Failure::usage(format!("cannot write {}: {e}", file.display()))
-    };
-    let mut aside = match &args.skip_invalid {
-        Some(file) => {
-            // Whatever may be replaced, it is not what is read.
-            if is_same(file, &plan.path) {
-                let message = format!(
-                    "--skip-invalid {} is the plan itself; give another file; nothing was sent",
-                    file.display()
-                );
-                return Err(Failure::usage(message));
-            }
-            let created = NewFile::create(file, args.overwrite).map_err(Failure::usage)?;
-            Some(BufWriter::new(created))
-        }
-        None => None,
-    };
-    let writer = aside.as_mut().map(|file| file as &mut dyn Write);
-    let survey = plan::survey(open(args, plan, config)?, writer).map_err(|error| match error {
+/// The file of `--skip-invalid`, beside its name until the plan is in the queue.
+fn aside(args: &Args, plan: &PlanFile) -> Result<Option<NewFile>, Failure> {
+    let Some(file) = &args.skip_invalid else { return Ok(None) };
+    // Whatever may be replaced, it is not what is read.
+    if is_same(file, &plan.path) {
+        let message = format!(
+            "--skip-invalid {} is the plan itself; give another file; nothing was sent",
+            file.display()
+        );
+        return Err(Failure::usage(message));
+    }
+    NewFile::create(file, args.overwrite).map(Some).map_err(Failure::usage)
+}
+
+/// Reads the whole plan; what is wrong with it ends the command here, before anything is sent. With the file of the rows
+/// set aside, where there are any.
+fn survey(
+    args: &Args,
+    plan: &PlanFile,
+    config: &Config,
+) -> Result<(Survey, Option<NewFile>), Failure> {
+    let unwritable = |e: AsideError| Failure::usage(format!("{e}; nothing was sent"));
+    let mut file = aside(args, plan)?;
+    let rows = open(args, plan, config)?;
+    let read = |error| match error {
         SurveyError::Plan(error) => plan_file::failure(error),
-        SurveyError::SetAside(error) => unwritable(error),
-    })?;
+        SurveyError::SetAside(error) => unwritable(error.into()),
+    };
+    let survey = if let (Some(file), Some(to)) = (&mut file, &args.skip_invalid) {
+        let mut out = BufWriter::new(file);
+        let format = args.reading.format(plan)?;
+        let mut lines = Aside::new(&mut out, format, to).map_err(unwritable)?;
+        let survey = plan::survey(rows, lines.as_mut()).map_err(read)?;
+        if lines.is_none() && !survey.invalid.is_empty() {
+            let judge = Judge::of(config, false);
+            args.reading.set_aside(plan, &judge, &survey, &mut out).map_err(unwritable)?;
+        }
+        out.flush().map_err(|error| unwritable(error.into()))?;
+        survey
+    } else {
+        plan::survey(rows, None).map_err(read)?
+    };
     eprint!("{}", check::findings(&survey.report));
     eprintln!("{}: {}", plan.name.display(), check::rows_in_words(&survey.report));
-    // Without rows to set aside there is no file.
-    if let Some(aside) = aside.filter(|_| survey.report.rows > survey.report.valid) {
-        let aside = aside.into_inner().map_err(|error| unwritable(error.into_error()))?;
-        aside.keep().map_err(Failure::usage)?;
-    }
     let verdict = verdict(&survey.report);
     let plan = plan.name.display();
     let advice = "fix them, or set them aside with --skip-invalid FILE; nothing was sent";
@@ -188,12 +200,21 @@ fn survey(args: &Args, plan: &PlanFile, config: &Config) -> Result<Survey, Failu
         (None, _) if !survey.report.is_valid() => {
             Err(Failure::invalid_plan(format!("{plan}: {verdict}; {advice}")))
         }
-        (Some(file), _) if !survey.report.is_valid() => {
-            eprintln!("{plan}: {verdict}; the invalid ones stand in {}", file.display());
-            Ok(survey)
+        (Some(_), _) if !survey.report.is_valid() => {
+            eprintln!("{plan}: {verdict}");
+            Ok((survey, file))
         }
-        _ => Ok(survey),
+        // Without rows to set aside there is no file.
+        _ => Ok((survey, None)),
     }
+}
+
+/// Once the others are in the queue: what goes wrong before leaves no file, and the same command can be run again.
+fn keep_aside(args: &Args, file: Option<NewFile>) -> Result<(), Failure> {
+    let (Some(file), Some(to)) = (file, &args.skip_invalid) else { return Ok(()) };
+    file.keep().map_err(Failure::usage)?;
+    eprintln!("the invalid rows stand in {}", to.display());
+    Ok(())
 }
 
 async fn enqueue(

@@ -37,7 +37,7 @@ pub(super) struct Args {
     /// Wait until every request has ended
     #[arg(long, requires = "batch")]
     until_done: bool,
-    /// Batches since then, such as 2h (ago); else all that the stream keeps
+    /// Batches since then, such as 7d (ago); else all that the stream keeps
     #[arg(long, value_name = "TIME", value_parser = times::past, conflicts_with = "batch")]
     since: Option<Timestamp>,
     /// JSON lines on stdout: each result as it comes, the summary last

@@ -7,7 +7,9 @@
 //! redelivered: it is looked up before it is sent.
 
 mod journal;
+mod order;
 mod source;
 
 pub use journal::{Head, Journal, Past, Writer};
+pub use order::{Next, Order, order};
 pub use source::{Held, Options, Rows, Trouble};

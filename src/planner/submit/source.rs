@@ -141,7 +141,8 @@ impl Rows {
             match self.plan.as_mut()?.next() {
                 Some(Ok((row, view))) => {
                     self.fingerprint.add(&row);
-                    let (message, intake) = self.message(&row, &view);
+                    let Options { head, rules, .. } = &*self.options;
+                    let (message, intake) = message(head, rules, &row, &view);
                     if !self.past.ended.contains_key(&intake.request.run) {
                         return self.delivery(message, intake, place);
                     }
@@ -160,27 +161,6 @@ impl Rows {
             }
         }
         None
-    }
-
-    /// The row as the message that `sluice enqueue` would have made of it.
-    fn message(&self, row: &Row, view: &View) -> (Message<'static>, Intake) {
-        let Head { batch, run, enqueued_at, .. } = &self.options.head;
-        let headers = [
-            (headers::BATCH, batch.clone()),
-            (headers::ENQUEUED_AT, format!("{enqueued_at:.3}")),
-            (headers::ROW, row.number.to_string()),
-        ];
-        let generation = run.map(|run| (headers::BATCH_RUN, run.to_string()));
-        let headers = headers.into_iter().chain(generation).chain(enqueue::headers(&row.settings));
-        let id = message_id(batch, &view.source_server_id, &row.body).to_string();
-        let message = Message {
-            message_id: Some(id.into()),
-            headers: headers.map(|(name, text)| (name.into(), text.into())).collect(),
-            body: row.body.clone(),
-            ..Message::default()
-        };
-        let intake = intake::read(&message, &self.options.rules);
-        (message, intake)
     }
 
     fn delivery(
@@ -297,4 +277,30 @@ impl Source for Rows {
         let ended = tokio::task::spawn_blocking(move || writing.join());
         let _ = ended.await;
     }
+}
+
+/// The row as the message that `sluice enqueue` would have made of it.
+pub(super) fn message(
+    head: &Head,
+    rules: &Rules,
+    row: &Row,
+    view: &View,
+) -> (Message<'static>, Intake) {
+    let Head { batch, run, enqueued_at, .. } = head;
+    let headers = [
+        (headers::BATCH, batch.clone()),
+        (headers::ENQUEUED_AT, format!("{enqueued_at:.3}")),
+        (headers::ROW, row.number.to_string()),
+    ];
+    let generation = run.map(|run| (headers::BATCH_RUN, run.to_string()));
+    let headers = headers.into_iter().chain(generation).chain(enqueue::headers(&row.settings));
+    let id = message_id(batch, &view.source_server_id, &row.body).to_string();
+    let message = Message {
+        message_id: Some(id.into()),
+        headers: headers.map(|(name, text)| (name.into(), text.into())).collect(),
+        body: row.body.clone(),
+        ..Message::default()
+    };
+    let intake = intake::read(&message, rules);
+    (message, intake)
 }

@@ -186,6 +186,32 @@ pub(super) fn servers(numbers: std::ops::Range<usize>) -> Vec<(Vec<u8>, BasicPro
     numbers.map(|n| rejected(n, 4, body_of(&format!("source-{n}"), 1).to_vec())).collect()
 }
 
+/// Nobody has declared anything there: what to do is said, not what the broker calls it alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_queues_it_is_said_how_they_come_to_be() {
+    let lane = Lane::new(&Node::shared(), QueueType::Quorum);
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("lane.toml");
+    let text =
+        format!("[broker]\nurl = {:?}\n[queues]\nprefix = {:?}\n", lane.url, lane.queues.prefix);
+    std::fs::write(&config, text).unwrap();
+    for command in [&["list"][..], &["replay", "--all", "--yes"], &["export", "all.jsonl"]] {
+        let mut sluice = Command::new(env!("CARGO_BIN_EXE_sluice"));
+        let output = sluice
+            .env_clear()
+            .current_dir(&dir)
+            .arg("dead-letters")
+            .args(command)
+            .args(["-c", "lane.toml"])
+            .output()
+            .unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(4), "{command:?}: {said}");
+        assert!(said.contains("run `sluice topology apply`"), "{command:?}: {said}");
+        assert!(said.contains("check queues.prefix"), "{command:?}: {said}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn causes_letters_and_one_letter_are_shown() {
     for kind in BOTH {
