@@ -15,7 +15,8 @@ Written by the tests from `config/sluice.toml` and from the types that read it: 
 A configuration is one TOML file for each lane; `sluice config show --default` prints the commented default, from which the
 program itself starts, so a file needs only what differs. A variable of the environment goes before the file, and a flag
 (`-o limits.rates=5/s`) before both. `sluice config check -c FILE` tells all mistakes at once, with line and column, and
-`sluice config show -c FILE` what holds and where each value comes from.
+`sluice config show -c FILE` what holds and where each value comes from. Where no file is named (`-c`, `SLUICE_CONFIG`),
+`./sluice.toml` is used if it is there, and that is said; `run` and `config check` take no file that is not named.
 
 | type | is written |
 |---|---|
