@@ -277,25 +277,6 @@ async fn obeyed(order: Uuid, by: &By, config: &Config, until: Instant) -> Result
 }
 
 fn words(told: &Told) -> String {
-    let of = match &told.of {
-        Target::Batch { id, run, row } => {
-            let row = row.map(|row| format!(", row {row}")).unwrap_or_default();
-            let run = run.map(|run| format!(" (generation {run})")).unwrap_or_default();
-            format!("batch {id}{row}{run}")
-        }
-        Target::Request(id) => format!("request {id}"),
-    };
-    let done = match &told.change {
-        Change { cancel: true, .. } => "cancelled".to_owned(),
-        Change { hold: Some(true), .. } => "held".to_owned(),
-        Change { hold: Some(false), .. } => "released".to_owned(),
-        Change { not_before, deadline, priority, .. } => {
-            let time = |name: &str, at: &Option<Timestamp>| at.map(|at| format!("{name} {at}"));
-            let priority = priority.map(|priority| format!("priority {priority}"));
-            let said = [time("not before", not_before), time("deadline", deadline), priority];
-            format!("moved: {}", said.into_iter().flatten().collect::<Vec<_>>().join(", "))
-        }
-    };
     let here = match told.obeyed {
         None => String::new(),
         Some(Obeyed { here, in_doubt, parked }) => {
@@ -306,7 +287,8 @@ fn words(told: &Told) -> String {
             format!("; {here} in the worker's window{doubt}, {parked} parked are looked through")
         }
     };
-    format!("{of}: {done}{here}; what is in the queue is met by the order when it comes")
+    let Told { of, change, .. } = told;
+    format!("{of}: {change}{here}; what is in the queue is met by the order when it comes")
 }
 
 fn failure(error: PlannerError) -> Failure {

@@ -5,6 +5,7 @@
 //! at all, that an order has changed (PROTOCOL.md 8).
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use jiff::{SignedDuration, Timestamp};
 use schemars::JsonSchema;
@@ -170,6 +171,33 @@ impl Orders {
         let from = request.rare.not_before.unwrap_or(Timestamp::MIN);
         let starts = (!request.rare.held).then_some(from);
         starts.into_iter().chain(request.rare.deadline).min()
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Request(id) => write!(f, "request {id}"),
+            Self::Batch { id, run, row } => {
+                write!(f, "batch {id}")?;
+                row.map_or(Ok(()), |row| write!(f, ", row {row}"))?;
+                run.map_or(Ok(()), |run| write!(f, " (generation {run})"))
+            }
+        }
+    }
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { cancel, hold, not_before, deadline, priority } = self;
+        let said = [
+            cancel.then(|| "cancel".to_owned()),
+            hold.map(|hold| if hold { "hold" } else { "release" }.to_owned()),
+            not_before.map(|at| format!("not before {at}")),
+            deadline.map(|at| format!("deadline {at}")),
+            priority.map(|priority| format!("priority {priority}")),
+        ];
+        f.write_str(&said.into_iter().flatten().collect::<Vec<_>>().join(", "))
     }
 }
 

@@ -8,7 +8,9 @@ use uuid::Uuid;
 use super::{Done, Submit, Watch, Worker};
 use crate::core::{Change, Hot, Input, Job, Now, Obeyed, Reply, Steer, Target};
 use crate::message::audit::{Act, By};
-use crate::message::command::{self, Answer, Command, PendingCommand, Steering, SteeringChange};
+use crate::message::command::{
+    self, Answer, Command, PendingCommand, Steering, SteeringChange, one_line,
+};
 use crate::worker::source::{Settled, Source};
 
 /// What the latest orders have done, for those who ask.
@@ -82,7 +84,7 @@ where
     /// An order has been kept, whoever gave it.
     pub(super) fn obey_order(&mut self, now: Now, act: Act) {
         let Act { id, action, who, why, order: Some(order), .. } = act else { return };
-        let of = format!("{:?}", order.of);
+        let of = one_line(&format!("{}: {}", order.of, order.change));
         let Reply::Obeyed(obeyed) = self.core.take(now, Input::Orders(vec![order])) else { return };
         tracing::info!(
             by = who,

@@ -94,6 +94,9 @@ fn told(args: &Args, act: &Act) -> String {
     if let Some(gate) = &act.gate {
         let _ = writeln!(text, "  {}", one_line(&gate.to_string()));
     }
+    if let Some(order) = &act.order {
+        let _ = writeln!(text, "  {}", one_line(&format!("{}: {}", order.of, order.change)));
+    }
     if let (Some(before), Some(after)) = (&act.before, &act.after) {
         for one in differences(&before.body, &after.body) {
             let _ = writeln!(text, "  {}", one_line(&one.pointer));

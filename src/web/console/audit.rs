@@ -119,6 +119,7 @@ async fn read(place: &LaneView) -> Result<Vec<AuditRow>, ReviewError> {
             why: act.why.clone(),
             cause: act.cause.clone(),
             gate: act.gate.clone(),
+            order: act.order.clone(),
             ..Act::new(action, &By { who: act.who.clone(), why: None }, at)
         };
         let entry = AuditRow { act: light, can_be_undone };
@@ -210,6 +211,7 @@ fn row(place: &LaneView, viewer: &Viewer, deed: &Deed) -> Markup {
             td data-label="who" { bdi { (visible(&first.who)) } }
             td {
                 (badge(first.action.as_str())) " "
+                @if let Some(order) = &first.order { bdi { (visible(&format!("{}: {}", order.of, order.change))) } }
                 @if let Some(gate) = &first.gate { code { (visible(&gate.to_string())) } }
                 @if first.letter.is_some() { strong { (count) @if count == 1 { " dead letter" } @else { " dead letters" } } }
                 @for cause in causes.iter().take(3) { div.soft { bdi { (visible(cause)) } } }

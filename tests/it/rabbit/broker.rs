@@ -576,7 +576,7 @@ async fn a_topology_that_was_applied_is_found_right_and_applied_again() {
         let mut lane = Lane::new(&Node::shared(), kind);
         let missing = topology::check(&lane.settings, &lane.queues).await.unwrap();
         assert!(missing.mismatches.iter().all(|mismatch| mismatch.is == "missing"));
-        assert_eq!(missing.mismatches.len(), 10);
+        assert_eq!(missing.mismatches.len(), 12);
         topology::apply(&lane.settings, &lane.queues).await.unwrap();
         // How long a stream is kept is the operator's business, by policy or by argument.
         lane.queues.results_retention = "7D".into();

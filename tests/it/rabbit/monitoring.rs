@@ -188,7 +188,7 @@ async fn every_query_of_the_dashboard_returns_data_while_a_plan_runs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_scrape_under_load_passes_promtool_and_stays_under_200_series() {
+async fn a_scrape_under_load_passes_promtool_and_stays_under_220_series() {
     let node = Node::shared();
     let lane = Lane::new(&node, QueueType::Quorum);
     let sandbox = Sandbox::start(Options::default()).await.unwrap();
@@ -209,7 +209,7 @@ async fn a_scrape_under_load_passes_promtool_and_stays_under_200_series() {
     .await;
     let series = scrape.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
     let series = series.filter(|line| !line.starts_with("sluice_batch_requests")).count();
-    assert!(series < 200, "{series} series");
+    assert!(series < 220, "{series} series");
 
     let mut promtool = Command::new("promtool")
         .args(["check", "metrics"])
