@@ -30,6 +30,17 @@ impl Broker {
         }
     }
 
+    /// The same with one url only: whose turn it is. Where a session is, all that belongs to it is.
+    ///
+    /// # Errors
+    /// Says which file cannot be read.
+    pub(crate) fn only(&self, turn: usize) -> Result<Self, String> {
+        let urls = self.urls()?;
+        let urls: Vec<_> = urls.iter().collect();
+        let url = urls.get(turn % urls.len().max(1)).map(|url| url.expose());
+        Ok(Self { url: Some(SecretUrls::new(url)), url_file: None, ..self.clone() })
+    }
+
     /// Where the queues are, as `host:port/vhost`; what cannot be read is left out. `localhost` and 127.0.0.1 are one.
     pub fn places(&self) -> Vec<String> {
         let place = |url: &SecretUrl| {

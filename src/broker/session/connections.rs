@@ -12,7 +12,7 @@ use crate::broker::connection::connect::{self, Address, Opened};
 use crate::broker::connection::link::SessionLost;
 use crate::broker::session::active::Candidate;
 use crate::broker::session::source::Options;
-use crate::broker::settings::Queues;
+use crate::broker::settings::{Broker as Settings, Queues};
 use crate::broker::topology;
 use crate::broker::transport::{HARD, Wire};
 use crate::broker::version::Version;
@@ -87,7 +87,7 @@ impl Connections {
     /// and when it can again. Unless it `is_known` that there can be one only, that is tried.
     pub(in crate::broker) async fn activate(
         mut self,
-        options: &Options,
+        (options, here): (&Options, &Settings),
         prefetch: u16,
         standby: impl Fn(),
         alarm: impl Fn(bool),
@@ -129,7 +129,7 @@ impl Connections {
         if !is_known {
             candidate.alone(&self.consume).await?;
         }
-        let session = Session::start(self, candidate, options, prefetch, spill).await?;
+        let session = Session::start(self, candidate, (options, here), prefetch, spill).await?;
         if blocked.into_inner() {
             session.on.link.set_blocked(true);
         }

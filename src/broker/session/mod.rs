@@ -35,7 +35,7 @@ use crate::broker::session::active::Candidate;
 use crate::broker::session::lookout::Lookout;
 use crate::broker::session::source::Options;
 use crate::broker::session::status::Status;
-use crate::broker::settings::Queues;
+use crate::broker::settings::{Broker as Settings, Queues};
 use crate::broker::{ANSWER, within};
 use crate::message::audit::Act;
 use crate::message::command::{PendingCommand, Steering};
@@ -96,7 +96,7 @@ impl Session {
     pub(super) async fn start(
         connections: Connections,
         candidate: Candidate,
-        options: &Options,
+        (options, here): (&Options, &Settings),
         prefetch: u16,
         spill: &Spill,
     ) -> Result<Self, SessionLost> {
@@ -115,8 +115,7 @@ impl Session {
             Some(Arc::downgrade(&connections.publish)),
         );
         // Before anything is delivered: until it is read nothing may start, and nobody takes what comes.
-        let (orders, orders_before) =
-            OrderReader::open(&options.settings, queues, &publisher, &channel).await?;
+        let (orders, orders_before) = OrderReader::open(here, queues, &publisher, &channel).await?;
         connections.wire.keep(channel.id(), spill);
         // 0 would mean 2,000 on a quorum queue.
         let qos = channel.basic_qos(prefetch.max(1), BasicQosOptions::default());

@@ -144,7 +144,9 @@ impl Supervisor {
             });
         };
         let alarm = |now| status.send_modify(|status| status.blocked = now);
-        let active = connections.activate(&options, window, standby, alarm, is_known, &spill);
+        let here = options.settings.only(turn)?;
+        let active =
+            connections.activate((&options, &here), window, standby, alarm, is_known, &spill);
         active.await.map_err(|lost| lost.0)
     }
 
