@@ -146,8 +146,8 @@ impl Desk<'_> {
         let (batch, row) = (&made.head.batch, first.was_row.unwrap_or(first.row));
         eprintln!(
             "what is changed is a request of its own, beside its old version: if that still waits, the first of the two \
-             makes the task, and the other finds it there. To take an old version back, before this: \
-             sluice batch cancel {batch} --row {row}{}",
+             makes the task, and the other finds it there. An order about the row (sluice batch cancel {batch} --row \
+             {row}{}) is about every version that has this row number: name an old one by its message id",
             self.args.lane.shown()
         );
     }
