@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mended_password_is_tried_at_once_but_five_wrong_ones_are_never_reached() {
+    fn a_fixed_password_is_tried_at_once_but_five_wrong_ones_are_never_reached() {
         let start = Instant::now();
         let mut lockout = Lockout::default();
         let mut sent = 0;

@@ -22,6 +22,7 @@ mod dead_letters;
 mod dry_run;
 mod enqueue;
 mod exit;
+mod export;
 mod gate;
 mod lane;
 mod lanes;

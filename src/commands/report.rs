@@ -5,12 +5,11 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
-use jiff::tz::TimeZone;
 use serde_json::json;
 
 use super::plan_file::{self, Judge, PlanFile};
 use super::times::local;
-use super::{Exit, Failure, World, gate, lane, print, watch};
+use super::{Exit, Failure, World, export, gate, lane, print, watch};
 use crate::broker::{self, NotAsked, PlannerError, ReadFrom};
 use crate::core::Run;
 use crate::core::engine::{Upcoming, Waits};
@@ -21,7 +20,7 @@ use crate::planner::batch::{self, Made};
 use crate::planner::enqueue::message_id;
 use crate::planner::submit::{Journal, Past};
 use crate::report::batches::{BatchPattern, Batches, Generation};
-use crate::report::export::{Report, Target, Times};
+use crate::report::export::Report;
 use crate::report::planned::{Accounted, PlanRow, RowState, account, counts};
 use crate::report::progress::{BatchProgress, failure_line};
 
@@ -43,21 +42,8 @@ pub(super) struct Args {
     /// What it was enqueued as: ids, 'PREFIX-*' (default: the journals say)
     #[arg(long = "batch", value_name = "BATCH")]
     batches: Vec<BatchPattern>,
-    /// Write it to a file, a row a server: .csv, .xlsx or .html
-    #[arg(long, value_name = "FILE")]
-    export: Option<Target>,
-    /// Times of a .csv report: excel or iso
-    #[arg(
-        long,
-        value_enum,
-        hide_possible_values = true,
-        default_value = "excel",
-        requires = "export"
-    )]
-    times: Times,
-    /// Replace the file of --export
-    #[arg(long, requires = "export")]
-    overwrite: bool,
+    #[command(flatten)]
+    export: export::Args,
     /// JSON lines on stdout: each row, the counts last
     #[arg(long)]
     json: bool,
@@ -78,9 +64,7 @@ struct Sent {
 pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
     let config = args.lane.load(world, false)?.config;
     let plan = args.reading.take(&args.plan)?;
-    if let Some(target) = &args.export {
-        target.check(args.overwrite).map_err(Failure::usage)?;
-    }
+    args.export.check()?;
     let notes = args.reading.notes(&plan)?;
     let mut opened = args.reading.open(&plan, &Judge::of(&config, false))?;
     let rows = opened.by_ref().collect::<Result<Vec<Row>, _>>().map_err(plan_file::failure)?;
@@ -101,14 +85,11 @@ pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
         print(&in_words(&all));
     }
     let exit = exit(&all);
-    if let Some(target) = &args.export {
+    if let Some(target) = &args.export.target {
         let title = format!("Plan {}", plan.name.display());
         let names: Vec<String> = notes.names().map(str::to_owned).collect();
         let report = Report::of_plan(title, batches, all, &names);
-        let zone = TimeZone::system();
-        target
-            .write(&report, Timestamp::now(), &zone, args.times, args.overwrite)
-            .map_err(Failure::usage)?;
+        args.export.write(&report)?;
         eprintln!("{}: {} rows of the plan, one a row", target.file.display(), report.len());
     }
     Ok(exit)

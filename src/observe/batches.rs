@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_given_back_and_comes_again_counts_once() {
+    fn what_was_requeued_and_comes_again_counts_once() {
         let mut batches = of_a_session();
         batches.arrived(at(0), &of("a"));
         batches.left(&of("a"), 1);

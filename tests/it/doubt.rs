@@ -103,7 +103,7 @@ fn a_replay_is_in_doubt() {
 }
 
 #[test]
-fn what_this_worker_gave_back_itself_is_not_in_doubt() {
+fn what_this_worker_requeued_itself_is_not_in_doubt() {
     let mut bench = Bench::with(Settings { max_hold: Duration::from_secs(60), ..settings() });
     bench.core.pause(bench.now, gate::Pause { by: "me".into(), reason: "test".into() });
     bench.deliver(request("s1", "a"), false);
@@ -115,7 +115,7 @@ fn what_this_worker_gave_back_itself_is_not_in_doubt() {
 }
 
 #[test]
-fn a_doubt_survives_being_given_back() {
+fn a_doubt_survives_being_requeued() {
     let mut bench = Bench::with(Settings { max_hold: Duration::from_secs(30), ..settings() });
     bench.deliver(request("s1", "a"), false);
     bench.post(timeout());
@@ -129,7 +129,7 @@ fn a_doubt_survives_being_given_back() {
 }
 
 #[test]
-fn what_was_given_back_is_in_doubt_after_a_lost_session() {
+fn what_was_requeued_is_in_doubt_after_a_lost_session() {
     let mut bench = Bench::with(Settings { max_hold: Duration::from_secs(60), ..settings() });
     bench.core.pause(bench.now, gate::Pause { by: "me".into(), reason: "test".into() });
     bench.deliver(request("s1", "a"), false);

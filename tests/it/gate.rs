@@ -186,7 +186,7 @@ fn an_operator_resumes_a_halt() {
 }
 
 #[test]
-fn what_is_given_back_keeps_its_place_while_it_is_away() {
+fn what_is_requeued_keeps_its_place_while_it_is_away() {
     let mut bench = Bench::with(Settings { max_hold: MINUTE, ..settings() });
     bench.core.pause(bench.now, Pause { by: "test".into(), reason: "hold".into() });
     bench.deliver(Request { priority: 9, ..request("urgent", "a") }, false);
@@ -694,7 +694,7 @@ fn an_unreachable_count_shuts_the_gate_rather_than_guess() {
 }
 
 #[test]
-fn a_place_is_given_back_by_a_refusal_and_kept_through_doubt() {
+fn a_place_is_requeued_by_a_refusal_and_kept_through_doubt() {
     let mut bench = Bench::with(Settings { max_running: 1, ..settings() });
     // Whatever an earlier worker sent can be seen by now.
     bench.wait(LOOK_AGAIN);

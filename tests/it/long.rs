@@ -220,7 +220,7 @@ fn a_day_behind_a_shut_gate_leaves_memory_flat_and_loses_nothing() {
         bench.deliver_in(session, request(&format!("s{n}"), "a"), false);
     }
     let begun = bench.now.at;
-    let (mut given_back, mut probes, mut used) = (0_usize, 0_usize, Vec::new());
+    let (mut requeued, mut probes, mut used) = (0_usize, 0_usize, Vec::new());
     for hour in 1..=24 {
         let end = begun + HOUR * hour;
         while bench.now.at < end {
@@ -230,7 +230,7 @@ fn a_day_behind_a_shut_gate_leaves_memory_flat_and_loses_nothing() {
                     bench.posted(job, denied.clone());
                 }
                 Step::Requeue(job) => {
-                    given_back += 1;
+                    requeued += 1;
                     bench.deliver_in(session, job.into_parts().request, true);
                 }
                 Step::Ask(Question::List { .. }) => {
@@ -265,8 +265,8 @@ fn a_day_behind_a_shut_gate_leaves_memory_flat_and_loses_nothing() {
         }
         used.push(memory());
     }
-    println!("{given_back} requeued, {probes} calls, bytes at the end of each hour: {used:?}");
-    assert!(given_back > 20 * usize::from(REQUESTS) && probes < 200, "{given_back}, {probes}");
+    println!("{requeued} requeued, {probes} calls, bytes at the end of each hour: {used:?}");
+    assert!(requeued > 20 * usize::from(REQUESTS) && probes < 200, "{requeued}, {probes}");
     // The allocator and what is remembered of runs have their size after some hours.
     let grown = |from: usize| used[23].saturating_sub(used[from - 1]);
     assert!(grown(16) < 1 << 20 && grown(6) < 6 << 20, "{used:?}");

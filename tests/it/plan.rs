@@ -770,7 +770,7 @@ fn fields_are_explained_by_any_of_their_names() {
 }
 
 #[test]
-fn rows_set_aside_can_be_mended_and_read_again() {
+fn rows_set_aside_can_be_fixed_and_read_again() {
     let desk = Desk::new();
     let mut bad = request(1);
     bad["type"] = json!("FILE");

@@ -529,7 +529,7 @@ async fn a_window_smaller_than_the_plan_is_enough() {
 }
 
 #[test]
-fn a_journal_cut_at_any_byte_is_mended_and_what_is_none_is_left_alone() {
+fn a_journal_cut_at_any_byte_is_fixed_and_what_is_none_is_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     let plan = dir.path().join("plan.csv");
     let run = "0193e1a0-0000-7000-8000-000000000001";

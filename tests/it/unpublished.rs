@@ -116,7 +116,7 @@ fn results_that_are_refused_hold_up_no_more_than_may_be_in_flight() {
 }
 
 #[test]
-fn what_waits_so_is_given_back_in_time_and_ends_the_same_when_it_comes_again() {
+fn what_waits_so_is_requeued_in_time_and_ends_the_same_when_it_comes_again() {
     let max_hold = Duration::from_secs(1_200);
     let mut bench = Bench::with(Settings { max_hold, ..small() });
     let ended = bench.ended("bad", rejected());

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::plan_file::{self, Judge, PlanFile};
-use super::{Exit, Failure, World, check, lane, print, progress_bar, times, watch};
+use super::{Exit, Failure, World, check, export, lane, print, progress_bar, times, watch};
 use crate::broker::{Planner, PlannerError};
 use crate::lane::Config;
 use crate::message::intake::is_batch_id;
@@ -90,7 +90,12 @@ pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
     keep_aside(args, aside)?;
     if args.watch {
         let which = watch::Which::These(vec![(made.head.batch, made.head.run)]);
-        let follow = watch::Follow { which, until_done: true, json: args.json, export: None };
+        let follow = watch::Follow {
+            which,
+            until_done: true,
+            json: args.json,
+            export: export::Args::default(),
+        };
         let followed = runtime.block_on(watch::follow(&config, &follow, world))?;
         if !matches!(followed, Exit::Done) {
             return Ok(followed);

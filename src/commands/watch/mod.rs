@@ -5,15 +5,14 @@ mod screen;
 mod which;
 
 use jiff::Timestamp;
-use jiff::tz::TimeZone;
 
-use super::{Exit, Failure, World, lane, output, times};
+use super::{Exit, Failure, World, export, lane, output, times};
 use crate::broker::streams::follow::{Results, beginning};
 use crate::broker::{PlannerError, ReadFrom};
 use crate::lane::Config;
 use crate::message::generation::{RunPrefix, short};
 use crate::report::batches::BatchPattern;
-use crate::report::export::{Report, Target, Times};
+use crate::report::export::Report;
 use screen::Screen;
 use which::Watched;
 pub(super) use which::Which;
@@ -43,21 +42,8 @@ pub(super) struct Args {
     /// JSON lines on stdout: each result as it comes, the summary last
     #[arg(long)]
     json: bool,
-    /// At the end write a report, a row a server: .csv, .xlsx or .html
-    #[arg(long, value_name = "FILE", requires = "batch")]
-    export: Option<Target>,
-    /// Times of a .csv report: excel or iso
-    #[arg(
-        long,
-        value_enum,
-        hide_possible_values = true,
-        default_value = "excel",
-        requires = "export"
-    )]
-    times: Times,
-    /// Replace the file of --export
-    #[arg(long, requires = "export")]
-    overwrite: bool,
+    #[command(flatten)]
+    export: export::Args,
 }
 
 /// What to follow.
@@ -66,8 +52,8 @@ pub(super) struct Follow {
     pub(super) which: Which,
     pub(super) until_done: bool,
     pub(super) json: bool,
-    /// Where the report goes, how it writes times, and whether it may replace one.
-    pub(super) export: Option<(Target, Times, bool)>,
+    /// The report that is written at the end.
+    pub(super) export: export::Args,
 }
 
 pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
@@ -78,16 +64,19 @@ pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
     }
     let config = args.lane.load(world, false)?.config;
     let runtime = super::runtime()?;
-    if let Some(target) = &args.export {
-        target.check(args.overwrite).map_err(Failure::usage)?;
+    if args.export.target.is_some() && args.batch.is_none() {
+        return Err(Failure::usage(
+            "--export writes a report of a batch: name one, or several by 'PREFIX-*'",
+        ));
     }
+    args.export.check()?;
     match &args.batch {
         Some(batch) => {
             let follow = Follow {
                 which: Which::Named(batch.clone(), args.run.clone()),
                 until_done: args.until_done,
                 json: args.json,
-                export: args.export.clone().map(|target| (target, args.times, args.overwrite)),
+                export: args.export.clone(),
             };
             runtime.block_on(self::follow(&config, &follow, world))
         }
@@ -142,9 +131,7 @@ pub(super) async fn follow(
     }
     screen.close(&watched);
     results.close().await;
-    if let Some((target, times, overwrite)) = &follow.export {
-        export(target, *times, *overwrite, &watched)?;
-    }
+    write_report(&follow.export, &watched)?;
     Ok(exit(&watched, follow.until_done))
 }
 
@@ -168,19 +155,14 @@ fn exit(watched: &Watched, until_done: bool) -> Exit {
     if otherwise && (until_done || all.done) { Exit::NotAllWell } else { Exit::Done }
 }
 
-fn export(
-    target: &Target,
-    times: Times,
-    overwrite: bool,
-    watched: &Watched,
-) -> Result<(), Failure> {
-    let zone = TimeZone::system();
+fn write_report(to: &export::Args, watched: &Watched) -> Result<(), Failure> {
+    let Some(target) = &to.target else { return Ok(()) };
     let title = match watched.followed().as_slice() {
         [one] => format!("Batch {}", one.batch),
         _ => format!("Batches {}", watched.which.shown()),
     };
     let report = Report::of_results(title, watched.followed());
-    target.write(&report, Timestamp::now(), &zone, times, overwrite).map_err(Failure::usage)?;
+    to.write(&report)?;
     let (file, rows) = (target.file.display(), report.len());
     eprintln!("{file}: {rows} requests, one a row");
     let all = watched.together();

@@ -134,7 +134,7 @@ impl<D> Core<D> {
         self.try_again(now, |_| true);
     }
 
-    /// A 429 says that it is too much, which is the gate's affair. But what is told so again and again goes behind others.
+    /// To be throttled (429) is the gate's affair. But a request that is throttled again and again goes behind others.
     pub(super) fn throttled(&mut self, now: Now, mut job: Job<D>, wait: Option<Duration>) {
         job.progress.throttles += 1;
         job.progress.troubled = now.at;

@@ -99,7 +99,7 @@ impl Status {
             Reason::Halted => format!("the account refuses{because}; it is asked again {when}, or at once after `sluice gate resume`"),
             Reason::Token => "a fresh token is being fetched; the next request goes when it is there".to_owned(),
             Reason::Breaker => format!("many calls in a row have failed; a single one is tried {when}, and the rest goes when it succeeds"),
-            Reason::Throttled => format!("the API has said that it is too much (429); the next request goes {when}"),
+            Reason::Throttled => format!("the API throttles (429); the next request goes {when}"),
             Reason::Paused => match detail {
                 Some(detail) => format!("paused by {detail}; the next request goes after `sluice gate resume`"),
                 None => "paused; the next request goes after `sluice gate resume`".to_owned(),

@@ -61,7 +61,7 @@ pub struct Rows {
     places: Arc<Semaphore>,
     spill: Spill,
     give: mpsc::UnboundedSender<Job<Held>>,
-    given_back: mpsc::UnboundedReceiver<Job<Held>>,
+    requeued: mpsc::UnboundedReceiver<Job<Held>>,
     trouble: Arc<watch::Sender<Option<String>>>,
     told: Told,
 }
@@ -113,7 +113,7 @@ impl Rows {
         let (journal, writing) = journal.writer(move |why| {
             tell.send_replace(Some(why));
         })?;
-        let (give, given_back) = mpsc::unbounded_channel();
+        let (give, requeued) = mpsc::unbounded_channel();
         Ok(Self {
             past,
             journal,
@@ -124,7 +124,7 @@ impl Rows {
             spill: Spill::new(options.max_bytes),
             options: Arc::new(options),
             give,
-            given_back,
+            requeued,
             trouble,
             told: Told::Nothing,
         })
@@ -219,7 +219,7 @@ impl Source for Rows {
                 biased;
                 // It cannot close: this source has the other end.
                 _ = trouble.changed() => {}
-                Some(job) = self.given_back.recv() => {
+                Some(job) = self.requeued.recv() => {
                     let received = self.options.clock.now().at;
                     let Parts { request, delivery, .. } = job.into_parts();
                     return Event::Arrived(Job::new(request, delivery, SESSION, true, received));
@@ -271,8 +271,8 @@ impl Source for Rows {
     }
 
     async fn leave(self, held: Vec<Job<Held>>) {
-        let Self { journal, writing, given_back, give, .. } = self;
-        drop((held, given_back, give, journal));
+        let Self { journal, writing, requeued, give, .. } = self;
+        drop((held, requeued, give, journal));
         // The lock is free when this returns: every line has been written and synced before it was answered.
         let ended = tokio::task::spawn_blocking(move || writing.join());
         let _ = ended.await;

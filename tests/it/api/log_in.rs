@@ -178,7 +178,7 @@ async fn a_wrong_password_is_sent_once() {
 }
 
 #[tokio::test]
-async fn a_password_that_was_mended_is_tried_at_once() {
+async fn a_password_that_was_fixed_is_tried_at_once() {
     let cloud = Cloud::new().await;
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "wrong").unwrap();

@@ -148,7 +148,7 @@ async fn what_is_wrong_with_the_account_stops_the_survey() {
 }
 
 #[tokio::test]
-async fn an_api_out_of_reach_stops_the_survey() {
+async fn an_api_unreachable_stops_the_survey() {
     let mut rows = 0;
     let client = client("http://127.0.0.1:1");
     let stopped = survey(&client, ["a".to_owned()], fast(), |_| rows += 1).await.unwrap_err();

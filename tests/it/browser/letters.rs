@@ -67,7 +67,7 @@ async fn a_thousand(looks: Looks) -> Desk {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_cause_is_mended_with_one_edit_and_all_of_it_is_created_and_a_discard_undone() {
+async fn a_cause_is_fixed_with_one_edit_and_all_of_it_is_created_and_a_discard_undone() {
     let desk = a_thousand(DESK).await;
     let browser = &desk.browser;
     desk.log_in().await;

@@ -202,7 +202,7 @@ async fn settlements_are_pipelined_and_each_has_its_own_result() {
 }
 
 #[tokio::test]
-async fn a_worker_that_leaves_gives_back_what_it_holds_and_loses_no_acknowledgement() {
+async fn a_worker_that_leaves_requeues_what_it_holds_and_loses_no_acknowledgement() {
     for kind in BOTH {
         let lane = Lane::new(&Node::shared(), kind);
         let mut broker = lane.start("w1");
@@ -274,7 +274,7 @@ async fn a_burst_of_acknowledgements_reaches_the_queue_before_the_worker_is_gone
 }
 
 #[tokio::test]
-async fn what_a_leaving_worker_gives_back_comes_before_what_was_never_out() {
+async fn what_a_leaving_worker_requeues_comes_before_what_was_never_out() {
     for kind in BOTH {
         let lane = Lane::new(&Node::shared(), kind);
         let small = |worker: &str| Broker::start(Options { window: 10, ..lane.options(worker) });
@@ -300,7 +300,7 @@ async fn what_a_leaving_worker_gives_back_comes_before_what_was_never_out() {
 }
 
 #[tokio::test]
-async fn what_is_given_back_comes_again_and_never_to_the_dead_letters() {
+async fn what_is_requeued_comes_again_and_never_to_the_dead_letters() {
     for kind in BOTH {
         let lane = Lane::new(&Node::shared(), kind);
         let mut broker = lane.start("w1");

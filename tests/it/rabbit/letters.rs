@@ -277,7 +277,7 @@ async fn hostile_letters_are_shown_harmlessly() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_group_is_mended_with_a_preview_and_only_if_all_of_it_is_valid_then() {
+async fn a_group_is_fixed_with_a_preview_and_only_if_all_of_it_is_valid_then() {
     for kind in BOTH {
         let desk = Desk::new(kind).await;
         desk.dead(many(12, 2)).await;
@@ -343,7 +343,7 @@ fn editor(desk: &Desk, script: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_letter_is_mended_in_the_editor_with_what_is_wrong_on_top() {
+async fn one_letter_is_fixed_in_the_editor_with_what_is_wrong_on_top() {
     let desk = Desk::new(QueueType::Quorum).await;
     let mut end = ending(Outcome::Invalid);
     end.violations = vec![Violation {

@@ -469,7 +469,7 @@ fn is_finished(plan: &Path) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_missing_or_out_of_reach_is_told_with_what_to_do() {
+async fn what_is_missing_or_unreachable_is_told_with_what_to_do() {
     let desk = Desk::on(Lane::new(&Node::shared(), QueueType::Quorum));
     let plan = desk.plan(1);
     let plan = plan.to_str().unwrap();

@@ -177,7 +177,7 @@ async fn neither_a_dead_letter_nor_its_replay_keeps_the_mark_of_a_copy() {
 }
 
 #[tokio::test]
-async fn a_group_is_mended_in_one_step_after_all_of_it_was_tried() {
+async fn a_group_is_fixed_in_one_step_after_all_of_it_was_tried() {
     let lane = Lane::new(&Node::shared(), QueueType::Quorum);
     let client = die(&lane, 10, 2).await;
     let filter = Filter { cause: Some("SMS.0000".into()), ..Filter::default() };

@@ -428,7 +428,7 @@ async fn lost_answers_resets_and_server_errors_double_nothing_and_lose_nothing()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_held_too_long_is_given_back_and_comes_again_in_order() {
+async fn what_is_held_too_long_is_requeued_and_comes_again_in_order() {
     tokio::join!(held_too_long(QueueType::Quorum), held_too_long(QueueType::Classic));
 }
 
