@@ -264,6 +264,8 @@ fn beyond_half_of_the_window_what_is_due_last_is_parked_and_fetched_when_it_is_d
 fn an_order_has_what_is_parked_looked_through_and_a_refusal_keeps_it_here() {
     let mut bench = parks();
     order(&mut bench, wave(), hold(true));
+    expect_fetch(&mut bench);
+    bench.core.fetched(bench.now, 1, Some(Fetched { left: 0, next: None }));
     for n in 0..3 {
         bench.deliver(of_the_wave(&format!("s{n}"), n), false);
     }

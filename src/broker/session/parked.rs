@@ -113,7 +113,7 @@ impl Parked {
         let mut not_taken = receiver.attach(&consumer);
         let mut rest = Rest { left: 0, next: None, ahead: fetch.ahead.1 };
         let mut under_way = FuturesUnordered::new();
-        let mut fetched = 0_usize;
+        let (mut fetched, mut moved) = (0_usize, 0_usize);
         for nth in 0..count {
             let patience = if nth == 0 { FIRST } else { NEXT };
             let event = tokio::select! {
@@ -134,15 +134,16 @@ impl Parked {
             };
             fetched += usize::from(to != queue);
             let Some(job) = event.into_job() else { continue };
+            moved += 1;
             if under_way.len() == IN_FLIGHT
-                && let Some(moved) = under_way.next().await
+                && let Some(done) = under_way.next().await
             {
-                settle(moved)?;
+                settle(done)?;
             }
             under_way.push(move_to(options, job, to));
         }
-        while let Some(moved) = under_way.next().await {
-            settle(moved)?;
+        while let Some(done) = under_way.next().await {
+            settle(done)?;
         }
         // An answer says that the acknowledgements were read; a quorum queue's client hands them on a little later.
         let question = channel.basic_qos(1, BasicQosOptions::default());
@@ -153,6 +154,8 @@ impl Parked {
                 left = rest.left,
                 "requests that were parked and due are in the queue again"
             );
+        }
+        if moved > 0 {
             tokio::time::sleep(FLUSH).await;
         }
         drop(said);

@@ -91,9 +91,10 @@ impl Parking {
         self.parked
     }
 
-    /// An order may have made something due that is parked.
+    /// An order may have made something due that is parked. What is known of their number may be old, and where there are
+    /// none looking costs next to nothing.
     pub(super) fn look(&mut self) {
-        self.look |= self.parked > 0 || self.moving > 0 || self.fetching.is_some();
+        self.look = true;
     }
 
     /// When the next fetch is due.
