@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use jiff::Timestamp;
 use lapin::options::{
     BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ExchangeDeclareOptions,
     ExchangeDeleteOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
@@ -184,6 +185,17 @@ async fn policy(node: &Node, rig: &Rig, queue: &str, definition: &str) {
 
 /// Has the queue refuse what comes, and fills it with requests numbered from `first` on; how many it took.
 async fn full(node: &Node, rig: &Rig, client: &Client, queue: &str, first: u64) -> u64 {
+    full_of(node, rig, client, queue, (first, FieldTable::default())).await
+}
+
+/// The same, of messages with these headers, too.
+async fn full_of(
+    node: &Node,
+    rig: &Rig,
+    client: &Client,
+    queue: &str,
+    (first, headers): (u64, FieldTable),
+) -> u64 {
     // One after the other, or the queue may drop what is too much before it knows that it is to refuse.
     policy(node, rig, queue, r#"{"max-length":1000,"overflow":"reject-publish"}"#).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -192,6 +204,11 @@ async fn full(node: &Node, rig: &Rig, client: &Client, queue: &str, first: u64) 
     for count in 0.. {
         let (body, properties) =
             (body(&format!("s{}", first + count), 10), properties(&(first + count).to_string()));
+        let mut all = properties.headers().clone().unwrap_or_default();
+        for (name, value) in headers.inner() {
+            all.insert(name.clone(), value.clone());
+        }
+        let properties = properties.with_headers(all);
         let (options, channel) = (BasicPublishOptions::default(), &client.channel);
         let publish = channel.basic_publish("".into(), queue.into(), options, &body, properties);
         if !matches!(publish.await.unwrap().await.unwrap(), Confirmation::Ack(_)) {
@@ -330,7 +347,11 @@ async fn what_cannot_be_parked_is_held_as_before_and_the_session_lives() {
         worker.active().await;
         let client = rig.lane.client().await;
         let parked = rig.lane.queues.parked();
-        let stuffed = full(&node, &rig, &client, &parked, 100).await;
+        // What is not due stays there, however often it is looked through.
+        let mut headers = FieldTable::default();
+        let never = AMQPValue::LongString("2099-01-01T00:00:00Z".into());
+        headers.insert("x-sluice-not-before".into(), never);
+        let stuffed = full_of(&node, &rig, &client, &parked, (100, headers)).await;
         let session = worker.status.borrow().session.clone();
         let hold = Change { hold: Some(true), ..Change::default() };
         let of = |n: u32| Target::Request(n.to_string());
@@ -349,9 +370,12 @@ async fn what_cannot_be_parked_is_held_as_before_and_the_session_lives() {
         rig.created(4).await;
         assert_eq!(worker.status.borrow().session, session, "it lives");
         node.script("ctl", &["clear_policy", &parked]).await;
-        worker.stop().await;
-        // What the test has put there was never parked by a worker, so a session's first look finds it.
-        let worker = rig.start(&setup);
+        // What was parked by whomever goes when an order says so.
+        for n in 100..100 + stuffed {
+            let change = Change { not_before: Some(Timestamp::UNIX_EPOCH), ..Change::default() };
+            let of = Target::Request(n.to_string());
+            assert!(worker.order(Command::Order { of, change }).await.done);
+        }
         rig.created(4 + stuffed).await;
         rig.nothing_left_and_nothing_twice().await;
         worker.stop().await;
