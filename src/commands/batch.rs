@@ -12,15 +12,14 @@ use uuid::Uuid;
 
 use super::gate::who;
 use super::times::time;
-use super::{Exit, Failure, World, lane, print, runtime};
-use crate::broker::streams::follow::Results;
+use super::{Exit, Failure, World, lane, print, runtime, watch};
 use crate::broker::{self, NotAsked, Planner, PlannerError, ReadFrom};
 use crate::core::{Change, Obeyed, Target};
 use crate::lane::Config;
 use crate::message::audit::{Act, By};
 use crate::message::command::{Command, IssuedCommand};
 use crate::message::intake::is_batch_id;
-use crate::message::result::Event;
+use crate::report::batches::{BatchPattern, Batches};
 
 /// So long the active worker may take to obey.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -228,33 +227,23 @@ async fn targets(of: &Of, config: &Config) -> Result<Vec<Target>, Failure> {
     Ok(targets)
 }
 
-/// The latest generation of each of these batches that was announced, or that a result names.
+/// The latest generation of each of these batches, as far as the results stream knows them.
 async fn generations(
     names: &[String],
     config: &Config,
 ) -> Result<BTreeMap<String, Option<Uuid>>, Failure> {
-    let mut known = BTreeMap::new();
-    let opened = Results::open(&config.broker, &config.queues, ReadFrom::First).await;
-    let mut results = opened.map_err(failure)?;
+    let meant = names.iter().filter(|name| is_batch_id(name));
+    let meant: Vec<_> = meant.map(|name| BatchPattern::One(name.clone())).collect();
+    let mut results = watch::open(config, ReadFrom::First).await?.only(meant);
+    let mut batches = Batches::default();
     while !results.is_caught_up() {
-        let (name, run, announces) = match results.next().await {
-            Some(Event::Opened(event)) => (event.data.batch, event.data.batch_run, true),
-            Some(Event::Result(event)) => match event.data.batch {
-                Some(batch) => (batch, event.data.batch_run, false),
-                None => continue,
-            },
-            Some(Event::Enqueued(_)) | None => continue,
-        };
-        if names.contains(&name) {
-            if announces {
-                known.insert(name, run);
-            } else {
-                known.entry(name).or_insert(run);
-            }
+        if let Some(event) = results.next().await {
+            batches.take(&event);
         }
     }
     results.close().await;
-    Ok(known)
+    let latest = |name: &String| Some((name.clone(), batches.latest(name)?.run));
+    Ok(names.iter().filter_map(latest).collect())
 }
 
 /// What the active worker says that the order has done.
