@@ -8,7 +8,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::plan_file::Judge;
+use super::plan_file::{Judge, PlanFile};
+use super::waves::{self, Scope};
 use super::{Exit, Failure, World, lane, online, plan_file, print};
 use crate::broker;
 use crate::config::values::{self, show_duration};
@@ -36,10 +37,10 @@ pub(super) struct Args {
     #[arg(long)]
     strict: bool,
     /// Write the plan as a workbook with comments and colours on its mistakes
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "batch_by")]
     marked: Option<PathBuf>,
     /// Ask the API about each source server: connected, free, no task yet
-    #[arg(long)]
+    #[arg(long, conflicts_with = "batch_by")]
     online: bool,
     /// Forecast: count what waits in the queue and in the worker's window
     #[arg(long, conflicts_with = "waiting")]
@@ -53,6 +54,11 @@ pub(super) struct Args {
     /// Forecast: how long a migration runs, for `max_running`
     #[arg(long, value_name = "TIME", default_value = "4h", value_parser = values::parse_duration)]
     migration: Duration,
+    #[command(flatten)]
+    waves: waves::Args,
+    /// What the ids of its batches begin with, as of `sluice enqueue`
+    #[arg(long, value_name = "ID", value_parser = super::enqueue::batch_id, requires = "batch_by")]
+    batch: Option<String>,
     /// Print the report as JSON
     #[arg(long)]
     json: bool,
@@ -74,6 +80,9 @@ pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
     let judge = Judge::of(&config, args.strict);
     let pace = args.pace(&config);
     let file = args.reading.take(file)?;
+    if args.waves.is_given() {
+        return check_waves(args, &config, &judge, &pace, &file);
+    }
     let rows = args.reading.open_or_mark(&file, &judge, args.marked.as_deref())?;
     let survey = plan::survey(rows, None).map_err(unreadable)?;
     let report = &survey.report;
@@ -97,6 +106,42 @@ pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
         Some(found) if !found.all_ready() => Exit::NotAllWell,
         _ => Exit::Done,
     })
+}
+
+/// Of each wave what is wrong with it, and when it will be through: behind those that go before it.
+fn check_waves(
+    args: &Args,
+    config: &Config,
+    judge: &Judge,
+    pace: &Pace,
+    file: &PlanFile,
+) -> Result<Exit, Failure> {
+    let waiting = args.waiting(config)?;
+    let scopes = args.waves.scopes(args.batch.as_ref(), &args.reading, file, judge)?;
+    let (mut surveys, mut loads, mut told) = (Vec::new(), Vec::new(), Vec::new());
+    for scope in scopes {
+        let plan = args.reading.open_scope(file, judge, &[], &scope)?;
+        let survey = plan::survey(plan, None).map_err(unreadable)?;
+        let report = &survey.report;
+        loads.extend_from_slice(report.loads());
+        let forecast = plan::forecast(pace, waiting, &loads, Timestamp::now());
+        let Scope { wave, batch, .. } = &scope;
+        if args.json {
+            told.push(serde_json::json!({ "wave": wave, "batch": batch, "report": report, "forecast": forecast }));
+        } else {
+            eprint!("{}", findings(report));
+            let wave = crate::contract::shown(wave.as_deref().unwrap_or_default());
+            let name = format!("wave {wave}, batch {}", batch.as_deref().unwrap_or_default());
+            print(&summary(&name, report, forecast.as_ref(), pace));
+        }
+        surveys.push((scope, survey));
+    }
+    if args.json {
+        print(&format!("{:#}\n", serde_json::json!({ "plan": file.name, "waves": told })));
+    }
+    waves::refuse_servers_twice(&surveys)?;
+    let valid = surveys.iter().all(|(_, survey)| survey.report.is_valid());
+    Ok(if valid { Exit::Done } else { Exit::InvalidPlan })
 }
 
 pub(super) fn unreadable(error: SurveyError) -> Failure {

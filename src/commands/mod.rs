@@ -40,6 +40,7 @@ mod submit;
 mod times;
 mod topology;
 mod watch;
+mod waves;
 
 use std::collections::BTreeMap;
 

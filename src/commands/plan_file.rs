@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::Failure;
+use super::waves::Scope;
 use crate::contract::Rules;
 use crate::lane::Config;
 use crate::plan::{self, Account, Format, Hidden, Options, Plan, PlanError, Spooled};
@@ -192,6 +193,30 @@ impl Args {
     ) -> Result<(), plan::AsideError> {
         let options = self.options(plan, judge, &[]);
         plan::set_aside(&plan.path, &options, &survey.invalid, &survey.report, out)
+    }
+
+    /// Like [`Args::open_with`], of one of the batches that are made of the plan.
+    pub(super) fn open_scope(
+        &self,
+        plan: &PlanFile,
+        judge: &Judge,
+        set: &[String],
+        scope: &Scope,
+    ) -> Result<Plan, Failure> {
+        plan::open(&plan.path, &self.options_of(plan, judge, set, scope)).map_err(failure)
+    }
+
+    /// How one of the batches that are made of the plan is read.
+    pub(super) fn options_of(
+        &self,
+        plan: &PlanFile,
+        judge: &Judge,
+        set: &[String],
+        scope: &Scope,
+    ) -> Options {
+        let options = self.options(plan, judge, set);
+        let sheet = scope.sheet.clone().or(options.sheet);
+        Options { sheet, of: scope.of.clone(), ..options }
     }
 
     fn options(&self, plan: &PlanFile, judge: &Judge, set: &[String]) -> Options {

@@ -14,7 +14,7 @@ use super::rows::{Plan, Record};
 use super::settings::{RowSettings, SETTINGS};
 use super::shared::put_setting;
 use super::tree::{Clash, Node};
-use super::{Options, Row, doubts};
+use super::{Options, Row, doubts, of_wave};
 use crate::contract::page::TASK;
 use crate::contract::{self, ABSENT, Kind, Need, Part, Rule, parts};
 use crate::message::headers;
@@ -32,7 +32,10 @@ impl Plan {
         let number = self.last;
         let mut draft = Draft {
             number,
-            settings: self.shared.default_settings,
+            settings: match &self.options.of {
+                Some(of) => of.over(self.shared.default_settings),
+                None => self.shared.default_settings,
+            },
             findings: Vec::new(),
             warnings: Vec::new(),
         };
@@ -63,6 +66,9 @@ impl Plan {
             if let Err(refused) = draft.settings.put(name, cell, &self.options.zone) {
                 draft.refuse(name.clone(), refused);
             }
+        }
+        if let Some(Err(refused)) = self.options.of.as_ref().map(|of| of.check(&draft.settings)) {
+            draft.refuse(of_wave::HELD_BY.to_owned(), refused);
         }
         if let Err(refused) = draft.settings.check() {
             draft.refuse(headers::DEADLINE.to_owned(), refused);

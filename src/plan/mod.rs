@@ -27,6 +27,7 @@ mod json;
 mod kind;
 mod marked;
 mod notes;
+mod of_wave;
 mod plausible;
 mod rows;
 mod settings;
@@ -39,6 +40,7 @@ mod tally;
 mod template;
 pub(crate) mod text;
 mod tree;
+mod waves;
 
 use std::fs::File;
 use std::io;
@@ -59,6 +61,7 @@ pub use forecast::{Forecast, Hold, Load, Pace, forecast};
 pub use groups::Group;
 pub use marked::{MarkError, mark};
 pub use notes::Notes;
+pub use of_wave::OfWave;
 pub use plausible::{Account, PLAUSIBILITY, Plausibility, plausibility};
 pub use rows::Plan;
 pub use settings::{RowSettings, SETTINGS, Setting, time};
@@ -66,6 +69,9 @@ pub use spool::{Spooled, is_numbered, spooled};
 pub use survey::{Fingerprint, Survey, SurveyError, Valid, row_digest, survey, valid};
 pub use tally::{Rows, Tally};
 pub use template::{Purpose, template};
+pub use waves::{
+    SHEET as WAVES_SHEET, Wave, WavesError, batch_ids, has_waves_sheet, plan_sheets, waves,
+};
 
 use crate::contract::{Rules, View};
 
@@ -125,6 +131,8 @@ pub struct Options {
     pub zone: TimeZone,
     /// When it is read: times before are past.
     pub now: Timestamp,
+    /// Only the rows of this wave, if the plan is of several.
+    pub of: Option<OfWave>,
     /// The file's name in messages, where it is read from elsewhere.
     pub name: Option<PathBuf>,
     /// Rules of plausibility that say nothing: their ids.
@@ -145,6 +153,7 @@ impl Default for Options {
             set: Vec::new(),
             zone: TimeZone::system(),
             now: Timestamp::now(),
+            of: None,
             name: None,
             allow: Vec::new(),
             account: Account::default(),

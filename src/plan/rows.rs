@@ -11,7 +11,7 @@ use super::finding::Finding;
 use super::json::{self, Elements, Lines};
 use super::shared::SharedFields;
 use super::template::LABELS;
-use super::{Broken, Ending, Hidden, Options, PlanError, Row, Tally, book, csv, text};
+use super::{Broken, Ending, Hidden, Options, PlanError, Row, Tally, book, csv, of_wave, text};
 
 /// Where rows come from.
 pub(super) enum Source {
@@ -49,6 +49,8 @@ pub struct Plan {
     pub(super) allow: Arc<[&'static str]>,
     /// 1,5 is a number.
     pub(super) comma: bool,
+    /// The column that says the wave of each row.
+    pub(super) wave_column: Option<usize>,
     /// The last row that the file gave.
     pub(super) last: u64,
     given: u64,
@@ -82,6 +84,7 @@ impl Plan {
             options: options.clone(),
             allow: options.allow.clone().into(),
             comma,
+            wave_column: None,
             last: 0,
             given: 0,
             ended: false,
@@ -109,6 +112,13 @@ impl Plan {
             let Some(Record::Cells(Line { number, cells, .. })) = self.counted(record) else {
                 continue;
             };
+            if let Some(wanted) = self.options.of.as_ref().and_then(|of| of.column.as_deref()) {
+                self.wave_column = of_wave::column(&cells, wanted);
+                if self.wave_column.is_none() {
+                    let (what, cure) = of_wave::no_column(wanted);
+                    return Err(PlanError::Unknown { file: self.file.clone(), what, cure });
+                }
+            }
             let columns = Columns::read(number, &cells, self.end.sheet.clone());
             let mut columns = columns
                 .map_err(|problems| PlanError::Headers { file: self.file.clone(), problems })?;
@@ -179,7 +189,7 @@ impl Plan {
         }
     }
 
-    fn next_record(&mut self) -> Result<Option<Record>, Broken> {
+    pub(super) fn next_record(&mut self) -> Result<Option<Record>, Broken> {
         Ok(match &mut self.source {
             Source::Csv(csv) => csv.next()?.map(Record::Cells),
             Source::Book(sheet) => sheet.next()?.map(Record::Cells),
@@ -191,7 +201,7 @@ impl Plan {
     }
 
     /// Counts what is no request; else returns it.
-    fn counted(&mut self, record: Record) -> Option<Record> {
+    pub(super) fn counted(&mut self, record: Record) -> Option<Record> {
         let number = match &record {
             Record::Cells(line) => line.number,
             Record::Json(number, _) => *number,
@@ -233,7 +243,9 @@ impl Iterator for Plan {
         while !self.ended {
             match self.next_record() {
                 Ok(Some(record)) => {
-                    if let Some(record) = self.counted(record) {
+                    if let Some(record) = self.counted(record)
+                        && !self.is_left_out(&record)
+                    {
                         self.given += 1;
                         return Some(Ok(self.row(record)));
                     }

@@ -81,7 +81,7 @@ fn is_letters(cell: &Cell) -> bool {
     matches!(cell, Cell::Text(name) if name == "body")
 }
 
-fn text_of_cell(cell: &Cell) -> Text {
+pub(super) fn text_of_cell(cell: &Cell) -> Text {
     match cell {
         Cell::Empty | Cell::Blank => Ok(String::new()),
         Cell::Text(text) => whole(text.clone()),

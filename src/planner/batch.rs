@@ -51,6 +51,8 @@ pub struct Addition {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EnqueuedRow {
     pub row: u64,
+    /// Its message id, by which this version of it can be taken back, and no other.
+    pub id: Uuid,
     pub source: Box<str>,
     pub name: Box<str>,
     /// What tells it from another version of itself: [`crate::plan::row_digest`].
@@ -344,6 +346,7 @@ mod tests {
     fn rows(numbers: std::ops::Range<u64>, digest: &str) -> Vec<EnqueuedRow> {
         let row = |row| EnqueuedRow {
             row,
+            id: Uuid::from_u128(row.into()),
             source: format!("source-{row}").into(),
             name: format!("task-{row}").into(),
             digest: digest.into(),

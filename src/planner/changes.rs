@@ -5,13 +5,14 @@ use std::collections::HashSet;
 use std::fmt::{self, Write as _};
 
 use serde::Serialize;
+use uuid::Uuid;
 
 use super::batch::{EnqueuedRow, RowsOf};
 use crate::contract::{View, shown};
 use crate::plan::{self, Plan, PlanError, Row};
 
 /// So many rows of each kind are kept; the rest is counted.
-const KEPT: usize = 1_000;
+pub const KEPT: usize = 1_000;
 /// So many are told to people.
 const TOLD: usize = 20;
 
@@ -41,6 +42,9 @@ pub struct NamedRow {
     /// The row that it was enqueued as, where that was another.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub was_row: Option<u64>,
+    /// The message id of what is in the queue: of a changed row its old version.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub was_id: Option<Uuid>,
 }
 
 /// Whether a row of the plan is in the queue as it is now.
@@ -77,6 +81,7 @@ pub fn changes(plan: Plan, enqueued: &RowsOf) -> Result<Changes, PlanError> {
             name: row.name.to_string(),
             source_server_id: row.source.to_string(),
             was_row: None,
+            was_id: Some(row.id),
         });
     }
     Ok(changes)
@@ -88,6 +93,7 @@ fn named(row: &Row, view: &View, was: Option<&EnqueuedRow>) -> NamedRow {
         name: view.name.clone(),
         source_server_id: view.source_server_id.clone(),
         was_row: was.map(|was| was.row).filter(|was| *was != row.number),
+        was_id: was.map(|was| was.id),
     }
 }
 
@@ -106,7 +112,8 @@ impl Changes {
     pub fn in_lines(&self) -> String {
         let mut text = String::new();
         for (sign, kind) in [('+', &self.new), ('~', &self.changed), ('-', &self.removed)] {
-            for NamedRow { row, name, source_server_id, was_row } in kind.rows.iter().take(TOLD) {
+            for NamedRow { row, name, source_server_id, was_row, .. } in kind.rows.iter().take(TOLD)
+            {
                 let (name, source) = (shown(name), shown(source_server_id));
                 let _ = write!(text, "  {sign} row {row}: {name}, source server {source}");
                 let _ = match was_row {

@@ -124,9 +124,11 @@ impl<'a> Chunks<'a> {
                 continue;
             }
             bytes += row.body.len();
-            chunk.messages.push(self.message(&row, &view));
+            let id = message_id(&self.generation, &view.source_server_id, &row.body);
+            chunk.messages.push(self.message(id, &row, &view));
             chunk.rows.push(EnqueuedRow {
                 row: row.number,
+                id,
                 source: view.source_server_id.into(),
                 name: view.name.into(),
                 digest: plan::row_digest(&row).into(),
@@ -135,9 +137,8 @@ impl<'a> Chunks<'a> {
         Ok(Some(chunk).filter(|chunk| !chunk.rows.is_empty()))
     }
 
-    fn message(&self, row: &Row, view: &View) -> Enqueue {
+    fn message(&self, id: Uuid, row: &Row, view: &View) -> Enqueue {
         let head = &self.made.head;
-        let id = message_id(&self.generation, &view.source_server_id, &row.body);
         let mut settings = headers(&row.settings);
         settings.push((headers::TRACEPARENT, traceparent(id)));
         Enqueue {

@@ -12,31 +12,73 @@ use crate::broker::streams::announced::{self, Known, NotLooked};
 use crate::commands::times::local;
 use crate::commands::{Exit, Failure, plan_file, print};
 use crate::planner::batch::{Head, Journal, Made, MadeBatches};
-use crate::planner::changes::{self, Changes};
+use crate::planner::changes::{self, Changed, Changes, KEPT};
 
-type Begun = (Made, Option<Changes>);
+/// So many old versions are named to be taken back.
+const OLD_VERSIONS: usize = 3;
+
+/// What is to be done.
+pub(super) enum Decision {
+    /// A batch of a generation of its own.
+    New,
+    /// The rest of one that was begun.
+    GoOn(Made),
+    /// What is new or changed, to one that is in the queue.
+    Add(Made, Changes),
+    /// Nothing: all of it is in the queue, since then, and what there is to say of it.
+    Whole(Made, Timestamp, String),
+}
 
 impl Desk<'_> {
-    /// What is enqueued now, on the disk; and what has changed in a plan that is added to its batch.
-    pub(super) async fn begin(&mut self, known: &MadeBatches) -> Result<Begun, Failure> {
+    /// Looks, and asks; writes nothing. `ours`: the batches that are made of this plan together.
+    pub(super) async fn decide(
+        &self,
+        known: &MadeBatches,
+        ours: &[&str],
+    ) -> Result<Decision, Failure> {
         if self.args.again {
-            return self.begin_new();
+            not_too_late(self.args)?;
+            return Ok(Decision::New);
         }
-        let wanted = self.args.batch.as_deref();
+        let wanted = self.scope.batch.as_deref();
         if let Some(made) = known.latest(wanted) {
-            return self.begin_known(made);
+            return self.decide_known(made);
         }
+        not_too_late(self.args)?;
         if let Some(wanted) = wanted {
-            self.refuse_other_batch(known, wanted)?;
+            self.refuse_other_batch(known, wanted, ours)?;
             self.refuse_announced(wanted).await?;
         }
-        self.begin_new()
+        Ok(Decision::New)
     }
 
-    fn begin_new(&mut self) -> Result<Begun, Failure> {
-        not_too_late(self.args)?;
+    /// Writes down what is begun; `None` where there is nothing to do.
+    pub(super) fn begin(
+        &self,
+        decision: Decision,
+        journal: &mut Journal,
+    ) -> Result<Option<(Made, Option<Changes>)>, Failure> {
+        match decision {
+            Decision::New => self.begin_new(journal).map(|made| Some((made, None))),
+            Decision::GoOn(made) => {
+                journal.go_on(&made.head).map_err(unusable)?;
+                Ok(Some((made, None)))
+            }
+            Decision::Add(mut made, changes) => {
+                let now = in_milliseconds(Timestamp::now());
+                let more = changes.to_enqueue();
+                let addition = made.next_addition(more, &self.survey.digest, now);
+                journal.add(&made.head, &addition).map_err(unusable)?;
+                made.add(addition);
+                Ok(Some((made, Some(changes))))
+            }
+            Decision::Whole(..) => Ok(None),
+        }
+    }
+
+    fn begin_new(&self, journal: &mut Journal) -> Result<Made, Failure> {
         let head = Head {
-            batch: self.args.batch.clone().unwrap_or_else(|| Uuid::now_v7().to_string()),
+            batch: self.scope.batch.clone().unwrap_or_else(|| Uuid::now_v7().to_string()),
             run: Some(Uuid::new_v4()),
             // Headers carry milliseconds, and the run is made of what they carry.
             enqueued_at: in_milliseconds(Timestamp::now()),
@@ -44,11 +86,11 @@ impl Desk<'_> {
             digest: self.survey.digest.clone(),
             queue: self.config.queues.requests(),
         };
-        self.journal.begin(&head).map_err(unusable)?;
-        Ok((Made::new(head), None))
+        journal.begin(&head).map_err(unusable)?;
+        Ok(Made::new(head))
     }
 
-    fn begin_known(&mut self, made: &Made) -> Result<Begun, Failure> {
+    fn decide_known(&self, made: &Made) -> Result<Decision, Failure> {
         let (batch, queue) = (&made.head.batch, self.config.queues.requests());
         if made.head.queue != queue {
             let advice = "use the same configuration, or begin anew with --again";
@@ -57,14 +99,14 @@ impl Desk<'_> {
             );
         }
         match (made.finished, made.digest() == self.survey.digest) {
-            (None, true) => self.go_on(made),
+            (None, true) => Ok(self.go_on(made)),
             (None, false) => Err(self.refused(&format!(
                 "batch {batch} was begun ({} of {} sent), and the plan has changed since; put the plan and the flags back \
                  as they were to go on, and edit it after that; or begin anew with --again (what was sent stays sent)",
                 made.confirmed,
                 made.rows_now()
             ))),
-            (Some(at), true) => self.begin_again(made, at, ""),
+            (Some(at), true) => Ok(Decision::Whole(made.clone(), at, String::new())),
             (Some(_), false) if !made.knows_its_rows() => Err(self.refused(&format!(
                 "batch {batch} was enqueued by an earlier version, which wrote down no rows, and the plan has changed \
                  since; write new rows into a plan of their own, or enqueue all of it as a new batch with --again"
@@ -73,18 +115,17 @@ impl Desk<'_> {
         }
     }
 
-    fn go_on(&mut self, made: &Made) -> Result<Begun, Failure> {
+    fn go_on(&self, made: &Made) -> Decision {
         let (batch, confirmed) = (&made.head.batch, made.confirmed);
         eprintln!("going on with batch {batch}: {confirmed} of {} were confirmed", made.rows_now());
         if let Some(late) = too_late(self.args) {
             eprintln!("warning: {late}: what was not submitted by then ends as expired");
         }
-        self.journal.go_on(&made.head).map_err(unusable)?;
-        Ok((made.clone(), None))
+        Decision::GoOn(made.clone())
     }
 
     /// All of it is in the queue: asks at a terminal; elsewhere `--again` must say it.
-    fn begin_again(&mut self, made: &Made, at: Timestamp, more: &str) -> Result<Begun, Failure> {
+    pub(super) fn ask_again(&self, made: &Made, at: Timestamp, more: &str) -> Result<(), Failure> {
         let (batch, total) = (&made.head.batch, made.total());
         let was =
             format!("this plan was enqueued at {at:.0} as batch {batch} ({total} requests){more}");
@@ -95,22 +136,23 @@ impl Desk<'_> {
             )));
         }
         Self::ask(&format!("{was}. Enqueue it again as a new batch?"))?;
-        self.begin_new()
+        not_too_late(self.args)
     }
 
     /// An edited plan: what is new or changed is added to the batch, if that is wanted.
-    fn add(&mut self, made: &Made, at: Timestamp) -> Result<Begun, Failure> {
+    fn add(&self, made: &Made, at: Timestamp) -> Result<Decision, Failure> {
         let changes = self.changes(made)?;
         let more = changes.to_enqueue();
         if more == 0 {
-            return self.begin_again(made, at, &format!("; since then: {changes}"));
+            let since = format!("; since then: {changes}");
+            return Ok(Decision::Whole(made.clone(), at, since));
         }
         not_too_late(self.args)?;
         let head = &made.head;
         eprintln!("{}: enqueued at {at:.0} as batch {}; since then:", self.shown(), head.batch);
         eprint!("{}", changes.in_lines());
         eprintln!("{changes}");
-        self.warn_of_old_versions(made, &changes);
+        self.warn_of_old_versions(&changes);
         if !self.args.yes && !self.world.stdin_is_terminal {
             if self.args.json {
                 let told =
@@ -126,35 +168,44 @@ impl Desk<'_> {
         if !self.args.yes {
             Self::ask(&format!("Add the {more} that are new or changed to batch {}?", head.batch))?;
         }
-        // Later than what was before, whatever the clock says: what is changed back is a request of its own.
-        let now = in_milliseconds(Timestamp::now()).max(made.enqueued_at());
-        let addition = made.next_addition(more, &self.survey.digest, now);
-        self.journal.add(head, &addition).map_err(unusable)?;
-        let mut made = made.clone();
-        made.add(addition);
-        Ok((made, Some(changes)))
+        Ok(Decision::Add(made.clone(), changes))
     }
 
     fn changes(&self, made: &Made) -> Result<Changes, Failure> {
-        let plan = open(self.args, self.file, self.config)?;
+        let plan = open(self.args, self.file, self.config, self.scope)?;
         changes::changes(plan, &made.rows).map_err(plan_file::failure)
     }
 
-    /// A changed row was enqueued before, and is not taken back by itself.
-    fn warn_of_old_versions(&self, made: &Made, changes: &Changes) {
-        let Some(first) = changes.changed.rows.first() else { return };
-        let (batch, row) = (&made.head.batch, first.was_row.unwrap_or(first.row));
+    /// A changed row was enqueued before, and is not taken back by itself. It is by its id: an order about the row would
+    /// take back the new version too.
+    fn warn_of_old_versions(&self, changes: &Changes) {
+        let Changed { count, rows } = &changes.changed;
+        let ids = rows.iter().filter_map(|row| row.was_id).take(OLD_VERSIONS);
+        let ids: Vec<String> = ids.map(|id| id.to_string()).collect();
+        if ids.is_empty() {
+            return;
+        }
+        let more = match count.saturating_sub(ids.len() as u64) {
+            0 => String::new(),
+            more => format!(" (and {more} more; --json gives up to {KEPT} as was_id)"),
+        };
         eprintln!(
             "what is changed is a request of its own, beside its old version: if that still waits, the first of the two \
-             makes the task, and the other finds it there. An order about the row (sluice batch cancel {batch} --row \
-             {row}{}) is about every version that has this row number: name an old one by its message id",
+             makes the task, and the other finds it there. To take old versions back: \
+             sluice batch cancel {}{}{more}",
+            ids.join(" "),
             self.args.lane.shown()
         );
     }
 
     /// The servers of this plan may be on their way under another id.
-    fn refuse_other_batch(&self, known: &MadeBatches, wanted: &str) -> Result<(), Failure> {
-        for made in known.all.iter().rev() {
+    fn refuse_other_batch(
+        &self,
+        known: &MadeBatches,
+        wanted: &str,
+        ours: &[&str],
+    ) -> Result<(), Failure> {
+        for made in known.all.iter().rev().filter(|made| !ours.contains(&&*made.head.batch)) {
             let (batch, total) = (&made.head.batch, made.total());
             let Some(at) = made.finished else {
                 return Err(self.refused(&format!(

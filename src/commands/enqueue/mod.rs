@@ -2,13 +2,18 @@
 
 mod begin;
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use serde_json::json;
+use uuid::Uuid;
 
+use self::begin::Decision;
 use super::plan_file::{self, Judge, PlanFile};
+use super::waves::{self, Scope};
 use super::{Exit, Failure, World, check, export, lane, print, progress_bar, times, watch};
 use crate::broker::{Planner, PlannerError};
 use crate::lane::Config;
@@ -16,7 +21,7 @@ use crate::message::intake::is_batch_id;
 use crate::message::result::{Enqueued, Opened};
 use crate::plan::{self, Aside, AsideError, CheckReport, Pace, Plan, Survey, SurveyError};
 use crate::planner::JournalError;
-use crate::planner::batch::{Journal, Made};
+use crate::planner::batch::{Journal, Made, MadeBatches};
 use crate::planner::changes::Changes;
 use crate::planner::enqueue::{self, EnqueueError};
 use crate::report::new_file::NewFile;
@@ -45,20 +50,22 @@ pub(super) struct Args {
     /// Add what is new or changed in an edited plan without asking
     #[arg(long)]
     yes: bool,
+    #[command(flatten)]
+    waves: waves::Args,
     /// Enqueue the others, and write invalid rows to FILE; exit code 1
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "batch_by")]
     skip_invalid: Option<PathBuf>,
     /// Replace the file of --skip-invalid
     #[arg(long, requires = "skip_invalid")]
     overwrite: bool,
     /// Submit nothing before this time
-    #[arg(long, value_name = "TIME", value_parser = times::time)]
+    #[arg(long, value_name = "TIME", value_parser = times::time, conflicts_with = "batch_by")]
     not_before: Option<Timestamp>,
     /// What was not submitted by this time ends as expired
-    #[arg(long, value_name = "TIME", value_parser = times::time)]
+    #[arg(long, value_name = "TIME", value_parser = times::time, conflicts_with = "batch_by")]
     deadline: Option<Timestamp>,
     /// Order all of it by this, 0 to 65535; the API gets the rows' own
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(long, value_name = "NUMBER", conflicts_with = "batch_by")]
     priority: Option<u16>,
     /// Follow it to its end, as `sluice watch` does
     #[arg(long)]
@@ -68,7 +75,7 @@ pub(super) struct Args {
     json: bool,
 }
 
-fn batch_id(text: &str) -> Result<String, String> {
+pub(super) fn batch_id(text: &str) -> Result<String, String> {
     let allowed = "letters, digits, _ and -, 1 to 64 of them";
     if is_batch_id(text) {
         Ok(text.to_owned())
@@ -84,12 +91,15 @@ pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
     if args.again || !Journal::is_beside(&plan.name) {
         not_too_late(args)?;
     }
-    let (survey, aside) = survey(args, &plan, &config)?;
+    let judge = Judge::of(&config, false);
+    let scopes = args.waves.scopes(args.batch.as_ref(), &args.reading, &plan, &judge)?;
+    let (surveys, aside) = surveys(args, &plan, &config, scopes)?;
     let runtime = super::runtime()?;
-    let made = runtime.block_on(enqueue(args, &plan, &config, &survey, world))?;
+    let batches = runtime.block_on(enqueue(args, &plan, &config, &surveys, world))?;
     keep_aside(args, aside)?;
+    let skipped = surveys.iter().any(|(_, survey)| survey.report.rows > survey.report.valid);
     if args.watch {
-        let which = watch::Which::These(vec![(made.head.batch, made.head.run)]);
+        let which = watch::Which::These(batches);
         let follow = watch::Follow {
             which,
             until_done: true,
@@ -101,8 +111,31 @@ pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
             return Ok(followed);
         }
     }
-    let skipped = survey.report.rows > survey.report.valid;
     Ok(if skipped { Exit::NotAllWell } else { Exit::Done })
+}
+
+/// The batches with what was read of each, and the file of the rows that were set aside.
+type Surveyed = (Vec<(Scope, Survey)>, Option<NewFile>);
+
+/// Reads the plan of each batch; what is wrong with any of them ends the command here, before anything is sent.
+fn surveys(
+    args: &Args,
+    plan: &PlanFile,
+    config: &Config,
+    scopes: Vec<Scope>,
+) -> Result<Surveyed, Failure> {
+    let (mut surveys, mut aside) = (Vec::new(), None);
+    for scope in scopes {
+        if let (Some(wave), Some(batch)) = (&scope.wave, &scope.batch) {
+            eprintln!("wave {} is batch {batch}:", crate::contract::shown(wave));
+        }
+        let (survey, file) = survey(args, plan, config, &scope)?;
+        // Rows are set aside of a plan that is one batch.
+        aside = file;
+        surveys.push((scope, survey));
+    }
+    waves::refuse_servers_twice(&surveys)?;
+    Ok((surveys, aside))
 }
 
 /// Whether both are one file, by whatever names.
@@ -135,8 +168,8 @@ fn not_too_late(args: &Args) -> Result<(), Failure> {
     })
 }
 
-fn open(args: &Args, plan: &PlanFile, config: &Config) -> Result<Plan, Failure> {
-    args.reading.open_with(plan, &Judge::of(config, false), &settings(args))
+fn open(args: &Args, plan: &PlanFile, config: &Config, scope: &Scope) -> Result<Plan, Failure> {
+    args.reading.open_scope(plan, &Judge::of(config, false), &settings(args), scope)
 }
 
 /// How many rows are wrong, and in how many ways.
@@ -170,10 +203,11 @@ fn survey(
     args: &Args,
     plan: &PlanFile,
     config: &Config,
+    scope: &Scope,
 ) -> Result<(Survey, Option<NewFile>), Failure> {
     let unwritable = |e: AsideError| Failure::usage(format!("{e}; nothing was sent"));
     let mut file = aside(args, plan)?;
-    let rows = open(args, plan, config)?;
+    let rows = open(args, plan, config, scope)?;
     let read = |error| match error {
         SurveyError::Plan(error) => plan_file::failure(error),
         SurveyError::SetAside(error) => unwritable(error.into()),
@@ -222,37 +256,76 @@ fn keep_aside(args: &Args, file: Option<NewFile>) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Enqueues each batch, in order, and says which they are.
 async fn enqueue(
     args: &Args,
     file: &PlanFile,
     config: &Config,
-    survey: &Survey,
+    surveys: &[(Scope, Survey)],
     world: &World,
-) -> Result<Made, Failure> {
+) -> Result<Vec<(String, Option<Uuid>)>, Failure> {
     // First the broker: without it no journal is begun.
     let planner = Planner::open(&config.broker, &config.queues).await.map_err(refused)?;
-    let (journal, known) = Journal::open(&file.name, survey.sheet()).map_err(unusable)?;
-    let mut desk = Desk { args, file, config, survey, world, journal };
-    let (made, changes) = desk.begin(&known).await?;
-    desk.publish(&planner, &made).await?;
-    tell(&desk, &made, changes.as_ref(), u64::from(planner.waiting()));
+    let ours: Vec<&str> = surveys.iter().filter_map(|(scope, _)| scope.batch.as_deref()).collect();
+    let mut journals: BTreeMap<Option<&str>, (Journal, MadeBatches)> = BTreeMap::new();
+    let mut decided = Vec::new();
+    for (scope, survey) in surveys {
+        let sheet = survey.sheet();
+        let (_, known) = match journals.entry(sheet) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => {
+                entry.insert(Journal::open(&file.name, sheet).map_err(unusable)?)
+            }
+        };
+        let desk = Desk { args, file, config, survey, world, scope };
+        let decision = desk.decide(known, &ours).await?;
+        decided.push((desk, decision));
+    }
+    let whole = |(_, decision): &(_, Decision)| matches!(decision, Decision::Whole(..));
+    if decided.iter().all(whole)
+        && let Some((desk, Decision::Whole(made, at, more))) = decided.first()
+    {
+        // Of several the first one stands for all.
+        desk.ask_again(made, *at, more)?;
+        for (_, decision) in &mut decided {
+            *decision = Decision::New;
+        }
+    }
+    let mut batches = Vec::new();
+    for (desk, decision) in decided {
+        let Some((journal, _)) = journals.get_mut(&desk.survey.sheet()) else { continue };
+        if let Decision::Whole(made, at, more) = &decision {
+            let (batch, total) = (&made.head.batch, made.total());
+            eprintln!("batch {batch} was enqueued at {at:.0} ({total} requests){more}");
+            batches.push((batch.clone(), made.head.run));
+        }
+        let Some((made, changes)) = desk.begin(decision, journal)? else { continue };
+        desk.publish(&planner, &made, journal).await?;
+        tell(&desk, &made, changes.as_ref(), u64::from(planner.waiting()));
+        batches.push((made.head.batch, made.head.run));
+    }
     planner.close().await;
-    Ok(made)
+    Ok(batches)
 }
 
-/// All that enqueueing goes by.
+/// All that enqueueing a batch goes by.
 struct Desk<'a> {
     args: &'a Args,
     file: &'a PlanFile,
     config: &'a Config,
     survey: &'a Survey,
     world: &'a World,
-    journal: Journal,
+    scope: &'a Scope,
 }
 
 impl Desk<'_> {
     /// Announces the batch and publishes what is not in the queue yet.
-    async fn publish(&mut self, planner: &Planner, made: &Made) -> Result<(), Failure> {
+    async fn publish(
+        &self,
+        planner: &Planner,
+        made: &Made,
+        journal: &mut Journal,
+    ) -> Result<(), Failure> {
         let head = &made.head;
         let file_name = self.file.name.file_name();
         let opened = Opened {
@@ -265,9 +338,9 @@ impl Desk<'_> {
         planner.announce_opened(opened, Timestamp::now()).await.map_err(refused)?;
         let bar = progress_bar(self.world, made.rows_now(), "enqueued");
         bar.set_position(made.confirmed);
-        let plan = open(self.args, self.file, self.config)?;
+        let plan = open(self.args, self.file, self.config, self.scope)?;
         let told = |rows| bar.set_position(rows);
-        let published = enqueue::publish(planner, plan, made, &mut self.journal, told).await;
+        let published = enqueue::publish(planner, plan, made, journal, told).await;
         published.map_err(|error| {
             bar.abandon();
             interrupted(error)
@@ -276,7 +349,7 @@ impl Desk<'_> {
         let enqueued =
             Enqueued { batch: head.batch.clone(), batch_run: head.run, total: made.total() };
         planner.announce_enqueued(enqueued, Timestamp::now()).await.map_err(refused)?;
-        self.journal.finish(Timestamp::now()).map_err(unusable)
+        journal.finish(Timestamp::now()).map_err(unusable)
     }
 }
 

@@ -45,6 +45,8 @@ pub(super) struct Sheet {
     ended: bool,
     pub name: Arc<str>,
     pub hidden_columns: Spans,
+    /// Other visible sheets with the headers that were looked for.
+    pub others: Vec<String>,
     /// What is worth a word about the workbook: what was found, what is expected, what to do.
     pub notes: Vec<[String; 3]>,
 }
@@ -148,8 +150,12 @@ fn choose(
         }
         return Ok((found, Vec::new()));
     }
-    let seen: Vec<usize> =
+    let mut seen: Vec<usize> =
         (0..sheets.len()).filter(|at| sheets[*at].visible && sheets[*at].cells).collect();
+    // A table beside the plans, which has headers of theirs.
+    if seen.len() > 1 {
+        seen.retain(|at| sheets[*at].name != super::WAVES_SHEET);
+    }
     if let [only] = seen[..] {
         return Ok((only, Vec::new()));
     }

@@ -101,6 +101,7 @@ where
         }),
         ended: false,
         notes: other_plans(&name, &others).into_iter().collect(),
+        others,
         name: name.into(),
         hidden_columns,
     })

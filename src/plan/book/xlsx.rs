@@ -64,6 +64,7 @@ pub(super) fn open(file: &Path, wanted: Wanted<'_>) -> Result<Sheet, Broken> {
         rows: reading(move |rows| stream(book, &sheet, &facts, rows)),
         ended: false,
         notes: other_plans(&name, &others).into_iter().collect(),
+        others,
         name: name.into(),
         hidden_columns,
     })

@@ -1,5 +1,6 @@
 //! What is enqueued of a plan that was enqueued before, edited or not, under the same id or another: on a real broker.
 
+use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -43,7 +44,6 @@ async fn of_an_edited_plan_only_what_is_new_or_changed_is_added_to_its_batch() {
         "+ row 1: \"task-20\", source server \"source-20\"",
         "~ row 4: \"task-2\", source server \"source-2\" (was row 3)",
         "- row 9: \"task-8\", source server \"source-8\"",
-        "sluice batch cancel weekend --row 3",
         "--yes adds the 3 that are new or changed to batch weekend",
     ] {
         assert!(said.contains(line), "{line}: {said}");
@@ -51,6 +51,12 @@ async fn of_an_edited_plan_only_what_is_new_or_changed_is_added_to_its_batch() {
     let changes = &lines(&asked)[0]["changes"];
     assert_eq!((&changes["new"]["count"], &changes["unchanged"]), (&json!(2), &json!(8)));
     assert_eq!(changes["changed"]["rows"][0]["was_row"], 3);
+    // The old version is told by its id, which the broker has: the row is the new version's too.
+    let old = changes["changed"]["rows"][0]["was_id"].as_str().unwrap();
+    assert!(
+        said.contains(&format!("To take old versions back: sluice batch cancel {old} -c ")),
+        "{said}"
+    );
     assert_eq!(changes["removed"]["rows"][0]["name"], "task-8");
     let client = desk.lane.client().await;
     assert_eq!(client.depth(&desk.lane.queues.requests()).await, 10);
@@ -77,13 +83,15 @@ async fn of_an_edited_plan_only_what_is_new_or_changed_is_added_to_its_batch() {
     assert_eq!(added.status.code(), Some(0), "{}", text(&added.stderr));
     client.wait_for_depth(&desk.lane.queues.requests(), 14).await;
 
-    // Each version of a row ends, and so does the watching.
+    // The first version of the row is taken back by the id that was named; each version ends, and so does the watching.
+    let cancelled = desk.sluice(&["batch", "cancel", old]);
+    assert_eq!(cancelled.status.code(), Some(0), "{}", text(&cancelled.stderr));
     let worker = desk.worker(Options::default()).await;
     let watched = desk.sluice(&["watch", "weekend", "--until-done", "--json"]);
-    assert_eq!(watched.status.code(), Some(0), "{}", text(&watched.stderr));
+    assert_eq!(watched.status.code(), Some(1), "{}", text(&watched.stderr));
     let summary = lines(&watched).pop().unwrap();
-    // The old versions and the new ones find the same tasks.
-    assert_eq!(summary["outcomes"], json!({ "created": 14 }), "{summary}");
+    // Its later versions are not caught; they find the same task.
+    assert_eq!(summary["outcomes"], json!({ "created": 13, "cancelled": 1 }), "{summary}");
     assert_eq!((&summary["total"], &summary["done"]), (&json!(14), &json!(true)));
     assert_eq!(worker.sandbox.tasks().len(), 12);
 }
@@ -101,6 +109,26 @@ async fn a_plan_in_which_rows_were_only_moved_has_not_changed() {
     let told =
         "since then: 0 new, 0 changed, 1 removed (already enqueued, not taken back), 3 unchanged";
     assert!(said.contains(told) && said.contains("--again"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_changed_rows_the_first_old_versions_are_named_and_the_others_counted() {
+    let desk = Desk::new().await;
+    let plan = desk.plan(5);
+    let name = plan.to_str().unwrap();
+    assert_eq!(desk.sluice(&["enqueue", name]).status.code(), Some(0));
+    let mut rows: Vec<Value> = (0..5).map(request).collect();
+    for row in &mut rows {
+        row["priority"] = 60.into();
+    }
+    write(&plan, &rows);
+    let asked = desk.sluice(&["enqueue", name, "--json"]);
+    assert_eq!(asked.status.code(), Some(2));
+    let rows = lines(&asked)[0]["changes"]["changed"]["rows"].clone();
+    let ids: Vec<_> = (0..5).map(|row| rows[row]["was_id"].as_str().unwrap()).collect();
+    let said = text(&asked.stderr);
+    assert!(said.contains(&format!("sluice batch cancel {} -c ", ids[..3].join(" "))), "{said}");
+    assert!(said.contains("(and 2 more; --json gives up to 1000 as was_id)"), "{said}");
 }
 
 /// Killed at random points while changed rows are added, and run again each time: each version of each row once.
@@ -263,4 +291,107 @@ async fn each_sheet_of_a_workbook_is_a_plan_with_a_journal_of_its_own() {
         assert_eq!(again.status.code(), Some(2));
         assert!(text(&again.stderr).contains(&format!("({rows} requests)")), "{again:?}");
     }
+}
+
+/// A plan of six servers with their wave in a note, and a table of the waves.
+fn waves_of(desk: &Desk) -> [String; 2] {
+    let fields = "name,type,os_type,source_server.id,target_server.vm_id,target_server.name,region_id,region_name,project_id,project_name";
+    let mut plan = format!("{fields},#wave\n");
+    for row in 0..6 {
+        let wave = if row % 2 == 0 { "late" } else { "early" };
+        let _ = writeln!(
+            plan,
+            "task-{row},MIGRATE_FILE,LINUX,source-{row},vm-{row},target,r1,Region 1,p1,Project 1,{wave}"
+        );
+    }
+    let table = "wave,not before,priority,after\nlate,2030-11-29 22:00,7,early\nearly,2030-11-28 22:00,9,\n";
+    [("waves-plan.csv", plan.as_str()), ("waves.csv", table)].map(|(name, text)| {
+        std::fs::write(desk.path(name), text).unwrap();
+        desk.path(name).to_str().unwrap().to_owned()
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_wave_of_a_plan_is_a_batch_with_its_times_and_a_crash_in_between_goes_on() {
+    let desk = Desk::new().await;
+    let [plan, table] = waves_of(&desk);
+    let args =
+        [plan.as_str(), "--batch", "weekend", "--batch-by", "wave", "--waves", &table, "--json"];
+    let checked = desk.sluice(&[&["check"], &args[..]].concat());
+    assert_eq!(checked.status.code(), Some(0), "{}", text(&checked.stderr));
+    let told: Value = serde_json::from_slice(&checked.stdout).unwrap();
+    assert_eq!(told["waves"][0]["batch"], "weekend-early");
+    assert!(told["waves"][1]["forecast"]["last"].as_str() > Some("2030-11-29T"), "{told}");
+
+    let enqueue = || desk.sluice(&[&["enqueue"], &args[..]].concat());
+    let sent = enqueue();
+    assert_eq!(sent.status.code(), Some(0), "{}", text(&sent.stderr));
+    let sent = lines(&sent);
+    let batches: Vec<_> = sent.iter().map(|batch| (&batch["batch"], &batch["total"])).collect();
+    let three = json!(3);
+    assert_eq!(batches, [(&json!("weekend-early"), &three), (&json!("weekend-late"), &three)]);
+    let client = desk.lane.client().await;
+    client.wait_for_depth(&desk.lane.queues.requests(), 6).await;
+
+    // As if it had died in the second: only that one goes on, in its own generation.
+    let journal = format!("{plan}.batch");
+    let written = std::fs::read_to_string(&journal).unwrap();
+    let finished = written.trim_end().rfind('\n').unwrap();
+    std::fs::write(&journal, &written[..=finished]).unwrap();
+    let again = enqueue();
+    assert_eq!(again.status.code(), Some(0), "{}", text(&again.stderr));
+    assert_eq!(lines(&again)[0]["batch_run"], sent[1]["batch_run"]);
+    assert_eq!(lines(&again).len(), 1);
+    assert!(text(&again.stderr).contains("batch weekend-early was enqueued at"), "{again:?}");
+    let whole = enqueue();
+    assert_eq!(whole.status.code(), Some(2));
+    assert!(text(&whole.stderr).contains("--again"), "{}", text(&whole.stderr));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_of_any_wave_is_sent_where_one_of_them_is_wrong() {
+    let desk = Desk::new().await;
+    let [plan, table] = waves_of(&desk);
+    let args = ["enqueue", &plan, "--batch", "weekend", "--batch-by", "#wave", "--waves", &table];
+    std::fs::write(&table, "wave,not before,after\nlate,2030-11-28,early\nearly,2030-11-28,\n")
+        .unwrap();
+    let refused = desk.sluice(&args);
+    assert_eq!(refused.status.code(), Some(3), "{}", text(&refused.stderr));
+    let said = text(&refused.stderr);
+    assert!(
+        said.contains("row 2, not before") && said.contains("the not before of \"early\""),
+        "{said}"
+    );
+    // The second wave's id was announced by somebody else.
+    let other = desk.plan(1);
+    let sent = desk.sluice(&["enqueue", other.to_str().unwrap(), "--batch", "weekend-late"]);
+    assert_eq!(sent.status.code(), Some(0), "{}", text(&sent.stderr));
+    let [plan, table] = waves_of(&desk);
+    let args = ["enqueue", &plan, "--batch", "weekend", "--batch-by", "wave", "--waves", &table];
+    let refused = desk.sluice(&args);
+    assert_eq!(refused.status.code(), Some(2), "{}", text(&refused.stderr));
+    assert!(text(&refused.stderr).contains("batch weekend-late was announced at"), "{refused:?}");
+    let client = desk.lane.client().await;
+    assert_eq!(client.depth(&desk.lane.queues.requests()).await, 1);
+    assert!(!Path::new(&format!("{plan}.batch")).exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_sheet_is_a_wave_and_a_server_is_in_one_of_them_only() {
+    let desk = Desk::new().await;
+    let plan = desk.path("plan.xlsx");
+    workbook(&plan, &[("East", 0..3), ("West 1", 3..5)]);
+    let name = plan.to_str().unwrap();
+    let args = ["enqueue", name, "--batch", "w", "--batch-by", "sheet"];
+    let sent = desk.sluice(&args);
+    assert_eq!(sent.status.code(), Some(0), "{}", text(&sent.stderr));
+    assert_eq!(text(&sent.stdout), "w-East\nw-West-1\n");
+    workbook(&plan, &[("East", 0..3), ("West 1", 2..5)]);
+    let refused = desk.sluice(&args);
+    assert_eq!(refused.status.code(), Some(3), "{}", text(&refused.stderr));
+    let said = text(&refused.stderr);
+    assert!(
+        said.contains("wave \"West 1\", row 2: found the source server of wave \"East\", row 4"),
+        "{said}"
+    );
 }
