@@ -39,6 +39,9 @@ pub(super) struct Args {
     /// Write the plan as a workbook with comments and colours on its mistakes
     #[arg(long, value_name = "FILE", conflicts_with = "batch_by")]
     marked: Option<PathBuf>,
+    /// Replace the file of --marked
+    #[arg(long, requires = "marked")]
+    overwrite: bool,
     /// Ask the API about each source server: connected, free, no task yet
     #[arg(long, conflicts_with = "batch_by")]
     online: bool,
@@ -83,10 +86,12 @@ pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
     if args.waves.is_given() {
         return check_waves(args, &config, &judge, &pace, &file);
     }
-    let rows = args.reading.open_or_mark(&file, &judge, args.marked.as_deref())?;
+    let marked = args.marked.as_deref();
+    let marked = marked.map(|file| plan_file::Marked { file, overwrite: args.overwrite });
+    let rows = args.reading.open_or_mark(&file, &judge, marked)?;
     let survey = plan::survey(rows, None).map_err(unreadable)?;
     let report = &survey.report;
-    if let Some(marked) = &args.marked {
+    if let Some(marked) = marked {
         args.reading.mark(&file, &judge, report, marked)?;
     }
     let waiting = args.waiting(&config)?;

@@ -7,6 +7,7 @@ use super::waves::Scope;
 use crate::contract::Rules;
 use crate::lane::Config;
 use crate::plan::{self, Account, Format, Hidden, Options, Plan, PlanError, Spooled};
+use crate::report::new_file::NewFile;
 
 /// Where a table comes from, and how it is read.
 #[derive(Debug, clap::Args)]
@@ -118,6 +119,40 @@ impl Source {
     }
 }
 
+/// Where a marked plan goes.
+#[derive(Clone, Copy)]
+pub(super) struct Marked<'a> {
+    pub(super) file: &'a Path,
+    pub(super) overwrite: bool,
+}
+
+impl Marked<'_> {
+    fn write(
+        self,
+        plan: &Path,
+        options: &Options,
+        report: &plan::CheckReport,
+    ) -> Result<(), Failure> {
+        let Self { file, overwrite } = self;
+        // Whatever may be replaced, it is not what is read.
+        if is_same(file, plan) {
+            let file = file.display();
+            return Err(Failure::usage(format!(
+                "--marked {file} is the plan itself; give another file"
+            )));
+        }
+        let mut new = NewFile::create(file, overwrite).map_err(Failure::usage)?;
+        plan::mark(plan, options, report, file, new.as_file_mut()).map_err(Failure::usage)?;
+        new.keep().map_err(Failure::usage)
+    }
+}
+
+/// Whether both are one file, by whatever names.
+pub(super) fn is_same(one: &Path, other: &Path) -> bool {
+    let real = |path: &Path| std::fs::canonicalize(path).ok();
+    real(one).is_some_and(|one| Some(one) == real(other))
+}
+
 impl Args {
     /// See [`Source::take`].
     pub(super) fn take(&self, plan: &Path) -> Result<PlanFile, Failure> {
@@ -140,14 +175,14 @@ impl Args {
         &self,
         plan: &PlanFile,
         judge: &Judge,
-        marked: Option<&Path>,
+        marked: Option<Marked<'_>>,
     ) -> Result<Plan, Failure> {
         let options = self.options(plan, judge, &[]);
         plan::open(&plan.path, &options).map_err(|error| {
             if let (PlanError::Headers { problems, .. }, Some(to)) = (&error, marked) {
                 let report = plan::CheckReport::of_headers(problems);
-                if let Err(error) = plan::mark(&plan.path, &options, &report, to) {
-                    return Failure::usage(error);
+                if let Err(failure) = to.write(&plan.path, &options, &report) {
+                    return failure;
                 }
             }
             failure(error)
@@ -170,9 +205,9 @@ impl Args {
         plan: &PlanFile,
         judge: &Judge,
         report: &plan::CheckReport,
-        to: &Path,
+        to: Marked<'_>,
     ) -> Result<(), Failure> {
-        plan::mark(&plan.path, &self.options(plan, judge, &[]), report, to).map_err(Failure::usage)
+        to.write(&plan.path, &self.options(plan, judge, &[]), report)
     }
 
     /// How the plan is written.

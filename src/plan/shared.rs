@@ -8,7 +8,9 @@ use super::cell::{Cell, Refused, Typed, Wants};
 use super::settings::RowSettings;
 use super::tree::Node;
 use super::{Options, PlanError};
-use crate::contract::{self, ABSENT, Kind, Part, Rule, Rules, fields, find, nearest, parts, says};
+use crate::contract::{
+    self, ABSENT, Kind, Part, Rule, Rules, Violation, fields, find, nearest, parts, says,
+};
 use crate::message::headers;
 
 /// What is filled into every row.
@@ -29,9 +31,9 @@ impl SharedFields {
         let mut shared = Self::default();
         let mut problems = Vec::new();
         if let Some(file) = &options.defaults
-            && let Err(problem) = shared.read_defaults(file, &options.zone)
+            && let Err(found) = shared.read_defaults(file, options)
         {
-            problems.push(format!("{}: {problem}", file.display()));
+            problems.extend(found.iter().map(|what| format!("{}: {what}", file.display())));
         }
         for text in &options.set {
             if let Err(problem) = shared.read_set(text, options) {
@@ -46,28 +48,24 @@ impl SharedFields {
         self.defaults.is_none() && self.set.is_empty()
     }
 
-    fn read_defaults(&mut self, file: &Path, zone: &TimeZone) -> Result<(), String> {
-        let text =
-            std::fs::read_to_string(file).map_err(|error| format!("cannot be read: {error}"))?;
-        let toml = file.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("toml"));
-        let mut node = if toml {
-            let value: serde_json::Value =
-                toml::from_str(&text).map_err(|error| error.to_string())?;
-            Node::parse(&value.to_string())
-        } else {
-            Node::parse(text.trim_start_matches('\u{feff}'))
-        }
-        .map_err(|error| format!("is no valid JSON: {error}"))?;
-        node.open_all();
-        if !matches!(node, Node::Object(_)) {
-            return Err("must hold one JSON object: the fields of a request".to_owned());
-        }
+    /// All that is wrong with the file, so that no row is blamed for it.
+    fn read_defaults(&mut self, file: &Path, options: &Options) -> Result<(), Vec<String>> {
+        let mut node = defaults_of(file).map_err(|problem| vec![problem])?;
+        let mut problems = Vec::new();
         for (name, value) in node.take(headers::PREFIX) {
-            put_setting(&mut self.default_settings, &name, &value, zone)
-                .map_err(|refused| in_words(&name, &refused))?;
+            if let Err(refused) =
+                put_setting(&mut self.default_settings, &name, &value, &options.zone)
+            {
+                problems.push(in_words(&name, &refused));
+            }
         }
+        problems.extend(judge(&node, &options.rules).into_iter().map(|wrong| {
+            let Violation { pointer, found, allowed } = wrong;
+            let colon = if pointer.is_empty() { "" } else { ": " };
+            format!("{pointer}{colon}{}", says(&found, &allowed))
+        }));
         self.defaults = Some(node);
-        Ok(())
+        if problems.is_empty() { Ok(()) } else { Err(problems) }
     }
 
     fn read_set(&mut self, text: &str, options: &Options) -> Result<(), String> {
@@ -91,7 +89,12 @@ impl SharedFields {
         let Typed { node: Some(node), .. } = typed else {
             return Err(format!("needs a value: {}", rule.allowed()));
         };
-        judge(name, &node, &options.rules)?;
+        let mut body = Node::object();
+        if body.set(&parts(name).collect::<Vec<_>>(), node.clone()).is_ok()
+            && let Some(wrong) = judge(&body, &options.rules).first()
+        {
+            return Err(says(&wrong.found, &wrong.allowed));
+        }
         self.set.push((name.to_owned(), node));
         Ok(())
     }
@@ -124,20 +127,31 @@ fn known(name: &str) -> Result<&'static Rule, String> {
     }
 }
 
-/// Has the contract judge a value alone, so that no row is blamed for it. What depends on other fields is seen with them.
-fn judge(name: &str, value: &Node, rules: &Rules) -> Result<(), String> {
-    const WITH_OTHERS: &str = "migration_ip";
-    let (mut body, way) = (Node::object(), parts(name).collect::<Vec<_>>());
-    if name == WITH_OTHERS || body.set(&way, value.clone()).is_err() {
-        return Ok(());
+/// The fields that a defaults file holds, and settings.
+fn defaults_of(file: &Path) -> Result<Node, String> {
+    let text = std::fs::read_to_string(file).map_err(|error| format!("cannot be read: {error}"))?;
+    let toml = file.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("toml"));
+    let mut node = if toml {
+        let value: serde_json::Value = toml::from_str(&text).map_err(|error| error.to_string())?;
+        Node::parse(&value.to_string())
+    } else {
+        Node::parse(text.trim_start_matches('\u{feff}'))
     }
-    let Err(invalid) = contract::read(&body.to_bytes(), rules) else { return Ok(()) };
-    let pointer = super::columns::pointer(name);
-    let wrong = invalid.violations.into_iter().find(|violation| {
-        let below = violation.pointer.strip_prefix(&pointer);
-        violation.found != ABSENT && below.is_some_and(|b| b.is_empty() || b.starts_with('/'))
-    });
-    wrong.map_or(Ok(()), |wrong| Err(says(&wrong.found, &wrong.allowed)))
+    .map_err(|error| format!("is no valid JSON: {error}"))?;
+    node.open_all();
+    if !matches!(node, Node::Object(_)) {
+        return Err("must hold one JSON object: the fields of a request".to_owned());
+    }
+    Ok(node)
+}
+
+/// What the contract has against fields that stand in no row yet. What is missing may stand in the rows, and what depends
+/// on other fields is seen with them.
+fn judge(body: &Node, rules: &Rules) -> Vec<Violation> {
+    const WITH_OTHERS: &str = "/migration_ip";
+    let Err(invalid) = contract::read(&body.to_bytes(), rules) else { return Vec::new() };
+    let alone = |wrong: &Violation| wrong.found != ABSENT && wrong.pointer != WITH_OTHERS;
+    invalid.violations.into_iter().filter(alone).collect()
 }
 
 fn in_words(name: &str, refused: &Refused) -> String {

@@ -1,6 +1,7 @@
 //! How does a file come to be there whole or not at all? It is written beside its name, and is given it at the end; what
 //! stood there before is replaced only where that was asked for.
 
+use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -41,6 +42,11 @@ impl NewFile {
             Ok(file) => Ok(Self { target: target.to_owned(), overwrite, file }),
             Err(source) => Err(NewFileError::Write { file: target.to_owned(), source }),
         }
+    }
+
+    /// For what must go back and forth in it.
+    pub fn as_file_mut(&mut self) -> &mut File {
+        self.file.as_file_mut()
     }
 
     /// On disk, and under its name.

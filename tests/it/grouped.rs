@@ -144,6 +144,22 @@ fn a_defaults_file_fills_what_is_empty_and_set_replaces_in_all_rows() {
     assert_eq!((code, err.as_str()), (Some(0), ""));
 }
 
+/// It is read once, and so is what is wrong with it: all of it, in the file's name, whatever the rows say.
+#[test]
+fn what_is_wrong_in_a_defaults_file_is_told_of_the_file_and_not_of_each_row() {
+    let desk = tempfile::tempdir().unwrap();
+    let plan = csv(&desk, (1..=3).map(cells));
+    let defaults = desk.path().join("rest.toml");
+    let wrong = "type = \"COPY\"\nx-sluice-priority = \"high\"\n[target_server]\nname = 7\n";
+    std::fs::write(&defaults, wrong).unwrap();
+    let (code, out, err) = check(&plan, &["--defaults", defaults.to_str().unwrap()]);
+    assert_eq!(code, Some(2), "{err}");
+    for place in ["rest.toml: /type: found \"COPY\"", "x-sluice-priority", "/target_server/name"] {
+        assert!(err.contains(place), "{place}: {err}");
+    }
+    assert!(!err.contains("row ") && out.is_empty(), "{err}{out}");
+}
+
 /// Each number of a report, in words and as JSON, against the rows that were written.
 #[test]
 fn the_sums_of_a_check_add_up() {

@@ -5,7 +5,7 @@ mod begin;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::io::{BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use jiff::Timestamp;
 use serde_json::json;
@@ -138,12 +138,6 @@ fn surveys(
     Ok((surveys, aside))
 }
 
-/// Whether both are one file, by whatever names.
-fn is_same(one: &Path, other: &Path) -> bool {
-    let real = |path: &Path| std::fs::canonicalize(path).ok();
-    real(one).is_some_and(|one| Some(one) == real(other))
-}
-
 /// The flags that are settings of every row.
 fn settings(args: &Args) -> Vec<String> {
     use crate::message::headers;
@@ -187,7 +181,7 @@ pub(super) fn verdict(report: &CheckReport) -> String {
 fn aside(args: &Args, plan: &PlanFile) -> Result<Option<NewFile>, Failure> {
     let Some(file) = &args.skip_invalid else { return Ok(None) };
     // Whatever may be replaced, it is not what is read.
-    if is_same(file, &plan.path) {
+    if plan_file::is_same(file, &plan.path) {
         let message = format!(
             "--skip-invalid {} is the plan itself; give another file; nothing was sent",
             file.display()

@@ -6,6 +6,7 @@ mod notes;
 mod package;
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -18,8 +19,8 @@ pub enum MarkError {
     Ending(PathBuf),
     #[error("{}: only tables can be marked; {} is JSON: read the findings", to.display(), plan.display())]
     NoTable { plan: PathBuf, to: PathBuf },
-    #[error("{}: cannot be written: {source}; {cure}", file.display())]
-    Write { file: PathBuf, source: io::Error, cure: &'static str },
+    #[error("{}: cannot be written: {source}; is there room for it?", file.display())]
+    Write { file: PathBuf, source: io::Error },
     #[error("{}: cannot be marked: {what}", plan.display())]
     Book { plan: PathBuf, what: String },
     #[error(transparent)]
@@ -41,15 +42,16 @@ type Marks = BTreeMap<CellAt, Mark>;
 /// The longest text of a comment.
 const LONGEST: usize = 30_000;
 
-/// Writes the plan down again, marked with what a report found. A file that is there is left alone.
+/// Writes the plan down again into `out`, the file that is to be `to`, marked with what a report found.
 ///
 /// # Errors
-/// There is no such file then.
+/// What stands in `out` is of no use then.
 pub fn mark(
     plan: &Path,
     options: &Options,
     report: &CheckReport,
     to: &Path,
+    out: &mut File,
 ) -> Result<(), MarkError> {
     if !to.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("xlsx")) {
         return Err(MarkError::Ending(to.to_owned()));
@@ -59,34 +61,19 @@ pub fn mark(
     if matches!(format, Format::Json | Format::Jsonl) {
         return Err(MarkError::NoTable { plan: name.to_owned(), to: to.to_owned() });
     }
-    let failed = |source: io::Error| MarkError::Write {
-        file: to.to_owned(),
-        cure: match source.kind() {
-            io::ErrorKind::AlreadyExists => "it is left as it is: choose another name",
-            _ => "choose a directory that is there and that you may write to",
-        },
-        source,
-    };
-    if to.symlink_metadata().is_ok() {
-        return Err(failed(io::ErrorKind::AlreadyExists.into()));
-    }
-    let folder =
-        to.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
     let marks = marks(report);
     let book = |what: String| MarkError::Book { plan: name.to_owned(), what };
     let packed = format.is_book() && matches!(kind::of(plan), Ok(kind::Kind::Xlsx));
     if let Some(sheet) = report.sheet.as_deref().filter(|_| packed) {
-        package::write(plan, sheet, &marks, file.as_file_mut())
-            .map_err(|Broken { what, .. }| book(what))?;
+        package::write(plan, sheet, &marks, out).map_err(|Broken { what, .. }| book(what))?;
     } else {
         let bytes = fresh::book(plan, format, options, &marks).map_err(|error| match error {
             fresh::Failed::Read(broken) => MarkError::Plan(broken.in_file(name)),
             fresh::Failed::Write(error) => book(error.to_string()),
         })?;
-        io::Write::write_all(&mut file, &bytes).map_err(failed)?;
+        io::Write::write_all(out, &bytes)
+            .map_err(|source| MarkError::Write { file: to.to_owned(), source })?;
     }
-    file.persist_noclobber(to).map_err(|error| failed(error.error))?;
     Ok(())
 }
 

@@ -132,7 +132,8 @@ pub(crate) fn sheet(data: &[u8]) {
     for finding in report.findings.iter().chain(&report.warnings) {
         assert!(!finding.to_string().contains('\u{1b}'), "{finding:?}");
     }
-    if let Err(error) = plan::mark(&file, &options, &report, &marked) {
+    let mut out = tempfile::tempfile().unwrap();
+    if let Err(error) = plan::mark(&file, &options, &report, &marked, &mut out) {
         assert!(!error.to_string().is_empty());
     }
 }

@@ -64,6 +64,31 @@ fn a_marked_workbook_is_the_workbook_with_comments_and_colours() {
 }
 
 #[test]
+fn a_marked_plan_replaces_what_it_is_told_to_and_never_the_plan() {
+    let dir = tempfile::tempdir().unwrap();
+    let (plan, marked) = (dir.path().join("plan.xlsx"), dir.path().join("marked.xlsx"));
+    let mut book = Workbook::new();
+    book.add_worksheet().write_row(0, 0, ["name", "nmae"]).unwrap();
+    book.save(&plan).unwrap();
+    std::fs::write(&marked, "mine").unwrap();
+    let check = |to: &Path, more: &[&str]| {
+        let args = ["check", plan.to_str().unwrap(), "--marked", to.to_str().unwrap()];
+        let told = sluice(&[&args[..], more].concat(), None);
+        (told.status.code(), String::from_utf8_lossy(&told.stderr).into_owned())
+    };
+    let (code, err) = check(&marked, &[]);
+    assert!(code == Some(2) && err.contains("replace it with --overwrite"), "{err}");
+    assert_eq!(std::fs::read(&marked).unwrap(), b"mine");
+    let (code, err) = check(&marked, &["--overwrite"]);
+    assert_eq!(code, Some(3), "{err}");
+    assert!(part(&marked, "xl/commentsSluice.xml").contains("did you mean name?"));
+    let before = std::fs::read(&plan).unwrap();
+    let (code, err) = check(&plan, &["--overwrite"]);
+    assert!(code == Some(2) && err.contains("is the plan itself"), "{err}");
+    assert_eq!(std::fs::read(&plan).unwrap(), before);
+}
+
+#[test]
 fn a_marked_table_of_any_other_kind_is_a_workbook_of_its_cells() {
     let dir = tempfile::tempdir().unwrap();
     for name in [
