@@ -77,8 +77,39 @@ pub struct CurrentTask {
 pub(super) fn source(body: &[u8]) -> Result<SourceServer, String> {
     let row: SourceRow =
         serde_json::from_slice(body).map_err(|error| format!("not a source server: {error}"))?;
+    Ok(server(row))
+}
+
+/// A page of source servers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SourcePage {
+    pub servers: Vec<SourceServer>,
+    /// Rows that cannot be read, or have no id.
+    pub unread: u32,
+    /// How many the account has, whatever the page.
+    pub count: u32,
+}
+
+/// Reads a page of source servers; a full one that does not say how many there are may not be all of them.
+pub(super) fn sources(body: &[u8]) -> Result<SourcePage, String> {
+    let page: Sources = serde_json::from_slice(body)
+        .map_err(|error| format!("not a list of source servers: {error}"))?;
+    let listed = page.source_servers.unwrap_or_default();
+    let rows = u32::try_from(listed.len()).unwrap_or(u32::MAX);
+    if page.count.is_none() && rows >= PAGE {
+        return Err(format!(
+            "a full page of {rows} source servers that does not say how many there are"
+        ));
+    }
+    let read = listed.into_iter().filter_map(|row| SourceRow::deserialize(row).ok());
+    let servers: Vec<_> = read.map(server).filter(|server| !server.id.is_empty()).collect();
+    let unread = rows - u32::try_from(servers.len()).unwrap_or(rows);
+    Ok(SourcePage { servers, unread, count: page.count.unwrap_or(rows) })
+}
+
+fn server(row: SourceRow) -> SourceServer {
     let failed = row.checks.into_iter().filter(|check| check.result.eq_ignore_ascii_case("ERROR"));
-    Ok(SourceServer {
+    SourceServer {
         id: row.id,
         name: row.name,
         connected: row.connected,
@@ -91,7 +122,7 @@ pub(super) fn source(body: &[u8]) -> Result<SourceServer, String> {
         failed_checks: failed
             .map(|check| if check.error_code.is_empty() { check.name } else { check.error_code })
             .collect(),
-    })
+    }
 }
 
 #[derive(Deserialize)]
@@ -100,6 +131,14 @@ struct Page {
     /// `null` is an empty page, absence is no page at all.
     #[serde(deserialize_with = "Option::deserialize")]
     tasks: Option<Vec<Value>>,
+}
+
+#[derive(Deserialize)]
+struct Sources {
+    count: Option<u32>,
+    /// `null` is an empty page, absence is no page at all.
+    #[serde(deserialize_with = "Option::deserialize")]
+    source_servers: Option<Vec<Value>>,
 }
 
 #[derive(Deserialize)]
@@ -302,6 +341,12 @@ mod tests {
         assert_eq!(found.state, "waiting");
         assert_eq!(found.current_task.unwrap().id, "t1");
         assert_eq!(found.failed_checks, ["SMS.6517"]);
+        let page = sources(
+            br#"{"count": 7, "source_servers": [{"id": "s1", "state": "WAITING"}, {"id": 4}, {}]}"#,
+        );
+        let page = page.unwrap();
+        assert_eq!((page.servers.len(), page.unread, page.count), (1, 2, 7));
+        assert!(sources(b"{}").is_err() && sources(br#"{"source_servers": null}"#).is_ok());
         let bare = source(br#"{"id": "s1", "current_task": null, "checks": null}"#).unwrap();
         assert_eq!((bare.connected, bare.current_task), (None, None));
     }

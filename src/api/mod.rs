@@ -30,7 +30,7 @@ use reqwest::{Method, Url};
 
 use answer::{Answer, Body};
 use auth::{Credential, Credentials, Proof};
-pub use listing::{CurrentTask, SourceServer};
+pub use listing::{CurrentTask, SourcePage, SourceServer};
 pub use settings::{ApiConfigError, ApiSettings};
 use transport::Unanswered;
 
@@ -139,6 +139,20 @@ impl Client {
     fn below(&self, what: &str, id: &str) -> Option<Url> {
         let url = Url::parse(&format!("{}/v3/{what}/{}", self.0.base, sign::encode(id))).ok()?;
         (!id.bytes().all(|byte| byte == b'.')).then_some(url)
+    }
+
+    /// A page of `GET /v3/sources`: as many rows as the API gives at once.
+    pub async fn sources(&self, offset: u32) -> Got<SourcePage> {
+        let Ok(url) =
+            Url::parse(&format!("{}/v3/sources?limit={PAGE}&offset={offset}", self.0.base))
+        else {
+            return Got {
+                result: Ok(SourcePage::default()),
+                generation: 0,
+                elapsed: Duration::ZERO,
+            };
+        };
+        self.get(url, None, LIST_ROOM, |_, bytes| listing::sources(bytes)).await
     }
 
     /// `GET /v3/sources/{id}`: `None` is a source server that the API does not know.

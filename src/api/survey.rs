@@ -1,25 +1,38 @@
-//! Can a task be created for each of these source servers? `sluice check --online` asks the API, within the rate.
+//! Can a task be created for each of these source servers? `sluice check --online` reads the account's lists in pages,
+//! as fast as it is permitted, and keeps what it has when the API stops answering.
+//!
+//! Each page begins with the last row of the one before; if that place holds another row, rows have moved while they were
+//! read, and the list is begun again. What a list does not have is asked for singly, a few times: where the API knows one
+//! of them all the same, its list is not to be trusted, and all that are missing are asked for.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::time::Duration;
 
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
+use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{Client, Got, SourceServer};
-use crate::core::limits::Limits;
 use crate::core::rate::Rate;
-use crate::core::{Fault, Moment, Verdict, judge, retry};
-use crate::worker::clock::Clock;
+use crate::core::{Fault, Query, Task, Verdict, judge, retry};
 
-/// How fast, and how often again.
-#[derive(Debug)]
-pub struct Pace {
-    pub limits: Limits,
-    /// At most so many questions at a time; at least one.
-    pub in_flight: usize,
-    /// What failed is asked again so, `attempts` times in all.
-    pub retry: retry::RetrySettings,
+/// How often a list is begun again whose rows move.
+const RESTARTS: u32 = 5;
+/// So many that no list has are asked for singly before the rest is believed to be missing.
+const SAMPLE: usize = 10;
+/// The highest offset that the API takes.
+const MAX_OFFSET: u32 = 65_535;
+
+/// Who says when the next call may go.
+pub trait Permits {
+    /// Resolves when one call may go at once.
+    ///
+    /// # Errors
+    /// No more calls may go: why, for people.
+    fn permit(&mut self) -> impl Future<Output = Result<(), String>>;
+
+    /// The API refused a call with a 429, and named this quota.
+    fn refused(&mut self, named: Option<Rate>);
 }
 
 /// What the API said of one source server.
@@ -27,6 +40,10 @@ pub struct Pace {
 pub struct ServerRow {
     pub source_server_id: String,
     pub standing: Standing,
+    /// When the API said so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub known_at: Option<Timestamp>,
     /// The server's name, as registered.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
@@ -74,153 +91,284 @@ pub enum Standing {
 
 /// Why a survey ended before its end.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Stopped {
-    /// What the account, or the way to it, suffers from: it would be the same for every other source server.
-    pub fault: Fault,
+pub enum Stopped {
+    /// What the account, or the way to it, suffers from, or what the API answered again and again.
+    Fault(Fault),
+    /// The credential is refused, and there is no other.
+    Credential(Fault),
+    /// No more calls may go.
+    Denied(String),
 }
 
-/// A question, and how often it has failed.
-struct Question {
-    id: String,
-    failures: u32,
-    /// Not before.
-    at: Moment,
+/// What is known of all of them.
+#[derive(Clone, Debug)]
+pub struct Surveyed {
+    /// One for each that was asked for, in that order.
+    pub rows: Vec<ServerRow>,
+    pub calls: u32,
+    /// Why what is not told is not.
+    pub stopped: Option<Stopped>,
 }
 
-type Answered = (Question, Moment, Got<Option<SourceServer>>);
+/// What happens meanwhile, for people.
+#[derive(Debug)]
+pub enum Told<'a> {
+    /// So many rows of a list have been read, of so many.
+    Read { what: &'static str, rows: u32, of: u32 },
+    /// The API refuses or fails: it is asked again after this.
+    Waits(Duration, &'a Fault),
+}
 
-/// Asks about each of these source servers once, as fast as the pace allows; `told` gets the rows as they come.
-///
-/// # Errors
-/// The account's fault, or the network's: what cannot be told of one server is a row, what would be the same for all
-/// of them ends the survey.
+/// Asks about these source servers.
 pub async fn survey(
     client: &Client,
-    ids: impl IntoIterator<Item = String>,
-    pace: Pace,
-    told: impl FnMut(ServerRow),
-) -> Result<(), Stopped> {
-    let ids = ids.into_iter().map(|id| Question { id, failures: 0, at: Moment::START });
-    let clock = Clock::start();
-    let survey =
-        Survey { client, clock, pace, questions: ids.collect(), hold_until: Moment::START, told };
-    survey.run().await
+    ids: Vec<String>,
+    permits: &mut impl Permits,
+    retry: &retry::RetrySettings,
+    told: impl FnMut(Told<'_>),
+) -> Surveyed {
+    let mut survey = Survey {
+        client,
+        permits,
+        retry,
+        told,
+        jitter: retry::Jitter::new(),
+        calls: 0,
+        wanted: ids.iter().cloned().collect(),
+        servers: BTreeMap::new(),
+        absent: BTreeMap::new(),
+        tasks: None,
+    };
+    let stopped = survey.run().await.err();
+    let why = stopped.as_ref().map(|stopped| match stopped {
+        Stopped::Fault(fault) | Stopped::Credential(fault) => fault.clone(),
+        Stopped::Denied(why) => Fault { error_msg: why.clone(), ..Fault::default() },
+    });
+    let rows = ids.into_iter().map(|id| survey.row(id, why.clone())).collect();
+    Surveyed { rows, calls: survey.calls, stopped }
 }
 
-struct Survey<'a, F> {
+struct Survey<'a, P, F> {
     client: &'a Client,
-    clock: Clock,
-    pace: Pace,
-    questions: VecDeque<Question>,
-    /// A 429 holds all of them.
-    hold_until: Moment,
+    permits: &'a mut P,
+    retry: &'a retry::RetrySettings,
     told: F,
+    jitter: retry::Jitter,
+    calls: u32,
+    wanted: BTreeSet<String>,
+    /// What was said of each, and when.
+    servers: BTreeMap<String, (SourceServer, Timestamp)>,
+    /// Those that the API does not know.
+    absent: BTreeMap<String, Timestamp>,
+    /// The tasks of those that are wanted, by source server; none before the list was read whole.
+    tasks: Option<BTreeMap<String, Vec<Task>>>,
 }
 
-impl<F: FnMut(ServerRow)> Survey<'_, F> {
-    async fn run(mut self) -> Result<(), Stopped> {
-        let mut asked = FuturesUnordered::new();
+/// A page as both lists have them.
+struct Page {
+    /// What tells the rows apart, in their order; none of one that cannot be read.
+    ids: Vec<Option<String>>,
+    count: u32,
+}
+
+/// How far a list has been read.
+#[derive(Default)]
+struct Paging {
+    offset: u32,
+    last: Option<String>,
+    restarts: u32,
+}
+
+impl Paging {
+    /// Takes a page; whether the list goes on, or is begun anew.
+    fn goes_on(&mut self, page: &Page) -> Next {
+        let rows = u32::try_from(page.ids.len()).unwrap_or(u32::MAX);
+        let first = page.ids.first().and_then(Option::as_deref);
+        let moved = self.offset > 0
+            && self.last.is_some()
+            && first.is_some()
+            && self.last.as_deref() != first;
+        if moved || (self.offset > 0 && rows == 0 && page.count > 0) {
+            self.restarts += 1;
+            self.offset = 0;
+            self.last = None;
+            return if self.restarts > RESTARTS { Next::End } else { Next::Page };
+        }
+        let end = self.offset.saturating_add(rows);
+        if end >= page.count || rows < 2 || end > MAX_OFFSET {
+            return Next::End;
+        }
+        self.last = page.ids.last().cloned().flatten();
+        self.offset = end - 1;
+        Next::Page
+    }
+}
+
+#[derive(PartialEq)]
+enum Next {
+    Page,
+    End,
+}
+
+impl<P: Permits, F: FnMut(Told<'_>)> Survey<'_, P, F> {
+    async fn run(&mut self) -> Result<(), Stopped> {
+        self.read_sources().await?;
+        self.read_tasks().await?;
+        self.ask_for_the_missing().await
+    }
+
+    /// Until all that are wanted have been seen, or to the end.
+    async fn read_sources(&mut self) -> Result<(), Stopped> {
+        let mut paging = Paging::default();
         loop {
-            let wake = if asked.len() < self.pace.in_flight.max(1) { self.wake() } else { None };
-            match wake {
-                None if asked.is_empty() => return Ok(()),
-                Some(at) if at <= self.clock.now().at => {
-                    if let Some(question) = self.take() {
-                        asked.push(ask(self.client, self.clock, question));
-                    }
+            let client = self.client;
+            let offset = paging.offset;
+            let page = self.ask(|| client.sources(offset)).await?;
+            let now = Timestamp::now();
+            let unread = usize::try_from(page.unread).unwrap_or_default();
+            let mut ids: Vec<_> =
+                page.servers.iter().map(|server| Some(server.id.clone())).collect();
+            ids.extend(std::iter::repeat_n(None, unread));
+            for server in page.servers {
+                if self.wanted.contains(&server.id) {
+                    self.servers.insert(server.id.clone(), (server, now));
                 }
-                Some(at) => tokio::select! {
-                    Some(answered) = asked.next() => self.answered(answered).await?,
-                    () = tokio::time::sleep_until(self.clock.instant(at)) => {}
-                },
-                None => {
-                    if let Some(answered) = asked.next().await {
-                        self.answered(answered).await?;
-                    }
-                }
+            }
+            self.say("source servers", offset, ids.len(), page.count);
+            let next = paging.goes_on(&Page { ids, count: page.count });
+            if next == Next::End || self.servers.len() == self.wanted.len() {
+                return Ok(());
             }
         }
     }
 
-    /// When the next question may go; `None` if none is left.
-    fn wake(&mut self) -> Option<Moment> {
-        let now = self.clock.now().at;
-        self.pace.limits.tick(now);
-        let due = self.questions.iter().map(|question| question.at).min()?;
-        Some(self.pace.limits.ready_at(now).max(self.hold_until).max(due))
-    }
-
-    fn take(&mut self) -> Option<Question> {
-        let now = self.clock.now().at;
-        let index = self.questions.iter().position(|question| question.at <= now)?;
-        if self.pace.limits.ready_at(now) > now {
-            return None;
+    /// To the end: that a server has no task is known only there.
+    async fn read_tasks(&mut self) -> Result<(), Stopped> {
+        let mut paging = Paging::default();
+        let mut found: BTreeMap<String, Vec<Task>> = BTreeMap::new();
+        loop {
+            let client = self.client;
+            let query = Query::All { offset: paging.offset };
+            let page = self.ask(|| client.list(&query, None)).await?;
+            let mut ids: Vec<_> = page.tasks.iter().map(|task| Some(task.id.clone())).collect();
+            ids.extend(page.unread.iter().map(|_| None));
+            for task in page.tasks {
+                if self.wanted.contains(&task.source_server_id) {
+                    let tasks = found.entry(task.source_server_id.clone()).or_default();
+                    if tasks.iter().all(|known| known.id != task.id) {
+                        tasks.push(task);
+                    }
+                }
+            }
+            self.say("tasks", paging.offset, ids.len(), page.count);
+            if paging.goes_on(&Page { ids, count: page.count }) == Next::End {
+                self.tasks = Some(found);
+                return Ok(());
+            }
         }
-        self.pace.limits.take(now);
-        self.questions.remove(index)
     }
 
-    async fn answered(&mut self, (question, started, got): Answered) -> Result<(), Stopped> {
-        let now = self.clock.now().at;
-        match got.result {
-            Ok(server) => (self.told)(row(question.id, server)),
-            Err(Verdict::Throttled { wait, limit, .. }) => {
-                let failures = question.failures + 1;
-                let wait = wait.unwrap_or_else(|| {
-                    retry::delay(&self.pace.retry, failures, &mut retry::Jitter::new())
-                });
-                self.hold_until = self.hold_until.max(now + wait);
-                let named = limit.and_then(|(count, window)| Rate::new(count, window));
-                self.pace.limits.lower(started, named, now, self.hold_until);
-                // The quota is not the question's fault, but it lengthens the next wait.
-                self.questions.push_back(Question { failures, ..question });
+    async fn ask_for_the_missing(&mut self) -> Result<(), Stopped> {
+        let missing: Vec<String> =
+            self.wanted.iter().filter(|id| !self.servers.contains_key(*id)).cloned().collect();
+        let mut contradicted = false;
+        for (asked, id) in missing.into_iter().enumerate() {
+            if asked >= SAMPLE && !contradicted {
+                self.absent.insert(id, Timestamp::now());
+                continue;
             }
-            Err(Verdict::Unauthorized(fault)) => {
-                let refreshed = self.client.refresh(Some(got.generation)).await;
-                // What the API said of the credential tells more than that there is no other one; of an unsent call
-                // it is the other way round.
-                refreshed.map_err(|why| Stopped {
-                    fault: if fault.status.is_some() { fault } else { why },
-                })?;
-                self.questions.push_back(question);
-            }
-            Err(Verdict::Account { fault, one_resource: false }) => return Err(Stopped { fault }),
-            Err(Verdict::Transient { fault, .. } | Verdict::Ambiguous { fault, .. }) => {
-                self.failed(question, fault, now)?;
-            }
-            Err(verdict) => {
-                let fault = verdict.fault().cloned().unwrap_or_default();
-                (self.told)(not_told(question.id, fault));
+            let client = self.client;
+            match self.ask(|| client.source(&id)).await {
+                Ok(Some(server)) => {
+                    contradicted = true;
+                    self.servers.insert(id, (server, Timestamp::now()));
+                }
+                Ok(None) => {
+                    self.absent.insert(id, Timestamp::now());
+                }
+                // What is answered about this one alone is told of it alone.
+                Err(Stopped::Fault(fault))
+                    if fault.status.is_some_and(|status| status < 500 && status != 429) => {}
+                Err(stopped) => return Err(stopped),
             }
         }
         Ok(())
     }
 
-    /// A question may be asked again without harm.
-    fn failed(&mut self, question: Question, fault: Fault, now: Moment) -> Result<(), Stopped> {
-        let failures = question.failures + 1;
-        if failures < self.pace.retry.attempts {
-            let at = now + retry::delay(&self.pace.retry, failures, &mut retry::Jitter::new());
-            self.questions.push_back(Question { failures, at, ..question });
-        } else if fault.status.is_some() {
-            (self.told)(not_told(question.id, fault));
-        } else {
-            // No answer at all, again and again: the API is unreachable, for every other server too.
-            return Err(Stopped { fault });
+    fn say(&mut self, what: &'static str, offset: u32, rows: usize, of: u32) {
+        let rows = offset.saturating_add(u32::try_from(rows).unwrap_or(u32::MAX));
+        (self.told)(Told::Read { what, rows, of });
+    }
+
+    /// One question, asked again while it may help.
+    async fn ask<T, G: Future<Output = Got<T>>>(
+        &mut self,
+        question: impl Fn() -> G,
+    ) -> Result<T, Stopped> {
+        let (mut failures, mut renewed) = (0, false);
+        loop {
+            self.permits.permit().await.map_err(Stopped::Denied)?;
+            self.calls += 1;
+            let got = question().await;
+            let (fault, wait) = match got.result {
+                Ok(answer) => return Ok(answer),
+                Err(Verdict::Throttled { fault, wait, limit }) => {
+                    self.permits
+                        .refused(limit.and_then(|(count, window)| Rate::new(count, window)));
+                    (fault, wait.or(limit.map(|(_, window)| window)))
+                }
+                Err(Verdict::Unauthorized(fault)) => {
+                    if renewed {
+                        return Err(Stopped::Credential(fault));
+                    }
+                    renewed = true;
+                    let refreshed = self.client.refresh(Some(got.generation)).await;
+                    // What the API said of the credential tells more than that there is no other one; of an unsent call it
+                    // is the other way round.
+                    refreshed.map_err(|why| {
+                        Stopped::Credential(if fault.status.is_some() { fault } else { why })
+                    })?;
+                    continue;
+                }
+                Err(Verdict::Transient { fault, .. } | Verdict::Ambiguous { fault, .. }) => {
+                    (fault, None)
+                }
+                Err(verdict) => {
+                    return Err(Stopped::Fault(verdict.fault().cloned().unwrap_or_default()));
+                }
+            };
+            failures += 1;
+            if failures >= self.retry.attempts {
+                return Err(Stopped::Fault(fault));
+            }
+            let wait = wait.unwrap_or_else(|| retry::delay(self.retry, failures, &mut self.jitter));
+            (self.told)(Told::Waits(wait, &fault));
+            tokio::time::sleep(wait).await;
         }
-        Ok(())
+    }
+
+    fn row(&self, id: String, why: Option<Fault>) -> ServerRow {
+        if let Some((server, at)) = self.servers.get(&id) {
+            let tasks = self.tasks.as_ref();
+            let tasks = tasks.map(|tasks| tasks.get(&id).map_or(&[][..], Vec::as_slice));
+            return ServerRow { known_at: Some(*at), ..row(id, server.clone(), tasks) };
+        }
+        match self.absent.get(&id) {
+            Some(at) => ServerRow { known_at: Some(*at), ..blank(id, Standing::Unknown) },
+            None => ServerRow { fault: why, ..blank(id, Standing::NotTold) },
+        }
     }
 }
 
-async fn ask(client: &Client, clock: Clock, question: Question) -> Answered {
-    let started = clock.now().at;
-    let got = client.source(&question.id).await;
-    (question, started, got)
-}
-
-fn row(source_server_id: String, server: Option<SourceServer>) -> ServerRow {
-    let Some(server) = server else { return blank(source_server_id, Standing::Unknown) };
-    let ended = server.current_task.as_ref().map(|task| judge::is_ended(&task.state));
+/// `tasks`: those of this server, where the list was read whole.
+fn row(source_server_id: String, server: SourceServer, tasks: Option<&[Task]>) -> ServerRow {
+    let listed = tasks.unwrap_or_default();
+    let lives = listed.iter().find(|task| !judge::is_ended(&task.state));
+    let listed = lives.or(listed.iter().max_by_key(|task| task.create_date));
+    let listed = listed.map(|task| (task.id.clone(), task.name.clone(), task.state.clone()));
+    let own = server.current_task.map(|task| (task.id, task.name, task.state));
+    let task = lives.and(listed.clone()).or(own).or(listed);
+    let ended = task.as_ref().map(|(_, _, state)| judge::is_ended(state));
     let standing = if ended == Some(false) {
         Standing::HasTask
     } else if server.connected == Some(false) {
@@ -233,14 +381,14 @@ fn row(source_server_id: String, server: Option<SourceServer>) -> ServerRow {
         Standing::Free
     };
     let text = |text: String| Some(text).filter(|text| !text.is_empty());
-    let task = server.current_task.unwrap_or_default();
+    let (task_id, task_name, task_state) = task.unwrap_or_default();
     ServerRow {
         name: text(server.name),
         connected: server.connected,
         state: text(server.state),
-        task_id: text(task.id),
-        task_name: text(task.name),
-        task_state: text(task.state),
+        task_id: text(task_id),
+        task_name: text(task_name),
+        task_state: text(task_state),
         failed_checks: server.failed_checks,
         ..blank(source_server_id, standing)
     }
@@ -251,14 +399,11 @@ fn is_ready(state: &str) -> bool {
     state.is_empty() || state.eq_ignore_ascii_case("waiting")
 }
 
-fn not_told(source_server_id: String, fault: Fault) -> ServerRow {
-    ServerRow { fault: Some(fault), ..blank(source_server_id, Standing::NotTold) }
-}
-
 fn blank(source_server_id: String, standing: Standing) -> ServerRow {
     ServerRow {
         source_server_id,
         standing,
+        known_at: None,
         name: None,
         connected: None,
         state: None,
@@ -292,28 +437,21 @@ mod tests {
     #[test]
     fn the_standing_is_the_first_thing_that_is_in_the_way() {
         let cases = [
-            (Some(server()), Standing::Free),
-            (None, Standing::Unknown),
-            (Some(SourceServer { connected: Some(false), ..server() }), Standing::NotConnected),
+            (server(), Standing::Free),
+            (SourceServer { connected: Some(false), ..server() }, Standing::NotConnected),
+            (SourceServer { connected: Some(false), ..with_task("RUNNING") }, Standing::HasTask),
+            (with_task("READY"), Standing::HasTask),
+            (with_task("UNHEARD_OF"), Standing::HasTask),
+            (with_task("MIGRATE_FAIL"), Standing::HadTask),
+            (SourceServer { state: "initialize".to_owned(), ..server() }, Standing::NotReady),
             (
-                Some(SourceServer { connected: Some(false), ..with_task("RUNNING") }),
-                Standing::HasTask,
-            ),
-            (Some(with_task("READY")), Standing::HasTask),
-            (Some(with_task("UNHEARD_OF")), Standing::HasTask),
-            (Some(with_task("MIGRATE_FAIL")), Standing::HadTask),
-            (Some(SourceServer { state: "initialize".to_owned(), ..server() }), Standing::NotReady),
-            (
-                Some(SourceServer { failed_checks: vec!["SMS.6517".to_owned()], ..server() }),
+                SourceServer { failed_checks: vec!["SMS.6517".to_owned()], ..server() },
                 Standing::NotReady,
             ),
-            (
-                Some(SourceServer { connected: None, state: String::new(), ..server() }),
-                Standing::Free,
-            ),
+            (SourceServer { connected: None, state: String::new(), ..server() }, Standing::Free),
         ];
         for (server, standing) in cases {
-            assert_eq!(row("s".to_owned(), server.clone()).standing, standing, "{server:?}");
+            assert_eq!(row("s".to_owned(), server.clone(), None).standing, standing, "{server:?}");
         }
     }
 }

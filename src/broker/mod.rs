@@ -20,8 +20,9 @@ mod version;
 
 pub use connection::link::SessionLost;
 pub use consume::delivery::Held;
+pub use control::leasing::{Leasing, Turn, is_a_worker_there};
 pub use control::short_connection::ShortConnection;
-pub use control::steer::{NotAsked, ask};
+pub use control::steer::{Desk, NotAsked, ask};
 pub use convert::coarse;
 pub use publish::planner::{Enqueue, Planner, PlannerError, requests_waiting};
 pub use session::source::{Broker, Options};

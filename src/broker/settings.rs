@@ -139,6 +139,11 @@ impl Queues {
         format!("{}.reviewing", self.prefix)
     }
 
+    /// The lock of those that call the API beside the worker: it goes with its connection.
+    pub fn leasing(&self) -> String {
+        format!("{}.leasing", self.prefix)
+    }
+
     /// Tells which worker is the active one.
     pub fn active(&self) -> String {
         format!("{}.active", self.prefix)

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::plan_file::{Judge, PlanFile};
+use super::share::Share;
 use super::waves::{self, Scope};
 use super::{Exit, Failure, World, lane, online, plan_file, print};
 use crate::broker;
@@ -45,6 +46,9 @@ pub(super) struct Args {
     /// Ask the API about each source server: connected, free, no task yet
     #[arg(long, conflicts_with = "batch_by")]
     online: bool,
+    /// With --online: so much of limits.rates, and ask no worker for calls
+    #[arg(long, value_name = "PERCENT", requires = "online")]
+    share: Option<Share>,
     /// Forecast: count what waits in the queue and in the worker's window
     #[arg(long, conflicts_with = "waiting")]
     queue: bool,
@@ -104,7 +108,10 @@ pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
     } else {
         eprint!("{}", findings(report));
         print(&summary(&file.name.display().to_string(), report, forecast.as_ref(), &pace));
-        print(&online.as_ref().map(online::Found::table).unwrap_or_default());
+        print(&online.as_ref().map(|found| found.table(Timestamp::now())).unwrap_or_default());
+    }
+    if let Some(missing) = online.as_ref().and_then(online::Found::missing) {
+        return Err(missing);
     }
     Ok(match online {
         _ if !report.is_valid() => Exit::InvalidPlan,
@@ -192,7 +199,7 @@ impl Args {
         if !self.online {
             return Ok(None);
         }
-        super::runtime()?.block_on(online::ask(config, sources, world)).map(Some)
+        super::runtime()?.block_on(online::ask(config, sources, self.share, world)).map(Some)
     }
 
     fn pace(&self, config: &Config) -> Pace {

@@ -147,7 +147,9 @@ pub(super) fn who(world: &World) -> String {
 
 fn failure(error: NotAsked) -> Failure {
     match error {
-        NotAsked::Broker(PlannerError::Settings(_)) => Failure::usage(error),
+        NotAsked::Broker(PlannerError::Settings(_) | PlannerError::LogIn(_)) => {
+            Failure::usage(error)
+        }
         NotAsked::Broker(_) | NotAsked::NoAnswer => Failure::unreachable(error),
         NotAsked::Nobody { .. } | NotAsked::Deaf { .. } => {
             Failure { exit: Exit::NotAllWell, message: error.to_string() }

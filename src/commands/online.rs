@@ -1,21 +1,32 @@
-//! `sluice check --online`: what does the API know of each source server of a plan? Two calls each, within the rate.
+//! `sluice check --online`: what does the API know of each source server of a plan? From its lists, in pages, and within
+//! what is left of the rate.
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde::Serialize;
 
+use super::permits::Permits;
+use super::share::Share;
+use super::times::local;
 use super::{Failure, World, progress_bar};
 use crate::api::Client;
-use crate::core::{Limits, Query, Verdict};
+use crate::api::survey::{self, ServerRow, Standing, Stopped, Surveyed, Told};
+use crate::core::retry::RetrySettings;
 use crate::lane::Config;
-use crate::worker::clock::Clock;
+use crate::message::words;
+
+/// A list that fails is asked again after this at the latest: somebody waits for it.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// What was found of one source server.
 #[derive(Debug, Serialize)]
 pub(super) struct Server {
     row: u64,
     source_server_id: String,
+    /// When the API said so; none where it did not.
+    known_at: Option<Timestamp>,
     name: Option<String>,
     state: Option<String>,
     /// The task that it has: name and state.
@@ -27,6 +38,9 @@ pub(super) struct Server {
 #[derive(Debug)]
 pub(super) struct Found {
     pub(super) servers: Vec<Server>,
+    calls: u32,
+    /// Why the API did not tell of all.
+    pub(super) stopped: Option<String>,
 }
 
 impl Found {
@@ -34,7 +48,15 @@ impl Found {
         self.servers.iter().all(|server| server.problems.is_empty())
     }
 
-    pub(super) fn table(&self) -> String {
+    /// Why it is not known of all, and what to do.
+    pub(super) fn missing(&self) -> Option<Failure> {
+        let why = self.stopped.as_ref()?;
+        let told = self.servers.iter().filter(|server| server.known_at.is_some()).count();
+        let all = self.servers.len();
+        Some(Failure::unreachable(format!("{why}; it has told of {told} of {all} source servers")))
+    }
+
+    pub(super) fn table(&self, now: Timestamp) -> String {
         let mut table = format!(
             "{:>6}  {:<38} {:<24} {:<12} {}\n",
             "row", "source server", "name", "state", "ready?"
@@ -50,85 +72,119 @@ impl Found {
             let (row, id) = (server.row, &server.source_server_id);
             let _ = writeln!(table, "{row:>6}  {id:<38} {name:<24} {state:<12} {ready}");
         }
+        table.push_str(&self.age(now));
         table
+    }
+
+    /// How old what is known is, in a line.
+    fn age(&self, now: Timestamp) -> String {
+        let times = self.servers.iter().filter_map(|server| server.known_at);
+        let Some(oldest) = times.min() else { return String::new() };
+        let seconds = now.duration_since(oldest).as_secs().unsigned_abs();
+        let age =
+            if seconds == 0 { "now".to_owned() } else { format!("{} ago", words::span(seconds)) };
+        let calls = self.calls;
+        format!("as the API said since {} ({age}), in {calls} calls\n", local(oldest))
     }
 }
 
-/// Asks about every server, one after the other, never faster than `limits.rates` allow.
+/// Asks about every server.
 ///
 /// # Errors
-/// The API is unreachable, or refuses the credential: the first such answer ends it.
+/// The configuration cannot be used. What the API does not tell is in [`Found::stopped`].
 pub(super) async fn ask(
     config: &Config,
     sources: &[(u64, String)],
+    share: Option<Share>,
     world: &World,
 ) -> Result<Found, Failure> {
     let client = Client::new(&config.api).map_err(Failure::usage)?;
-    let clock = Clock::start();
-    let mut pace = Limits::new(&config.limits.rates, config.limits.margin, clock.now().at);
-    let bar = progress_bar(world, sources.len() as u64, "asking");
-    let mut servers = Vec::new();
-    for (row, id) in sources {
-        wait(&mut pace, clock).await;
-        let known = client.source(id).await.result.map_err(|verdict| refused(&verdict))?;
-        wait(&mut pace, clock).await;
-        let query = Query::Source(id.clone());
-        let tasks =
-            client.list(&query, None).await.result.map_err(|verdict| refused(&verdict))?.tasks;
-        let task = tasks.iter().find(|task| &*task.source_server_id == id.as_str());
-        let mut server = Server {
-            row: *row,
-            source_server_id: id.clone(),
-            name: None,
-            state: None,
-            task: task.map(|task| format!("{} ({})", task.name, task.state)),
-            problems: Vec::new(),
-        };
-        match known {
-            None => server
-                .problems
-                .push("the API does not know it: is its agent registered?".to_owned()),
-            Some(known) => {
-                if known.connected == Some(false) {
-                    server.problems.push("its agent is not connected".to_owned());
-                }
-                if !known.failed_checks.is_empty() {
-                    server
-                        .problems
-                        .push(format!("failed checks: {}", known.failed_checks.join(", ")));
-                }
-                server.name = Some(known.name);
-                server.state = Some(known.state);
-            }
+    let bar = progress_bar(world, 0, "asking");
+    let mut permits = Permits::open(config, share, world, bar.clone()).await?;
+    let retry = config.core().gate.retry;
+    let retry = RetrySettings { max: retry.max.min(LONGEST_WAIT), ..retry };
+    let ids = sources.iter().map(|(_, id)| id.clone()).collect();
+    let told = |told: Told<'_>| match told {
+        Told::Read { what, rows, of } => {
+            bar.set_length(of.into());
+            bar.set_position(rows.into());
+            bar.set_message(what);
         }
-        if let Some(task) = &server.task {
-            server.problems.push(format!("has a task: {task}"));
-        }
-        servers.push(server);
-        bar.inc(1);
-    }
+        Told::Waits(wait, fault) => bar.suspend(|| {
+            let wait = words::span((wait + Duration::from_millis(999)).as_secs());
+            eprintln!("the API does not tell just now ({fault}): asked again in {wait}");
+        }),
+    };
+    let surveyed = survey::survey(&client, ids, &mut permits, &retry, told).await;
+    permits.close().await;
     bar.finish_and_clear();
-    Ok(Found { servers })
+    Ok(found(sources, surveyed))
 }
 
-async fn wait(pace: &mut Limits, clock: Clock) {
-    let ready = pace.ready_at(clock.now().at);
-    let late = ready - clock.now().at;
-    if late > Duration::ZERO {
-        tokio::time::sleep_until(clock.instant(ready)).await;
+fn found(sources: &[(u64, String)], surveyed: Surveyed) -> Found {
+    let rows = sources.iter().zip(surveyed.rows);
+    let servers = rows.map(|((row, _), server)| described(*row, server)).collect();
+    Found { servers, calls: surveyed.calls, stopped: surveyed.stopped.as_ref().map(why) }
+}
+
+fn described(row: u64, server: ServerRow) -> Server {
+    let task = match (&server.task_name, &server.task_state) {
+        (None, None) => None,
+        (name, state) => Some(format!(
+            "{} ({})",
+            name.as_deref().unwrap_or("-"),
+            state.as_deref().unwrap_or("-")
+        )),
+    };
+    let mut problems = Vec::new();
+    match server.standing {
+        Standing::Unknown => {
+            problems.push("the API does not know it: is its agent registered?".to_owned());
+        }
+        Standing::NotTold => {
+            let said = server.fault.as_ref().map(|fault| format!(": {fault}")).unwrap_or_default();
+            problems.push(format!("not known: the API did not tell{said}"));
+        }
+        _ => {}
     }
-    pace.take(clock.now().at);
+    if server.connected == Some(false) {
+        problems.push("its agent is not connected".to_owned());
+    }
+    if !server.failed_checks.is_empty() {
+        problems.push(format!("failed checks: {}", server.failed_checks.join(", ")));
+    }
+    match (&task, server.standing) {
+        (Some(task), Standing::HadTask) => problems.push(format!(
+            "has a task: {task}; it has ended, and may have to be deleted before another can be created"
+        )),
+        (Some(task), _) => problems.push(format!("has a task: {task}")),
+        // Otherwise its checks or its task say what it is not ready for.
+        (None, Standing::NotReady) if server.failed_checks.is_empty() => {
+            let state = server.state.as_deref().unwrap_or("-");
+            problems.push(format!("its state is {state}, not waiting"));
+        }
+        (None, _) => {}
+    }
+    Server {
+        row,
+        source_server_id: server.source_server_id,
+        known_at: server.known_at,
+        name: server.name,
+        state: server.state,
+        task,
+        problems,
+    }
 }
 
-fn refused(verdict: &Verdict) -> Failure {
-    let said = verdict.fault().map(ToString::to_string).unwrap_or_default();
-    Failure::unreachable(match verdict {
-        Verdict::Unauthorized(_) => {
+fn why(stopped: &Stopped) -> String {
+    match stopped {
+        Stopped::Credential(said) => {
             format!("the API refuses the credential: {said}; see [api.auth]")
         }
-        Verdict::Transient { answered: false, .. } => {
+        Stopped::Fault(said) if said.status.is_none() => {
             format!("the API is unreachable: {said}; see api.endpoint, or try again later")
         }
-        _ => format!("the API did not tell ({}): {said}; try again later", verdict.as_str()),
-    })
+        Stopped::Fault(said) => format!("the API did not tell: {said}; try again later"),
+        Stopped::Denied(why) => why.clone(),
+    }
 }

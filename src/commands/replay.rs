@@ -440,6 +440,8 @@ fn words(said: Option<&ReplyRecord>) -> String {
         None => "nothing".to_owned(),
         Some(ReplyRecord::Found(found)) => format!("found: {}", found.as_str()),
         Some(ReplyRecord::Obeyed(obeyed)) => format!("{} requests changed", obeyed.here),
+        Some(ReplyRecord::Lent(calls)) => format!("lent: {calls} calls"),
+        Some(ReplyRecord::Unlent(why)) => format!("not lent: {why}"),
     }
 }
 

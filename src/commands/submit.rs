@@ -12,9 +12,11 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::plan_file::{self, Judge, PlanFile};
+use super::share::Share;
 use super::signals::Signals;
 use super::{Exit, Failure, World, check, dry_run, enqueue, lane, print, progress_bar, run};
 use crate::api::Client;
+use crate::broker::{self, PlannerError};
 use crate::core::gate::Reason;
 use crate::core::{Core, Ending, Found, Job, Now, Outcome, Query, Settings, Verdict};
 use crate::lane::Config;
@@ -47,6 +49,9 @@ pub(super) struct Args {
     /// Say what would be sent, in which order, when; send and write nothing
     #[arg(long)]
     dry_run: bool,
+    /// So much of limits.rates, such as 10%, also while a worker is active
+    #[arg(long, value_name = "PERCENT")]
+    share: Option<Share>,
     /// Print the summary as JSON
     #[arg(long)]
     json: bool,
@@ -54,11 +59,15 @@ pub(super) struct Args {
 
 /// A journal's delivery can go to nobody else, so it is never requeued for its age.
 const NO_MAX_HOLD: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+/// A broker that does not answer by then holds nobody up.
+const LOOK: Duration = Duration::from_secs(3);
 /// An attempt waits for its `started` line, and not all of them equally long: the server's counter sees that as jitter.
 const SYNC: Duration = Duration::from_millis(40);
 
 pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
-    let config = args.lane.load(world, !args.dry_run)?.config;
+    let mut config = args.lane.load(world, !args.dry_run)?.config;
+    let share = args.share.unwrap_or(Share::WHOLE);
+    config.limits.rates = share.of(&config.limits.rates);
     let plan = args.reading.take(&args.plan)?;
     let survey = survey(args, &plan, &config)?;
     let mut past = Journal::peek(&plan.name, survey.sheet()).map_err(Failure::usage)?;
@@ -70,6 +79,9 @@ pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
         return trial.tell(rows, args.json);
     }
     let _log = crate::observe::log::start(&config.log).map_err(Failure::usage)?;
+    if args.share.is_none() {
+        super::runtime()?.block_on(check_alone(&config))?;
+    }
     let tally = Tally::of(&survey, &past);
     if tally.left() == 0 {
         return Ok(tell(
@@ -81,6 +93,24 @@ pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
         ));
     }
     super::runtime()?.block_on(submit(args, &plan, config, &survey, world))
+}
+
+/// A worker of the same prefix takes the whole rate of the same account.
+async fn check_alone(config: &Config) -> Result<(), Failure> {
+    let looks = broker::is_a_worker_there(&config.broker, &config.queues);
+    match tokio::time::timeout(LOOK, looks).await {
+        Ok(Ok(true)) => Err(Failure::usage(format!(
+            "a worker consumes {}, and takes the whole of limits.rates: enqueue the plan (`sluice enqueue`), stop the \
+             worker, or give --share 10% (and the worker as much less with `sluice gate rate`); nothing was sent",
+            config.queues.requests()
+        ))),
+        // It needs no broker, and where none answers no worker works.
+        Ok(Ok(false) | Err(PlannerError::Unreachable(_))) | Err(_) => Ok(()),
+        Ok(Err(why)) => {
+            eprintln!("warning: whether a worker is active cannot be asked: {why}");
+            Ok(())
+        }
+    }
 }
 
 /// What `--failed` asks for.

@@ -86,7 +86,9 @@ pub(super) fn failure(error: TopologyError) -> Failure {
         TopologyError::Unreachable(why) => Failure::unreachable(format!(
             "the broker is unreachable: {why}; check that it runs, and broker.url, which stands in the file of -c or SLUICE_CONFIG"
         )),
-        TopologyError::Mismatch(_) | TopologyError::Settings(_) => Failure::usage(error),
+        TopologyError::Mismatch(_) | TopologyError::Settings(_) | TopologyError::LogIn(_) => {
+            Failure::usage(error)
+        }
     }
 }
 

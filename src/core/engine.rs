@@ -12,7 +12,9 @@ mod doubt;
 mod ending;
 mod input;
 mod ledger;
+mod lending;
 mod listing;
+mod load;
 mod look_ups;
 mod obey;
 mod parking;
@@ -49,6 +51,8 @@ use under_way::UnderWay;
 use unpublished::Unpublished;
 
 pub use input::{Input, Reply, Steer};
+pub use lending::Unlent;
+pub use load::{Due, Load};
 pub use obey::Obeyed;
 pub use parking::{Fetch, Fetched};
 pub use settings::{Hot, Settings};

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 pub use super::breaker::Call;
 use super::breaker::{Breaker, Cause, Failure, Group, How, Refused};
-use super::limits::Limits;
+use super::limits::{Grant, Limits, NotLent};
 use super::rate::Rate;
 use super::request::{Request, Run};
 use super::retry::{self, Jitter};
@@ -70,6 +70,18 @@ pub struct Gate {
     refresh: Refresh,
     pause: Option<Pause>,
     blocked: bool,
+    /// The latest answer that was none of success, for whoever wants to know what shut the gate.
+    trouble: Option<Trouble>,
+    /// When a fresh token that was refused was replaced at once.
+    logged_in_again: Option<Moment>,
+}
+
+/// A call that was refused or failed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Trouble {
+    pub fault: Fault,
+    /// The request that it was for; none: a list, or a count.
+    pub run: Option<Run>,
 }
 
 /// What a call was for, and what it carried.
@@ -101,6 +113,8 @@ impl Gate {
             refresh: Refresh::Good,
             pause: None,
             blocked: false,
+            trouble: None,
+            logged_in_again: None,
         }
     }
 
@@ -109,7 +123,17 @@ impl Gate {
         self.limits.restart(now);
     }
 
-    /// Lets a lowered rate climb; answers when it climbs next.
+    /// Another process may have used the quota until so long from now, or be lent a part of it.
+    pub fn assume_lent(&mut self, now: Moment, used: Duration) {
+        self.limits.assume_lent(now, used);
+    }
+
+    /// Lends up to so many calls to another process; `busy`: requests wait for the rate.
+    pub fn lend(&mut self, now: Moment, wanted: u32, busy: bool) -> Result<Grant, NotLent> {
+        self.limits.lend(now, wanted, busy)
+    }
+
+    /// Lets a lowered rate climb, and what is lent come back; answers when there is something to do next.
     pub fn tick(&mut self, now: Moment) -> Option<Moment> {
         self.limits.tick(now)
     }
@@ -167,6 +191,10 @@ impl Gate {
     ) -> bool {
         let run = of.run;
         self.calls = self.calls.saturating_sub(1);
+        if let Err(fault) = result.map_err(Verdict::fault) {
+            self.trouble =
+                fault.map(|fault| Trouble { fault: fault.clone(), run }).or(self.trouble.take());
+        }
         match result {
             Ok(())
             | Err(
@@ -319,6 +347,11 @@ impl Gate {
     /// How long what has failed so often in a row waits for its next try.
     pub fn delay(&self, failures: u32, jitter: &mut Jitter) -> Duration {
         retry::delay(&self.settings.retry, failures, jitter)
+    }
+
+    /// The latest answer that was none of success.
+    pub fn trouble(&self) -> Option<&Trouble> {
+        self.trouble.as_ref()
     }
 
     /// A 429 holds every call until then.

@@ -1,6 +1,8 @@
 //! When may the next call go? Several limits at once on governor's cell rate algorithm, arranged so that a server that
 //! counts in sliding windows never sees one over its limit, and lowered for a while when the server says 429.
 
+mod lent;
+
 use std::cmp;
 use std::num::NonZeroU32;
 use std::ops::Add;
@@ -15,6 +17,9 @@ use governor::{NotUntil, Quota, RateLimiter};
 
 use super::rate::Rate;
 use super::time::Moment;
+use lent::Lent;
+
+pub use lent::{Grant, LONGEST, NotLent};
 
 /// How late a timer may wake the worker without costing a call: tokio's timer ticks in milliseconds and was measured
 /// 1.1 ms late in the mean; a busy machine adds some. It costs this part of a window in calls: 0.4 % of a second.
@@ -64,6 +69,12 @@ pub struct Limits {
     refused_at: u32,
     lowered: Option<Moment>,
     next_climb: Moment,
+    /// What another process may use of them meanwhile ...
+    lent: Option<Lent>,
+    /// ... and from when on it may be lent something again while requests wait.
+    rested_at: Moment,
+    /// All of a limit is lent until then.
+    none_before: Moment,
 }
 
 impl Limits {
@@ -80,15 +91,23 @@ impl Limits {
             refused_at: FULL,
             lowered: None,
             next_climb: Moment::FAR,
+            lent: None,
+            rested_at: Moment::START,
+            none_before: Moment::START,
         };
         limits.rebuild();
         limits
     }
 
     /// Other limits from now on, and nothing learned. They start spent, and as the old ones hold until now and the new
-    /// ones from now on, a window that spans the change sees no more than the greater of the two lets through.
+    /// ones from now on, a window that spans the change sees no more than the greater of the two lets through. What is lent
+    /// ends under the old ones, and is left out of the new ones, too.
     pub fn set_rates(&mut self, rates: &[Rate], now: Moment) {
-        *self = Self::new(rates, self.margin, now);
+        let (lent, rested_at) = (self.lent.take(), self.rested_at);
+        *self = Self { lent, rested_at, ..Self::new(rates, self.margin, now) };
+        if self.lent.is_some() {
+            self.rebuild();
+        }
     }
 
     /// Spent from now on: somebody else may have used the same quota until now. What was learned is kept.
@@ -99,7 +118,7 @@ impl Limits {
 
     /// The earliest moment, not before `now`, at which one call may go.
     pub fn ready_at(&self, now: Moment) -> Moment {
-        self.cells.iter().map(|cell| cell.ready).fold(now, cmp::max)
+        self.cells.iter().map(|cell| cell.ready).fold(now.max(self.none_before), cmp::max)
     }
 
     /// One call goes now. To be called only when [`Limits::ready_at`] is `now`: governor cannot take a cell back, so
@@ -153,7 +172,8 @@ impl Limits {
             }
             self.rebuild();
         }
-        (self.share < FULL).then_some(self.next_climb)
+        let climbs = (self.share < FULL).then_some(self.next_climb);
+        self.end_lent(now).into_iter().chain(climbs).min()
     }
 
     /// The part of the configured rates that 429s have left, and when the last of them came; `None`: all of it.
@@ -200,8 +220,17 @@ impl Limits {
     /// Cells for the present share, spent at the latest call: their first call comes a whole period after it, as the
     /// slower or faster ones before would have had it at the earliest, so no window spans more than the limit.
     fn rebuild(&mut self) {
-        self.cells =
-            self.all().map(|rate| Cell::spent(rate, self.margin, self.share, self.last)).collect();
+        let left: Vec<_> = self.all().map(|rate| self.less_lent(rate)).collect();
+        let back = self.lent.as_ref().map(|lent| lent.until).filter(|_| left.contains(&None));
+        self.none_before = back.unwrap_or(Moment::START);
+        let cell = |rate| Cell::spent(rate, self.margin, self.share, self.last);
+        self.cells = left.into_iter().flatten().map(cell).collect();
+    }
+
+    /// A limit without what is lent of it; `None`: nothing is left.
+    fn less_lent(&self, rate: Rate) -> Option<Rate> {
+        let lent = self.lent.as_ref().map_or(0, |lent| lent.within(rate.window()));
+        Rate::new(rate.count().saturating_sub(lent), rate.window())
     }
 }
 

@@ -15,7 +15,7 @@ use std::ops::Deref;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::engine::{Core, Input, Obeyed, Question, Reply, Settings, Step};
+use super::engine::{Core, Input, Obeyed, Question, Reply, Settings, Step, Unlent};
 use super::gate::Reason;
 use super::judge::Found;
 use super::outcome::Outcome;
@@ -243,6 +243,10 @@ impl StepRecord {
 pub enum ReplyRecord {
     Found(Found),
     Obeyed(Obeyed),
+    /// So many calls are lent.
+    Lent(u32),
+    /// None are lent: why.
+    Unlent(Unlent),
 }
 
 impl ReplyRecord {
@@ -251,6 +255,8 @@ impl ReplyRecord {
             Reply::Nothing => None,
             Reply::Found(found) => Some(Self::Found(*found)),
             Reply::Obeyed(obeyed) => Some(Self::Obeyed(*obeyed)),
+            Reply::Lent(Ok(grant)) => Some(Self::Lent(grant.calls)),
+            Reply::Lent(Err(unlent)) => Some(Self::Unlent(*unlent)),
         }
     }
 }

@@ -59,6 +59,10 @@ pub(crate) async fn prepare(
         Err(topology::TopologyError::Unreachable(why)) => {
             tracing::warn!(lane = %name, %why, "the broker is unreachable; retrying");
         }
+        // It may have been changed on one side, and is about to be on the other.
+        Err(topology::TopologyError::LogIn(why)) => {
+            tracing::error!(lane = %name, %why, "the broker refuses the log-in; retrying");
+        }
         Err(error) => return Err(format!("lane {name}: {error}")),
     }
     let metrics = Metrics::new(several.then_some(&*name)).map_err(|error| error.to_string())?;

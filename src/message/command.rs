@@ -12,7 +12,7 @@ use serde_json::{Map, json};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use crate::core::engine::{Obeyed, Upcoming};
+use crate::core::engine::{Load, Obeyed, Upcoming};
 use crate::core::gate::Pause;
 use crate::core::{Change, Rate, Target};
 use crate::message::audit::{Act, Action, By};
@@ -53,6 +53,29 @@ pub enum Command {
         #[schemars(with = "Option<String>")]
         run: Option<Uuid>,
     },
+    /// Say how much is held of a batch, or of all, and how fast it may go; changes nothing.
+    Load {
+        #[serde(default)]
+        batch: Option<String>,
+    },
+    /// Let whoever asks make up to so many calls to the API, out of the worker's own limits.
+    Lease {
+        #[schemars(range(min = 1))]
+        calls: u32,
+    },
+}
+
+/// Calls that are lent: what the worker's limits leave out meanwhile.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Lease {
+    /// So many at most ...
+    pub calls: u32,
+    /// ... in so many seconds, counted from when they were asked for, ...
+    pub seconds: f64,
+    /// ... and never faster than all of these, which start used up; none: as fast as wanted.
+    pub rates: Vec<Rate>,
+    /// `limits.margin`, in milliseconds.
+    pub margin_ms: u64,
 }
 
 /// The rates as a command writes them: nothing at all is neither, so that nobody lifts a limit by leaving a word out.
@@ -117,6 +140,8 @@ impl Command {
             Self::Status => "ask.status",
             Self::Window { .. } => "ask.window",
             Self::Obeyed { .. } => "ask.obeyed",
+            Self::Load { .. } => "ask.load",
+            Self::Lease { .. } => "ask.lease",
             Self::Pause => "gate.pause",
             Self::Resume => "gate.resume",
             Self::Rate { .. } => "gate.rate",
@@ -197,11 +222,29 @@ pub struct Answer {
     /// What an order has done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub obeyed: Option<Obeyed>,
+    /// What is held, where that was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load: Option<Load>,
+    /// The calls that are lent, where that was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<Lease>,
+    /// Seconds until it is worth asking again, where nothing is lent just now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub again_in: Option<f64>,
 }
 
 impl Answer {
     pub fn done(said: impl Into<String>) -> Self {
-        Self { done: true, said: said.into(), status: None, window: None, obeyed: None }
+        Self {
+            done: true,
+            said: said.into(),
+            status: None,
+            window: None,
+            obeyed: None,
+            load: None,
+            lease: None,
+            again_in: None,
+        }
     }
 
     pub fn refused(why: impl Into<String>) -> Self {
@@ -260,7 +303,9 @@ impl Steering {
             Command::Status
             | Command::Order { .. }
             | Command::Obeyed { .. }
-            | Command::Window { .. } => return None,
+            | Command::Window { .. }
+            | Command::Load { .. }
+            | Command::Lease { .. } => return None,
             Command::Pause => {
                 let reason = issued.reason.clone().unwrap_or_else(|| "no reason given".to_owned());
                 steering.pause = Some(Pause { by: issued.by.clone(), reason });
@@ -307,7 +352,9 @@ pub fn done(command: &Command) -> String {
         Command::Status
         | Command::Window { .. }
         | Command::Order { .. }
-        | Command::Obeyed { .. } => String::new(),
+        | Command::Obeyed { .. }
+        | Command::Load { .. }
+        | Command::Lease { .. } => String::new(),
         Command::Pause => "paused: what is in flight ends, nothing new is started".to_owned(),
         Command::Resume => "resumed; whatever an error had shut is asked again now".to_owned(),
         Command::Rate { rates: None } => {
@@ -384,6 +431,8 @@ mod tests {
                 change: Change { priority: Some(7), ..Change::default() },
             },
             Command::Obeyed { order: Uuid::nil() },
+            Command::Lease { calls: 7 },
+            Command::Load { batch: Some("b".into()) },
         ] {
             let issued = order(command);
             assert_eq!(read(&serde_json::to_string(&issued).unwrap()).unwrap(), issued);

@@ -45,6 +45,8 @@ pub struct Observer<F> {
     settled: u64,
     batches: Batches,
     shut: Option<(Reason, Timestamp)>,
+    /// The trouble that it was last shut for, and since when it has not been open.
+    shut_for: Option<(Reason, Moment)>,
     /// The broker refuses what became of requests, and the log says so.
     is_refused: bool,
     last_state: Moment,
@@ -64,6 +66,7 @@ impl<F: Fn() -> SourceStatus> Observer<F> {
             settled: 0,
             batches: Batches::default(),
             shut: None,
+            shut_for: None,
             is_refused: false,
             last_state: Moment::START,
             last_snapshot: Moment::START,
@@ -169,7 +172,7 @@ impl<F: Fn() -> SourceStatus> Observer<F> {
     }
 
     /// Adds the time since the last look at the gate to what it was shut for, and says when that changes.
-    fn account(&mut self, reason: Option<Reason>, ready: bool, now: Now) {
+    fn account<D>(&mut self, core: &Core<D>, reason: Option<Reason>, ready: bool, now: Now) {
         if let Some((was, _)) = self.shut
             && ready
         {
@@ -181,17 +184,29 @@ impl<F: Fn() -> SourceStatus> Observer<F> {
         }
         self.shut = reason.map(|reason| (reason, now.wall));
         match reason {
-            Some(
-                reason @ (Reason::Halted
-                | Reason::Breaker
-                | Reason::Throttled
-                | Reason::Blocked
-                | Reason::Unpublished),
-            ) => {
-                tracing::warn!(reason = reason.as_str(), "the gate is shut");
+            Some(reason) if is_trouble(reason) => {
+                let since = self.shut_for.map_or(now.at, |(_, since)| since);
+                // A probe that was in between is no news.
+                if self.shut_for.replace((reason, since)).map(|(was, _)| was) != Some(reason) {
+                    tell_shut(core, reason);
+                }
             }
-            Some(reason) => tracing::debug!(reason = reason.as_str(), "the gate waits"),
-            None => tracing::debug!("the gate is open"),
+            // A probe, or a token that is fetched for one, is no opening; nor is whatever else holds the next one up.
+            Some(reason) if !is_open(Some(reason)) => {
+                tracing::debug!(reason = reason.as_str(), "the gate waits");
+            }
+            reason => {
+                if let Some((was, since)) = self.shut_for
+                    && core.gate().breaker().opened().is_none()
+                {
+                    self.shut_for = None;
+                    let seconds = (now.at - since).as_secs();
+                    tracing::info!(reason = was.as_str(), seconds, "the gate is open again");
+                } else {
+                    let reason = reason.map(Reason::as_str);
+                    tracing::debug!(reason, "the gate is open");
+                }
+            }
         }
     }
 }
@@ -329,13 +344,44 @@ impl<D, F: Fn() -> SourceStatus + Send> Watch<D> for Observer<F> {
         let reason = core.shut().map(|shut| shut.reason);
         let changed = self.shut.map(|(was, _)| was) != reason;
         self.calls.advance(now.at);
-        self.account(reason, core.counts().ready > 0, now);
+        self.account(core, reason, core.counts().ready > 0, now);
         let urgent = changed && !(is_open(reason) && self.status.borrow().gate.open);
         if urgent || now.at - self.last_snapshot >= SNAPSHOT {
             self.last_snapshot = now.at;
             self.snapshot(core, now);
         }
     }
+}
+
+/// Somebody may have to see to it.
+fn is_trouble(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::Halted
+            | Reason::Breaker
+            | Reason::Throttled
+            | Reason::Blocked
+            | Reason::Unpublished
+    )
+}
+
+/// Says what shut the gate: the answer, and the request that it was for.
+fn tell_shut<D>(core: &Core<D>, reason: Reason) {
+    let gate = core.gate();
+    // What the breaker is open for may be another one's than the last.
+    let open = gate.breaker().opened().map(|open| &open.fault);
+    let last = gate.trouble().filter(|_| !matches!(reason, Reason::Blocked | Reason::Unpublished));
+    let fault = open.or(last.map(|last| &last.fault)).filter(|_| last.is_some());
+    let run = last.filter(|last| Some(&last.fault) == fault).and_then(|last| last.run);
+    tracing::warn!(
+        reason = reason.as_str(),
+        error_code = fault.and_then(|fault| fault.error_code.as_deref()),
+        status = fault.and_then(|fault| fault.status),
+        said = fault.map(|fault| fault.error_msg.as_str()),
+        api_request_id = fault.and_then(|fault| fault.request_id.as_deref()),
+        request.run = run.map(|run| display(run.0)),
+        "the gate is shut"
+    );
 }
 
 /// Waiting for one's turn in the rate, or a moment for company, is not being shut out.

@@ -38,13 +38,15 @@ pub struct Pace {
     pub answer: Duration,
     /// How long a migration runs: an assumption that matters only where `max_running` is set.
     pub migration: Duration,
+    /// So many run already, and end one after the other in that time.
+    pub running: u32,
 }
 
 impl Pace {
     /// With guesses for what only the API knows.
     pub fn new(settings: Settings) -> Self {
         let (answer, migration) = (Duration::from_millis(300), Duration::from_secs(4 * 3600));
-        Self { settings, starts_now: false, answer, migration }
+        Self { settings, starts_now: false, answer, migration, running: 0 }
     }
 }
 
@@ -154,7 +156,7 @@ impl<'a> Trial<'a> {
             delivered: 0,
             answered: 0,
             first: None,
-            running: BTreeMap::new(),
+            running: running_already(pace, start.at),
             held: BTreeMap::new(),
         }
     }
@@ -306,6 +308,17 @@ fn request(number: u64, load: Load) -> Request {
         starts: load.starts,
         ..Request::default()
     }
+}
+
+/// Migrations that run already, by their ends.
+fn running_already(pace: &Pace, now: Moment) -> BTreeMap<(Moment, u64), Task> {
+    let most = if pace.settings.max_running > 0 { pace.running } else { 0 };
+    let each = pace.migration / most.max(1);
+    let one = |number: u32| {
+        let key = (now + each * number, u64::MAX - u64::from(number));
+        (key, task(&format!("running {number}")))
+    };
+    (1..=most).map(one).collect()
 }
 
 fn task(source: &str) -> Task {

@@ -3,6 +3,7 @@
 pub mod batches;
 pub mod export;
 pub mod new_file;
+pub mod outlook;
 pub mod planned;
 pub mod progress;
 pub mod text;

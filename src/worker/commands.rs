@@ -6,6 +6,7 @@ use std::collections::{HashMap, VecDeque};
 use uuid::Uuid;
 
 use super::{Done, Submit, Watch, Worker};
+use crate::core::engine::Load;
 use crate::core::{Change, Hot, Input, Job, Now, Obeyed, Reply, Steer, Target};
 use crate::message::audit::{Act, By};
 use crate::message::command::{
@@ -155,6 +156,22 @@ where
             // Whoever asked may have gone.
             let _ = pending.reply.send(answer);
             return;
+        }
+        if let Command::Load { batch } = &pending.issued.command {
+            let load = self.core.load(now, batch.as_deref());
+            let status = self.watch.status(&self.core, now).map(Box::new);
+            let told = status.as_deref();
+            let load = Load {
+                queued: told.and_then(|status| status.queues).map(|queues| queues.requests),
+                running: told.and_then(|status| status.running?.migrations),
+                ..load
+            };
+            let answer = Answer { load: Some(load), status, ..Answer::done("") };
+            let _ = pending.reply.send(answer);
+            return;
+        }
+        if let Command::Lease { calls } = pending.issued.command {
+            return self.lend(pending, now, calls);
         }
         let Some(change) = self.steering.changed(&pending.issued, now.wall) else {
             return self.answer(pending, now, None);

@@ -19,7 +19,7 @@ use uuid::Uuid;
 use crate::core::record::{Recorded, Tape};
 use crate::core::{
     Ending, Fault, Fetched, Hot, Input, Job, Listing, Moment, Now, Question, Rate, Reply, Run,
-    Settings, Settlement, Step, Verdict,
+    Settings, Settlement, Steer, Step, Verdict,
 };
 use crate::message::bug;
 use crate::message::command::{PendingCommand, Steering, SteeringChange};
@@ -30,6 +30,7 @@ use crate::worker::source::{Delivery, Event, Settled, Source};
 pub mod bodies;
 pub mod clock;
 mod commands;
+mod lending;
 pub mod recording;
 mod seams;
 pub mod source;
@@ -373,6 +374,10 @@ where
         let now = self.clock.now();
         match event {
             Event::Steered(steering) => self.take_over(now, steering),
+            Event::Leasing => {
+                tracing::info!("another process calls the API: a part of the limits is left to it");
+                self.core.take(now, Input::Ordered(Steer::AssumeLent));
+            }
             Event::Ordered(pending) => self.obey(pending),
             Event::OrdersBefore(acts) => self.take_over_orders(now, acts),
             Event::OrderKept(act) => self.obey_order(now, *act),

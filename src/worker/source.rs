@@ -37,6 +37,9 @@ pub enum Event<D> {
     OrdersBefore(Vec<Act>),
     /// One more order was kept, by whomever.
     OrderKept(Box<Act>),
+    /// Another process calls the same API: it may have been lent calls by a worker before this one. Comes before
+    /// [`Event::Opened`].
+    Leasing,
     /// An operator's command that came over the source.
     Ordered(PendingCommand),
     /// This worker is the active one of a new session: deliveries follow, of which so many are waiting already (0 if that

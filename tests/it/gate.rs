@@ -303,7 +303,26 @@ fn an_account_without_permission_costs_few_calls_and_no_request() {
 }
 
 #[test]
-fn a_refused_token_is_replaced_once_and_then_halts() {
+fn a_fresh_token_that_is_refused_is_replaced_at_once_and_once() {
+    let mut bench = Bench::new();
+    many(&mut bench, 1);
+    bench.post(Verdict::Unauthorized(fault("APIGW.0301")));
+    for generation in [1, 2] {
+        let Step::Refresh { generation: Some(old) } = bench.next() else { panic!("a token") };
+        assert_eq!(old, generation);
+        bench.core.refreshed(bench.now, Ok(generation + 1));
+        let job = bench.expect_post();
+        let verdict = match generation {
+            1 => Verdict::Unauthorized(fault("APIGW.0301")),
+            _ => created("t"),
+        };
+        bench.core.posted(bench.now, bench.now, job, verdict, generation + 1);
+    }
+    assert_eq!(bench.settle().outcome, Outcome::Created, "no minute was waited for");
+}
+
+#[test]
+fn a_refused_token_is_replaced_twice_and_then_halts() {
     let mut bench = Bench::new();
     many(&mut bench, 3);
     bench.post(Verdict::Unauthorized(fault("APIGW.0301")));
@@ -311,10 +330,14 @@ fn a_refused_token_is_replaced_once_and_then_halts() {
     bench.expect_wait();
     assert_eq!(reason(&bench), Some(Reason::Token));
     bench.core.refreshed(bench.now, Ok(2));
+    let job = bench.expect_post();
+    bench.core.posted(bench.now, bench.now, job, Verdict::Unauthorized(fault("APIGW.0301")), 2);
+    let Step::Refresh { generation: Some(2) } = bench.next() else { panic!("another one, once") };
+    bench.core.refreshed(bench.now, Ok(3));
     for _ in 0..3 {
         let job = bench.expect_post();
         let refused = Verdict::Unauthorized(fault("APIGW.0301"));
-        bench.core.posted(bench.now, bench.now, job, refused, 2);
+        bench.core.posted(bench.now, bench.now, job, refused, 3);
     }
     bench.expect_wait();
     assert_eq!(reason(&bench), Some(Reason::Halted));

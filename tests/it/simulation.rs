@@ -9,6 +9,7 @@ mod api;
 mod broker;
 mod checks;
 mod history;
+mod lent;
 mod worker;
 mod world;
 
@@ -107,7 +108,7 @@ fn histories(first: usize) {
 }
 
 /// What the histories must be full of, for their silence to mean something.
-const EXPECTED: [&str; 38] = [
+const EXPECTED: [&str; 42] = [
     "a POST answered",
     "a POST that vanished",
     "a POST whose answer was lost",
@@ -127,6 +128,10 @@ const EXPECTED: [&str; 38] = [
     "a request fetched back",
     "a fetch that failed",
     "a copy that the broker refuses",
+    "calls lent to another process",
+    "a lent call",
+    "calls not lent",
+    "a worker that finds calls lent",
     "a copy whose publisher has lost its session",
     "a blocked result",
     "a dead letter refused by the broker",

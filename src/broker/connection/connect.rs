@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use lapin::options::ConfirmSelectOptions;
 use lapin::uri::{AMQPScheme, AMQPUri};
-use lapin::{Channel, Connection, ConnectionProperties};
+use lapin::{Channel, Connection, ConnectionProperties, ErrorKind};
 use rustls::ClientConfig;
 use rustls::crypto::ring::default_provider;
 use rustls::pki_types::pem::PemObject as _;
@@ -158,7 +158,7 @@ pub(crate) async fn open(
     address: &Address,
     name: &str,
     gathered: u64,
-) -> Result<Opened, SessionLost> {
+) -> Result<Opened, NotOpened> {
     let properties = ConnectionProperties::default()
         .with_connection_name(name.into())
         .with_client_property("product".into(), "sluicegate".into())
@@ -166,11 +166,58 @@ pub(crate) async fn open(
     let what = format!("connecting to {}", address.shown());
     let way = Way { host: &address.host, tls: address.tls.clone(), gathered };
     let opened = transport::open(address.uri.clone(), properties, way);
-    let (connection, wire) = within(CONNECT, &what, opened).await?;
+    let opened = async {
+        match opened.await {
+            Err(error) if is_refused(&error) => Ok(Err(refused_log_in(address, &error))),
+            opened => opened.map(Ok),
+        }
+    };
+    let (connection, wire) = within(CONNECT, &what, opened).await.map_err(NotOpened::Lost)??;
     let version = wire.version().ok_or_else(|| {
-        SessionLost(format!("{} does not tell its version: is it a RabbitMQ?", address.shown()))
+        let what = format!("{} does not tell its version: is it a RabbitMQ?", address.shown());
+        NotOpened::Lost(SessionLost(what))
     })?;
     Ok(Opened { connection, wire, version })
+}
+
+/// The broker refuses user and password, or the vhost to the user.
+fn is_refused(error: &lapin::Error) -> bool {
+    const ACCESS_REFUSED: u16 = 403;
+    const NOT_ALLOWED: u16 = 530;
+    matches!(error.kind(), ErrorKind::ProtocolError(amqp) if [ACCESS_REFUSED, NOT_ALLOWED].contains(&amqp.get_id()))
+}
+
+fn refused_log_in(address: &Address, error: &lapin::Error) -> NotOpened {
+    let (place, user) = (address.shown(), &address.uri.authority.userinfo.username);
+    let vhost = &address.uri.vhost;
+    let said = match error.kind() {
+        ErrorKind::ProtocolError(amqp) => amqp.get_message().to_string(),
+        _ => error.to_string(),
+    };
+    let cure = if said.contains("vhost") {
+        format!("check the vhost {vhost:?} in broker.url, and the rights of the user on it")
+    } else {
+        "check user and password in broker.url, or in the file that broker.url_file names"
+            .to_owned()
+    };
+    NotOpened::LogIn(format!("{place} refuses the log-in of user {user:?} ({said}): {cure}"))
+}
+
+/// Why a broker is not connected to.
+#[derive(Debug)]
+pub(crate) enum NotOpened {
+    /// It answers, and refuses the log-in: in words for people.
+    LogIn(String),
+    Lost(SessionLost),
+}
+
+impl From<NotOpened> for SessionLost {
+    fn from(why: NotOpened) -> Self {
+        match why {
+            NotOpened::LogIn(why) => Self(why),
+            NotOpened::Lost(lost) => lost,
+        }
+    }
 }
 
 /// Why there is no connection.
@@ -178,6 +225,8 @@ pub(crate) async fn open(
 pub(crate) enum NoConnection {
     /// No address could be tried: in words for people.
     Settings(String),
+    /// The last address answers, and refuses the log-in.
+    LogIn(String),
     /// Why the last address did not answer.
     Unreachable(SessionLost),
 }
@@ -188,14 +237,17 @@ pub(crate) async fn first(
     name: &str,
     gathered: u64,
 ) -> Result<Opened, NoConnection> {
-    let mut last = SessionLost("broker.url is empty".to_owned());
+    let mut last = NotOpened::Lost(SessionLost("broker.url is empty".to_owned()));
     for address in &addresses(settings).map_err(NoConnection::Settings)? {
         match open(address, name, gathered).await {
             Ok(opened) => return Ok(opened),
             Err(why) => last = why,
         }
     }
-    Err(NoConnection::Unreachable(last))
+    Err(match last {
+        NotOpened::LogIn(why) => NoConnection::LogIn(why),
+        NotOpened::Lost(why) => NoConnection::Unreachable(why),
+    })
 }
 
 /// A channel on which the broker confirms what is published.

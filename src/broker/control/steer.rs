@@ -87,7 +87,7 @@ impl Control {
         let replies = within(ANSWER, "opening a channel", publish.create_channel()).await?;
         let channel = within(ANSWER, "opening a channel", consume.create_channel()).await?;
         let kept = latest(&channel, queues).await?;
-        let name = own_queue(&channel, queues).await?;
+        let name = own_queue(&channel, queues, false).await?;
         bind(&channel, &name, queues).await.map_err(|error| {
             SessionLost(format!("binding {name} to {}: {error}", queues.control()))
         })?;
@@ -198,9 +198,18 @@ pub(in crate::broker) fn messages(change: &SteeringChange, queues: &Queues) -> V
 }
 
 /// A queue that goes with its connection. Named like all of ours, so that the same permissions do.
-async fn own_queue(channel: &Channel, queues: &Queues) -> Result<ShortString, SessionLost> {
+/// `once`: it goes with its consumer already.
+async fn own_queue(
+    channel: &Channel,
+    queues: &Queues,
+    once: bool,
+) -> Result<ShortString, SessionLost> {
     let name = short(&format!("{}.{}", queues.control(), Uuid::new_v4().simple()));
-    let options = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
+    let options = QueueDeclareOptions {
+        exclusive: true,
+        auto_delete: once,
+        ..QueueDeclareOptions::default()
+    };
     let mut arguments = FieldTable::default();
     arguments.insert("x-queue-type".into(), long("classic"));
     let declare = channel.queue_declare(name.clone(), options, arguments);
@@ -255,9 +264,36 @@ pub async fn ask(
     asked.unwrap_or(Err(NotAsked::NoAnswer))
 }
 
+/// A connection over which the active worker is asked again and again.
+#[derive(Debug)]
+pub struct Desk {
+    connection: Connection,
+    queues: Queues,
+}
+
+impl Desk {
+    /// Connects.
+    ///
+    /// # Errors
+    /// The settings are wrong, or no broker answers.
+    pub async fn open(settings: &Settings, queues: &Queues) -> Result<Self, NotAsked> {
+        let connection = planner::connection(settings, "sluice watch", HARD).await?;
+        Ok(Self { connection, queues: queues.clone() })
+    }
+
+    /// Gives the command, and waits for the answer.
+    ///
+    /// # Errors
+    /// As of [`ask`].
+    pub async fn ask(&self, issued: &IssuedCommand) -> Result<Answer, NotAsked> {
+        let asked = exchange_if_heard(&self.connection, &self.queues, issued);
+        tokio::time::timeout(VOID, asked).await.unwrap_or(Err(NotAsked::NoAnswer))
+    }
+}
+
 /// Where nobody hears the command it is asked whether a worker is there all the same: the exchange may have been deleted,
 /// and is bound again in a moment. What was not routed was not heard by anybody, so it may be sent again.
-async fn exchange_if_heard(
+pub(in crate::broker) async fn exchange_if_heard(
     connection: &Connection,
     queues: &Queues,
     issued: &IssuedCommand,
@@ -285,8 +321,20 @@ async fn exchange(
 ) -> Result<Answer, NotAsked> {
     let refused = |lost| NotAsked::Broker(PlannerError::Refused(lost));
     let channel = connect::confirming(connection).await.map_err(refused)?;
-    let back = own_queue(&channel, queues).await.map_err(refused)?;
-    let mut answers = consume_own(&channel, &back).await.map_err(refused)?;
+    let answer = exchange_on(&channel, queues, issued).await;
+    // Whoever asks again and again over one connection leaves no channels and no queues behind.
+    let _ = within(Duration::from_secs(2), "closing", channel.close(200, "done".into())).await;
+    answer
+}
+
+async fn exchange_on(
+    channel: &Channel,
+    queues: &Queues,
+    issued: &IssuedCommand,
+) -> Result<Answer, NotAsked> {
+    let refused = |lost| NotAsked::Broker(PlannerError::Refused(lost));
+    let back = own_queue(channel, queues, true).await.map_err(refused)?;
+    let mut answers = consume_own(channel, &back).await.map_err(refused)?;
     let id = short(&Uuid::new_v4().to_string());
     let properties = BasicProperties::default()
         .with_content_type("application/json".into())

@@ -50,6 +50,9 @@ pub enum PlannerError {
         "the broker is unreachable: {0}; check that it runs, and broker.url (host, user, password, vhost), which stands in the file of -c or SLUICE_CONFIG"
     )]
     Unreachable(SessionLost),
+    /// A configuration's mistake, too.
+    #[error("the broker at {0}")]
+    LogIn(String),
     #[error(
         "there is no {what} on the broker: start the worker once, or run `sluice topology apply`; if it was, check queues.prefix"
     )]
@@ -62,10 +65,18 @@ pub enum PlannerError {
     Alarm,
 }
 
+impl PlannerError {
+    /// The user has no right to what was wanted.
+    pub fn is_no_right(&self) -> bool {
+        matches!(self, Self::Refused(lost) if lost.0.contains("ACCESS_REFUSED"))
+    }
+}
+
 impl From<NoConnection> for PlannerError {
     fn from(why: NoConnection) -> Self {
         match why {
             NoConnection::Settings(why) => Self::Settings(why),
+            NoConnection::LogIn(why) => Self::LogIn(why),
             NoConnection::Unreachable(why) => Self::Unreachable(why),
         }
     }

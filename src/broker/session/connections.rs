@@ -129,7 +129,8 @@ impl Connections {
         if !is_known {
             candidate.alone(&self.consume).await?;
         }
-        let session = Session::start(self, candidate, (options, here), prefetch, spill).await?;
+        let starting = Session::start(self, candidate, (options, here), prefetch, spill);
+        let session = Box::pin(starting).await?;
         if blocked.into_inner() {
             session.on.link.set_blocked(true);
         }

@@ -28,6 +28,7 @@ use crate::broker::connection::connect;
 use crate::broker::connection::link::{Link, SessionLost};
 use crate::broker::consume::delivery::Consuming;
 use crate::broker::consume::receiver::{DeliveryReceiver, NotTaken};
+use crate::broker::control::leasing;
 use crate::broker::control::steer::Control;
 use crate::broker::convert::short;
 use crate::broker::publish::publisher::Publisher;
@@ -82,6 +83,8 @@ pub(in crate::broker) struct Session {
     pub(in crate::broker) orders_before: Vec<Act>,
     /// What operators have set before this session.
     pub(in crate::broker) steering: Option<Steering>,
+    /// Another process had the lock of those that call the API beside the worker.
+    pub(in crate::broker) leasing: bool,
     /// The consumer is cancelled: what has been taken in is all, and what comes still comes another way.
     cancelled: bool,
     ended: bool,
@@ -116,6 +119,8 @@ impl Session {
         );
         // Before anything is delivered: until it is read nothing may start, and nobody takes what comes.
         let (orders, orders_before) = OrderReader::open(here, queues, &publisher, &channel).await?;
+        // After the queue of commands was bound: whoever has the lock has heard of no worker, or will hear of this one.
+        let leasing = leasing::is_taken(&connections.consume, queues).await;
         connections.wire.keep(channel.id(), spill);
         // 0 would mean 2,000 on a quorum queue.
         let qos = channel.basic_qos(prefetch.max(1), BasicQosOptions::default());
@@ -149,6 +154,7 @@ impl Session {
             orders,
             orders_before,
             steering,
+            leasing,
             cancelled: false,
             ended: false,
             on,

@@ -56,7 +56,7 @@ impl Supervisor {
         let mut failures = 0_u32;
         loop {
             let (mut steady, mut had_session) = (false, false);
-            let ended = match self.open_or_leave().await {
+            let ended = match Box::pin(self.open_or_leave()).await {
                 Ok(Some(session)) => {
                     let began = Instant::now();
                     let ended = Box::pin(self.attend(session)).await;
@@ -147,7 +147,7 @@ impl Supervisor {
         let here = options.settings.only(turn)?;
         let active =
             connections.activate((&options, &here), window, standby, alarm, is_known, &spill);
-        active.await.map_err(|lost| lost.0)
+        Box::pin(active).await.map_err(|lost| lost.0)
     }
 
     /// Carries a session's words to the worker, and the worker's orders to the session, until either ends it.
@@ -161,6 +161,9 @@ impl Supervisor {
         let orders = std::mem::take(&mut session.orders_before);
         if !orders.is_empty() {
             self.tell(Event::OrdersBefore(orders));
+        }
+        if session.leasing {
+            self.tell(Event::Leasing);
         }
         self.publisher.send_replace(Some(session.on.publisher.clone()));
         self.parked.send_replace(Some(session.parked(&self.spill)));

@@ -51,12 +51,15 @@ pub enum TopologyError {
     Mismatch(Vec<Mismatch>),
     #[error("{0}")]
     Settings(String),
+    #[error("the broker at {0}")]
+    LogIn(String),
 }
 
 impl From<NoConnection> for TopologyError {
     fn from(why: NoConnection) -> Self {
         match why {
             NoConnection::Settings(why) => Self::Settings(why),
+            NoConnection::LogIn(why) => Self::LogIn(why),
             NoConnection::Unreachable(why) => Self::Unreachable(why),
         }
     }

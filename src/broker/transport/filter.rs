@@ -62,6 +62,9 @@ pub(super) struct Note {
 /// Says whether so many bytes can be held in memory.
 pub(super) type HasRoom = Box<dyn Fn(usize) -> bool + Send>;
 
+/// How a record of TLS begins that says what is wrong.
+const TLS_ALERT: [u8; 2] = [21, 3];
+
 /// The bytes of one connection, in their order.
 pub(super) struct Filter {
     has_room: HasRoom,
@@ -146,6 +149,14 @@ impl Filter {
         let is_greeting = input.iter().zip(FIRST).all(|(byte, first)| *byte == first);
         if self.has_started || is_greeting {
             return Ok(());
+        }
+        // An alert: it takes our first octets for a handshake that has gone wrong.
+        if input.starts_with(&TLS_ALERT[..input.len().min(TLS_ALERT.len())]) {
+            return if input.len() < TLS_ALERT.len() {
+                Ok(())
+            } else {
+                Err("it speaks TLS on this port: write amqps:// in broker.url, or the port without TLS, usually 5672".to_owned())
+            };
         }
         let said = &input[..input.len().min(40)];
         Err(format!("this is not an AMQP 0-9-1 server: it says \"{}\"", said.escape_ascii()))
@@ -348,6 +359,15 @@ fn take_all(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_port_that_speaks_tls_is_told_as_that() {
+        let alert = [21, 3, 3, 0, 2, 2, 10];
+        let mut filter = Filter::new(4_096, 1_000, Box::new(|_| true));
+        assert!(matches!(filter.step(&alert[..1]), Ok(Step::Need(_))));
+        let told = filter.step(&alert).err().unwrap();
+        assert!(told.contains("amqps://") && told.contains("5672"), "{told}");
+    }
 
     /// What comes of bytes that follow the first frame.
     fn run(input: &[u8], size: usize) -> Filtered {

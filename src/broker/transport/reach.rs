@@ -44,8 +44,19 @@ pub(super) async fn reach(
     let stream = TlsConnector::from(config)
         .connect(name, stream)
         .await
-        .map_err(|error| io::Error::new(error.kind(), format!("TLS: {error}")))?;
+        .map_err(|error| io::Error::new(error.kind(), untrusted(&error)))?;
     Ok(Socket::Tls(Box::new(stream)))
+}
+
+/// A port that speaks no TLS answers with something that is no record of it.
+fn untrusted(error: &io::Error) -> String {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    if let Some(rustls::Error::InvalidMessage(_)) = inner {
+        return format!(
+            "it speaks no TLS on this port ({error}): write amqp:// in broker.url, or the port for TLS, usually 5671"
+        );
+    }
+    format!("TLS: {error}")
 }
 
 /// The first connection that is up.

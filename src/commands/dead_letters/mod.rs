@@ -139,8 +139,8 @@ fn say_left(left: u32) {
 
 fn failure(error: &ReviewError) -> Failure {
     let exit = match error {
-        ReviewError::Unreachable(TopologyError::Settings(_))
-        | ReviewError::Audit(PlannerError::Settings(_))
+        ReviewError::Unreachable(TopologyError::Settings(_) | TopologyError::LogIn(_))
+        | ReviewError::Audit(PlannerError::Settings(_) | PlannerError::LogIn(_))
         | ReviewError::Nothing(_) => Exit::Usage,
         ReviewError::Invalid(_) => Exit::InvalidPlan,
         ReviewError::File(_) => Exit::NotAllWell,

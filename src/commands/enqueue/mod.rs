@@ -385,7 +385,7 @@ fn tell(desk: &Desk<'_>, made: &Made, changes: Option<&Changes>, waiting: u64) {
 
 fn refused(error: PlannerError) -> Failure {
     match error {
-        PlannerError::Settings(_) => Failure::usage(error),
+        PlannerError::Settings(_) | PlannerError::LogIn(_) => Failure::usage(error),
         _ => Failure::unreachable(error),
     }
 }

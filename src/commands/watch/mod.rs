@@ -6,6 +6,7 @@ mod which;
 
 use jiff::Timestamp;
 
+use super::outlook::Outlook;
 use super::{Exit, Failure, World, export, lane, output, times};
 use crate::broker::streams::follow::{Results, beginning};
 use crate::broker::{PlannerError, ReadFrom};
@@ -97,23 +98,31 @@ pub(super) async fn follow(
     let mut screen = Screen::new(world, follow.json, follow.which.is_one());
     let mut interrupted = std::pin::pin!(tokio::signal::ctrl_c());
     let (mut begun, mut events) = (false, 0);
+    let mut outlook = Outlook::none();
     loop {
         if !begun && results.is_caught_up() {
             watched.settle()?;
             screen.begin(&watched);
             begun = true;
+            outlook = Outlook::start(config, only(&watched).as_deref(), world);
         }
         // A replay may still come after the end; what had ended by the time of the question counts.
         if begun && (!live || watched.together().done) {
             break;
         }
         if begun {
-            screen.draw(&watched);
+            outlook.note(left(&watched));
+            screen.draw(&watched, &outlook.known());
         } else {
             screen.reading(events);
         }
         let event = tokio::select! {
             event = results.next() => event,
+            known = outlook.changed() => {
+                screen.waits(&known);
+                output::written()?;
+                continue;
+            }
             _ = &mut interrupted => break,
         };
         if let Some(event) = event {
@@ -129,10 +138,28 @@ pub(super) async fn follow(
             output::written()?;
         }
     }
-    screen.close(&watched);
+    let known = if live { outlook.known() } else { outlook.once(left(&watched)).await };
+    if !live {
+        screen.waits(&known);
+    }
+    screen.close(&watched, &known);
     results.close().await;
     write_report(&follow.export, &watched)?;
     Ok(exit(&watched, follow.until_done))
+}
+
+/// The one batch that is followed.
+fn only(watched: &Watched) -> Option<String> {
+    match watched.followed().as_slice() {
+        [one] if watched.which.is_one() => Some(one.batch.clone()),
+        _ => None,
+    }
+}
+
+/// How many requests have no result yet, as far as they were announced.
+fn left(watched: &Watched) -> u64 {
+    let all = watched.together();
+    all.total.map_or(0, |total| total.saturating_sub(all.settled))
 }
 
 /// Where in the stream they can begin at the earliest.
@@ -178,7 +205,7 @@ fn write_report(to: &export::Args, watched: &Watched) -> Result<(), Failure> {
 pub(super) async fn open(config: &Config, from: ReadFrom) -> Result<Results, Failure> {
     let opened = Results::open(&config.broker, &config.queues, from).await;
     opened.map_err(|error| match error {
-        PlannerError::Settings(_) => Failure::usage(error),
+        PlannerError::Settings(_) | PlannerError::LogIn(_) => Failure::usage(error),
         _ => Failure::unreachable(error),
     })
 }

@@ -10,6 +10,7 @@ use jiff::tz::TimeZone;
 use serde::Serialize;
 use serde_json::json;
 
+use super::super::outlook::Known;
 use super::super::times::local;
 use super::super::{World, print, progress_bar};
 use super::which::{Watched, generation};
@@ -34,13 +35,15 @@ pub(super) struct Screen<'a> {
     json: bool,
     is_one: bool,
     drawn: Option<Instant>,
+    /// Why nothing moves, as was told last: a word.
+    waiting: Option<&'static str>,
 }
 
 impl<'a> Screen<'a> {
     pub(super) fn new(world: &'a World, json: bool, is_one: bool) -> Self {
         let lines = MultiProgress::new();
         let all = lines.add(progress_bar(world, 0, ""));
-        Self { world, lines, bars: BTreeMap::new(), all, json, is_one, drawn: None }
+        Self { world, lines, bars: BTreeMap::new(), all, json, is_one, drawn: None, waiting: None }
     }
 
     /// So much of the stream has been read, and the end of what was there has not come yet.
@@ -88,8 +91,29 @@ impl<'a> Screen<'a> {
         self.lines.suspend(|| eprintln!("{line}"));
     }
 
+    /// Says why nothing moves, when that changes: its times, which count down, are no change.
+    pub(super) fn waits(&mut self, known: &Known) {
+        if let Some(blind) = &known.blind {
+            return self.tell(blind);
+        }
+        if known.reason == self.waiting {
+            return;
+        }
+        self.waiting = known.reason;
+        if self.json {
+            return typed_line(
+                "waiting",
+                &json!({ "reason": known.reason, "why": known.why, "end": known.end }),
+            );
+        }
+        match &known.why {
+            Some(why) => self.tell(&format!("waiting: {why}")),
+            None => self.tell("going on"),
+        }
+    }
+
     /// Draws how far they have come, [`DRAW`] apart.
-    pub(super) fn draw(&mut self, watched: &Watched) {
+    pub(super) fn draw(&mut self, watched: &Watched, known: &Known) {
         if !self.is_due() {
             return;
         }
@@ -100,11 +124,13 @@ impl<'a> Screen<'a> {
                 let bar = self.bars.entry(one.batch.clone()).or_insert_with(|| {
                     self.lines.insert_before(&self.all, progress_bar(self.world, 0, &one.batch))
                 });
-                paint(bar, one.total(), one.settled(), line(one, now));
+                paint(bar, one.total(), one.settled(), line(one, None, now));
             }
         }
         match followed.as_slice() {
-            [one] if self.is_one => paint(&self.all, one.total(), one.settled(), line(one, now)),
+            [one] if self.is_one => {
+                paint(&self.all, one.total(), one.settled(), line(one, Some(known), now));
+            }
             _ => {
                 let all = watched.together();
                 let said = format!("{} batches · {}", all.batches, outcomes_of(&all));
@@ -113,15 +139,21 @@ impl<'a> Screen<'a> {
         }
     }
 
-    pub(super) fn close(&self, watched: &Watched) {
+    pub(super) fn close(&self, watched: &Watched, known: &Known) {
         self.bars.values().for_each(ProgressBar::finish_and_clear);
         self.all.finish_and_clear();
         let now = Timestamp::now();
         for one in watched.followed() {
             if self.json {
-                typed_line("summary", &one.summary());
+                let mut summary = serde_json::to_value(one.summary()).unwrap_or_default();
+                if let (Some(end), Some(object), false) =
+                    (known.end, summary.as_object_mut(), one.is_done())
+                {
+                    object.insert("end".to_owned(), json!(end));
+                }
+                typed_line("summary", &summary);
             } else {
-                print(&in_words(watched, one, now, self.is_one));
+                print(&in_words(watched, one, known, now, self.is_one));
             }
         }
         let all = watched.together();
@@ -160,15 +192,20 @@ fn typed_line(kind: &str, what: &impl Serialize) {
 }
 
 /// `created 12, rejected 1 · 2.0/s · done about 22:10:31, in 4 min`
-fn line(progress: &BatchProgress, now: Timestamp) -> String {
+fn line(progress: &BatchProgress, known: Option<&Known>, now: Timestamp) -> String {
     let mut parts = vec![outcomes(|outcome| progress.count(outcome))];
     if let Some(rate) = progress.per_second(now).filter(|_| !progress.is_done()) {
         parts.push(format!("{rate:.1}/s"));
     }
-    if let Some(left) = progress.remaining(now).filter(|left| !left.is_zero()) {
-        let end = now.saturating_add(left).unwrap_or(now).to_zoned_datetime(TimeZone::system());
-        let left = words::roughly(left.as_secs().max(1));
-        parts.push(format!("done about {}, in {left}", end.strftime("%H:%M:%S")));
+    let known = known.filter(|_| !progress.is_done());
+    if let Some(end) = known.and_then(|known| known.end) {
+        let left = end.duration_since(now).as_secs().max(1).unsigned_abs();
+        let day = if left < 12 * 3_600 { "%H:%M:%S" } else { "%a %F %H:%M" };
+        let end = end.to_zoned_datetime(TimeZone::system());
+        parts.push(format!("done about {}, in {}", end.strftime(day), words::roughly(left)));
+    }
+    if let Some(reason) = known.and_then(|known| known.reason) {
+        parts.push(format!("waiting ({reason})"));
     }
     parts.join(" · ")
 }
@@ -185,13 +222,19 @@ fn outcomes(count: impl Fn(Outcome) -> u64) -> String {
     if told.is_empty() { "nothing has ended yet".to_owned() } else { told.join(", ") }
 }
 
-fn in_words(watched: &Watched, progress: &BatchProgress, now: Timestamp, whole: bool) -> String {
+fn in_words(
+    watched: &Watched,
+    progress: &BatchProgress,
+    known: &Known,
+    now: Timestamp,
+    whole: bool,
+) -> String {
     let summary = progress.summary();
     let of = summary
         .total
         .map_or_else(|| "of a batch of unknown size".to_owned(), |total| format!("of {total}"));
     let (batch, generation) = (&summary.batch, generation(watched, progress));
-    let said = line(progress, now);
+    let said = line(progress, Some(known).filter(|_| whole), now);
     let mut text =
         format!("batch {batch}{generation}: {} {of} have ended: {said}\n", summary.settled);
     if let (Some(first), Some(last), true) =

@@ -2,10 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::lending::{self, Unlent};
 use super::{Core, Fetched, Hot, Obeyed, Question};
 use crate::contract::Violation;
 use crate::core::gate::Pause;
 use crate::core::judge::Found;
+use crate::core::limits::Grant;
 use crate::core::orders::Order;
 use crate::core::outcome::{Ending, Settlement};
 use crate::core::rate::Rate;
@@ -75,6 +77,10 @@ pub enum Steer {
     Rates(Vec<Rate>),
     /// The limits are set, if only to those that hold already: whatever 429s have taught is forgotten.
     ForgetLearned,
+    /// Let another process make up to so many calls.
+    Lend { calls: u32 },
+    /// Another process may make calls, or have been lent some, that this worker does not know of.
+    AssumeLent,
 }
 
 /// What is to be said at once to an [`Input`].
@@ -85,6 +91,8 @@ pub enum Reply {
     Found(Found),
     /// What orders have done to what waits here.
     Obeyed(Obeyed),
+    /// Whether calls are lent.
+    Lent(Result<Grant, Unlent>),
 }
 
 impl<D> Core<D> {
@@ -114,7 +122,7 @@ impl<D> Core<D> {
             Input::NotParked(job) => self.not_parked(now, job),
             Input::Fetched { session, fetched } => self.fetched(now, session, fetched),
             Input::Orders(orders) => return Reply::Obeyed(self.obey(now, orders)),
-            Input::Ordered(order) => self.ordered(now, order),
+            Input::Ordered(order) => return self.ordered(now, order),
             Input::Reconfigured(hot) => self.reconfigure(now, hot),
             Input::Stop => self.session.stopping = true,
             Input::SourceEnded => self.session.source_has_ended(),
@@ -122,7 +130,7 @@ impl<D> Core<D> {
         Reply::Nothing
     }
 
-    fn ordered(&mut self, now: Now, order: Steer) {
+    fn ordered(&mut self, now: Now, order: Steer) -> Reply {
         match order {
             Steer::Set { pause, rates } => self.gate.steer(now.at, pause, &rates),
             Steer::Pause(pause) => self.gate.pause(pause),
@@ -135,6 +143,9 @@ impl<D> Core<D> {
                 let rates = self.gate.limits().rates().to_vec();
                 self.gate.set_rates(now.at, &rates);
             }
+            Steer::Lend { calls } => return Reply::Lent(self.lend(now, calls)),
+            Steer::AssumeLent => self.gate.assume_lent(now.at, lending::USED),
         }
+        Reply::Nothing
     }
 }

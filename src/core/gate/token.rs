@@ -1,5 +1,7 @@
 //! When is a fresh token wanted, and what does a refused one mean?
 
+use std::time::Duration;
+
 use super::{Gate, Of};
 use crate::core::time::{Moment, Now};
 use crate::core::verdict::Fault;
@@ -14,6 +16,10 @@ pub(super) enum Refresh {
     /// This generation is fresh: if it is refused too, it is not the token's age.
     Fresh(u64),
 }
+
+/// Another log-in in place of a fresh token that was refused is tried once in so long at most: it may have been revoked
+/// between the two.
+const ONCE_IN: Duration = Duration::from_secs(60);
 
 impl Gate {
     /// The next probe begins with another token.
@@ -40,8 +46,24 @@ impl Gate {
                 self.breaker.no_token(now, fault);
                 true
             }
-            Refresh::Fresh(_) => true,
+            Refresh::Fresh(_) => {
+                let again = self.breaker.opened().is_none() && self.may_log_in_again(now.at);
+                if again {
+                    self.refresh = Refresh::Wanted(generation);
+                }
+                !again
+            }
         }
+    }
+
+    /// Whether a fresh token that is refused may be replaced at once; takes that for used.
+    fn may_log_in_again(&mut self, now: Moment) -> bool {
+        let interval = self.settings.probe.max(ONCE_IN);
+        let may = self.logged_in_again.is_none_or(|at| now - at >= interval);
+        if may {
+            self.logged_in_again = Some(now);
+        }
+        may
     }
 
     /// The generation of the token to replace (`None`: whichever is in use), if a fresh one is wanted now. The caller fetches it and says

@@ -300,6 +300,8 @@ fn command(order: &Steer) -> String {
         Steer::Resume => "resume".to_owned(),
         Steer::Rates(most) => format!("rates {}", rates(most)),
         Steer::ForgetLearned => "forget what 429s have taught".to_owned(),
+        Steer::Lend { calls } => format!("lend {calls} calls to another process"),
+        Steer::AssumeLent => "calls may be lent that this worker does not know of".to_owned(),
     }
 }
 

@@ -8,9 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use sluicegate::api::{Client, survey};
 use sluicegate::contract::Rules;
-use sluicegate::core::limits::Limits;
 use sluicegate::core::{
-    Core, Ending, Found, Job, Moment, Now, Outcome, Query, Settings, Verdict, gate, retry,
+    Core, Ending, Found, Job, Moment, Now, Outcome, Query, Rate, Settings, Verdict, gate, retry,
 };
 use sluicegate::message::intake::{self, Message};
 use sluicegate::sandbox::{self, Account, Action, Canned, Kind, Options, Sandbox, SourceServer};
@@ -273,6 +272,17 @@ async fn an_account_without_permission_dead_letters_nothing_and_goes_on_when_it_
     assert!((1..=most).contains(&sent), "{sent} of at most {most} before the permission came back");
 }
 
+/// Permits everything.
+struct Freely;
+
+impl survey::Permits for Freely {
+    async fn permit(&mut self) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn refused(&mut self, _named: Option<Rate>) {}
+}
+
 #[tokio::test]
 async fn the_survey_sees_the_sandbox_as_it_is() {
     let servers = ["free", "away", "busy"].map(SourceServer::connected);
@@ -285,18 +295,12 @@ async fn the_survey_sees_the_sandbox_as_it_is() {
     let client = iam(&sandbox, sandbox::USER.2);
     client.refresh(None).await.unwrap();
     assert!(matches!(client.post(body("busy"), None).await.verdict, Verdict::Created { .. }));
-    let pace = survey::Pace {
-        limits: Limits::new(&["100/s".parse().unwrap()], Duration::ZERO, Moment::START),
-        in_flight: 4,
-        retry: retry::RetrySettings::default(),
-    };
-    let mut rows = BTreeMap::new();
-    let ids = ["free", "away", "busy", "gone"].map(str::to_owned);
-    survey::survey(&client, ids, pace, |row| {
-        rows.insert(row.source_server_id, row.standing);
-    })
-    .await
-    .unwrap();
+    let ids = ["free", "away", "busy", "gone"].map(str::to_owned).to_vec();
+    let retry = retry::RetrySettings::default();
+    let surveyed = survey::survey(&client, ids, &mut Freely, &retry, |_| {}).await;
+    assert_eq!((surveyed.stopped, surveyed.calls), (None, 3), "two lists, and what neither has");
+    let rows: BTreeMap<_, _> =
+        surveyed.rows.into_iter().map(|row| (row.source_server_id, row.standing)).collect();
     let expected = [
         ("away", survey::Standing::NotConnected),
         ("busy", survey::Standing::HasTask),

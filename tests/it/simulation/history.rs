@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use rand::RngExt as _;
 use rand::rngs::SmallRng;
+use rand::{RngExt as _, SeedableRng as _};
 use sluicegate::core::{Rare, Rate, Request, Run, Settings, Shared, Sparse, gate, retry};
 
 use super::api::{Outage, Poison};
@@ -44,6 +44,8 @@ pub(crate) struct History {
     pub(crate) pauses: usize,
     /// What planners order of requests that wait.
     pub(crate) orders: usize,
+    /// How often another process asks for calls.
+    pub(crate) leases: usize,
     /// Dead letters may be replayed, with what they say of having been sent.
     pub(crate) replays: bool,
     pub(crate) rate_changes: usize,
@@ -101,6 +103,8 @@ impl History {
             fulls: some(random, 1),
             pauses: some(random, 1),
             orders: some(random, 8),
+            // From a chance of its own, so that what is known of a seed stays true.
+            leases: some(&mut SmallRng::seed_from_u64(settings.seed), 6),
             replays: random.random_ratio(1, 2),
             rate_changes: some(random, 1),
             troubles,
@@ -139,6 +143,7 @@ impl History {
             history.requests[index] = Request { rare: Sparse::new(rare), ..plain };
         }
         history.copies = false;
+        history.leases = 0;
         history.settings.max_running = 0;
         history.settings.look_up = true;
         // What waits beyond the window is another question.
@@ -204,6 +209,7 @@ impl History {
             fulls: 0,
             pauses: 0,
             orders: 0,
+            leases: 0,
             replays: false,
             rate_changes: 0,
             troubles: Duration::ZERO,

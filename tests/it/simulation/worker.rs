@@ -17,7 +17,7 @@ use super::world::{Event, World, at};
 use crate::support::bench::Inputs as _;
 
 /// What every call needs at least to reach the API.
-const WAY: Duration = Duration::from_millis(20);
+pub(super) const WAY: Duration = Duration::from_millis(20);
 /// What the client waits for an answer.
 const TIMEOUT: Duration = Duration::from_secs(30);
 

@@ -10,12 +10,15 @@ use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
 use sluicegate::core::gate::Pause;
 use sluicegate::core::record::Tape;
-use sluicegate::core::{Change, Job, Moment, Now, Order, Rate, Request, Run, Settlement, Target};
+use sluicegate::core::{
+    Change, Input, Job, Moment, Now, Order, Rate, Request, Run, Settlement, Steer, Target,
+};
 
 use super::api::{Api, Outage, Poison};
 use super::broker::{At, Broker, Message};
 use super::checks::Checks;
 use super::history::{self, History};
+use super::lent::Lent;
 use super::worker::Worker;
 use crate::support::bench::Inputs as _;
 
@@ -62,6 +65,10 @@ pub(super) enum Event {
     Release(Target),
     /// The active worker hears of it.
     Hear,
+    /// Another process asks the active worker for calls.
+    Lease,
+    /// It makes one, if it still may.
+    Leased,
     /// The copy reaches the broker, or does not.
     PublishCopy {
         worker: usize,
@@ -106,6 +113,8 @@ pub(crate) struct World {
     pub(super) serial: u64,
     pub(super) generation: u64,
     sessions: u32,
+    /// What the other process has been lent.
+    pub(super) lent: Option<Lent>,
     trace: bool,
     /// Where each core writes down its history, if they do.
     recordings: Option<Recordings>,
@@ -147,6 +156,7 @@ impl World {
             serial: 0,
             generation: 0,
             sessions: 0,
+            lent: None,
             trace,
             recordings: None,
             checks: Checks::new(&history),
@@ -192,6 +202,7 @@ impl World {
         (0..history.cuts).for_each(|_| self.sometime(Event::Cut));
         (0..history.kills).for_each(|_| self.sometime(Event::KillBroker));
         (0..history.orders).for_each(|_| self.sometime(Event::Order));
+        (0..history.leases).for_each(|_| self.sometime(Event::Lease));
         (0..history.pauses).for_each(|_| self.sometime(Event::Pause));
         for _ in 0..history.blocks {
             self.sometime(Event::Blocked(true));
@@ -330,6 +341,8 @@ impl World {
             Event::Refused(w, settlement) => self.settled(w, settlement, Some(Settlement::Refused)),
             Event::Full(full) => self.broker.full = full && self.rough,
             Event::Refreshed(w, serial) => self.refreshed(w, serial),
+            Event::Lease => self.lease(),
+            Event::Leased => self.leased(),
             Event::Order => self.order(),
             Event::Release(of) => {
                 self.keep_order(of, Change { hold: Some(false), ..Change::default() });
@@ -418,6 +431,10 @@ impl World {
         // Every order is read before anything starts.
         self.hear();
         let waiting = self.broker.waiting().len();
+        if self.is_leasing() {
+            self.checks.count("a worker that finds calls lent");
+            self.workers[w].core.tell(at(self.now), Input::Ordered(Steer::AssumeLent));
+        }
         self.missing = waiting;
         self.pauses = self.random.random_range(0..=5);
         self.workers[w].core.session_opened(at(self.now), self.sessions, waiting);

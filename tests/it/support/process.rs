@@ -55,7 +55,7 @@ impl Spec {
         }
     }
 
-    fn toml(&self) -> String {
+    pub(crate) fn toml(&self) -> String {
         let Self { urls, queues, endpoint, rates, look_again, auth, level, operator_token, .. } =
             self;
         let more = &self.more;
