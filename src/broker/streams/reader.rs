@@ -17,7 +17,9 @@ use crate::broker::{ANSWER, within};
 
 /// Messages under way: a stream gives nothing without a prefetch. What they take is bounded by the longest body that a
 /// reader wants.
-const PREFETCH: u16 = 100;
+const PREFETCH: u16 = 128;
+/// So many are acknowledged at once: each acknowledgement is a frame of its own.
+const TOGETHER: u16 = PREFETCH / 4;
 /// How long to wait for the last chunk of a stream of which the broker says that nothing is in it. Its count may be some
 /// seconds old, and an empty stream says nothing at all.
 const EMPTY: Duration = Duration::from_secs(3);
@@ -52,8 +54,10 @@ pub struct Reader {
     channel: Channel,
     consumer: Consumer,
     stream: String,
-    /// What came and is not acknowledged yet: whoever gives up waiting gets it the next time.
+    /// What came: whoever gives up waiting gets it the next time.
     read: Option<Delivery>,
+    /// How many came that are not acknowledged.
+    unacknowledged: u16,
     /// The offset after what was read last; `None`: nothing was.
     place: Option<u64>,
     /// The offset after what was written last when the reading began.
@@ -88,7 +92,17 @@ impl Reader {
         let place =
             matches!(from, ReadFrom::Offset(offset) if offset >= newest.end).then_some(newest.end);
         let stream = stream.to_owned();
-        Ok(Self { connection, channel, consumer, stream, read: None, place, end: newest.end })
+        let end = newest.end;
+        Ok(Self {
+            connection,
+            channel,
+            consumer,
+            stream,
+            read: None,
+            unacknowledged: 0,
+            place,
+            end,
+        })
     }
 
     /// Whether all has been read that was there when the reading began.
@@ -105,15 +119,19 @@ impl Reader {
         if self.read.is_none() {
             self.read = match tokio::time::timeout(patience, self.consumer.next()).await {
                 Err(_) => return Ok(None),
-                Ok(Some(Ok(delivery))) => Some(delivery),
+                Ok(Some(Ok(delivery))) => {
+                    self.unacknowledged += 1;
+                    Some(delivery)
+                }
                 Ok(Some(Err(error))) => return Err(SessionLost(error.to_string())),
                 Ok(None) => return Err(SessionLost("the broker ended the stream".to_owned())),
             };
         }
-        if let Some(delivery) = &self.read {
-            // Acknowledging a stream's message only asks for more. A second time says and does nothing.
-            let ack = delivery.acker.ack(BasicAckOptions::default());
+        // Acknowledging a stream's messages only asks for more.
+        if let Some(delivery) = self.read.as_ref().filter(|_| self.unacknowledged >= TOGETHER) {
+            let ack = delivery.acker.ack(BasicAckOptions { multiple: true });
             within(ANSWER, "asking for more", ack).await?;
+            self.unacknowledged = 0;
         }
         let Some(delivery) = self.read.take() else { return Ok(None) };
         let offset = place(&delivery);

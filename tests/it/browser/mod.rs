@@ -3,6 +3,7 @@
 //! With `UPDATE_SCREENSHOTS=1` the tests write the pictures of `docs/images` anew.
 
 mod access;
+mod batches;
 mod crash;
 mod letters;
 mod now;

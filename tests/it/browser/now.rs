@@ -12,7 +12,7 @@ use crate::support::rig::{body, outcomes, publish};
 
 impl Desk {
     /// Enqueues a plan of so many rows as a planner does, from the command line.
-    async fn enqueue_plan(&self, batch: &str, rows: u16) {
+    pub(super) async fn enqueue_plan(&self, batch: &str, rows: u16) {
         let mut plan = String::new();
         for n in 0..rows {
             let mut row: serde_json::Value =
@@ -32,20 +32,20 @@ impl Desk {
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     }
 
-    async fn pause(&self, why: &str) {
+    pub(super) async fn pause(&self, why: &str) {
         self.browser.click("#steer summary").await;
         self.browser.type_in("#steer form[action='/gate/pause'] input[name=why]", why).await;
         self.browser.follow("#steer form[action='/gate/pause'] button").await;
         self.browser.until_text("Paused by ada").await;
     }
 
-    async fn resume(&self) {
+    pub(super) async fn resume(&self) {
         self.browser.follow("#steer form[action='/gate/resume'] button").await;
     }
 }
 
 /// The first cells of the window's rows: priority and name.
-const ROWS: &str = "[...document.querySelectorAll('#window tbody tr')].map(row => \
+pub(super) const ROWS: &str = "[...document.querySelectorAll('#window tbody tr')].map(row => \
                     row.cells[1].innerText + ' ' + row.cells[2].innerText)";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
