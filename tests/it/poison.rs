@@ -232,6 +232,33 @@ fn several_poisoned_requests_cost_some_probes_and_nobody_their_turn() {
 }
 
 #[test]
+fn what_is_in_doubt_behind_an_open_breaker_waits_for_two_probes_and_not_for_a_turn_of_all_that_are_refused()
+ {
+    let refusal = |source: &str, _| {
+        if source.starts_with('p') {
+            Verdict::Account { fault: fault("SMS.9003"), one_resource: false }
+        } else {
+            created("t")
+        }
+    };
+    let mut world = World::new(at_two_a_second(), refusal, nothing);
+    for n in 0..6 {
+        world.deliver(&format!("p{n}"), 60_000);
+    }
+    // By now a probe goes every 16 minutes.
+    world.run(180 * MINUTE);
+    assert_eq!(world.bench.core.gate().breaker().opened().unwrap().cause, Cause::Account);
+    let begun = world.since();
+    // Each is looked up twice before it is sent, and by the next probe they are no newcomers.
+    world.redeliver("h0");
+    world.redeliver("h1");
+    world.run(600 * MINUTE);
+    let took = world.healthy(2).saturating_sub(begun);
+    println!("two in doubt among six that are refused: created after {:.0} s", took.as_secs_f64());
+    assert!(took <= 2 * 16 * MINUTE + settings().look_again, "{took:?}");
+}
+
+#[test]
 fn a_real_outage_of_the_account_costs_no_request_whatever_its_length() {
     for hours in [1, 30] {
         let until = Duration::from_secs(hours * 3600);

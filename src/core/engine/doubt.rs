@@ -1,8 +1,8 @@
 //! May there be a task already, and how is that found out?
 
-use super::Core;
 use super::ending::in_the_way;
 use super::look_ups::Asks;
+use super::{Core, hash_of};
 use crate::core::gate::Call;
 use std::time::Duration;
 
@@ -89,6 +89,9 @@ impl<D> Core<D> {
         job.progress.throttles = 0;
         job.progress.refused_token = None;
         job.progress.aside = false;
+        // A probe that was answered well is no trouble: were it, each of the two look-ups and the `POST` would wait for the
+        // probes of all that are refused, an interval each.
+        self.ledger.forget_trouble(hash_of(job.request.run));
         self.count_failure(&mut job);
         let (conflict, enough) = match &mut job.progress.doubt {
             Doubt::None | Doubt::Target(_) => (None, true),

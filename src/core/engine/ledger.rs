@@ -71,6 +71,10 @@ impl Ledger {
         self.refused.insert(of, at);
     }
 
+    pub(super) fn forget_trouble(&mut self, of: u64) {
+        self.refused.remove(&of);
+    }
+
     /// When this was last in trouble; [`Moment::START`]: never, for what is known.
     pub(super) fn last_trouble(&self, of: u64) -> Moment {
         self.refused.get(&of).copied().unwrap_or(Moment::START)
