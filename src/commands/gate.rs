@@ -4,14 +4,16 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Subcommand;
+use jiff::Timestamp;
 
-use super::{Exit, Failure, World, lane, print};
+use super::{Exit, Failure, World, lane, outlook, print, times};
 use crate::broker::{self, NotAsked, PlannerError};
 use crate::config::values::Secret;
 use crate::core::{Change, Rate, Target as Of};
 use crate::lane::Config;
 use crate::message::command::{Answer, Command, IssuedCommand};
 use crate::message::status::{SessionStatus, Status};
+use crate::report::outlook::Left;
 
 /// The worker waits for the broker before it answers.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -101,6 +103,10 @@ struct Priority {
 
 pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
     let (command, target, change) = match &args.command {
+        // Over the broker what is held is asked, too, for the end of it.
+        Action::Status(target) if target.url.is_none() => {
+            (Command::Load { batch: None, run: None }, target, None)
+        }
         Action::Status(target) => (Command::Status, target, None),
         Action::Pause(change) => (Command::Pause, &change.target, Some(change)),
         Action::Resume(change) => (Command::Resume, &change.target, Some(change)),
@@ -127,7 +133,8 @@ pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
             .block_on(broker::ask(&config.broker, &config.queues, &issued))
             .map_err(failure)?,
     };
-    show(target, &answer);
+    let end = runtime.block_on(end(&answer));
+    show(target, &answer, end);
     Ok(if answer.done { Exit::Done } else { Exit::NotAllWell })
 }
 
@@ -258,10 +265,20 @@ fn token(file: Option<&Path>, config: &Config) -> Result<Secret, Failure> {
     })
 }
 
-fn show(target: &Target, answer: &Answer) {
+/// When all that the worker holds and all that waits in its queue will have been submitted, where that is known.
+async fn end(answer: &Answer) -> Option<Timestamp> {
+    let (status, load) = (answer.status.as_deref()?.clone(), answer.load.clone()?);
+    let left = Left::of_all(&load).requests;
+    outlook::of(left, load, status).await.end
+}
+
+fn show(target: &Target, answer: &Answer, end: Option<Timestamp>) {
     if target.json {
-        let json = serde_json::to_string_pretty(answer).unwrap_or_default();
-        return print(&format!("{json}\n"));
+        let mut told = serde_json::to_value(answer).unwrap_or_default();
+        if let Some((object, end)) = told.as_object_mut().zip(end) {
+            object.insert("end".to_owned(), serde_json::json!(end));
+        }
+        return print(&format!("{told:#}\n"));
     }
     if !answer.done {
         eprintln!("sluice: {}", answer.said);
@@ -272,6 +289,15 @@ fn show(target: &Target, answer: &Answer) {
     }
     if let Some(status) = &answer.status {
         print(&format!("{}\n", describe(status)));
+    }
+    if let Some(end) = end {
+        print(&format!(
+            "  the last of these will have been submitted about {}\n",
+            times::local(end)
+        ));
+    }
+    if let Some(on_hold) = answer.load.as_ref().map(|load| load.on_hold).filter(|held| *held > 0) {
+        print(&format!("  {on_hold} of them are on hold and go only when they are released\n"));
     }
 }
 

@@ -9,16 +9,15 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use uuid::Uuid;
 
-use super::{World, gate};
+use super::{World, gate, times};
 use crate::broker::{Desk, NotAsked};
-use crate::core::Settings;
 use crate::core::engine::Load;
-use crate::core::gate::Reason;
 use crate::lane::Config;
 use crate::message::command::{Answer, Command, IssuedCommand};
-use crate::message::status::{SessionStatus, Status};
-use crate::report::outlook::Left;
+use crate::message::status::Status;
+use crate::report::outlook::{self, Left};
 
 /// How often the worker is asked.
 const EVERY: Duration = Duration::from_secs(5);
@@ -31,10 +30,12 @@ const ONCE: Duration = Duration::from_secs(4);
 pub(super) struct Known {
     /// Why nothing moves, in the gate's words; none while something does, or where nobody knows.
     pub(super) why: Option<String>,
-    /// One word for that, for programs: the gate's reason, or `no_worker`, `unreachable`, `not_before`.
+    /// One word for that, for programs: the gate's reason, or `no_worker`, `unreachable`, `not_before`, `on_hold`.
     pub(super) reason: Option<&'static str>,
-    /// When the last request will have been submitted, if it goes on like this.
+    /// When the last request will have been submitted that nobody holds, if it goes on like this.
     pub(super) end: Option<Timestamp>,
+    /// So many go only when an order releases them.
+    pub(super) on_hold: u64,
     /// The worker cannot be asked at all.
     pub(super) blind: Option<String>,
 }
@@ -60,15 +61,20 @@ impl Outlook {
     }
 
     /// Of this batch; without one there is no end to tell, and only why nothing moves.
-    pub(super) fn start(config: &Config, batch: Option<&str>, world: &World) -> Self {
+    pub(super) fn start(
+        config: &Config,
+        batch: Option<(String, Option<Uuid>)>,
+        world: &World,
+    ) -> Self {
         let left = Arc::new(AtomicU64::new(0));
         let (tell, known) = watch::channel(Known::default());
-        let command = Command::Load { batch: batch.map(str::to_owned) };
+        let is_one = batch.is_some();
+        let (batch, run) = batch.unzip();
+        let command = Command::Load { batch, run: run.flatten() };
         let asker = Asker {
             config: config.clone(),
             issued: IssuedCommand { command, by: gate::who(world), reason: None },
-            settings: config.core(),
-            is_one: batch.is_some(),
+            is_one,
             left: Arc::clone(&left),
             desk: None,
         };
@@ -107,7 +113,6 @@ impl Outlook {
 struct Asker {
     config: Config,
     issued: IssuedCommand,
-    settings: Settings,
     is_one: bool,
     left: Arc<AtomicU64>,
     desk: Option<Desk>,
@@ -158,25 +163,22 @@ impl Asker {
         let Some((status, load)) = answer.status.zip(answer.load) else {
             return Known::default();
         };
-        if let Some((reason, why)) = why(&status, &load, left) {
-            // What is shut for an unknown time has no end, but a schedule or a time that was set has.
-            let end = match reason {
-                "schedule" | "not_before" => self.end(load, left).await,
-                _ => None,
-            };
-            return Known { why: Some(why), reason: Some(reason), end, blind: None };
-        }
-        Known { end: self.end(load, left).await, ..Known::default() }
+        let told = of(left, load, *status).await;
+        // Of several batches together nobody knows what goes before their end.
+        let (end, on_hold) = if self.is_one { (told.end, told.on_hold) } else { (None, 0) };
+        let (reason, why) = told.waits.unzip();
+        let first = told.first.map(|first| format!(": the first goes at {}", times::local(first)));
+        let why = why.map(|why| why + &first.unwrap_or_default());
+        Known { why, reason, end, on_hold, blind: None }
     }
+}
 
-    async fn end(&self, load: Load, left: u64) -> Option<Timestamp> {
-        if !self.is_one {
-            return None;
-        }
-        let settings = self.settings.clone();
-        let work = move || Left { requests: left, held: &load }.end(&settings, Timestamp::now());
-        tokio::task::spawn_blocking(work).await.ok().flatten()
-    }
+/// What the worker's answer means for so many that are left; beside the runtime, for it may be seconds of work.
+pub(super) async fn of(left: u64, load: Load, status: Status) -> outlook::Outlook {
+    let work = move || {
+        outlook::Outlook::of(Left { requests: left, held: &load }, &status, Timestamp::now())
+    };
+    tokio::task::spawn_blocking(work).await.unwrap_or_default()
 }
 
 fn unheard(why: &NotAsked) -> Known {
@@ -198,30 +200,4 @@ fn unheard(why: &NotAsked) -> Known {
         },
         NotAsked::Broker(why) => known("unreachable", why.to_string()),
     }
-}
-
-/// Why nothing moves, where something that lasts is in the way: a word and a sentence.
-fn why(status: &Status, load: &Load, left: u64) -> Option<(&'static str, String)> {
-    if !matches!(status.session, SessionStatus::Active { .. }) || status.stopping {
-        return Some(("no_session", status.why()));
-    }
-    if status.is_robbed() {
-        return Some(("robbed", status.why()));
-    }
-    match status.gate.reason {
-        Some(Reason::Rate | Reason::InFlight | Reason::Linger | Reason::Token) => None,
-        Some(reason) => Some((reason.as_str(), status.why())),
-        None => not_before(status, load, left),
-    }
-}
-
-/// All that is left of the batch waits for a time.
-fn not_before(status: &Status, load: &Load, left: u64) -> Option<(&'static str, String)> {
-    let held: u64 = load.held.iter().map(|due| due.requests).sum();
-    let first = load.held.iter().map(|due| due.at).min().flatten()?;
-    let all = held >= left && status.window.in_flight + status.window.settling == 0;
-    let when = super::times::local(first);
-    all.then(|| {
-        ("not_before", format!("all that is left waits for its time: the first goes at {when}"))
-    })
 }

@@ -24,6 +24,7 @@ mod settings;
 mod step;
 mod task_doubts;
 mod times;
+mod timetable;
 mod trouble;
 mod under_way;
 mod unpublished;
@@ -52,11 +53,12 @@ use unpublished::Unpublished;
 
 pub use input::{Input, Reply, Steer};
 pub use lending::Unlent;
-pub use load::{Due, Load};
+pub use load::Load;
 pub use obey::Obeyed;
 pub use parking::{Fetch, Fetched};
 pub use settings::{Hot, Settings};
 pub use step::{Question, Step};
+pub use timetable::{Due, Timetable};
 pub use upcoming::{Upcoming, Waits};
 
 /// How long a source server in doubt is remembered whatever else comes; `retry.max_age` if that is longer. By then its

@@ -57,6 +57,10 @@ pub enum Command {
     Load {
         #[serde(default)]
         batch: Option<String>,
+        /// This generation of it alone.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(with = "Option<String>")]
+        run: Option<Uuid>,
     },
     /// Let whoever asks make up to so many calls to the API, out of the worker's own limits.
     Lease {
@@ -432,7 +436,7 @@ mod tests {
             },
             Command::Obeyed { order: Uuid::nil() },
             Command::Lease { calls: 7 },
-            Command::Load { batch: Some("b".into()) },
+            Command::Load { batch: Some("b".into()), run: None },
         ] {
             let issued = order(command);
             assert_eq!(read(&serde_json::to_string(&issued).unwrap()).unwrap(), issued);

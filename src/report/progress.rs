@@ -203,13 +203,6 @@ impl BatchProgress {
         (between > 0 && seconds > 0.0).then(|| f64::from(between) / seconds)
     }
 
-    /// How long the rest takes at the latest rate.
-    pub fn remaining(&self, now: Timestamp) -> Option<Duration> {
-        let left = u32::try_from(self.total()?.saturating_sub(self.settled())).unwrap_or(u32::MAX);
-        let seconds = f64::from(left) / self.per_second(now)?;
-        Duration::try_from_secs_f64(seconds).ok()
-    }
-
     /// The result of each request that has ended, in the order of the plan.
     pub fn results(&self) -> Vec<&ResultData> {
         let mut results: Vec<&ResultData> =

@@ -157,8 +157,8 @@ where
             let _ = pending.reply.send(answer);
             return;
         }
-        if let Command::Load { batch } = &pending.issued.command {
-            let load = self.core.load(now, batch.as_deref());
+        if let Command::Load { batch, run } = &pending.issued.command {
+            let load = self.core.load(now, batch.as_deref(), *run);
             let status = self.watch.status(&self.core, now).map(Box::new);
             let told = status.as_deref();
             let load = Load {

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use sluicegate::core::engine::Waits;
+use sluicegate::core::engine::{Timetable, Waits};
 use sluicegate::core::gate::Pause;
 use sluicegate::core::{
     Change, Fault, Fetch, Fetched, Job, Obeyed, Outcome, Rare, Request, Settings, Shared, Sparse,
@@ -198,7 +198,7 @@ fn parks() -> Bench {
     bench.core.session_opened(bench.now, 1, 0);
     let fetch = expect_fetch(&mut bench);
     assert_eq!(fetch.session, 1, "nobody knows what is parked when a session begins");
-    bench.core.fetched(bench.now, 1, Some(Fetched { left: 0, next: None }));
+    bench.core.fetched(bench.now, 1, Some(Fetched::default()));
     bench.wait(SECOND);
     bench.expect_wait();
     bench
@@ -243,7 +243,11 @@ fn beyond_half_of_the_window_what_is_due_last_is_parked_and_fetched_when_it_is_d
             Step::Post(job) => sent.push(job.request.source_server_id.to_string()),
             Step::Fetch(fetch) if fetch.due >= due => break fetch,
             Step::Fetch(_) => {
-                bench.core.fetched(bench.now, 1, Some(Fetched { left: 1, next: Some(due) }));
+                bench.core.fetched(
+                    bench.now,
+                    1,
+                    Some(Fetched { left: 1, next: Some(due), ..Fetched::default() }),
+                );
             }
             other => panic!("not {other:?}"),
         }
@@ -256,7 +260,7 @@ fn beyond_half_of_the_window_what_is_due_last_is_parked_and_fetched_when_it_is_d
         ..request("s3", "a")
     };
     bench.deliver(request, true);
-    bench.core.fetched(bench.now, 1, Some(Fetched { left: 0, next: None }));
+    bench.core.fetched(bench.now, 1, Some(Fetched::default()));
     assert_eq!(bench.expect_post().request.source_server_id, "s3");
 }
 
@@ -265,7 +269,7 @@ fn an_order_has_what_is_parked_looked_through_and_a_refusal_keeps_it_here() {
     let mut bench = parks();
     order(&mut bench, wave(), hold(true));
     expect_fetch(&mut bench);
-    bench.core.fetched(bench.now, 1, Some(Fetched { left: 0, next: None }));
+    bench.core.fetched(bench.now, 1, Some(Fetched::default()));
     for n in 0..3 {
         bench.deliver(of_the_wave(&format!("s{n}"), n), false);
     }
@@ -294,13 +298,17 @@ fn a_fetch_that_failed_or_was_of_another_session_is_made_again() {
     assert_eq!(expect_fetch(&mut bench).session, 2);
     bench.core.session_lost(bench.now);
     bench.core.session_opened(bench.now, 3, 0);
-    bench.core.fetched(bench.now, 2, Some(Fetched { left: 7, next: None }));
+    bench.core.fetched(bench.now, 2, Some(Fetched { left: 7, ..Fetched::default() }));
     assert_eq!(expect_fetch(&mut bench).session, 3);
     bench.core.fetched(bench.now, 3, None);
     bench.expect_wait();
     bench.wait(30 * SECOND);
     expect_fetch(&mut bench);
-    bench.core.fetched(bench.now, 3, Some(Fetched { left: 1, next: Some(bench.now.wall + HOUR) }));
+    bench.core.fetched(
+        bench.now,
+        3,
+        Some(Fetched { left: 1, next: Some(bench.now.wall + HOUR), ..Fetched::default() }),
+    );
     assert_eq!(bench.core.counts().parked, 1);
 }
 
@@ -342,4 +350,42 @@ fn the_next_requests_are_told_in_order_with_what_each_waits_for() {
     assert_eq!(told(&bench, 2).len(), 2);
     let run = request("s2", "a").run.0;
     assert_eq!(bench.core.waiting(bench.now, run).unwrap().priority, 9);
+}
+
+#[test]
+fn what_is_parked_or_on_hold_is_told_with_what_is_held_of_a_batch() {
+    let mut bench = parks();
+    let timed = |bench: &Bench, n: u64| {
+        let not_before = Some(bench.now.wall + HOUR * u32::try_from(n).unwrap());
+        let rare = Sparse::new(Rare { not_before, ..Rare::default() });
+        Request { rare, ..of_the_wave(&format!("s{n}"), n) }
+    };
+    for n in 1..=3 {
+        let request = timed(&bench, n);
+        bench.deliver(request, false);
+    }
+    let job = expect_park(&mut bench);
+    bench.core.parked(bench.now, job);
+    let hours = |bench: &Bench, batch: &str| -> Vec<u64> {
+        let load = bench.core.load(bench.now, Some(batch), None);
+        let wall = bench.now.wall;
+        let half = Duration::from_secs(1_800);
+        let hours = |at: Timestamp| (at + half).duration_since(wall).as_hours().unsigned_abs();
+        load.held.iter().map(|due| due.at.map_or(0, hours)).collect()
+    };
+    assert_eq!(hours(&bench, "wave"), [1, 2, 3]);
+    assert_eq!(hours(&bench, "another"), [0_u64; 0]);
+    // What is parked is known by what a fetch has seen, and by what was parked since.
+    order(&mut bench, Target::Batch { id: "wave".into(), run: None, row: Some(1) }, hold(true));
+    assert_eq!(bench.core.load(bench.now, Some("wave"), None).on_hold, 1);
+    expect_fetch(&mut bench);
+    let mut timetable = Timetable::default();
+    timetable.note(&Request { rare: Sparse::default(), ..timed(&bench, 9) });
+    let held = Rare { held: true, ..Rare::default() };
+    timetable.note(&Request { rare: Sparse::new(held), ..timed(&bench, 8) });
+    bench.core.fetched(bench.now, 1, Some(Fetched { left: 2, timetable, ..Fetched::default() }));
+    assert_eq!(hours(&bench, "wave"), [0, 2]);
+    assert_eq!(bench.core.load(bench.now, Some("wave"), None).on_hold, 2);
+    // Others that wait for a time go before nobody.
+    assert_eq!(bench.core.load(bench.now, Some("another"), None).ahead, 0);
 }

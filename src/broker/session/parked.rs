@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use jiff::Timestamp;
 use lapin::options::{BasicConsumeOptions, BasicQosOptions};
 use lapin::types::FieldTable;
 use lapin::{Channel, Connection};
@@ -41,8 +40,7 @@ pub(in crate::broker) struct Parked {
 
 /// What is still to be done with those that came.
 struct Rest {
-    left: usize,
-    next: Option<Timestamp>,
+    told: Fetched,
     /// How many that are not due yet may come along.
     ahead: usize,
 }
@@ -63,7 +61,7 @@ impl Parked {
         let queue = options.queues.parked();
         let count = look_at(&channel, &queue).await?.message_count();
         let fetched = if count == 0 {
-            Ok(Fetched { left: 0, next: None })
+            Ok(Fetched::default())
         } else {
             self.take_all(options, fetch, &channel, count).await
         };
@@ -111,7 +109,7 @@ impl Parked {
             common: Mutex::new(PropertyInterner::default()),
         };
         let mut not_taken = receiver.attach(&consumer);
-        let mut rest = Rest { left: 0, next: None, ahead: fetch.ahead.1 };
+        let mut rest = Rest { told: Fetched::default(), ahead: fetch.ahead.1 };
         let mut under_way = FuturesUnordered::new();
         let (mut fetched, mut moved) = (0_usize, 0_usize);
         for nth in 0..count {
@@ -151,7 +149,7 @@ impl Parked {
         if fetched > 0 {
             tracing::debug!(
                 fetched,
-                left = rest.left,
+                left = rest.told.left,
                 "requests that were parked and due are in the queue again"
             );
         }
@@ -159,7 +157,7 @@ impl Parked {
             tokio::time::sleep(FLUSH).await;
         }
         drop(said);
-        Ok(Fetched { left: rest.left, next: rest.next })
+        Ok(rest.told)
     }
 }
 
@@ -176,8 +174,11 @@ impl Rest {
             self.ahead -= 1;
             return true;
         }
-        self.left += 1;
-        self.next = self.next.into_iter().chain(due).min();
+        self.told.left += 1;
+        self.told.next = self.told.next.into_iter().chain(due).min();
+        let mut request = job.request.clone();
+        fetch.orders.lay_over(&mut request);
+        self.told.timetable.note(&request);
         false
     }
 }

@@ -5,6 +5,7 @@ mod screen;
 mod which;
 
 use jiff::Timestamp;
+use uuid::Uuid;
 
 use super::outlook::Outlook;
 use super::{Exit, Failure, World, export, lane, output, times};
@@ -104,7 +105,7 @@ pub(super) async fn follow(
             watched.settle()?;
             screen.begin(&watched);
             begun = true;
-            outlook = Outlook::start(config, only(&watched).as_deref(), world);
+            outlook = Outlook::start(config, only(&watched), world);
         }
         // A replay may still come after the end; what had ended by the time of the question counts.
         if begun && (!live || watched.together().done) {
@@ -148,10 +149,10 @@ pub(super) async fn follow(
     Ok(exit(&watched, follow.until_done))
 }
 
-/// The one batch that is followed.
-fn only(watched: &Watched) -> Option<String> {
+/// The one batch that is followed, and its generation.
+fn only(watched: &Watched) -> Option<(String, Option<Uuid>)> {
     match watched.followed().as_slice() {
-        [one] if watched.which.is_one() => Some(one.batch.clone()),
+        [one] if watched.which.is_one() => Some((one.batch.clone(), one.run)),
         _ => None,
     }
 }

@@ -146,10 +146,11 @@ impl<'a> Screen<'a> {
         for one in watched.followed() {
             if self.json {
                 let mut summary = serde_json::to_value(one.summary()).unwrap_or_default();
-                if let (Some(end), Some(object), false) =
-                    (known.end, summary.as_object_mut(), one.is_done())
-                {
-                    object.insert("end".to_owned(), json!(end));
+                if let Some(object) = summary.as_object_mut().filter(|_| !one.is_done()) {
+                    known.end.map(|end| object.insert("end".to_owned(), json!(end)));
+                    if known.on_hold > 0 {
+                        object.insert("on_hold".to_owned(), json!(known.on_hold));
+                    }
                 }
                 typed_line("summary", &summary);
             } else {
@@ -203,6 +204,9 @@ fn line(progress: &BatchProgress, known: Option<&Known>, now: Timestamp) -> Stri
         let day = if left < 12 * 3_600 { "%H:%M:%S" } else { "%a %F %H:%M" };
         let end = end.to_zoned_datetime(TimeZone::system());
         parts.push(format!("done about {}, in {}", end.strftime(day), words::roughly(left)));
+    }
+    if let Some(on_hold) = known.map(|known| known.on_hold).filter(|on_hold| *on_hold > 0) {
+        parts.push(format!("without {on_hold} on hold"));
     }
     if let Some(reason) = known.and_then(|known| known.reason) {
         parts.push(format!("waiting ({reason})"));

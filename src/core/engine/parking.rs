@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::timetable::Timetable;
 use super::{Core, Step};
 use crate::core::orders::Orders;
 use crate::core::request::Job;
@@ -39,12 +40,15 @@ pub struct Fetch {
 }
 
 /// What a fetch has come to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Fetched {
     /// How many are still parked.
     pub left: usize,
     /// When the first of them is due.
     pub next: Option<Timestamp>,
+    /// What they wait for. No decision rests on it, so no recording has it.
+    #[serde(skip)]
+    pub timetable: Timetable,
 }
 
 /// What is known of the parked requests.
@@ -56,6 +60,9 @@ pub(super) struct Parking {
     parked: usize,
     /// When the first of them is due.
     next: Option<Timestamp>,
+    /// What they wait for, and what those wait for that were parked since a fetch began.
+    timetable: Timetable,
+    meanwhile: Timetable,
     /// Somebody has to look: nobody has in this session, or an order may have made something due.
     look: bool,
     /// A fetch is under way since then.
@@ -73,6 +80,8 @@ impl Parking {
             moving: 0,
             parked: 0,
             next: None,
+            timetable: Timetable::default(),
+            meanwhile: Timetable::default(),
             look: false,
             fetching: None,
             fetched: Moment::START,
@@ -83,12 +92,18 @@ impl Parking {
 
     pub(super) fn session_opened(&mut self, now: Moment) {
         (self.parked, self.next, self.look) = (0, None, true);
+        (self.timetable, self.meanwhile) = Default::default();
         (self.parks_from, self.fetches_from) = (now, now);
     }
 
     /// How many are parked, for what is known.
     pub(super) fn len(&self) -> usize {
         self.parked
+    }
+
+    /// What is parked waits for this, for what is known.
+    pub(super) fn timetable(&self) -> &Timetable {
+        &self.timetable
     }
 
     /// An order may have made something due that is parked. What is known of their number may be old, and where there are
@@ -129,6 +144,7 @@ impl<D> Core<D> {
             let session = self.session.number()?;
             parking.fetching = Some(now.at);
             (parking.look, parking.next) = (false, None);
+            parking.meanwhile = Timetable::default();
             let soon = now.wall.saturating_add(AHEAD).unwrap_or(now.wall);
             let orders = Arc::clone(&self.orders);
             let ahead = (soon, half.saturating_sub(waits) / 2);
@@ -143,6 +159,10 @@ impl<D> Core<D> {
         let parking = &mut self.out.parking;
         parking.moving += 1;
         parking.note(due);
+        parking.timetable.note(&job.request);
+        if parking.fetching.is_some() {
+            parking.meanwhile.note(&job.request);
+        }
         self.out.settling += 1;
         Step::Park(job)
     }
@@ -178,8 +198,10 @@ impl<D> Core<D> {
         if !is_ours {
             return;
         }
-        if let Some(Fetched { left, next }) = fetched {
+        if let Some(Fetched { left, next, timetable }) = fetched {
             parking.parked = left;
+            parking.timetable = timetable;
+            parking.timetable.add_all(&std::mem::take(&mut parking.meanwhile));
             parking.note(next);
             parking.fetches_from = now.at + APART.max(took * 10);
         } else {

@@ -222,7 +222,7 @@ impl InputRecord {
             Input::Parked(job) => Self::Parked(job.arrival),
             Input::NotParked(job) => Self::NotParked(job.arrival),
             Input::Fetched { session, fetched } => {
-                Self::Fetched { session: *session, fetched: *fetched }
+                Self::Fetched { session: *session, fetched: fetched.clone() }
             }
             Input::Orders(orders) => Self::Orders(orders.clone()),
             Input::Ordered(order) => Self::Ordered(nameless(order)),

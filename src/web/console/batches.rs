@@ -10,12 +10,12 @@ use maud::{Markup, html};
 
 use super::LaneView;
 use super::asked::Asked;
+use super::ends::{self, Ends};
 use super::follow::{DAYS, Seen};
 use super::page::{ROWS, ago, clock, notice, query};
 use super::planned;
 use crate::core::Outcome;
 use crate::message::generation::{RunPrefix, short};
-use crate::message::words::roughly;
 use crate::report::batches::{BatchPattern, Batches, Together, common_beginnings};
 use crate::report::progress::{BatchProgress, failure_line};
 use crate::report::text::{grouped, visible};
@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_millis(2500);
 const STALE: SignedDuration = SignedDuration::from_secs(15);
 
 impl LaneView {
-    fn results<T>(&self, tell: impl FnOnce(&Seen) -> T) -> T {
+    pub(super) fn results<T>(&self, tell: impl FnOnce(&Seen) -> T) -> T {
         let review = &self.lane.review;
         self.follower.look(&review.settings, &review.queues, tell)
     }
@@ -49,13 +49,19 @@ pub(super) async fn list(asked: Asked) -> Response {
     };
     place.first_reading().await;
     let begins = wanted.as_ref().map(ToString::to_string);
+    let shown = |seen: &Seen| {
+        let meant =
+            |one: &&BatchProgress| wanted.as_ref().is_none_or(|wanted| wanted.matches(&one.batch));
+        ends::open(seen.batches.iter().filter(meant))
+    };
+    let ends = place.ends(shown).await;
     let content = place.results(|seen| {
         let mut again = vec![("lane", &*place.name), ("part", "1")];
         again.extend(begins.as_deref().map(|begins| ("begins", begins)));
         html! {
             div #part hx-get={ "/batches" (query(&again)) } hx-trigger="every 2s" hx-swap="outerHTML" {
                 (how_old(seen))
-                (table(place, seen, wanted.as_ref(), Timestamp::now()))
+                (table(place, seen, wanted.as_ref(), &ends))
             }
         }
     });
@@ -123,7 +129,7 @@ fn sections<'a>(batches: &'a Batches, wanted: Option<&BatchPattern>) -> Vec<Sect
     sections
 }
 
-fn table(place: &LaneView, seen: &Seen, wanted: Option<&BatchPattern>, now: Timestamp) -> Markup {
+fn table(place: &LaneView, seen: &Seen, wanted: Option<&BatchPattern>, ends: &Ends) -> Markup {
     let sections = sections(&seen.batches, wanted);
     let count: usize = sections.iter().map(|section| section.batches.len()).sum();
     let (mut rows, mut shown) = (Vec::new(), 0);
@@ -133,7 +139,7 @@ fn table(place: &LaneView, seen: &Seen, wanted: Option<&BatchPattern>, now: Time
         }
         for one in &section.batches {
             let again = seen.batches.generations(&one.batch).len() > 1;
-            rows.push(row(place, rows.len(), one, again, section.beginning.is_some(), now));
+            rows.push(row(place, rows.len(), one, again, section.beginning.is_some(), ends));
         }
         shown += section.batches.len();
         if shown >= ROWS {
@@ -191,7 +197,7 @@ fn row(
     one: &BatchProgress,
     again: bool,
     inner: bool,
-    now: Timestamp,
+    ends: &Ends,
 ) -> Markup {
     html! {
         tr.inner[inner] {
@@ -199,7 +205,7 @@ fn row(
             td { (bar(one)) }
             td.n { (ended(one.settled(), one.total())) }
             td.n { @if one.failed() > 0 { a id={ "failed-" (number) } href=(of_batch("/dead-letters", "batch_run", place, one)) { (grouped(one.failed())) } } @else { "0" } }
-            td { (forecast(one, now)) }
+            td { (end(one, ends, false)) }
             td.wide { @if let Some(at) = one.begun_at() { (ago(at)) } }
             td.wide { @if let Some(plan) = &one.plan { bdi { (visible(plan)) } } @if let Some(by) = &one.by { " by " bdi { (visible(by)) } } }
         }
@@ -234,19 +240,17 @@ fn progress(settled: u64, total: Option<u64>) -> Markup {
     html! { progress max=(most) value=(settled) aria-label=(told) { (told) } }
 }
 
-/// When it ends, as far as its pace tells.
-fn forecast(one: &BatchProgress, now: Timestamp) -> Markup {
+/// When it ends, as the forecast says; and its pace.
+fn end(one: &BatchProgress, ends: &Ends, whole: bool) -> Markup {
+    let now = Timestamp::now();
     let last = one.summary().last_settled_at;
     html! {
         @if one.is_done() { span.good { "done" } @if let Some(at) = last { " " (ago(at)) } }
         @else if one.total().is_none() { span.soft { "not announced" } }
-        @else if let Some(left) = one.remaining(now) {
-            @let end = now.saturating_add(left).unwrap_or(now);
-            "about " (clock(end)) ", in " (roughly(left.as_secs().max(1)))
+        @else {
+            (ends.of(one, now, whole))
             @if let Some(rate) = one.per_second(now) { span.soft { ", at " (format!("{rate:.2}")) "/s" } }
         }
-        @else if one.settled() == 0 { span.soft { "nothing has ended yet" } }
-        @else { span.soft { "no pace lately" } @if let Some(at) = last { span.soft { ", the last one ended " (ago(at)) } } }
     }
 }
 
@@ -262,16 +266,15 @@ pub(super) async fn one(asked: Asked) -> Response {
     };
     place.first_reading().await;
     let shown = run.as_ref().map(ToString::to_string);
+    let ends = place.ends(|seen| ends::open(this(seen, batch, run.as_ref()).into_iter())).await;
     let content = place.results(|seen| {
         let mut again = vec![("lane", &*place.name), ("batch", batch), ("part", "1")];
         again.extend(shown.as_deref().map(|run| ("run", run)));
         let all = seen.batches.generations(batch);
-        // The latest, where none is named.
-        let meant = all.iter().find(|one| run.as_ref().is_none_or(|run| run.matches(one.run)));
         html! {
             div #part hx-get={ "/batches/one" (query(&again)) } hx-trigger="every 2s" hx-swap="outerHTML" {
-                @match meant {
-                    Some(progress) => (details(place, progress, &all, Timestamp::now())),
+                @match this(seen, batch, run.as_ref()) {
+                    Some(progress) => (details(place, progress, &all, &ends)),
                     None if seen.whole_at.is_none() => p { "It has not been found so far." },
                     None => (notice(true, &format!("The results of the last {DAYS} days know no {}batch {batch:?}. `sluice watch` knows older ones.", if shown.is_some() { "such generation of " } else { "" }))),
                 }
@@ -294,6 +297,12 @@ pub(super) async fn one(asked: Asked) -> Response {
     asked.page("Batch", &content)
 }
 
+/// The generation that is meant: the latest, where none is named.
+fn this<'a>(seen: &'a Seen, batch: &str, run: Option<&RunPrefix>) -> Option<&'a BatchProgress> {
+    let all = seen.batches.generations(batch);
+    all.into_iter().find(|one| run.is_none_or(|run| run.matches(one.run)))
+}
+
 /// The other generations of this id, if there are some.
 fn others(place: &LaneView, one: &BatchProgress, all: &[&BatchProgress]) -> Markup {
     html! {
@@ -311,12 +320,7 @@ fn others(place: &LaneView, one: &BatchProgress, all: &[&BatchProgress]) -> Mark
     }
 }
 
-fn details(
-    place: &LaneView,
-    one: &BatchProgress,
-    all: &[&BatchProgress],
-    now: Timestamp,
-) -> Markup {
+fn details(place: &LaneView, one: &BatchProgress, all: &[&BatchProgress], ends: &Ends) -> Markup {
     let settled = grouped(one.settled());
     let letters = of_batch("/dead-letters", "batch_run", place, one);
     html! {
@@ -327,7 +331,7 @@ fn details(
             (bar(one))
             p {
                 strong { (settled) } @if let Some(total) = one.total() { " of " strong { (grouped(total)) } } " have ended. "
-                @if !one.is_done() { "End: " } (forecast(one, now)) "."
+                @if !one.is_done() { "End: " } (end(one, ends, true)) "."
             }
             @if one.total().is_some() && !one.enqueued { p.soft { "Not all of it is in the queue yet." } }
         }

@@ -7,6 +7,7 @@ mod access;
 mod asked;
 mod audit;
 mod batches;
+mod ends;
 mod export;
 mod fields;
 mod follow;
@@ -141,6 +142,8 @@ struct LaneView {
     /// What comes next, as the loop said last.
     waiting: tokio::sync::Mutex<waiting::Latest>,
     follower: follow::Follower,
+    /// When batches end, as was worked out last.
+    ends: ends::Latest,
     scan: tokio::sync::Mutex<audit::Scan>,
 }
 
@@ -171,6 +174,7 @@ pub fn router(lanes: Vec<Lane>, operator: Operator, listen: SocketAddr) -> Resul
             acting: tokio::sync::Mutex::default(),
             waiting: tokio::sync::Mutex::default(),
             follower: follow::Follower::default(),
+            ends: ends::Latest::default(),
             scan: tokio::sync::Mutex::default(),
         })
     });

@@ -137,3 +137,68 @@ async fn a_refused_log_in_and_a_port_of_the_other_kind_are_told_apart_from_an_un
         assert_eq!(watched.status.code(), Some(code), "{said}");
     }
 }
+
+/// Seconds from then until the end that is told under this name.
+fn told_end(output: &std::process::Output, begun: jiff::Timestamp) -> Option<f64> {
+    let said = String::from_utf8_lossy(&output.stdout);
+    let whole = serde_json::from_str::<Value>(&said).ok();
+    let lines = said.lines().filter_map(|line| serde_json::from_str(line).ok());
+    let told = whole.into_iter().chain(lines).find(|line| line["end"].is_string())?;
+    let end: jiff::Timestamp = told["end"].as_str()?.parse().ok()?;
+    Some(end.duration_since(begun).as_secs_f64())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn console_gate_status_and_watch_tell_one_end_that_knows_times_holds_and_what_is_parked() {
+    let rig = Rig::new(Lane::new(&Node::shared(), QueueType::Quorum)).await;
+    let dir = tempfile::tempdir().unwrap();
+    let mut spec = Spec::new(&rig.lane.url, &rig.lane.queues, &rig.sandbox.base_url, "5/s");
+    // Ten wait in the window, the others are parked.
+    "[window]\nsize = 20\n".clone_into(&mut spec.more);
+    let process = Process::start(&spec, dir.path(), "worker");
+    process.active().await;
+    let plan = plan(dir.path(), 60);
+    let begun = jiff::Timestamp::now();
+    let later = begun.saturating_add(std::time::Duration::from_secs(3_600)).unwrap().to_string();
+    let arguments = ["enqueue", plan.to_str().unwrap(), "--batch", "later", "--not-before", &later];
+    let enqueued = run(dir.path(), &arguments).await;
+    assert!(enqueued.status.success(), "{}", String::from_utf8_lossy(&enqueued.stderr));
+    // The first sixty seconds of that hour, less the time until the question.
+    let is_right = |end: f64| (3_600.0..3_625.0).contains(&end);
+    wait::until(SOON, async || {
+        let watched = run(dir.path(), &["watch", "later", "--json"]).await;
+        let status = run(dir.path(), &["gate", "status", "--json"]).await;
+        let page = process.get("/batches/one?batch=later").await.unwrap_or_default().1;
+        let ends = (told_end(&watched, begun), told_end(&status, begun));
+        let said = String::from_utf8_lossy(&watched.stdout).into_owned();
+        let same =
+            matches!(ends, (Some(one), Some(other)) if is_right(one) && (one - other).abs() < 5.0);
+        let told = said.contains(r#""reason":"not_before""#)
+            && page.contains("all that is left waits for its time")
+            && page.contains("about ");
+        if same && told { Ok(()) } else { Err(format!("{ends:?}: {said}\n{page}")) }
+    })
+    .await;
+
+    assert!(run(dir.path(), &["batch", "hold", "later"]).await.status.success());
+    wait::until(SOON, async || {
+        let watched = run(dir.path(), &["watch", "later", "--json"]).await;
+        let status = run(dir.path(), &["gate", "status"]).await;
+        let said = String::from_utf8_lossy(&watched.stdout).into_owned();
+        let status = String::from_utf8_lossy(&status.stdout).into_owned();
+        let page = process.get("/batches/one?batch=later").await.unwrap_or_default().1;
+        let told = said.contains(r#""reason":"on_hold""#)
+            && said.contains(r#""on_hold":60"#)
+            && status.contains("60 of them are on hold")
+            && page.contains("without 60 on hold");
+        let ends =
+            [told_end(&watched, begun).is_some(), status.contains("will have been submitted")];
+        if told && ends == [false, false] {
+            Ok(())
+        } else {
+            Err(format!("{said}\n{status}\n{page}"))
+        }
+    })
+    .await;
+    process.stop().await;
+}

@@ -143,7 +143,6 @@ impl History {
             history.requests[index] = Request { rare: Sparse::new(rare), ..plain };
         }
         history.copies = false;
-        history.leases = 0;
         history.settings.max_running = 0;
         history.settings.look_up = true;
         // What waits beyond the window is another question.

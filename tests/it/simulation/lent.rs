@@ -27,7 +27,7 @@ impl World {
     /// Asks the active worker; the answer takes its time, and the lease counts from the question.
     pub(super) fn lease(&mut self) {
         let Some(w) = self.active.filter(|_| !self.is_leasing()) else { return };
-        let calls = self.random.random_range(1..20);
+        let calls = self.leasing.random_range(1..20);
         let before = self.workers[w].core.gate().limits().ready_at(self.now);
         let waits = self.workers[w].core.counts().ready > 0;
         let lend = Input::Ordered(Steer::Lend { calls });
@@ -42,7 +42,7 @@ impl World {
                 );
                 assert!(grant.calls <= calls, "{grant:?}");
                 let asked = self.now;
-                let heard = self.now + self.millis(0..=300);
+                let heard = self.now + Duration::from_millis(self.leasing.random_range(0..=300));
                 let limits = Limits::new(&grant.rates, grant.margin, heard);
                 let until = asked + grant.lasts;
                 let under = self.history.settings.gate.rates.clone();
@@ -67,7 +67,7 @@ impl World {
         }
         if ready > now {
             // Timers are late.
-            let late = Duration::from_micros(self.random.random_range(0..1_000));
+            let late = Duration::from_micros(self.leasing.random_range(0..1_000));
             return self.after(ready + late - now, Event::Leased);
         }
         lent.limits.take(now);
@@ -75,7 +75,7 @@ impl World {
         let same = lent.under == self.history.settings.gate.rates;
         self.checks.count("a lent call");
         let margin = self.history.settings.gate.margin;
-        let way = super::worker::WAY + margin.mul_f64(self.random.random());
+        let way = super::worker::WAY + margin.mul_f64(self.leasing.random());
         if same {
             self.checks.arrived(now + way);
         }

@@ -338,7 +338,7 @@ impl World {
         if fails {
             self.checks.count("a fetch that failed");
         }
-        let fetched = (!fails).then_some(Fetched { left, next });
+        let fetched = (!fails).then_some(Fetched { left, next, ..Fetched::default() });
         self.workers[w].core.fetched(now, session, fetched);
     }
 

@@ -115,6 +115,8 @@ pub(crate) struct World {
     sessions: u32,
     /// What the other process has been lent.
     pub(super) lent: Option<Lent>,
+    /// Its chance is its own, so that what is known of a seed stays true.
+    pub(super) leasing: SmallRng,
     trace: bool,
     /// Where each core writes down its history, if they do.
     recordings: Option<Recordings>,
@@ -157,6 +159,7 @@ impl World {
             generation: 0,
             sessions: 0,
             lent: None,
+            leasing: SmallRng::seed_from_u64(seed ^ 0x1ea5e),
             trace,
             recordings: None,
             checks: Checks::new(&history),
@@ -202,7 +205,12 @@ impl World {
         (0..history.cuts).for_each(|_| self.sometime(Event::Cut));
         (0..history.kills).for_each(|_| self.sometime(Event::KillBroker));
         (0..history.orders).for_each(|_| self.sometime(Event::Order));
-        (0..history.leases).for_each(|_| self.sometime(Event::Lease));
+        for _ in 0..history.leases {
+            // Also when nothing but what belongs to requests is wrong.
+            let span = history.troubles + Duration::from_secs(300);
+            let wait = span.mul_f64(self.leasing.random());
+            self.after(wait, Event::Lease);
+        }
         (0..history.pauses).for_each(|_| self.sometime(Event::Pause));
         for _ in 0..history.blocks {
             self.sometime(Event::Blocked(true));
