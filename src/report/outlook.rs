@@ -2,7 +2,7 @@
 //! `sluice gate status` and the console: the forecast's own simulation, from what the active worker says that it holds, its
 //! rates, caps and schedule as they are now, and what was announced of the batch.
 
-use jiff::Timestamp;
+use jiff::{Timestamp, Unit};
 
 use crate::core::Settings;
 use crate::core::engine::Load as Held;
@@ -38,6 +38,8 @@ impl Outlook {
         let on_hold = left.held.on_hold.min(left.requests);
         let waits = why(status, left);
         let first = left.first().filter(|_| matches!(waits, Some(("not_before", _))));
+        // It comes by way of two clocks, and planners give whole seconds.
+        let first = first.map(|at| at.round(Unit::Second).unwrap_or(at));
         // What is shut for an unknown time has no end; a schedule, a full cap or a time that was set has.
         let ends = matches!(waits, None | Some(("schedule" | "running" | "not_before", _)));
         let end = if ends { left.end(now) } else { None };

@@ -8,9 +8,10 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::{Desk, in_milliseconds, not_too_late, open, too_late, unusable};
-use crate::broker::streams::announced::{self, Known, NotLooked};
+use crate::broker::streams::announced::{self, Known, Looked, NotLooked};
 use crate::commands::times::local;
 use crate::commands::{Exit, Failure, plan_file, print};
+use crate::lane::Config;
 use crate::planner::batch::{Head, Journal, Made, MadeBatches};
 use crate::planner::changes::{self, Changed, Changes, KEPT};
 
@@ -29,12 +30,33 @@ pub(super) enum Decision {
     Whole(Made, Timestamp, String),
 }
 
+/// The batches that are made of a plan together, by the ids that were given, and what the broker knows of all of them.
+pub(super) struct Ours<'a> {
+    batches: Vec<&'a str>,
+    looked: Option<Looked>,
+}
+
+impl<'a> Ours<'a> {
+    pub(super) fn new(batches: Vec<&'a str>) -> Self {
+        Self { batches, looked: None }
+    }
+
+    /// One reading of the stream tells of all.
+    async fn looked(&mut self, config: &Config) -> Result<&Looked, NotLooked> {
+        let looked = match self.looked.take() {
+            Some(looked) => looked,
+            None => announced::announced(&config.broker, &config.queues, &self.batches).await?,
+        };
+        Ok(self.looked.insert(looked))
+    }
+}
+
 impl Desk<'_> {
     /// Looks, and asks; writes nothing. `ours`: the batches that are made of this plan together.
     pub(super) async fn decide(
         &self,
         known: &MadeBatches,
-        ours: &[&str],
+        ours: &mut Ours<'_>,
     ) -> Result<Decision, Failure> {
         if self.args.again {
             not_too_late(self.args)?;
@@ -46,8 +68,8 @@ impl Desk<'_> {
         }
         not_too_late(self.args)?;
         if let Some(wanted) = wanted {
-            self.refuse_other_batch(known, wanted, ours)?;
-            self.refuse_announced(wanted).await?;
+            self.refuse_other_batch(known, wanted, &ours.batches)?;
+            self.refuse_announced(wanted, ours).await?;
         }
         Ok(Decision::New)
     }
@@ -233,10 +255,8 @@ impl Desk<'_> {
     }
 
     /// Whoever uses an id for the second time is to know it, be the first time on another machine.
-    async fn refuse_announced(&self, batch: &str) -> Result<(), Failure> {
-        let (broker, queues) = (&self.config.broker, &self.config.queues);
-        let looked = announced::announced(broker, queues, &[batch]).await;
-        let looked = looked.map_err(|why| not_looked(batch, &why))?;
+    async fn refuse_announced(&self, batch: &str, ours: &mut Ours<'_>) -> Result<(), Failure> {
+        let looked = ours.looked(self.config).await.map_err(|why| not_looked(batch, &why))?;
         if let Some(known) = looked.known.get(batch) {
             return Err(Failure::usage(already_used(batch, known)));
         }

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use serde_json::json;
 use uuid::Uuid;
 
-use self::begin::Decision;
+use self::begin::{Decision, Ours};
 use super::plan_file::{self, Judge, PlanFile};
 use super::waves::{self, Scope};
 use super::{Exit, Failure, World, check, export, lane, print, progress_bar, times, watch};
@@ -260,7 +260,8 @@ async fn enqueue(
 ) -> Result<Vec<(String, Option<Uuid>)>, Failure> {
     // First the broker: without it no journal is begun.
     let planner = Planner::open(&config.broker, &config.queues).await.map_err(refused)?;
-    let ours: Vec<&str> = surveys.iter().filter_map(|(scope, _)| scope.batch.as_deref()).collect();
+    let ours = surveys.iter().filter_map(|(scope, _)| scope.batch.as_deref());
+    let mut ours = Ours::new(ours.collect());
     let mut journals: BTreeMap<Option<&str>, (Journal, MadeBatches)> = BTreeMap::new();
     let mut decided = Vec::new();
     for (scope, survey) in surveys {
@@ -272,7 +273,7 @@ async fn enqueue(
             }
         };
         let desk = Desk { args, file, config, survey, world, scope };
-        let decision = desk.decide(known, &ours).await?;
+        let decision = desk.decide(known, &mut ours).await?;
         decided.push((desk, decision));
     }
     let whole = |(_, decision): &(_, Decision)| matches!(decision, Decision::Whole(..));
