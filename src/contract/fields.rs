@@ -123,6 +123,11 @@ impl Rule {
 }
 
 impl Kind {
+    /// Whether a value of it is a text.
+    pub(crate) fn is_text(&self) -> bool {
+        matches!(self, Self::Text { .. } | Self::Choice { .. })
+    }
+
     pub(crate) fn in_words(&self) -> String {
         match *self {
             Self::Text { min: 0, max, .. } => format!("text of at most {max} characters"),

@@ -67,7 +67,7 @@ impl Wants {
     }
 
     fn text(self) -> bool {
-        matches!(self.kind, Kind::Text { .. } | Kind::Choice { .. })
+        self.kind.is_text()
     }
 
     fn refuse(self, found: String, advice: impl Into<Cow<'static, str>>) -> Refused {

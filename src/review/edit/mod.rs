@@ -141,18 +141,8 @@ impl FieldChange {
     fn exists_in(&self, body: &Bytes) -> Result<(), EditError> {
         let Self::Field { path, .. } = self else { return Ok(()) };
         let name = path.join(".");
-        let there = || {
-            let body: Value = serde_json::from_slice(body).ok()?;
-            path.iter().try_fold(body, |value, step| match value {
-                Value::Object(mut fields) => fields.remove(step),
-                Value::Array(mut items) => {
-                    let at = step.parse().ok().filter(|at| *at < items.len())?;
-                    Some(items.swap_remove(at))
-                }
-                _ => None,
-            })
-        };
-        if contract::find(&name).is_some() || there().is_some() {
+        let there = || serde_json::from_slice(body).is_ok_and(|body| is_there(body, path));
+        if contract::find(&name).is_some() || there() {
             return Ok(());
         }
         let fields = contract::fields();
@@ -160,6 +150,41 @@ impl FieldChange {
         let nearest = contract::nearest(&name, names).map(str::to_owned);
         Err(EditError::NoField { name, nearest })
     }
+}
+
+/// Whether there is a value at `path`.
+fn is_there(body: Value, path: &[String]) -> bool {
+    let found = path.iter().try_fold(body, |value, step| match value {
+        Value::Object(mut fields) => fields.remove(step),
+        Value::Array(mut items) => {
+            let at = step.parse().ok().filter(|at| *at < items.len())?;
+            Some(items.swap_remove(at))
+        }
+        _ => None,
+    });
+    found.is_some()
+}
+
+/// The text with one field changed. Where the field is missing, there is nothing to remove; and what is added is a text
+/// where the page wants one, even if it looks like a number.
+fn changed_at(text: &str, path: &[String], to: &To) -> Result<String, EditError> {
+    let body: Value = serde_json::from_str(text).map_err(|_| EditError::NotJson)?;
+    let is_object = body.is_object();
+    if !is_there(body, path) {
+        let rule = contract::find(&path.join("."));
+        let is_text = rule.is_some_and(|rule| rule.kind.is_text());
+        match to {
+            To::Removed if is_object => return Ok(text.to_owned()),
+            To::Typed(typed) if is_text && typed != "null" => {
+                let quoted =
+                    typed.starts_with('"') && serde_json::from_str::<String>(typed).is_ok();
+                let value = if quoted { typed.clone() } else { Value::from(&**typed).to_string() };
+                return change_at(text, path, &To::Typed(value));
+            }
+            _ => {}
+        }
+    }
+    change_at(text, path, to)
 }
 
 fn header_named(name: &str) -> Option<&'static str> {
@@ -178,7 +203,7 @@ impl Edit {
                 let mut text = String::from_utf8(body.to_vec()).map_err(|_| EditError::NotJson)?;
                 for change in changes {
                     if let FieldChange::Field { path, to } = change {
-                        text = change_at(&text, path, to)
+                        text = changed_at(&text, path, to)
                             .map_err(|error| error.named(&path.join(".")))?;
                     }
                 }
@@ -270,13 +295,28 @@ mod tests {
     }
 
     #[test]
+    fn a_field_that_is_missing_is_missing_and_not_a_reason_to_refuse_a_group() {
+        for body in ["{}", "{\"a\": [1]}", "{ \"target_server\":{} }"] {
+            for change in ["tags!", "target_server.name!", "a.7!"] {
+                assert_eq!(edited(body, &[change]).unwrap(), body, "{change}");
+            }
+        }
+        // The page wants a text there, so what looks like a number is one.
+        assert_eq!(edited("{}", &["name=0012"]).unwrap(), "{\"name\":\"0012\"}");
+        assert_eq!(edited("{}", &["name=12"]).unwrap(), "{\"name\":\"12\"}");
+        assert_eq!(edited("{}", &["name=\"a\""]).unwrap(), "{\"name\":\"a\"}");
+        assert_eq!(edited("{}", &["priority=12"]).unwrap(), "{\"priority\":12}");
+        let nested = edited("{}", &["target_server.name=7"]).unwrap();
+        assert_eq!(nested, "{\"target_server\":{\"name\":\"7\"}}");
+    }
+
+    #[test]
     fn what_cannot_be_changed_is_told() {
-        assert_eq!(edited("nonsense", &["a=1"]), Err(EditError::NoPlace("a".into())));
+        assert_eq!(edited("nonsense", &["a=1"]), Err(EditError::NotJson));
         assert_eq!(edited("{", &["a=1"]), Err(EditError::NotJson));
         assert_eq!(edited("", &["a=1"]), Err(EditError::NotJson));
         assert_eq!(edited("{\"a\":1}", &["a.b=1"]), Err(EditError::NoPlace("a.b".into())));
         assert_eq!(edited("{\"l\":[]}", &["l.5=1"]), Err(EditError::NoPlace("l.5".into())));
-        assert_eq!(edited("{}", &["a!"]), Err(EditError::NoPlace("a".into())));
         for text in ["name", "=1", ".a=1", ""] {
             assert_eq!(edited("{}", &[text]), Err(EditError::NoChange(text.into())));
         }
