@@ -256,7 +256,7 @@ async fn waiting(config: &Config, world: &World) -> Waiting {
         Err(NotAsked::Nobody { .. }) => "no worker is active: start one (`sluice run`)".to_owned(),
         Err(error) => error.to_string(),
     };
-    let next = match ask(Command::Window { first: None, run: None }).await {
+    let next = match ask(Command::window()).await {
         Ok(answer) => answer.window.unwrap_or_default(),
         Err(_) => Vec::new(),
     };
@@ -287,6 +287,7 @@ fn in_window(one: &Upcoming, gate: &str) -> String {
         Waits::Copy => "what becomes of another request for its source server".to_owned(),
         Waits::Refused => format!("the account refuses it; it is tried by itself{until}"),
         Waits::Release => "its release: it is held".to_owned(),
+        Waits::Called | Waits::Ending => "nothing: it is in flight".to_owned(),
     }
 }
 

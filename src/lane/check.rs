@@ -296,14 +296,26 @@ fn halt(halt: &sections::Halt, findings: &mut Findings<'_>) {
 fn http(http: &sections::Http, findings: &mut Findings<'_>) {
     findings.one_of("http", "operator_token");
     findings.one_of("http", "reader_token");
+    findings.one_of("http", "session_key");
     let files = [
         ("http.operator_token_file", &http.operator_token_file),
         ("http.reader_token_file", &http.reader_token_file),
+        ("http.session_key_file", &http.session_key_file),
     ];
     for (key, path) in files {
         if let Some(path) = path {
             findings.problems_at(key, crate::config::values::Secret::from_file(path).map(drop));
         }
+    }
+    let is_web = |url: &str| {
+        url::Url::parse(url)
+            .is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+    };
+    if let Some(url) = http.url.as_deref().filter(|url| !is_web(url)) {
+        findings.problem(
+            "http.url",
+            format!("{url:?} is no address of a page: such as https://worker-1.example:9464"),
+        );
     }
     let has_token = http.operator_token.is_some() || http.operator_token_file.is_some();
     if let Some(listen) = http.listen

@@ -91,10 +91,14 @@ pub struct Http {
     /// `None`: off.
     #[serde(deserialize_with = "listen")]
     pub listen: Option<SocketAddr>,
+    /// Where people reach what listens there, if that does not say it.
+    pub url: Option<String>,
     pub operator_token: Option<Secret>,
     pub operator_token_file: Option<std::path::PathBuf>,
     pub reader_token: Option<Secret>,
     pub reader_token_file: Option<std::path::PathBuf>,
+    pub session_key: Option<Secret>,
+    pub session_key_file: Option<std::path::PathBuf>,
 }
 
 impl Http {
@@ -112,6 +116,14 @@ impl Http {
     /// Says that the file cannot be read.
     pub fn token_to_read(&self) -> Result<Option<Secret>, String> {
         secret(self.reader_token_file.as_deref(), self.reader_token.as_ref())
+    }
+
+    /// What the console signs sessions with; none: one of this process alone.
+    ///
+    /// # Errors
+    /// Says that the file cannot be read.
+    pub fn session_key(&self) -> Result<Option<Secret>, String> {
+        secret(self.session_key_file.as_deref(), self.session_key.as_ref())
     }
 }
 

@@ -109,6 +109,10 @@ pub struct Act {
     /// What was ordered of requests that wait.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub order: Option<Order>,
+    /// What one word of an operator did to many dead letters has the same one; acts of older versions have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub deed: Option<Uuid>,
 }
 
 /// Who acts, and why.
@@ -134,6 +138,7 @@ impl Act {
             after: None,
             gate: None,
             order: None,
+            deed: None,
         }
     }
 

@@ -52,6 +52,12 @@ pub enum Command {
         #[serde(default)]
         #[schemars(with = "Option<String>")]
         run: Option<Uuid>,
+        /// Without so many that come before.
+        #[serde(default)]
+        from: Option<usize>,
+        /// Those that have this in their name, source server, message id or batch, what is in flight among them.
+        #[serde(default)]
+        find: Option<String>,
     },
     /// Say how much is held of a batch, or of all, and how fast it may go; changes nothing.
     Load {
@@ -138,6 +144,11 @@ mod wanted {
 const MOST: usize = 100;
 
 impl Command {
+    /// The first requests of the window.
+    pub fn window() -> Self {
+        Self::Window { first: None, run: None, from: None, find: None }
+    }
+
     /// What it is published with to the control exchange: those that change the gate are told from those that ask.
     pub fn routing_key(&self) -> &'static str {
         match self {
@@ -429,7 +440,7 @@ mod tests {
         for command in [
             Command::Status,
             Command::Rate { rates: None },
-            Command::Window { first: None, run: Some(Uuid::nil()) },
+            Command::Window { first: None, run: Some(Uuid::nil()), from: Some(20), find: None },
             Command::Order {
                 of: Target::Request("17".into()),
                 change: Change { priority: Some(7), ..Change::default() },

@@ -132,7 +132,7 @@ impl RowSettings {
 }
 
 /// A time that a person typed, as a plan has it too. Without an offset it is in `zone`: on the command line and in plans
-/// that of this machine, in the console UTC, as the times that each of them shows.
+/// that of this machine, in the console that of the reader's browser, as the times that each of them shows.
 ///
 /// # Errors
 /// What was found, and what is allowed.

@@ -211,6 +211,11 @@ impl BatchProgress {
         results
     }
 
+    /// The same in no order: nothing is sorted.
+    pub fn each(&self) -> impl Iterator<Item = &ResultData> {
+        self.requests.values().map(|result| &**result)
+    }
+
     /// The first `most` of those that are dead letters now, in the order of the plan. Looks at all, and sorts no more
     /// than it tells.
     pub fn failures(&self, most: usize) -> Vec<&ResultData> {

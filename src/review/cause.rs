@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 use super::dead_letter::{DeadLetter, Death};
 use crate::contract::Violation;
 use crate::core::Outcome;
+use crate::message::result::ResultData;
 
 /// The longest message of a cause, in characters.
 const LONGEST: usize = 160;
@@ -51,6 +52,15 @@ impl Cause {
         let digest = Sha256::digest(key.as_bytes());
         let id = digest.iter().take(4).fold(0_u32, |id, byte| id << 8 | u32::from(*byte));
         Self { id: format!("{id:08x}"), outcome, error_code, status, message }
+    }
+
+    /// The cause of the dead letter that goes with a result.
+    pub fn of_result(result: &ResultData) -> Self {
+        let error = result.error.as_ref();
+        let code = error.and_then(|error| error.error_code.as_deref());
+        let status = error.and_then(|error| error.status);
+        let said = error.map_or(result.reason.as_str(), |error| error.error_msg.as_str());
+        Self::of(Some(result.outcome), code, status, said, &result.violations, None)
     }
 
     /// `rejected SMS.6603 (400): source server # is not found`
@@ -162,6 +172,20 @@ pub fn groups<'a>(letters: impl IntoIterator<Item = &'a DeadLetter>) -> Vec<Grou
     }
     let mut groups: Vec<Group> = by_cause.into_values().collect();
     groups.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.cause.cmp(&b.cause)));
+    groups
+}
+
+/// Results of requests that have failed, by cause, the largest group first.
+pub fn groups_of_results<'a>(
+    results: impl IntoIterator<Item = &'a ResultData>,
+) -> Vec<(Cause, Vec<&'a ResultData>)> {
+    let mut by_cause: BTreeMap<Cause, Vec<&ResultData>> = BTreeMap::new();
+    for result in results.into_iter().filter(|result| result.outcome.is_dead_letter()) {
+        by_cause.entry(Cause::of_result(result)).or_default().push(result);
+    }
+    let mut groups: Vec<_> = by_cause.into_iter().collect();
+    // Stable: equal ones stay in the order of their causes.
+    groups.sort_by_key(|(_, results)| std::cmp::Reverse(results.len()));
     groups
 }
 

@@ -8,9 +8,11 @@ mod dead_letter;
 pub mod edit;
 pub mod file;
 mod filter;
+mod named;
 pub mod schema;
 
-pub use cause::{Cause, Group, groups};
+pub use cause::{Cause, Group, groups, groups_of_results};
 pub use dead_letter::{DeadLetter, Death, Past};
 pub(crate) use dead_letter::{Unread, read_request};
 pub use filter::Filter;
+pub use named::Named;

@@ -6,7 +6,7 @@ use std::collections::{HashMap, VecDeque};
 use uuid::Uuid;
 
 use super::{Done, Submit, Watch, Worker};
-use crate::core::engine::Load;
+use crate::core::engine::{Load, Upcoming};
 use crate::core::{Change, Hot, Input, Job, Now, Obeyed, Reply, Steer, Target};
 use crate::message::audit::{Act, By};
 use crate::message::command::{
@@ -147,11 +147,8 @@ where
             let _ = pending.reply.send(answer);
             return;
         }
-        if let Command::Window { first, run } = pending.issued.command {
-            let window = match run {
-                Some(run) => self.core.waiting(now, run).into_iter().collect(),
-                None => self.core.upcoming(now, Command::most(first)),
-            };
+        if let Command::Window { first, run, from, find } = &pending.issued.command {
+            let window = self.told_of_window(now, *first, *run, from.unwrap_or(0), find.as_deref());
             let answer = Answer { window: Some(window), ..Answer::done("") };
             // Whoever asked may have gone.
             let _ = pending.reply.send(answer);
@@ -190,6 +187,32 @@ where
         }
         self.steer(now);
         self.keep_steering(Some(pending), change);
+    }
+
+    fn told_of_window(
+        &self,
+        now: Now,
+        first: Option<usize>,
+        run: Option<Uuid>,
+        from: usize,
+        find: Option<&str>,
+    ) -> Vec<Upcoming> {
+        let most = Command::most(first);
+        match (run, find) {
+            (Some(run), _) => self.core.waiting(now, run).into_iter().collect(),
+            (None, Some(text)) => {
+                let mut found: Vec<_> = self
+                    .out
+                    .values()
+                    .filter(|one| one.is_named(text))
+                    .take(most)
+                    .cloned()
+                    .collect();
+                found.extend(self.core.find_waiting(now, text, most - found.len()));
+                found
+            }
+            (None, None) => self.core.upcoming_from(now, from, most),
+        }
     }
 
     fn keep_steering(&self, pending: Option<PendingCommand>, change: SteeringChange) {

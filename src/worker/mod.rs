@@ -16,6 +16,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
 
+use crate::core::engine::{Upcoming, Waits, out};
 use crate::core::record::{Recorded, Tape};
 use crate::core::{
     Ending, Fault, Fetched, Hot, Input, Job, Listing, Moment, Now, Question, Rate, Reply, Run,
@@ -89,6 +90,19 @@ enum Done<D> {
     },
 }
 
+impl<D> Done<D> {
+    /// The request that it is about, if it is about one that was out.
+    fn job(&self) -> Option<&Job<D>> {
+        match self {
+            Self::Late { job, .. } | Self::Posted { job, .. } | Self::Settled { job, .. } => {
+                Some(job)
+            }
+            Self::Told { question, .. } => question.job(),
+            _ => None,
+        }
+    }
+}
+
 /// What a panic said.
 struct Bug(String);
 
@@ -107,6 +121,8 @@ pub struct Worker<S: Source, A, W> {
     orders: LatestOrders,
     /// Bodies of requests that were late for their permit, and wait for another one.
     ready: HashMap<Run, Bytes>,
+    /// What is with the API or on its way to the broker: for people who look for it.
+    out: HashMap<Run, Upcoming>,
     /// A call that begins later than this after its permit was taken could come on top of the next one's.
     fresh: Duration,
     /// Changes that could not be written down yet, the latest few.
@@ -135,6 +151,7 @@ where
             steering: Steering::default(),
             orders: LatestOrders::default(),
             ready: HashMap::new(),
+            out: HashMap::new(),
             fresh,
             unwritten: Vec::new(),
             under_way: FuturesUnordered::new(),
@@ -257,6 +274,7 @@ where
     }
 
     fn post(&mut self, job: Job<S::Delivery>, started: Now) {
+        self.out.insert(job.request.run, out(&job, Waits::Called));
         let api = Arc::clone(&self.api);
         let trace = self.watch.trace(&job, Call::Post);
         if let Some(body) = self.ready.remove(&job.request.run) {
@@ -288,6 +306,9 @@ where
     }
 
     fn ask(&mut self, question: Question<S::Delivery>, started: Now) {
+        if let Some(job) = question.job() {
+            self.out.insert(job.request.run, out(job, Waits::Called));
+        }
         let api = Arc::clone(&self.api);
         let trace = question.job().and_then(|job| self.watch.trace(job, Call::Look));
         self.begin(async move {
@@ -297,6 +318,7 @@ where
     }
 
     fn settle(&mut self, job: Job<S::Delivery>, ending: Ending, started: Now) {
+        self.out.insert(job.request.run, out(&job, Waits::Ending));
         let settles = self.source.settle(job, ending);
         self.begin(settles.map(move |(job, ending, how)| Done::Settled {
             job,
@@ -308,6 +330,9 @@ where
 
     fn done(&mut self, done: Done<S::Delivery>) {
         let now = self.clock.now();
+        if let Some(job) = done.job() {
+            self.out.remove(&job.request.run);
+        }
         match done {
             Done::Late { job, body } => {
                 self.ready.insert(job.request.run, body);

@@ -197,7 +197,7 @@ fn sample(key: &str, file: &str) -> String {
         "window.size" => "123",
         "limits.rates" => "3/s, 30/min",
         "schedule.windows" => "Mon-Fri 22:00-06:00 Asia/Singapore",
-        "api.endpoint" | "api.auth.iam_endpoint" => "https://other.example",
+        "api.endpoint" | "api.auth.iam_endpoint" | "http.url" => "https://other.example",
         "api.auth.kind" => "aksk",
         "http.listen" => "127.0.0.1:1",
         "log.format" => "json",
@@ -228,7 +228,8 @@ fn sample(key: &str, file: &str) -> String {
         | "api.auth.access_key"
         | "api.auth.secret_key"
         | "http.operator_token"
-        | "http.reader_token" => "text",
+        | "http.reader_token"
+        | "http.session_key" => "text",
         key => panic!("a new key needs a sample here: {key}"),
     };
     value.to_owned()

@@ -36,7 +36,11 @@ async fn start() -> String {
 }
 
 pub(crate) fn operator() -> Operator {
-    Operator::new(Some(&Secret::new("s3cret"))).with_reader(Some(&Secret::new("read")))
+    operator_with("s3cret")
+}
+
+pub(crate) fn operator_with(token: &str) -> Operator {
+    Operator::new(Some(&Secret::new(token))).with_reader(Some(&Secret::new("read")))
 }
 
 /// Made once: each one reads the system's certificates.

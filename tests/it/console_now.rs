@@ -92,12 +92,13 @@ async fn the_page_tells_why_the_gate_is_shut_and_what_comes_next_whatever_it_is_
     let asked = tokio::spawn(async move { client().get(&base).send().await.unwrap().text().await });
     let evil = "<script>alert(1)</script>\u{202e}";
     let issued = played.answer(|_| told(vec![upcoming(evil, Waits::Retry)])).await;
-    assert_eq!(issued.command, Command::Window { first: None, run: None });
+    let window = Command::Window { first: Some(20), run: None, from: Some(0), find: None };
+    assert_eq!(issued.command, window);
     let page = asked.await.unwrap().unwrap();
     assert!(
         page.contains("The gate is shut") && page.contains("There is no session with the broker")
     );
-    assert!(page.contains("the next try, at") && page.contains("The first 1 of 1,234"), "{page}");
+    assert!(page.contains("the next try, at") && page.contains("1 to 1 of 1,234"), "{page}");
     assert!(!page.contains("<script>alert") && page.contains("⟨U+202E⟩"), "{page}");
     assert!(!page.contains(" style="), "{page}");
     // Somebody else who looks at once is told the same without another question to the loop.
@@ -261,7 +262,7 @@ async fn a_batch_is_ordered_about_by_its_generation_and_a_cancelling_wants_a_tic
     for (form, why) in [
         ("batch=wave-2&do=cancel", "tick the box"),
         ("batch=wave-2&do=move", "Nothing to move"),
-        ("batch=wave-2&do=move&not_before=noon", "is no time such as"),
+        ("batch=wave-2&do=move&not_before=noon", "is not a time such as"),
         ("batch=wave-2&do=hold&row=x", "is no row"),
         ("do=hold", "Which batch?"),
     ] {

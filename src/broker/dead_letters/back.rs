@@ -63,6 +63,7 @@ impl Review {
         let mut stream = Acts::open(&self.settings, &self.queues).await?;
         let tool = self.tool().await?;
         let mut pairs: Vec<Pair> = Vec::new();
+        let deed = Some(Uuid::now_v7());
         let mut going = attend.progress(progress);
         while going && let Some(act) = stream.next().await? {
             let Some(before) = act.before.as_ref().filter(|_| acts.contains(&act.id)) else {
@@ -72,6 +73,7 @@ impl Review {
                 letter: act.letter,
                 cause: act.cause.clone(),
                 undoes: Some(act.id),
+                deed,
                 ..Act::new(Action::Restore, by, Timestamp::now())
             };
             pairs.push((letter_message(&self.queues, before), audit::message(&undo, &self.queues)));
@@ -135,12 +137,14 @@ impl Review {
         let mut progress = MoveProgress { of, ..MoveProgress::default() };
         let mut going = attend.progress(progress);
         let mut parcels = parcels.into_iter();
+        let deed = Some(Uuid::now_v7());
         let mut pairs: Vec<Pair> = Vec::new();
         while going && let Some(parcel) = parcels.next() {
             let letter = DeadLetter::read(&parcel, None, &self.rules);
             let act = Act {
                 letter: Some(letter.id),
                 cause: Some(letter.cause.in_a_line()),
+                deed,
                 ..Act::new(Action::Import, by, Timestamp::now())
             };
             pairs.push((letter_message(&self.queues, &parcel), audit::message(&act, &self.queues)));

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use jiff::Timestamp;
+use uuid::Uuid;
 
 use super::snapshot::{preview, whole};
 use super::{Attend, IN_FLIGHT, MoveProgress, Review, ReviewError, to_the_end};
@@ -39,6 +40,19 @@ pub enum ReviewAction {
     Discard,
 }
 
+/// What all that one order does has in common.
+struct Frame<'a> {
+    by: &'a By,
+    now: Timestamp,
+    deed: Uuid,
+}
+
+impl Frame<'_> {
+    fn act(&self, action: Action) -> Act {
+        Act { deed: Some(self.deed), ..Act::new(action, self.by, self.now) }
+    }
+}
+
 impl Review {
     /// Does `order` to every dead letter that is meant. An edit that would leave any of them invalid moves none. It goes on
     /// when nobody waits for it any more; only `attend` stops it.
@@ -68,8 +82,8 @@ impl Review {
         let room = tool.publisher.room;
         let result = match self.select(&mut pass.entries, filter, order, room) {
             Ok(selected) => {
-                let now = Timestamp::now();
-                let begin = |entry: HeldDeadLetter| self.begin(entry, order, by, now);
+                let frame = Frame { by, now: Timestamp::now(), deed: Uuid::now_v7() };
+                let begin = |entry: HeldDeadLetter| self.begin(entry, order, &frame);
                 carry_out(&tool, &mut pass, selected, begin, &mut attend).await
             }
             Err(error) => Err(error),
@@ -124,15 +138,15 @@ impl Review {
         &self,
         entry: HeldDeadLetter,
         order: &ReviewAction,
-        by: &By,
-        now: Timestamp,
+        frame: &Frame<'_>,
     ) -> Result<Move, ReviewError> {
+        let now = frame.now;
         if *order == ReviewAction::Discard && entry.body.too_long().is_some() {
             // Nothing can bring it back, so nothing is kept of it but what it was.
             let act = Act {
                 letter: Some(entry.letter.id),
                 cause: Some(entry.letter.cause.in_a_line()),
-                ..Act::new(Action::Discard, by, now)
+                ..frame.act(Action::Discard)
             };
             let messages = vec![audit::message(&act, &self.queues)];
             return Ok(Move { messages, copies: entry.copies });
@@ -156,7 +170,7 @@ impl Review {
             cause: Some(letter.cause.in_a_line()),
             before: Some(before),
             after: after.clone().filter(|_| action == Action::Edit),
-            ..Act::new(action, by, now)
+            ..frame.act(action)
         };
         // The audit first: nothing moves that is not in it.
         let mut messages = vec![audit::message(&act, &self.queues)];

@@ -5,6 +5,7 @@ mod notify;
 mod reload;
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -128,7 +129,7 @@ async fn serve(
         lanes.push(lane);
     }
     let (stop, stopping) = watch::channel(false);
-    let listening = listen(&lanes, stopping.clone()).await?;
+    let listening = listen(&lanes, world, stopping.clone()).await?;
     let supervisor = Notifier::new(world.env.get("NOTIFY_SOCKET").map(String::as_str));
     // Ready is what /healthz means by it: a broker that is away is waited for, and no reason to start anew.
     supervisor.ready("running; /readyz says whether the broker is attached");
@@ -156,8 +157,18 @@ async fn serve(
 
 type Listening = tokio::task::JoinHandle<()>;
 
+/// Where people reach the console: as configured, or by the address, or by this machine's name where it listens on all.
+fn console_url(configured: Option<&str>, address: SocketAddr, host: &str) -> String {
+    match configured {
+        Some(url) => url.to_owned(),
+        None if address.ip().is_unspecified() => format!("http://{host}:{}", address.port()),
+        None => format!("http://{address}"),
+    }
+}
+
 async fn listen(
     lanes: &[Lane],
+    world: &World,
     stopping: watch::Receiver<bool>,
 ) -> Result<Option<Listening>, Failure> {
     let http = &lanes[0].config.http;
@@ -185,6 +196,10 @@ async fn listen(
     // Port 0 is a free one, so say which.
     let address = listener.local_addr().unwrap_or(address);
     tracing::info!(%address, "listening");
+    let console = console_url(http.url.as_deref(), address, &super::host(world));
+    for lane in lanes {
+        lane.status.send_modify(|status| status.console = Some(console.clone()));
+    }
     Ok(Some(tokio::spawn(http::serve(listener, router, places, told_to_stop(stopping)))))
 }
 

@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Core;
-use crate::core::request::{Doubt, Job};
+use crate::core::request::{Doubt, Job, Request};
 use crate::core::time::Now;
 use crate::core::window::Place;
 
@@ -30,6 +30,10 @@ pub enum Waits {
     Copy,
     /// The account refused it where others were not, or refuses its project: it is tried again by itself.
     Refused,
+    /// Nothing: a call for it is under way, to send it or to look it up.
+    Called,
+    /// Nothing: it has ended, and that is being published.
+    Ending,
 }
 
 /// One request of the window.
@@ -54,13 +58,34 @@ pub struct Upcoming {
     pub until: Option<Timestamp>,
 }
 
+impl Upcoming {
+    /// Whether `text` stands in one of the texts that people know it by, in any case.
+    pub fn is_named(&self, text: &str) -> bool {
+        let texts = [&self.name, &self.source_server_id, &self.id].map(String::as_str);
+        texts.into_iter().chain(self.batch.as_deref()).any(|whole| contains(whole, text))
+    }
+}
+
 impl<D> Core<D> {
     /// The next `most` requests: first those whose turn has come, in their order; then those that wait for something
     /// else, the earliest first. Costs as much as it tells, however much is held.
     pub fn upcoming(&self, now: Now, most: usize) -> Vec<Upcoming> {
-        let mut next = self.window.first_ready(most);
-        next.extend(self.window.first_waiting(most - next.len()));
-        next.into_iter().map(|(job, place)| tell(job, place, now)).collect()
+        self.upcoming_from(now, 0, most)
+    }
+
+    /// The same without the first `from`; costs as much as if these were told, too.
+    pub fn upcoming_from(&self, now: Now, from: usize, most: usize) -> Vec<Upcoming> {
+        let upto = from.saturating_add(most);
+        let mut next = self.window.first_ready(upto);
+        next.extend(self.window.first_waiting(upto - next.len()));
+        next.into_iter().skip(from).map(|(job, place)| tell(job, place, now)).collect()
+    }
+
+    /// The first `most` that wait in the window and have `text` in their name, source server, message id or batch, in any
+    /// case. Looks at every one.
+    pub fn find_waiting(&self, now: Now, text: &str, most: usize) -> Vec<Upcoming> {
+        let found = self.window.iter().filter(|(job, _)| is_named(&job.request, text));
+        found.take(most).map(|(job, place)| tell(job, place, now)).collect()
     }
 
     /// The request of this run, if it waits in the window. Looks at every one.
@@ -70,9 +95,27 @@ impl<D> Core<D> {
     }
 }
 
+/// Whether `text` stands in one of the texts that people know a request by, in any case.
+fn is_named(request: &Request, text: &str) -> bool {
+    let has = |whole: &str| contains(whole, text);
+    has(&request.name.get())
+        || has(&request.source_server_id.get())
+        || has(&request.id.get())
+        || request.batch().is_some_and(has)
+}
+
+/// Letters of ASCII count the same in either case.
+fn contains(whole: &str, part: &str) -> bool {
+    let (whole, part) = (whole.as_bytes(), part.as_bytes());
+    part.is_empty() || whole.windows(part.len()).any(|at| at.eq_ignore_ascii_case(part))
+}
+
+/// A request that is out of the window: with the shell, which says for what.
+pub fn out<D>(job: &Job<D>, waits: Waits) -> Upcoming {
+    told(job, waits, None)
+}
+
 fn tell<D>(job: &Job<D>, place: Place, now: Now) -> Upcoming {
-    let request = &job.request;
-    let short = |text: &str| text.chars().take(QUOTED).collect::<String>();
     let in_doubt = job.progress.doubt != Doubt::None;
     let (waits, until) = match place {
         Place::Copy => (Waits::Copy, None),
@@ -90,6 +133,12 @@ fn tell<D>(job: &Job<D>, place: Place, now: Now) -> Upcoming {
             (waits, now.wall.saturating_add(job.wakes() - now.at).ok())
         }
     };
+    told(job, waits, until)
+}
+
+fn told<D>(job: &Job<D>, waits: Waits, until: Option<Timestamp>) -> Upcoming {
+    let request = &job.request;
+    let short = |text: &str| text.chars().take(QUOTED).collect::<String>();
     Upcoming {
         run: request.run.0,
         id: short(&request.id.get()),
@@ -101,5 +150,20 @@ fn tell<D>(job: &Job<D>, place: Place, now: Now) -> Upcoming {
         attempts: job.progress.attempts,
         waits,
         until,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_in_any_case_is_found() {
+        for part in ["", "web", "WEB-0", "b-01", "1"] {
+            assert!(contains("Web-01", part), "{part}");
+        }
+        for part in ["web-02", "Web-011", "ü"] {
+            assert!(!contains("Web-01", part), "{part}");
+        }
     }
 }

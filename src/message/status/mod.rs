@@ -46,6 +46,9 @@ pub struct Status {
     pub version: Cow<'static, str>,
     /// The worker's name, as results carry it.
     pub worker: String,
+    /// Where its console is, as people reach it; none where it serves none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub console: Option<String>,
     #[schemars(with = "String")]
     pub started_at: Timestamp,
     /// When this snapshot was taken.
@@ -169,6 +172,7 @@ impl Status {
             lane: lane.to_owned(),
             version: Cow::Borrowed(env!("CARGO_PKG_VERSION")),
             worker: worker.to_owned(),
+            console: None,
             started_at: now,
             at: now,
             session: SessionStatus::Detached {

@@ -4,11 +4,8 @@
 //! token, and every change one with the operator's. A change needs the session's own secret in its form too, and comes
 //! from our own pages.
 
-use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Request, State};
@@ -16,33 +13,22 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Redirect, Response};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use jiff::Timestamp;
 use maud::html;
 use sha2::{Digest as _, Sha256};
-use uuid::Uuid;
 
+use super::asked::Whence;
 use super::fields::Fields;
-use super::page::{self, notice};
-use super::{Console, EDIT, EDIT_LIMIT, FORM_LIMIT, SharedConsole};
+use super::page::{self, hidden, notice};
+pub(super) use super::session::LogIn;
+use super::session::Sessions;
+use super::{Console, EDIT, EDIT_LIMIT, FORM_LIMIT, LOG_IN, SharedConsole};
 use crate::web::http::{Operator, Right, is_longer};
 
 const COOKIE: &str = "sluice-session";
 pub(super) const LOG_OUT: &str = "/log-out";
-/// Nobody works longer than this in one go.
-const LASTS: Duration = Duration::from_secs(12 * 3600);
-/// More people than this do not log in to one worker.
-const MOST: usize = 256;
 /// Log-ins a minute, right or wrong.
 const TRIES: NonZeroU32 = NonZeroU32::new(10).unwrap();
-
-/// Who is logged in.
-#[derive(Clone, Debug)]
-pub(super) struct LogIn {
-    pub(super) who: String,
-    /// Stands in every form of this session.
-    pub(super) csrf: String,
-    right: Right,
-    until: Instant,
-}
 
 /// Who looks at a page: with a session, they are logged in.
 pub(super) type Viewer = Option<LogIn>;
@@ -52,12 +38,24 @@ pub(super) fn operator(viewer: &Viewer) -> Option<&LogIn> {
     viewer.as_ref().filter(|session| session.right == Right::Change)
 }
 
+/// Where to log in, and where that leads back to.
+pub(super) fn log_in_link(here: &str) -> String {
+    let to = ours(here).filter(|path| !path.starts_with(LOG_IN));
+    format!("{LOG_IN}{}", to.map(|to| page::query(&[("to", to)])).unwrap_or_default())
+}
+
+/// A path of this console, and nothing that a browser could take for another site.
+fn ours(path: &str) -> Option<&str> {
+    let is_plain = path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');
+    (is_plain && path.starts_with('/') && !path.starts_with("//") && path.len() < 2048)
+        .then_some(path)
+}
+
 #[derive(Debug)]
 pub(super) struct Access {
     operator: Operator,
     open_reading: bool,
-    /// By the cookie's digest: what is compared tells nothing about what is right.
-    sessions: Mutex<HashMap<[u8; 32], LogIn>>,
+    sessions: Sessions,
     tries: DefaultDirectRateLimiter,
 }
 
@@ -72,14 +70,12 @@ impl Access {
             ));
         }
         let tries = RateLimiter::direct(Quota::per_minute(TRIES));
-        Ok(Self { operator, open_reading, sessions: Mutex::default(), tries })
+        let sessions = Sessions::new(operator.session_key(), operator.digest());
+        Ok(Self { operator, open_reading, sessions, tries })
     }
 
-    fn session(&self, headers: &HeaderMap) -> Viewer {
-        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        sessions.retain(|_, session| session.until > now);
-        sessions.get(&digest(cookie(headers)?)).cloned()
+    pub(super) fn session(&self, headers: &HeaderMap) -> Viewer {
+        self.sessions.read(cookie(headers)?, Timestamp::now())
     }
 
     /// Reading is open to this machine. A page of another site whose name was turned to this address sends its own name.
@@ -87,21 +83,6 @@ impl Access {
         self.open_reading && is_this_machine(headers)
             || self.session(headers).is_some()
             || self.operator.bearer(headers).is_some()
-    }
-
-    fn begin(&self, who: &str, right: Right) -> String {
-        let secret = || format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
-        let cookie = secret();
-        let until = Instant::now() + LASTS;
-        let session = LogIn { who: who.to_owned(), csrf: secret(), right, until };
-        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
-        if sessions.len() >= MOST
-            && let Some(oldest) = sessions.iter().min_by_key(|(_, s)| s.until).map(|(key, _)| *key)
-        {
-            sessions.remove(&oldest);
-        }
-        sessions.insert(digest(&cookie), session);
-        cookie
     }
 }
 
@@ -140,8 +121,23 @@ fn is_cross_site(headers: &HeaderMap) -> bool {
         || text(headers, "origin").is_some_and(foreign)
 }
 
-fn refused(code: StatusCode, why: &str) -> Response {
-    (code, page::bare("Not allowed", &notice(true, why))).into_response()
+/// The page of ours that led to this question.
+fn from(headers: &HeaderMap) -> Option<String> {
+    let (_, rest) = text(headers, "referer")?.split_once("://")?;
+    let (host, _) = rest.split_once('/')?;
+    let path = &rest[host.len()..];
+    (host == text(headers, "host")?).then(|| ours(path).map(str::to_owned)).flatten()
+}
+
+fn refused(headers: &HeaderMap, code: StatusCode, why: &str) -> Response {
+    let back = from(headers).unwrap_or_else(|| "/".to_owned());
+    let content =
+        html! { (notice(true, why)) p.actions #back { a.button href=(back) { "← Back" } } };
+    (code, page::bare("Not allowed", &content)).into_response()
+}
+
+fn here(request: &Request) -> String {
+    request.uri().path_and_query().map(|path| path.as_str().to_owned()).unwrap_or_default()
 }
 
 /// Lets those read who may.
@@ -152,10 +148,13 @@ pub(super) async fn may_read(
 ) -> Response {
     if !console.access.may_read(request.headers()) {
         let why = "Reading needs a log-in here.";
-        return (StatusCode::UNAUTHORIZED, form(&console, why)).into_response();
+        let form = form(&console, why, &here(&request));
+        return (StatusCode::UNAUTHORIZED, form).into_response();
     }
     let viewer: Viewer = console.access.session(request.headers());
     let fields = Fields::of_query(request.uri().query());
+    let whence = Whence { here: here(&request), from: from(request.headers()) };
+    request.extensions_mut().insert(whence);
     request.extensions_mut().insert(viewer);
     request.extensions_mut().insert(fields);
     next.run(request).await
@@ -167,30 +166,35 @@ pub(super) async fn may_change(
     request: Request,
     next: Next,
 ) -> Response {
-    if is_cross_site(request.headers()) {
-        return refused(StatusCode::FORBIDDEN, "This came from another site; nothing was done.");
+    let headers = request.headers();
+    if is_cross_site(headers) {
+        let why = "This came from another site; nothing was done.";
+        return refused(headers, StatusCode::FORBIDDEN, why);
     }
-    let Some(session) = console.access.session(request.headers()) else {
-        let why = "Changing anything needs a log-in; a session ends after twelve hours, or with the worker.";
-        return (StatusCode::UNAUTHORIZED, form(&console, why)).into_response();
+    let here = from(headers).unwrap_or_else(|| "/".to_owned());
+    let Some(session) = console.access.session(headers) else {
+        let why = "Nothing was done: changing anything needs a log-in, and a session ends after twelve hours.";
+        return (StatusCode::UNAUTHORIZED, form(&console, why, &here)).into_response();
     };
     if session.right != Right::Change && request.uri().path() != LOG_OUT {
         let why = "You are logged in to read; changing anything needs the operator's token.";
-        return refused(StatusCode::FORBIDDEN, why);
+        return refused(headers, StatusCode::FORBIDDEN, why);
     }
     let (mut parts, body) = request.into_parts();
     let body = match form_of(&console, parts.uri.path(), body).await {
         Ok(body) => body,
-        Err((code, why)) => return refused(code, &why),
+        Err((code, why)) => return refused(&parts.headers, code, &why),
     };
     let fields = Fields::of_form(&body);
     let given = fields.get("csrf").map(digest);
     if given != Some(digest(&session.csrf)) {
         let why = "This form is not of this session; go back, load the page again and repeat.";
-        return refused(StatusCode::FORBIDDEN, why);
+        return refused(&parts.headers, StatusCode::FORBIDDEN, why);
     }
+    let whence = Whence { here: here.clone(), from: Some(here) };
     parts.extensions.insert::<Viewer>(Some(session));
     parts.extensions.insert(fields);
+    parts.extensions.insert(whence);
     next.run(Request::from_parts(parts, Body::empty())).await
 }
 
@@ -215,11 +219,15 @@ async fn form_of(console: &Console, path: &str, body: Body) -> Result<Bytes, (St
     to_bytes(body, limit).await.map_err(|_| too_long())
 }
 
-pub(super) async fn ask(State(console): State<SharedConsole>) -> Response {
-    form(&console, "").into_response()
+pub(super) async fn ask(State(console): State<SharedConsole>, request: Request) -> Response {
+    let fields = Fields::of_query(request.uri().query());
+    // Links in the pages do not say where they stand.
+    let from = from(request.headers()).filter(|from| !from.starts_with(LOG_IN));
+    form(&console, "", fields.get("to").or(from.as_deref()).unwrap_or("/")).into_response()
 }
 
-fn form(console: &Console, why: &str) -> maud::Markup {
+/// `to`: where the log-in leads to.
+fn form(console: &Console, why: &str, to: &str) -> maud::Markup {
     let (can, operator) = (console.access.operator.can_log_in(), console.access.operator.is_set());
     page::bare(
         "Log in",
@@ -227,6 +235,7 @@ fn form(console: &Console, why: &str) -> maud::Markup {
             @if !why.is_empty() { (notice(true, why)) }
             @if can {
                 form.card.narrow method="post" action="/log-in" {
+                    (hidden("to", ours(to).unwrap_or("/")))
                     p { label for="who" { "Your name" } input #who type="text" name="who" autocomplete="username" required maxlength="64" autofocus; }
                     p { label for="token" { "Token" } input #token type="password" name="token" autocomplete="current-password" required; }
                     p { button type="submit" { "Log in" } }
@@ -248,34 +257,35 @@ pub(super) async fn log_in(
 ) -> Response {
     let access = &console.access;
     if is_cross_site(&headers) {
-        return refused(StatusCode::FORBIDDEN, "This came from another site; nothing was done.");
+        let why = "This came from another site; nothing was done.";
+        return refused(&headers, StatusCode::FORBIDDEN, why);
     }
+    let fields = Fields::of_form(&body);
+    let to = fields.get("to").and_then(ours).unwrap_or("/");
     if !access.operator.can_log_in() {
-        return (StatusCode::FORBIDDEN, form(&console, "")).into_response();
+        return (StatusCode::FORBIDDEN, form(&console, "", to)).into_response();
     }
     if access.tries.check().is_err() {
         let why = "Too many log-ins; wait a minute and try again.";
-        return refused(StatusCode::TOO_MANY_REQUESTS, why);
+        return refused(&headers, StatusCode::TOO_MANY_REQUESTS, why);
     }
-    let fields = Fields::of_form(&body);
     let Some(right) = fields.get("token").and_then(|token| access.operator.right(token)) else {
         tracing::warn!("a log-in to the console with a wrong token");
         let why = "That is not a token of this worker.";
-        return (StatusCode::UNAUTHORIZED, form(&console, why)).into_response();
+        return (StatusCode::UNAUTHORIZED, form(&console, why, to)).into_response();
     };
     let who: String = fields.get("who").unwrap_or("operator").chars().take(64).collect();
-    let cookie = access.begin(&who, right);
+    let cookie = access.sessions.begin(&who, right, Timestamp::now());
     // Behind a proxy that speaks TLS, the browser says so by the page's origin.
     let is_secure = text(&headers, "origin").is_some_and(|origin| origin.starts_with("https:"));
     let secure = if is_secure { "; Secure" } else { "" };
     let cookie = format!("{COOKIE}={cookie}; Path=/; HttpOnly; SameSite=Strict{secure}");
-    ([(header::SET_COOKIE, cookie)], Redirect::to("/")).into_response()
+    ([(header::SET_COOKIE, cookie)], Redirect::to(to)).into_response()
 }
 
 pub(super) async fn log_out(State(console): State<SharedConsole>, headers: HeaderMap) -> Response {
     if let Some(cookie) = cookie(&headers) {
-        let sessions = &console.access.sessions;
-        sessions.lock().unwrap_or_else(PoisonError::into_inner).remove(&digest(cookie));
+        console.access.sessions.end(cookie, Timestamp::now());
     }
     let gone = format!("{COOKIE}=; Path=/; HttpOnly; SameSite=Strict; Max-Age=0");
     ([(header::SET_COOKIE, gone)], Redirect::to("/")).into_response()

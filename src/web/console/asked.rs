@@ -6,12 +6,12 @@ use axum::extract::FromRequestParts;
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse as _, Response};
-use maud::Markup;
+use maud::{Markup, html};
 
 use super::access::Viewer;
 use super::fields::Fields;
-use super::page::{self, notice};
-use super::{Console, LaneView, SharedConsole};
+use super::page::{self, Frame, notice};
+use super::{LaneView, SharedConsole};
 
 const NO_LANE: &str =
     "There is no lane of this name; the links above lead to those that are there.";
@@ -25,6 +25,16 @@ pub(super) struct Asked {
     pub(super) viewer: Viewer,
     /// Of the address, or of the form that was sent.
     pub(super) fields: Fields,
+    pub(super) whence: Whence,
+}
+
+/// Where a question comes from.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Whence {
+    /// The page itself; of a form that was sent, the page that it stood on.
+    pub(super) here: String,
+    /// The page of ours that led here.
+    pub(super) from: Option<String>,
 }
 
 impl FromRequestParts<SharedConsole> for Asked {
@@ -40,10 +50,12 @@ impl FromRequestParts<SharedConsole> for Asked {
             Some(name) => console.places.iter().find(|place| place.name == name),
             None => console.places.first(),
         };
+        let whence = parts.extensions.remove::<Whence>().unwrap_or_default();
         let Some(place) = place.map(Arc::clone) else {
-            return Err(trouble(console, &viewer, StatusCode::NOT_FOUND, NO_LANE));
+            let frame = Frame { console, lane: None, viewer: &viewer, here: "/" };
+            return Err(trouble(&frame, whence.from.as_deref(), StatusCode::NOT_FOUND, NO_LANE));
         };
-        Ok(Self { console: Arc::clone(console), place, viewer, fields })
+        Ok(Self { console: Arc::clone(console), place, viewer, fields, whence })
     }
 }
 
@@ -53,23 +65,42 @@ impl Asked {
         self.viewer.as_ref().map(|session| session.who.clone()).unwrap_or_default()
     }
 
+    fn frame(&self) -> Frame<'_> {
+        let (console, viewer, here) = (&*self.console, &self.viewer, &*self.whence.here);
+        Frame { console, lane: Some(&self.place.name), viewer, here }
+    }
+
     /// The answer, in the frame.
     pub(super) fn page(&self, title: &str, content: &Markup) -> Response {
-        page::framed(&self.console, &self.place, &self.viewer, title, content).into_response()
+        self.frame().page(title, content).into_response()
+    }
+
+    /// The answer, about every lane.
+    pub(super) fn page_of_all(&self, title: &str, content: &Markup) -> Response {
+        Frame { lane: None, ..self.frame() }.page(title, content).into_response()
     }
 
     /// The answer says what went wrong.
     pub(super) fn trouble(&self, code: StatusCode, why: &str) -> Response {
-        trouble(&self.console, &self.viewer, code, why)
+        trouble(&self.frame(), self.whence.from.as_deref(), code, why)
     }
 }
 
-fn trouble(console: &Console, viewer: &Viewer, code: StatusCode, why: &str) -> Response {
-    let page = match console.places.first() {
-        Some(place) => {
-            page::framed(console, place, viewer, "That did not work", &notice(true, why))
+fn trouble(frame: &Frame<'_>, from: Option<&str>, code: StatusCode, why: &str) -> Response {
+    let lane = frame.lane.map(|lane| page::query(&[("lane", lane)])).unwrap_or_default();
+    let content = html! {
+        (notice(true, why))
+        p.actions #back {
+            @if let Some(from) = from { a.button href=(from) { "← Back" } }
+            a.button.plain href={ "/" (lane) } { "Now" }
+            a.button.plain href={ "/dead-letters" (lane) } { "Dead letters" }
         }
-        None => page::bare("That did not work", &notice(true, why)),
     };
-    (code, page).into_response()
+    (code, frame.page("That did not work", &content)).into_response()
+}
+
+/// An address that is none of ours.
+pub(super) async fn nowhere(asked: Asked) -> Response {
+    let why = "There is no such page; the links above lead to those that are there.";
+    asked.trouble(StatusCode::NOT_FOUND, why)
 }

@@ -12,12 +12,13 @@ use super::LaneView;
 use super::asked::Asked;
 use super::ends::{self, Ends};
 use super::follow::{DAYS, Seen};
-use super::page::{ROWS, ago, clock, notice, query};
-use super::planned;
+use super::page::{ROWS, ago, clock, notice, query, whole};
+use super::{members, planned};
 use crate::core::Outcome;
+use crate::core::engine::Upcoming;
 use crate::message::generation::{RunPrefix, short};
 use crate::report::batches::{BatchPattern, Batches, Together, common_beginnings};
-use crate::report::progress::{BatchProgress, failure_line};
+use crate::report::progress::BatchProgress;
 use crate::report::text::{grouped, visible};
 
 /// So long a page waits for the stream to be read, before it shows what there is.
@@ -32,7 +33,7 @@ impl LaneView {
     }
 
     /// Waits a moment for the first reading to be whole.
-    async fn first_reading(&self) {
+    pub(super) async fn first_reading(&self) {
         let end = tokio::time::Instant::now() + PATIENCE;
         let unread = || self.results(|seen| seen.whole_at.is_none() && seen.trouble.is_none());
         while unread() && tokio::time::Instant::now() < end {
@@ -150,7 +151,7 @@ fn table(place: &LaneView, seen: &Seen, wanted: Option<&BatchPattern>, ends: &En
         @if sections.is_empty() && seen.whole_at.is_some() {
             (notice(false, "No such batches in these days. `sluice enqueue PLAN` makes one; requests of other clients are told apart by the header x-sluice-batch."))
         } @else if !sections.is_empty() {
-            div.scroll.card { table #batches {
+            div.card { table #batches.stack {
                 thead { tr { th { "Batch" } th { "Progress" } th.n { "Ended" } th.n { "Failed" } th { "End" } th.wide { "Begun" } th.wide { "Plan" } } }
                 tbody { @for row in &rows { (row) } }
             } }
@@ -174,7 +175,7 @@ fn together(
     let link = format!("/batches{}", query(&[("lane", &place.name), ("begins", &begins)]));
     html! {
         tr.together {
-            th scope="row" { a id={ "together-" (number) } href=(link) { bdi { (visible(&begins)) } } " " span.soft { (grouped(all.batches)) " batches" } }
+            th scope="row" { a id={ "together-" (number) } href=(link) { (whole(&begins)) } " " span.soft { (grouped(all.batches)) " batches" } }
             td { (progress(all.settled, all.total)) }
             td.n { (ended(all.settled, all.total)) }
             td.n { (grouped(all.failed)) }
@@ -201,13 +202,13 @@ fn row(
 ) -> Markup {
     html! {
         tr.inner[inner] {
-            td { a id={ "batch-" (number) } href=(if again { generation(place, one) } else { of_batch("/batches/one", "run", place, one) }) { bdi { (visible(&one.batch)) } } @if again { " " span.soft { "generation " (short(one.run)) } } }
+            td { a id={ "batch-" (number) } href=(if again { generation(place, one) } else { of_batch("/batches/one", "run", place, one) }) { (whole(&one.batch)) } @if again { " " span.soft { "generation " (short(one.run)) } } }
             td { (bar(one)) }
             td.n { (ended(one.settled(), one.total())) }
             td.n { @if one.failed() > 0 { a id={ "failed-" (number) } href=(of_batch("/dead-letters", "batch_run", place, one)) { (grouped(one.failed())) } } @else { "0" } }
             td { (end(one, ends, false)) }
             td.wide { @if let Some(at) = one.begun_at() { (ago(at)) } }
-            td.wide { @if let Some(plan) = &one.plan { bdi { (visible(plan)) } } @if let Some(by) = &one.by { " by " bdi { (visible(by)) } } }
+            td.wide { @if let Some(plan) = &one.plan { (whole(plan)) } @if let Some(by) = &one.by { " by " bdi { (visible(by)) } } }
         }
     }
 }
@@ -265,6 +266,7 @@ pub(super) async fn one(asked: Asked) -> Response {
         Err(why) => return asked.trouble(StatusCode::BAD_REQUEST, &why),
     };
     place.first_reading().await;
+    let is_part = fields.get("part").is_some();
     let shown = run.as_ref().map(ToString::to_string);
     let ends = place.ends(|seen| ends::open(this(seen, batch, run.as_ref()).into_iter())).await;
     let content = place.results(|seen| {
@@ -282,9 +284,16 @@ pub(super) async fn one(asked: Asked) -> Response {
             }
         }
     });
-    if fields.get("part").is_some() {
+    if is_part {
         return content.into_response();
     }
+    let held = held(place, batch, fields.get("q")).await;
+    let wanted = members::Wanted { place, fields, batch, held: &held };
+    let servers = place.results(|seen| {
+        let all = seen.batches.generations(batch);
+        let meant = all.into_iter().find(|one| run.as_ref().is_none_or(|run| run.matches(one.run)));
+        wanted.servers(seen, meant)
+    });
     let latest = || place.results(|seen| seen.batches.latest(batch).and_then(|one| one.run));
     let meant = run.as_ref().map_or_else(latest, |run| {
         place.results(|seen| {
@@ -292,8 +301,8 @@ pub(super) async fn one(asked: Asked) -> Response {
             all.iter().find(|one| run.matches(one.run)).and_then(|one| one.run)
         })
     });
-    let planned = planned::form(place, &asked.viewer, batch, meant, fields.get("said"));
-    let content = html! { (content) (planned) p { a href={ "/batches" (query(&[("lane", &place.name)])) } { "To all batches" } } };
+    let planned = planned::form(place, &asked.viewer, batch, meant, &asked.console.told(fields));
+    let content = html! { (content) (servers) (planned) p { a href={ "/batches" (query(&[("lane", &place.name)])) } { "To all batches" } } };
     asked.page("Batch", &content)
 }
 
@@ -301,6 +310,16 @@ pub(super) async fn one(asked: Asked) -> Response {
 fn this<'a>(seen: &'a Seen, batch: &str, run: Option<&RunPrefix>) -> Option<&'a BatchProgress> {
     let all = seen.batches.generations(batch);
     all.into_iter().find(|one| run.is_none_or(|run| run.matches(one.run)))
+}
+
+/// What of the batch waits in the window or is in flight, and meets `text`.
+async fn held(place: &LaneView, batch: &str, text: Option<&str>) -> Result<Vec<Upcoming>, String> {
+    let asked = place.find_requests(text.unwrap_or(batch));
+    let told = tokio::time::timeout(PATIENCE, asked).await;
+    let mut told =
+        told.unwrap_or_else(|_| Err("the worker has not answered in time".to_owned()))?;
+    told.retain(|one| one.batch.as_deref() == Some(batch));
+    Ok(told)
 }
 
 /// The other generations of this id, if there are some.
@@ -325,7 +344,7 @@ fn details(place: &LaneView, one: &BatchProgress, all: &[&BatchProgress], ends: 
     let letters = of_batch("/dead-letters", "batch_run", place, one);
     html! {
         section.card {
-            h2 { bdi { (visible(&one.batch)) } }
+            h2 { (whole(&one.batch)) }
             @if let Some(plan) = &one.plan { p.soft { "Plan " bdi { (visible(plan)) } @if let Some(by) = &one.by { ", enqueued by " bdi { (visible(by)) } } @if let Some(at) = one.opened_at { ", " (ago(at)) } "." } }
             (others(place, one, all))
             (bar(one))
@@ -345,31 +364,7 @@ fn details(place: &LaneView, one: &BatchProgress, all: &[&BatchProgress], ends: 
                 @if let Some(total) = one.total() { div { dt { "not ended yet" } dd { (grouped(total.saturating_sub(one.settled()))) } } }
             }
         }
-        (failures(one, &letters))
-    }
-}
-
-fn failures(one: &BatchProgress, letters: &str) -> Markup {
-    let failed = one.failed();
-    html! {
-        @if failed == 0 { p.soft { "Nothing of it has failed." } }
-        @else {
-            section.card {
-                h2 { (grouped(failed)) " failed" }
-                p { a #letters href=(letters) { "Review them among the dead letters" } }
-                div.scroll { table #failures {
-                    thead { tr { th { "What and why" } th { "Outcome" } th.wide { "When" } } }
-                    tbody { @for result in one.failures(ROWS) {
-                        tr {
-                            td { bdi { (visible(&failure_line(result))) } }
-                            td.word { (result.outcome.as_str()) }
-                            td.wide { (ago(result.settled_at)) }
-                        }
-                    } }
-                } }
-                @if failed > ROWS as u64 { p.soft { "The first " (ROWS) " of " (grouped(failed)) "." } }
-            }
-        }
+        (members::failures(place, one, &letters))
     }
 }
 

@@ -21,7 +21,8 @@ pub(super) const TEXTS: [Text; 7] = [
 ];
 
 fn is_condition(name: &str) -> bool {
-    matches!(name, "cause" | "from" | "to" | "id") || TEXTS.iter().any(|(text, ..)| *text == name)
+    matches!(name, "cause" | "from" | "to" | "zone" | "id")
+        || TEXTS.iter().any(|(text, ..)| *text == name)
 }
 
 #[derive(Clone, Debug, Default)]
@@ -62,11 +63,14 @@ impl Fields {
         Ok(filter)
     }
 
-    /// With an offset, or without one in UTC.
-    fn time(&self, name: &str) -> Result<Option<Timestamp>, String> {
+    /// With an offset, or without one in the reader's zone, which the page's script has written into the form; else in UTC.
+    pub(super) fn time(&self, name: &str) -> Result<Option<Timestamp>, String> {
         let Some(text) = self.get(name) else { return Ok(None) };
-        let time = plan::time(text, &TimeZone::UTC);
-        time.map(Some).map_err(|why| format!("{name}: {why}; without an offset it is UTC"))
+        let named = self.get("zone").unwrap_or("UTC");
+        let zone =
+            TimeZone::get(named).map_err(|_| format!("{named} is no zone that is known here"))?;
+        let time = plan::time(text, &zone);
+        time.map(Some).map_err(|why| format!("{name}: {why}; without an offset it is {named}"))
     }
 
     /// The conditions that were given.
@@ -106,6 +110,13 @@ mod tests {
     fn a_time_that_is_none_is_told() {
         let error = Fields::of_query(Some("from=yesterday")).filter().unwrap_err();
         assert!(error.contains("`yesterday` is not a time such as"), "{error}");
+        let of_singapore = Fields::of_query(Some("from=2026-01-31T08:00&zone=Asia/Singapore"));
+        assert_eq!(
+            of_singapore.filter().unwrap().from,
+            Some("2026-01-31T00:00:00Z".parse().unwrap())
+        );
+        let nowhere = Fields::of_query(Some("from=2026-01-31&zone=Nowhere")).filter().unwrap_err();
+        assert!(nowhere.contains("Nowhere is no zone"), "{nowhere}");
         for from in ["2026-01-31", "2026-01-31T00:00", "2026-01-31T08:00%2B08:00"] {
             let filter = Fields::of_query(Some(&format!("from={from}"))).filter().unwrap();
             assert_eq!(filter.from, Some("2026-01-31T00:00:00Z".parse().unwrap()), "{from}");

@@ -1,7 +1,7 @@
 //! What does the results stream say of the batches of the last days? A reader of its own, on a connection of its own: it
 //! never meets the worker's loop, runs only while somebody looks, and holds a bounded number of results.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -10,8 +10,9 @@ use jiff::{SignedDuration, Timestamp};
 use crate::broker::ReadFrom;
 use crate::broker::settings::{Broker as Settings, Queues};
 use crate::broker::streams::follow::Results;
-use crate::message::result::Event;
+use crate::message::result::{Event, ResultData};
 use crate::report::batches::{Batches, Generation};
+use crate::report::progress::BatchProgress;
 
 /// Batches of the last so many days.
 pub(super) const DAYS: i64 = 7;
@@ -21,6 +22,9 @@ const MOST: usize = 100_000;
 const MOST_BYTES: usize = 256 << 20;
 /// Generations of batches that were left out; more are not told apart.
 const MOST_LEFT_OUT: usize = 10_000;
+/// So many results without a batch, and so much of what they say.
+const MOST_LOOSE: usize = 10_000;
+const LONGEST_REASON: usize = 512;
 /// Nobody has looked for so long: the reader ends, and what it held is forgotten.
 const IDLE: Duration = Duration::from_secs(600);
 /// Before another try to reach the stream.
@@ -42,6 +46,8 @@ pub(super) struct Seen {
     /// Why the stream cannot be read.
     pub(super) trouble: Option<String>,
     pub(super) left_out: HashSet<Generation>,
+    /// The latest results of requests that belong to no batch.
+    loose: VecDeque<Box<ResultData>>,
 }
 
 impl Default for Seen {
@@ -54,6 +60,7 @@ impl Default for Seen {
             whole_at: None,
             trouble: None,
             left_out: HashSet::new(),
+            loose: VecDeque::new(),
         }
     }
 }
@@ -64,6 +71,9 @@ impl Seen {
         let is_left_out = |(batch, run): (&str, _)| {
             !self.left_out.is_empty() && self.left_out.contains(&(batch.to_owned(), run))
         };
+        if let (None, Event::Result(result)) = (event.batch(), event) {
+            return self.keep_loose(&result.data);
+        }
         if event.batch().is_none_or(is_left_out) {
             return;
         }
@@ -73,6 +83,23 @@ impl Seen {
             let gone = self.batches.shrink(self.most, self.most_bytes);
             self.left_out.extend(gone.into_iter().take(room));
         }
+    }
+
+    fn keep_loose(&mut self, result: &ResultData) {
+        if self.loose.len() >= MOST_LOOSE {
+            self.loose.pop_front();
+        }
+        // However long its texts are: who looks wants the beginning.
+        let mut result = result.clone();
+        result.reason = result.reason.chars().take(LONGEST_REASON).collect();
+        (result.error, result.violations) = (None, Vec::new());
+        self.loose.push_back(Box::new(result));
+    }
+
+    /// Every result that is held, in no order.
+    pub(super) fn results(&self) -> impl Iterator<Item = &ResultData> {
+        let loose = self.loose.iter().map(|result| &**result);
+        self.batches.iter().flat_map(BatchProgress::each).chain(loose)
     }
 }
 
@@ -203,5 +230,21 @@ mod tests {
             assert!(seen.batches.bytes() <= 1 << 20);
         }
         assert!(seen.batches.latest("b0").is_none() && seen.batches.latest("b9").is_some());
+    }
+
+    #[test]
+    fn results_without_a_batch_are_found_too_and_no_more_than_the_latest() {
+        let mut seen = Seen::default();
+        let at = Timestamp::from_second(1_800_000_000).unwrap();
+        for n in 0..u32::try_from(MOST_LOOSE).unwrap() + 5 {
+            let Event::Result(mut event) = result("b", n, at) else { unreachable!() };
+            event.data.batch = None;
+            event.data.reason = "ü".repeat(2 * LONGEST_REASON);
+            seen.take(&Event::Result(event));
+        }
+        seen.take(&result("b", 1, at));
+        assert_eq!(seen.results().count(), MOST_LOOSE + 1);
+        assert!(seen.results().all(|one| one.reason.chars().count() <= LONGEST_REASON));
+        assert!(!seen.results().any(|one| one.request_id == "b-0"));
     }
 }

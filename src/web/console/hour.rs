@@ -10,6 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use maud::{Markup, html};
 use tokio::sync::watch;
 
+use super::page::clock;
 use crate::message::status::Status;
 use crate::observe::metrics::{Metrics, Totals};
 use crate::report::text::grouped;
@@ -86,9 +87,9 @@ impl Hour {
         html! {
             p { "Calls to the API against the limit, and how requests ended, by five minutes, the latest first." }
             div.scroll.card { table #hours {
-                thead { tr { th { "From (UTC)" } th.n { "Calls/s" } th.n { "Allowed/s" } th.n { "Ended well" } th.n { "Failed" } th.n { "Gate open" } } }
+                thead { tr { th { "From" } th.n { "Calls/s" } th.n { "Allowed/s" } th.n { "Ended well" } th.n { "Failed" } th.n { "Gate open" } } }
                 tbody { @for row in &rows { tr {
-                    td { (row.from.strftime("%H:%M").to_string()) }
+                    td { (clock(row.from)) }
                     td.n { (format!("{:.2}", row.made)) }
                     td.n { (row.allowed.map_or_else(|| "no limit".to_owned(), |most| format!("{most:.2}"))) }
                     td.n { (grouped(row.well)) }

@@ -1,6 +1,6 @@
 //! How far has an act come? It runs on when the page is left, shows its progress, and can be stopped.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,15 +12,19 @@ use uuid::Uuid;
 use super::access::{Viewer, operator};
 use super::asked::Asked;
 use super::fields::Fields;
-use super::page::{self, csrf, hidden, notice, query};
+use super::orders::PreparedDeed;
+use super::page::{csrf, hidden, notice, query};
 use super::{Console, SharedConsole};
-use crate::broker::dead_letters::{MoveProgress, ReviewAction, ReviewError};
+use crate::broker::dead_letters::{Attend, MoveProgress, Review, ReviewError};
 use crate::message::audit::By;
 use crate::report::text::visible;
 use crate::review::Filter;
 
 /// Orders that are remembered after they have ended.
 const MOST: usize = 64;
+
+/// What undoing calls itself.
+const UNDO: &str = "put back";
 
 const GONE: &str = "This act is not remembered any more; the audit says what was done.";
 
@@ -66,7 +70,7 @@ impl Job {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let MoveProgress { moved, of, .. } = state.progress;
         (state.begun && state.end.is_none()).then(|| {
-            html! { a href={ "/jobs" (query(&[("id", &self.id.to_string())])) } { (visible(&self.who)) ": " (self.what) @if of > 0 { ", " (moved) " of " (of) } } }
+            html! { a href={ "/jobs" (query(&[("lane", &self.lane), ("id", &self.id.to_string())])) } { (visible(&self.who)) ": " (self.what) @if of > 0 { ", " (moved) " of " (of) } } }
         })
     }
 
@@ -85,21 +89,18 @@ impl Job {
             Ok(MoveProgress { moved: n, of, .. }) if n < of => {
                 Err(format!("Stopped: {n} of {of} moved, the others are still there."))
             }
+            Ok(progress) if self.what == UNDO => Ok(format!(
+                "Done: {} dead letters are back among the dead letters, as they were.",
+                progress.moved
+            )),
             Ok(progress) => Ok(format!("Done: {}.", moved(progress.moved))),
             Err(error) => Err(format!("{} did not do all: {error}.", self.what)),
         }
     }
 }
 
-pub(super) fn start(
-    console: &SharedConsole,
-    lane: String,
-    what: &'static str,
-    filter: Filter,
-    order: ReviewAction,
-    by: By,
-) -> Uuid {
-    let id = Uuid::new_v4();
+pub(super) fn start(console: &SharedConsole, lane: String, deed: PreparedDeed, by: By) -> Uuid {
+    let (id, what) = (Uuid::new_v4(), deed.verb());
     let (state, stop) = (Mutex::default(), AtomicBool::new(false));
     let job = Arc::new(Job { id, lane, what, who: by.who.clone(), state, stop });
     {
@@ -124,13 +125,34 @@ pub(super) fn start(
             watched.tell(|state| state.progress = progress);
             !watched.is_stopped()
         };
-        let result = place.lane.review.act(&filter, &order, &by, attend).await;
+        let review = &place.lane.review;
+        let result = match deed {
+            PreparedDeed::Act { ids, action } => {
+                review.act(&Filter::ids(ids), &action, &by, attend).await
+            }
+            PreparedDeed::Undo(acts) => undo(review, &acts, &by, attend).await,
+        };
         place.forget();
         let end = job.end(result);
         job.tell(|state| state.end = Some(end));
         drop(turn);
     });
     id
+}
+
+/// Puts back what these acts took away, but for what somebody has put back since.
+async fn undo(
+    review: &Review,
+    acts: &HashSet<Uuid>,
+    by: &By,
+    attend: impl Attend + 'static,
+) -> Result<MoveProgress, ReviewError> {
+    let left = review.undoable(|act| acts.contains(&act.id)).await?;
+    let left: HashSet<Uuid> = left.iter().map(|act| act.id).collect();
+    if left.is_empty() {
+        return Err(ReviewError::Nothing("it was undone already; nothing was put back".to_owned()));
+    }
+    review.undo(&left, by, attend).await
 }
 
 pub(super) async fn show(asked: Asked) -> Response {
@@ -144,7 +166,8 @@ pub(super) async fn show(asked: Asked) -> Response {
     let Some(place) = console.places.iter().find(|place| place.name == job.lane) else {
         return asked.trouble(StatusCode::NOT_FOUND, GONE);
     };
-    page::framed(console, place, viewer, "Act", &state(console, &job, viewer)).into_response()
+    let asked = Asked { place: Arc::clone(place), ..asked };
+    asked.page("Act", &state(&asked.console, &job, &asked.viewer))
 }
 
 /// Asks for itself again until it has ended.
@@ -153,7 +176,7 @@ fn state(console: &Console, job: &Job, viewer: &Viewer) -> Markup {
     let others = console.jobs.going(&job.lane);
     let state = job.state.lock().unwrap_or_else(PoisonError::into_inner);
     let MoveProgress { moved, of, .. } = state.progress;
-    let again = format!("/jobs{}", query(&[("id", &id), ("part", "1")]));
+    let again = format!("/jobs{}", query(&[("lane", &job.lane), ("id", &id), ("part", "1")]));
     let going = state.end.is_none();
     html! {
         section.card #job hx-get=[going.then_some(again)] hx-trigger=[going.then_some("every 500ms")] hx-swap="outerHTML" {
@@ -174,7 +197,7 @@ fn state(console: &Console, job: &Job, viewer: &Viewer) -> Markup {
                 None => {
                     @if of > 0 && moved == of { p.soft { "All have moved; what else was held is requeued." } }
                     @else if let Some(session) = operator(viewer) {
-                        form method="post" action="/jobs/stop" { (csrf(session)) (hidden("id", &id)) button.plain type="submit" { "Stop" } }
+                        form method="post" action="/jobs/stop" { (csrf(session)) (hidden("lane", &job.lane)) (hidden("id", &id)) button.plain type="submit" { "Stop" } }
                     }
                     noscript { p { "Load this page again to see how far it is." } }
                 }
@@ -189,6 +212,6 @@ pub(super) async fn stop(asked: Asked) -> Response {
         return asked.trouble(StatusCode::NOT_FOUND, GONE);
     };
     job.stop.store(true, Ordering::Relaxed);
-    let back = query(&[("id", &job.id.to_string())]);
+    let back = query(&[("lane", &job.lane), ("id", &job.id.to_string())]);
     Redirect::to(&format!("/jobs{back}")).into_response()
 }

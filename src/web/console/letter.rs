@@ -7,6 +7,7 @@ use maud::{Markup, html};
 use super::LaneView;
 use super::access::{Viewer, operator};
 use super::asked::Asked;
+use super::deeds::{self, Notes};
 use super::letters::{cause, title};
 use super::page::{ago, csrf, hidden, notice, query};
 use crate::contract::{ABSENT, Violation};
@@ -39,14 +40,33 @@ pub(super) async fn show(asked: Asked) -> Response {
             return asked.trouble(StatusCode::INTERNAL_SERVER_ERROR, &why);
         }
     };
+    let is_fresh = fields.get("noted").is_some();
+    let notes = deeds::notes(place, is_fresh).await;
     let content = html! {
         p.soft { a href={ "/dead-letters" (query(&[("lane", &place.name)])) } { "← all dead letters" } ", as of " (ago(snapshot.at)) }
-        @if fields.get("noted").is_some() { (notice(false, "The note stands in the audit.")) }
+        @if is_fresh { (notice(false, "The note stands in the audit.")) }
+        (noted_about(&found.letter, notes.as_ref()))
         (about(place, &found.letter))
         (body_of(place, &found.letter, &body))
         (actions(place, &asked.viewer, &found.letter, &body))
     };
     asked.page("Dead letter", &content)
+}
+
+/// What people have noted about it, above everything else.
+fn noted_about(letter: &DeadLetter, notes: Option<&Notes>) -> Markup {
+    html! {
+        @match notes {
+            None => p.soft #notes { "The notes about it cannot be read just now; the audit has them." },
+            Some(notes) => @if let Some(notes) = notes.get(&letter.id) {
+                section.card #notes { h2 { "Notes" }
+                    ul.plain { @for note in notes.iter().rev() {
+                        li { strong { bdi { (visible(note.why.as_deref().unwrap_or_default())) } } " " span.soft { bdi { (visible(&note.who)) } ", " (ago(note.at)) } }
+                    } }
+                }
+            },
+        }
+    }
 }
 
 fn about(place: &LaneView, letter: &DeadLetter) -> Markup {

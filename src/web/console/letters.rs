@@ -7,19 +7,20 @@ use maud::{Markup, html};
 
 use super::access::{Viewer, operator};
 use super::asked::Asked;
+use super::deeds::{self, Notes};
 use super::fields::{Fields, TEXTS};
 use super::look::Look;
-use super::page::{self, ROWS, ago, badge, csrf, hidden, notice, query};
+use super::page::{self, ROWS, ago, badge, csrf, hidden, notice, query, whole};
 use super::{Console, LaneView};
 use crate::broker::dead_letters::{Found, Snapshot};
-use crate::report::text::visible;
+use crate::report::text::{grouped, visible};
 use crate::review::{Cause, DeadLetter, Filter, Group, groups};
 
 /// Longer than the time between two counts of the queue.
 const COUNTED: jiff::SignedDuration = jiff::SignedDuration::from_secs(30);
 
 pub(super) async fn list(asked: Asked) -> Response {
-    let Asked { console, place, viewer, fields } = &asked;
+    let Asked { console, place, viewer, fields, .. } = &asked;
     let again = fields.get("look").is_some();
     let look = match fields.get("wait") {
         Some(_) => place.glance_again().await,
@@ -35,7 +36,8 @@ pub(super) async fn list(asked: Asked) -> Response {
                 Ok(filter) => (filter, None),
                 Err(why) => (Filter::default(), Some(why)),
             };
-            let view = View { console, place, viewer, fields };
+            let notes = deeds::notes(place, false).await.unwrap_or_default();
+            let view = View { console, place, viewer, fields, notes: &notes };
             let selected = select(&snapshot, &filter).await;
             html! {
                 @if let Some(why) = &wrong { (notice(true, why)) }
@@ -84,6 +86,7 @@ struct View<'a> {
     place: &'a LaneView,
     viewer: &'a Viewer,
     fields: &'a Fields,
+    notes: &'a Notes,
 }
 
 impl View<'_> {
@@ -148,8 +151,9 @@ impl View<'_> {
                         }
                     }
                     @for (name, label, _) in TEXTS { label { (label) input type="text" name=(name) value=(value(name)); } }
-                    @for (name, label) in [("from", "Failed from (UTC)"), ("to", "Failed before (UTC)")] {
-                        label { (label) input type="text" name=(name) value=(value(name)) placeholder="2026-01-31T12:00" inputmode="numeric"; }
+                    (hidden("zone", if value("zone").is_empty() { "UTC" } else { value("zone") }))
+                    @for (name, label) in [("from", "Failed from"), ("to", "Failed before")] {
+                        label { (label) ", " span data-zone { "UTC" } input type="text" name=(name) value=(value(name)) placeholder="2026-01-31T12:00" inputmode="numeric"; }
                     }
                     span.actions {
                         button type="submit" { "Show" }
@@ -191,7 +195,7 @@ impl View<'_> {
                 @for (name, value) in self.fields.conditions() { (hidden(name, value)) }
                 @if let Some(session) = operator(self.viewer) {
                     (csrf(session))
-                    (what_to_do(count))
+                    (what_to_do(count, all))
                 } @else {
                     p.soft { a href="/log-in" { "Log in as an operator" } " to replay, edit or discard." }
                 }
@@ -221,9 +225,13 @@ impl View<'_> {
         html! {
             tr {
                 @if ticks { td.tick { input type="checkbox" name="id" value=(id) aria-label={ "tick " (name) }; } }
-                td { a href={ "/dead-letters/one" (query(&[("lane", &self.place.name), ("id", &id)])) } { bdi { (name) } } @if letter.copies > 1 { span.soft { " ×" (letter.copies) } } }
-                td.why { bdi { (visible(&letter.reason)) } }
-                td.when data-label="batch" { bdi { (visible(batch)) } }
+                td { a href={ "/dead-letters/one" (query(&[("lane", &self.place.name), ("id", &id)])) } { (whole(&name)) } @if letter.copies > 1 { span.soft { " ×" (letter.copies) } } }
+                td.why { bdi { (visible(&letter.reason)) }
+                    @if let Some(note) = self.notes.get(&letter.id).and_then(|notes| notes.last()) {
+                        p.note { "Note of " bdi { (visible(&note.who)) } ": " bdi { (visible(note.why.as_deref().unwrap_or_default())) } }
+                    }
+                }
+                td.when data-label="batch" { (whole(batch)) }
                 td.when data-label="failed" { @if let Some(at) = letter.failed_at { (ago(at)) } }
             }
         }
@@ -235,13 +243,13 @@ impl View<'_> {
     }
 }
 
-/// The choice between all and the ticked ones, and what is done with them.
-fn what_to_do(count: usize) -> Markup {
+/// What is ticked is what is meant; all of them are a choice of their own, with their number.
+fn what_to_do(count: usize, all: bool) -> Markup {
     html! {
         fieldset.choice {
             legend.unseen { "Which" }
-            label { input type="radio" name="which" value="all" checked; " all " (count) }
-            label { input type="radio" name="which" value="ticked"; " only those ticked below" }
+            label { input type="radio" name="which" value="ticked" checked; " those ticked below" span data-ticked {} }
+            label { input type="radio" name="which" value="all"; " all " (grouped(count)) @if !all { " by these conditions" } }
         }
         div.actions {
             button type="submit" name="do" value="replay" { "Replay…" }

@@ -7,20 +7,28 @@ mod access;
 mod asked;
 mod audit;
 mod batches;
+mod deeds;
 mod ends;
 mod export;
 mod fields;
+mod find;
 mod follow;
+mod gate;
 mod hour;
 mod jobs;
 mod letter;
 mod letters;
 mod look;
+mod members;
 mod now;
 mod orders;
 mod page;
 mod planned;
+mod session;
+mod standby;
 mod steer;
+mod told;
+mod undo;
 mod waiting;
 
 use std::convert::Infallible;
@@ -68,7 +76,7 @@ fn changes() -> Routes {
         (EDIT, post(orders::prepare)),
         ("/dead-letters/act", post(orders::act)),
         ("/dead-letters/note", post(letter::note)),
-        ("/audit/undo", post(audit::undo)),
+        ("/audit/undo", post(undo::prepare)),
         ("/jobs/stop", post(jobs::stop)),
     ]
 }
@@ -79,12 +87,14 @@ fn readings() -> Routes {
         ("/", get(now::show)),
         ("/events/now", get(now::events)),
         ("/now/hour", get(now::hour)),
+        ("/find", get(find::show)),
         ("/window/one", get(waiting::one)),
         ("/batches", get(batches::list)),
         ("/batches/one", get(batches::one)),
         ("/dead-letters", get(letters::list)),
         ("/dead-letters/one", get(letter::show)),
         ("/dead-letters/export", get(export::download)),
+        ("/dead-letters/prepared", get(orders::prepared)),
         ("/audit", get(audit::show)),
         ("/audit/one", get(audit::one)),
         ("/jobs", get(jobs::show)),
@@ -95,6 +105,8 @@ fn readings() -> Routes {
 fn open() -> Routes {
     vec![
         (LOG_IN, log_in()),
+        // Whether the worker is there at all.
+        ("/alive", get(|| async { "ok\n" })),
         ("/assets/htmx.min.js", get(|| async { script(include_str!("assets/htmx.min.js")) })),
         ("/assets/htmx-sse.js", get(|| async { script(include_str!("assets/htmx-sse.js")) })),
         ("/assets/live.js", get(|| async { script(include_str!("assets/live.js")) })),
@@ -141,10 +153,12 @@ struct LaneView {
     acting: tokio::sync::Mutex<()>,
     /// What comes next, as the loop said last.
     waiting: tokio::sync::Mutex<waiting::Latest>,
+    /// On a standby: how the active worker is.
+    active: tokio::sync::Mutex<standby::LatestActive>,
     follower: follow::Follower,
     /// When batches end, as was worked out last.
     ends: ends::Latest,
-    scan: tokio::sync::Mutex<audit::Scan>,
+    scan: tokio::sync::Mutex<deeds::Scan>,
 }
 
 #[derive(Debug)]
@@ -153,6 +167,7 @@ struct Console {
     access: Access,
     orders: orders::Orders,
     jobs: jobs::Jobs,
+    tellings: told::Tellings,
     /// A permit for each of [`EDITS`] and of [`STREAMS`].
     edits: Semaphore,
     streams: Arc<Semaphore>,
@@ -173,6 +188,7 @@ pub fn router(lanes: Vec<Lane>, operator: Operator, listen: SocketAddr) -> Resul
             looks: look::Looks::default(),
             acting: tokio::sync::Mutex::default(),
             waiting: tokio::sync::Mutex::default(),
+            active: tokio::sync::Mutex::default(),
             follower: follow::Follower::default(),
             ends: ends::Latest::default(),
             scan: tokio::sync::Mutex::default(),
@@ -183,6 +199,7 @@ pub fn router(lanes: Vec<Lane>, operator: Operator, listen: SocketAddr) -> Resul
         access: Access::new(operator, listen)?,
         orders: orders::Orders::default(),
         jobs: jobs::Jobs::default(),
+        tellings: told::Tellings::default(),
         edits: Semaphore::new(EDITS),
         streams: Arc::new(Semaphore::new(STREAMS)),
     });
@@ -190,7 +207,7 @@ pub fn router(lanes: Vec<Lane>, operator: Operator, listen: SocketAddr) -> Resul
     let may_read = middleware::from_fn_with_state(Arc::clone(&console), access::may_read);
     Ok(together(changes())
         .layer(may_change)
-        .merge(together(readings()).layer(may_read))
+        .merge(together(readings()).fallback(asked::nowhere).layer(may_read))
         .merge(together(open()))
         .layer(middleware::from_fn(secured))
         .with_state(console))

@@ -12,10 +12,11 @@ use futures_util::stream;
 use maud::{Markup, html};
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::access::Viewer;
 use super::asked::Asked;
-use super::page::{self, ago, query};
-use super::{LaneView, SharedConsole, steer, waiting};
-use crate::message::status::{BatchCounts, SessionStatus, Status};
+use super::page::{self, query};
+use super::{LaneView, SharedConsole, gate, standby, steer, waiting};
+use crate::message::status::{BatchCounts, Status};
 use crate::message::words::roughly;
 use crate::report::text::{grouped, visible};
 
@@ -23,7 +24,7 @@ use crate::report::text::{grouped, visible};
 const EVERY: Duration = Duration::from_secs(1);
 
 /// What is exchanged live, each piece by itself and only when it has changed.
-const PARTS: [&str; 4] = ["gate", "figures", "plots", "window"];
+const PARTS: [&str; 4] = ["gate", "plots", "figures", "window"];
 
 pub(super) async fn show(asked: Asked) -> Response {
     let Asked { place, fields, .. } = &asked;
@@ -32,24 +33,26 @@ pub(super) async fn show(asked: Asked) -> Response {
         html! { div hx-ext="sse" sse-connect="/events/now" { div sse-swap="lanes" { (lanes(&asked.console.places)) } } }
     } else {
         let status = place.lane.status.borrow().clone();
-        let [gate, figures, plots, window] = parts(place).await;
-        let events = format!("/events/now{}", query(&[("lane", &place.name)]));
+        let page = page::number(fields);
+        let [gate, plots, figures, window] = parts(place, &asked.viewer, page).await;
+        let number = page.to_string();
+        let events = query(&[("lane", &place.name), ("page", &number)]);
         html! {
-            div hx-ext="sse" sse-connect=(events) {
+            div hx-ext="sse" sse-connect={ "/events/now" (events) } {
+                (asked.console.told(fields))
                 div sse-swap="gate" { (gate) }
                 (steer::forms(place, &asked.viewer, &status))
+                section.card { h2 { "The last hour" } div sse-swap="plots" { (plots) } }
                 div sse-swap="figures" { (figures) }
                 section.card { h2 { "Next in the window" } div sse-swap="window" { (window) } }
-                section.card { h2 { "The last hour" } div sse-swap="plots" { (plots) } }
             }
         }
     };
     let content = html! {
         (content)
-        p #away.notice.bad hidden role="alert" { "The worker does not answer: what stands here is as of the moment it was lost. The page goes on by itself when it is back." }
         noscript { p.soft { "Without a script this page is of the moment it was loaded; load it again for the next." } }
     };
-    asked.page("Now", &content)
+    if of_all { asked.page_of_all("Now", &content) } else { asked.page("Now", &content) }
 }
 
 /// The hour as a table.
@@ -63,6 +66,8 @@ struct Live {
     headers: HeaderMap,
     /// `None`: all lanes in short.
     lane: Option<String>,
+    /// Of the window.
+    page: usize,
     told: Vec<String>,
     due: VecDeque<Event>,
     /// Its place among those that are kept up to date.
@@ -86,7 +91,10 @@ impl Live {
         let fresh: Vec<(&str, Markup)> = match &self.lane {
             None => vec![("lanes", lanes(&self.console.places))],
             Some(name) => match self.console.places.iter().find(|place| place.name == *name) {
-                Some(place) => PARTS.into_iter().zip(parts(place).await).collect(),
+                Some(place) => {
+                    let viewer = self.console.access.session(&self.headers);
+                    PARTS.into_iter().zip(parts(place, &viewer, self.page).await).collect()
+                }
                 None => Vec::new(),
             },
         };
@@ -114,19 +122,20 @@ pub(super) async fn events(headers: HeaderMap, asked: Asked) -> Response {
         Some(&*only.name)
     });
     let lane = one.map(str::to_owned);
+    let page = page::number(&fields);
     let (told, due) = (Vec::new(), VecDeque::new());
-    let live = Live { console, headers, lane, told, due, _place: place };
+    let live = Live { console, headers, lane, page, told, due, _place: place };
     Sse::new(stream::unfold(live, Live::next)).keep_alive(KeepAlive::default()).into_response()
 }
 
-async fn parts(place: &LaneView) -> [Markup; PARTS.len()] {
+async fn parts(place: &Arc<LaneView>, viewer: &Viewer, page: usize) -> [Markup; PARTS.len()] {
     let status = place.lane.status.borrow().clone();
     let table = format!("/now/hour{}", query(&[("lane", &place.name)]));
     [
-        gate(&status),
-        figures(&status),
+        html! { (gate::card(&status, Some((place, viewer)))) (standby::active(place, &status).await) },
         place.lane.hour.plots(&table),
-        waiting::table(place, &status).await,
+        figures(&status),
+        waiting::table(place, &status, page).await,
     ]
 }
 
@@ -136,49 +145,9 @@ fn lanes(places: &[Arc<LaneView>]) -> Markup {
             @let status = place.lane.status.borrow().clone();
             section.lane {
                 h2 { a id={ "lane-" (visible(&place.name)) } href={ "/" (query(&[("lane", &place.name)])) } { "Lane " (visible(&place.name)) } }
-                (gate(&status))
+                (gate::card(&status, None))
                 dl.figures { (counts(&status)) }
             }
-        }
-    }
-}
-
-fn gate(status: &Status) -> Markup {
-    let open = status.gate.open;
-    html! {
-        section.card.gate.open[open].shut[!open] {
-            p.word { @if open { "The gate is open" } @else { "The gate is shut" } }
-            p { (sentence(&status.why())) }
-            p.soft {
-                @if let Some(since) = status.gate.since && !open { "Since " (page::clock(since)) ". " }
-                (attached(&status.session)) " "
-                "Worker " bdi { (visible(&status.worker)) } ", version " (status.version) ", started " (ago(status.started_at))
-                "; as of " (page::clock(status.at)) "."
-            }
-        }
-    }
-}
-
-/// The sentence of `sluice gate status`, as one that stands alone; what stands in back quotes is to be typed.
-fn sentence(text: &str) -> Markup {
-    let mut chars = text.chars();
-    let first = chars.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
-    let text = format!("{first}{}.", chars.as_str());
-    html! {
-        @for (n, part) in text.split('`').enumerate() {
-            @if n % 2 == 1 { code { (visible(part)) } } @else { (visible(part)) }
-        }
-    }
-}
-
-fn attached(session: &SessionStatus) -> Markup {
-    match session {
-        SessionStatus::Active { server, .. } => {
-            html! { "Active on RabbitMQ " (visible(server)) "." }
-        }
-        SessionStatus::Standby { since } => html! { "Standby since " (page::clock(*since)) "." },
-        SessionStatus::Detached { since, .. } => {
-            html! { strong.bad { "Without the broker" } " since " (page::clock(*since)) "." }
         }
     }
 }
@@ -278,7 +247,5 @@ mod tests {
     #[test]
     fn figures_are_told_in_units_that_people_read() {
         assert_eq!((size(900), size(2_000_000)), ("900 B".to_owned(), "1,953 KiB".to_owned()));
-        let told = sentence("paused by <b>; after `sluice gate resume`").into_string();
-        assert_eq!(told, "Paused by &lt;b&gt;; after <code>sluice gate resume</code>.");
     }
 }

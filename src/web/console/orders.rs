@@ -1,6 +1,6 @@
 //! What is about to happen to dead letters? An act is shown with all it would do, and only then carried out.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
 use axum::http::StatusCode;
@@ -8,42 +8,86 @@ use axum::response::{IntoResponse, Redirect, Response};
 use maud::{Markup, html};
 use uuid::Uuid;
 
-use super::LaneView;
-use super::access::operator;
+use super::access::{LogIn, operator};
 use super::asked::Asked;
 use super::fields::Fields;
 use super::letter::violations;
-use super::page::{csrf, hidden, notice, query};
+use super::letters::{cause, title};
+use super::page::{csrf, hidden, notice, query, whole};
+use super::{LaneView, undo};
 use crate::broker::dead_letters::{Found, Preview, ReviewAction, Snapshot};
 use crate::message::audit::By;
-use crate::report::text::visible;
-use crate::review::Filter;
+use crate::report::text::{grouped, visible};
 use crate::review::edit::{Edit, FieldChange};
+use crate::review::{Filter, groups};
 
-/// Orders that were shown and not given; older ones are forgotten.
+/// Acts that were shown and not given; older ones are forgotten.
 const MOST: usize = 64;
-/// Up to here an act names its dead letters; beyond, it goes by the filter, and what came since goes with it.
-const NAMED: usize = 1000;
+/// And so many dead letters that all of them name.
+const MOST_NAMED: usize = 200_000;
 /// The most dead letters whose differences are shown.
 const SHOWN: usize = 50;
+/// The most names of an act.
+const FIRST: usize = 10;
 
 #[derive(Debug, Default)]
 pub(super) struct Orders(Mutex<VecDeque<(Uuid, Prepared)>>);
 
+/// An act that waits for the word of whoever prepared it.
 #[derive(Clone, Debug)]
 pub(super) struct Prepared {
-    lane: String,
-    filter: Filter,
-    order: ReviewAction,
+    pub(super) lane: String,
+    pub(super) deed: PreparedDeed,
+}
+
+/// What is to be done, and to which dead letters: those that were shown and no others, whatever comes meanwhile.
+#[derive(Clone, Debug)]
+pub(super) enum PreparedDeed {
+    Act {
+        ids: Vec<String>,
+        action: ReviewAction,
+    },
+    /// These acts of the audit.
+    Undo(HashSet<Uuid>),
+}
+
+impl PreparedDeed {
+    fn len(&self) -> usize {
+        match self {
+            Self::Act { ids, .. } => ids.len(),
+            Self::Undo(acts) => acts.len(),
+        }
+    }
+
+    /// For people: what is done.
+    pub(super) fn verb(&self) -> &'static str {
+        match self {
+            Self::Act { action: ReviewAction::Replay, .. } => "replay",
+            Self::Act { action: ReviewAction::Edit(_), .. } => "edit and replay",
+            Self::Act { action: ReviewAction::Discard, .. } => "discard",
+            Self::Undo(_) => "put back",
+        }
+    }
 }
 
 impl Orders {
-    fn keep(&self, prepared: Prepared) -> Uuid {
+    pub(super) fn keep(&self, prepared: Prepared) -> Uuid {
         let id = Uuid::new_v4();
         let mut orders = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut room = MOST_NAMED.saturating_sub(prepared.deed.len());
         orders.truncate(MOST - 1);
+        orders.retain(|(_, other)| {
+            let left = room.checked_sub(other.deed.len());
+            room = left.unwrap_or(0);
+            left.is_some()
+        });
         orders.push_front((id, prepared));
         id
+    }
+
+    fn get(&self, id: Uuid) -> Option<Prepared> {
+        let orders = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        orders.iter().find(|(known, _)| *known == id).map(|(_, prepared)| prepared.clone())
     }
 
     /// Each act is given once: a form that is sent twice does nothing the second time.
@@ -54,6 +98,9 @@ impl Orders {
     }
 }
 
+const GONE: &str = "This act was given already, or is too old. The audit says what was done.";
+
+/// Keeps what a form chose, and leads to the page that shows it: that one can be loaded again, and left, without harm.
 pub(super) async fn prepare(asked: Asked) -> Response {
     let Asked { place, fields, .. } = &asked;
     let bad = |why: &str| asked.trouble(StatusCode::BAD_REQUEST, why);
@@ -61,66 +108,130 @@ pub(super) async fn prepare(asked: Asked) -> Response {
         Ok(snapshot) => snapshot,
         Err(error) => return bad(&format!("The dead letters cannot be seen now: {error}.")),
     };
-    let (filter, order) = match (selection(fields), order(fields)) {
-        (Ok(filter), Ok(order)) => (filter, order),
+    let (filter, action) = match (selection(fields), order(fields)) {
+        (Ok(filter), Ok(action)) => (filter, action),
         (Err(why), _) | (_, Err(why)) => return bad(&why),
     };
     let selected: Vec<&Found> = snapshot.select(&filter).collect();
     if selected.is_empty() {
         return bad("None of these dead letters is there any more; look again.");
     }
-    if matches!(&order, ReviewAction::Edit(Edit::Body(_))) && selected.len() != 1 {
+    if matches!(&action, ReviewAction::Edit(Edit::Body(_))) && selected.len() != 1 {
         return bad("A whole body is for one dead letter; use field=value for several.");
     }
-    let by_name = selected.len() <= NAMED;
-    let filter = if by_name {
-        Filter::ids(selected.iter().map(|found| found.letter.id.to_string()))
-    } else {
-        filter.clone()
-    };
-    let (shown, may) = match preview(place, &snapshot, &filter, &order) {
-        Ok(shown) => shown,
-        Err(error) => return bad(&format!("A body cannot be read back: {error}.")),
-    };
-    let count = selected.len();
-    let (what, is_discard) = (verb(&order), order == ReviewAction::Discard);
-    let prepared = Prepared { lane: place.name.clone(), filter, order };
-    let id = may.then(|| asked.console.orders.keep(prepared));
-    let content = html! {
-        p.big { "This will " strong { (what) " " (count) @if count == 1 { " dead letter" } @else { " dead letters" } } "."
-            @if !by_name { " They are many, so they are chosen by the filter when it begins: what came since goes with them." } }
-        @if let Some(id) = id {
-            form.card method="post" action="/dead-letters/act" {
-                @if let Some(session) = operator(&asked.viewer) { (csrf(session)) } (hidden("lane", &place.name)) (hidden("order", &id.to_string()))
-                p { label for="why" { "Why? It stands in the audit." } input #why type="text" name="why" maxlength="500"; }
-                div.actions {
-                    button.danger[is_discard] type="submit" #go { "Yes, " (what) " " (count) }
-                    a.button.plain href={ "/dead-letters" (query(&[("lane", &place.name)])) } { "No, go back" }
-                }
-            }
-        } @else {
-            (notice(true, "Nothing can be moved like this: an edit goes only when every body is valid after it. Go back and change it."))
-        }
-        (shown)
-    };
-    asked.page("Before anything moves", &content)
+    let ids = selected.iter().map(|found| found.letter.id.to_string()).collect();
+    let lane = place.name.clone();
+    let id = asked.console.orders.keep(Prepared { lane, deed: PreparedDeed::Act { ids, action } });
+    to_see(place, id)
 }
 
-fn verb(order: &ReviewAction) -> &'static str {
-    match order {
-        ReviewAction::Replay => "replay",
-        ReviewAction::Edit(_) => "edit and replay",
-        ReviewAction::Discard => "discard",
+/// To the page that shows what was prepared.
+pub(super) fn to_see(place: &LaneView, id: Uuid) -> Response {
+    let of = query(&[("lane", &place.name), ("order", &id.to_string())]);
+    Redirect::to(&format!("/dead-letters/prepared{of}")).into_response()
+}
+
+pub(super) async fn prepared(asked: Asked) -> Response {
+    let id = asked.fields.get("order").and_then(|id| id.parse::<Uuid>().ok());
+    let of_lane = |prepared: &Prepared| prepared.lane == asked.place.name;
+    let Some((id, prepared)) = id.and_then(|id| Some((id, asked.console.orders.get(id)?))) else {
+        return asked.trouble(StatusCode::CONFLICT, GONE);
+    };
+    if !of_lane(&prepared) {
+        return asked.trouble(StatusCode::CONFLICT, "This act is of another lane.");
+    }
+    let Some(session) = operator(&asked.viewer) else {
+        let why =
+            "This act was prepared by an operator; log in with the operator's token to see it.";
+        return asked.trouble(StatusCode::FORBIDDEN, why);
+    };
+    let content = match &prepared.deed {
+        PreparedDeed::Act { ids, action } => dead(&asked, session, id, ids, action).await,
+        PreparedDeed::Undo(acts) => undo::shown(&asked, session, id, acts).await,
+    };
+    match content {
+        Ok(content) => asked.page("Before anything moves", &content),
+        Err(why) => asked.trouble(StatusCode::SERVICE_UNAVAILABLE, &why),
     }
 }
 
+/// What would be done to dead letters.
+async fn dead(
+    asked: &Asked,
+    session: &LogIn,
+    id: Uuid,
+    ids: &[String],
+    action: &ReviewAction,
+) -> Result<Markup, String> {
+    let place = &asked.place;
+    let snapshot = place.look(false).await;
+    let snapshot =
+        snapshot.map_err(|error| format!("The dead letters cannot be seen now: {error}."))?;
+    let filter = Filter::ids(ids.iter().cloned());
+    let selected: Vec<&Found> = snapshot.select(&filter).collect();
+    if selected.is_empty() {
+        return Err("None of these dead letters is there any more; look again.".to_owned());
+    }
+    let (shown, may) = preview(place, &snapshot, &filter, action)
+        .map_err(|error| format!("A body cannot be read back: {error}."))?;
+    let (count, what) =
+        (selected.len(), PreparedDeed::Act { ids: Vec::new(), action: action.clone() }.verb());
+    let back = query(&[("lane", &place.name)]);
+    Ok(html! {
+        p.big { "This will " strong { (what) " " (grouped(count)) @if count == 1 { " dead letter" } @else { " dead letters" } } ", and no other:" }
+        (which(&selected))
+        @if may { (confirmation(session, place, id, what, count, *action == ReviewAction::Discard, &format!("/dead-letters{back}"))) }
+        @else { (notice(true, "Nothing can be moved like this: an edit goes only when every body is valid after it. Go back and change it.")) }
+        (shown)
+    })
+}
+
+/// The causes with their numbers, and the first names.
+fn which(selected: &[&Found]) -> Markup {
+    let causes = groups(selected.iter().map(|found| &found.letter));
+    html! {
+        section.card #which {
+            ul.plain { @for group in &causes { li { strong { (grouped(group.count)) } " × " (cause(&group.cause)) } } }
+            p { @for (n, found) in selected.iter().take(FIRST).enumerate() { @if n > 0 { ", " } (whole(&title(&found.letter))) }
+                @if selected.len() > FIRST { " and " (grouped(selected.len() - FIRST)) " more" } }
+        }
+    }
+}
+
+/// The form that gives the word.
+pub(super) fn confirmation(
+    session: &LogIn,
+    place: &LaneView,
+    id: Uuid,
+    what: &str,
+    count: usize,
+    is_danger: bool,
+    back: &str,
+) -> Markup {
+    html! {
+        form.card method="post" action="/dead-letters/act" {
+            (csrf(session)) (hidden("lane", &place.name)) (hidden("order", &id.to_string()))
+            p { label for="why" { "Why? It stands in the audit." } input #why type="text" name="why" maxlength="500" autocomplete="off"; }
+            div.actions {
+                button.danger[is_danger] type="submit" #go { "Yes, " (what) " " (grouped(count)) }
+                a.button.plain href=(back) { "No, go back" }
+            }
+        }
+    }
+}
+
+/// # Errors
+/// It is not clear which dead letters are meant.
 fn selection(fields: &Fields) -> Result<Filter, String> {
     let filter = fields.filter()?;
-    match (fields.get("which"), filter.ids.is_empty()) {
-        (Some("ticked"), true) => Err("No dead letter is ticked; tick some, or choose all.".into()),
-        (Some("ticked"), false) => Ok(Filter::ids(filter.ids)),
-        // Boxes that are ticked mean nothing then.
-        _ => Ok(Filter { ids: Vec::new(), ..filter }),
+    match (fields.get("which"), filter.ids.len()) {
+        (Some("all"), 0) => Ok(filter),
+        (Some("all"), ticked) => Err(format!(
+            "It is not clear which are meant: {ticked} of them ticked, and \"all\" is chosen as well. Nothing was done; go back and choose one."
+        )),
+        (_, 0) => Err("No dead letter is ticked; tick some, or choose all.".into()),
+        // The conditions have led to them, and mean nothing more.
+        _ => Ok(Filter::ids(filter.ids)),
     }
 }
 
@@ -202,13 +313,49 @@ fn difference(one: &Preview) -> Markup {
 pub(super) async fn act(asked: Asked) -> Response {
     let fields = &asked.fields;
     let id = fields.get("order").and_then(|id| id.parse().ok());
-    let Some(prepared) = id.and_then(|id| asked.console.orders.take(id)) else {
-        let why = "This act was given already, or is too old. The audit says what was done.";
-        return asked.trouble(StatusCode::CONFLICT, why);
+    let Some(Prepared { lane, deed }) = id.and_then(|id| asked.console.orders.take(id)) else {
+        return asked.trouble(StatusCode::CONFLICT, GONE);
     };
-    let Prepared { lane, filter, order } = prepared;
     let by = By { who: asked.who(), why: fields.get("why").map(str::to_owned) };
-    let what = verb(&order);
-    let job = super::jobs::start(&asked.console, lane, what, filter, order, by);
-    Redirect::to(&format!("/jobs{}", query(&[("id", &job.to_string())]))).into_response()
+    let of = lane.clone();
+    let job = super::jobs::start(&asked.console, lane, deed, by);
+    Redirect::to(&format!("/jobs{}", query(&[("lane", &of), ("id", &job.to_string())])))
+        .into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(count: usize) -> Prepared {
+        let ids = (0..count).map(|n| n.to_string()).collect();
+        let deed = PreparedDeed::Act { ids, action: ReviewAction::Discard };
+        Prepared { lane: "lane".into(), deed }
+    }
+
+    #[test]
+    fn what_waits_for_a_word_is_bounded_and_the_latest_stays() {
+        let orders = Orders::default();
+        let small = orders.keep(of(2));
+        let large: Vec<Uuid> = (0..3).map(|_| orders.keep(of(MOST_NAMED / 2))).collect();
+        assert!(orders.get(large[2]).is_some() && orders.get(large[1]).is_some());
+        assert!(orders.get(large[0]).is_none());
+        for _ in 0..2 * MOST {
+            orders.keep(of(1));
+        }
+        assert!(orders.get(small).is_none());
+        assert_eq!(orders.0.lock().unwrap().len(), MOST);
+    }
+
+    #[test]
+    fn what_is_ticked_is_meant_and_all_is_a_word_of_its_own() {
+        let of = |form: &str| selection(&Fields::of_query(Some(form)));
+        assert_eq!(of("id=1&id=2&cause=x").unwrap(), Filter::ids(["1", "2"]));
+        assert_eq!(of("which=ticked&id=1").unwrap(), Filter::ids(["1"]));
+        let all = of("which=all&batch=b").unwrap();
+        assert!(all.ids.is_empty() && all.batch.as_deref() == Some("b"));
+        assert!(of("which=ticked&batch=b").unwrap_err().contains("No dead letter is ticked"));
+        assert!(of("batch=b").unwrap_err().contains("No dead letter is ticked"));
+        assert!(of("which=all&id=1").unwrap_err().contains("1 of them ticked"));
+    }
 }

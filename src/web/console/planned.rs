@@ -2,7 +2,6 @@
 
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
-use jiff::Timestamp;
 use maud::{Markup, html};
 use uuid::Uuid;
 
@@ -10,7 +9,7 @@ use super::LaneView;
 use super::access::{Viewer, operator};
 use super::asked::Asked;
 use super::fields::Fields;
-use super::page::{csrf, hidden, notice, query};
+use super::page::{csrf, hidden, query};
 use crate::core::{Change, Target};
 use crate::message::command::{Command, IssuedCommand};
 
@@ -20,12 +19,12 @@ pub(super) fn form(
     viewer: &Viewer,
     batch: &str,
     run: Option<Uuid>,
-    said: Option<&str>,
+    said: &Markup,
 ) -> Markup {
     html! {
         section.card {
             h2 { "What waits of it" }
-            @if let Some(said) = said { (notice(false, said)) }
+            (said)
             @if let Some(session) = operator(viewer) {
                 form.line #order method="post" action="/batches/order" {
                     (csrf(session)) (hidden("lane", &place.name)) (hidden("batch", batch))
@@ -37,8 +36,9 @@ pub(super) fn form(
                         option value="cancel" { "cancel: take it back for good" }
                     } }
                     label { "Only row" input type="number" name="row" min="1"; }
-                    label { "Not before" input type="text" name="not_before" placeholder="2026-12-05T22:00:00+08:00"; }
-                    label { "Deadline" input type="text" name="deadline" placeholder="2026-12-06T06:00:00+08:00"; }
+                    (hidden("zone", "UTC"))
+                    label { "Not before, " span data-zone { "UTC" } input type="text" name="not_before" placeholder="2026-12-05T22:00"; }
+                    label { "Deadline, " span data-zone { "UTC" } input type="text" name="deadline" placeholder="2026-12-06T06:00"; }
                     label { "Priority" input type="number" name="priority" min="0" max="65535"; }
                     label { "Why" input type="text" name="why" maxlength="500" autocomplete="off"; }
                     label { input type="checkbox" name="sure" value="1"; " a cancelling cannot be taken back" }
@@ -68,7 +68,8 @@ pub(super) async fn order(asked: Asked) -> Response {
         return asked
             .trouble(StatusCode::CONFLICT, &format!("Nothing was ordered: {}.", answer.said));
     }
-    let mut back = vec![("lane", &*place.name), ("batch", &*batch), ("said", &*answer.said)];
+    let told = asked.console.tell(&answer.said);
+    let mut back = vec![("lane", &*place.name), ("batch", &*batch), ("told", &*told)];
     back.extend(run.as_deref().map(|run| ("run", run)));
     Redirect::to(&format!("/batches/one{}", query(&back))).into_response()
 }
@@ -84,14 +85,7 @@ fn read(fields: &Fields) -> Result<(Target, Change), String> {
         row.parse::<u64>().map_err(|_| format!("{row:?} is no row: a whole number from 1."))
     });
     let of = Target::Batch { id: batch, run: run.transpose()?, row: row.transpose()? };
-    let time = |name: &str| {
-        let read = |text: &str| {
-            let wrong =
-                |_| format!("{name} {text:?} is no time such as 2026-12-05T22:00:00+08:00.");
-            text.parse::<Timestamp>().map_err(wrong)
-        };
-        given(name).map(read).transpose()
-    };
+    let time = |name: &str| fields.time(name);
     let change = match given("do") {
         Some("hold") => Change { hold: Some(true), ..Change::default() },
         Some("release") => Change { hold: Some(false), ..Change::default() },

@@ -9,7 +9,7 @@ use super::access::{Viewer, operator};
 use super::asked::Asked;
 use super::page::{csrf, hidden, query};
 use crate::core::Rate;
-use crate::message::command::{Answer, Command, IssuedCommand, done};
+use crate::message::command::{Answer, Command, IssuedCommand};
 use crate::message::status::{SessionStatus, Status};
 use crate::web::http::control::give;
 
@@ -18,7 +18,7 @@ pub(super) fn forms(place: &LaneView, viewer: &Viewer, status: &Status) -> Marku
     let paused = status.gate.reason == Some(crate::core::gate::Reason::Paused);
     let rates = status.limits.rates.join(" ");
     html! {
-        details.card #steer open[paused] {
+        details.card #steer {
             summary { "Pause, resume, set the rate" }
             @if let Some(session) = operator(viewer) {
                 form.line method="post" action="/gate/pause" {
@@ -88,9 +88,10 @@ async fn obey(asked: &Asked, command: Command) -> Response {
     let reason = asked.fields.get("why").map(str::to_owned);
     let issued = IssuedCommand { command: command.clone(), by: asked.who(), reason };
     let answer = place.order(issued).await;
-    if answer.done && answer.said == done(&command) {
-        return Redirect::to(&format!("/{}", query(&[("lane", &place.name)]))).into_response();
+    if answer.done {
+        let told = asked.console.tell(&format!("Done: {}.", answer.said));
+        let back = query(&[("lane", &place.name), ("told", &told)]);
+        return Redirect::to(&format!("/{back}")).into_response();
     }
-    let code = if answer.done { StatusCode::OK } else { StatusCode::CONFLICT };
-    asked.trouble(code, &answer.said)
+    asked.trouble(StatusCode::CONFLICT, &format!("It was not done: {}.", answer.said))
 }

@@ -1,5 +1,6 @@
 //! Which requests come next, what does each wait for, and how is one moved forward or back?
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
@@ -10,12 +11,12 @@ use uuid::Uuid;
 use super::LaneView;
 use super::access::{Viewer, operator};
 use super::asked::Asked;
-use super::page::{self, ago, csrf, hidden, notice, query};
+use super::page::{self, ago, csrf, hidden, notice, query, whole};
 use crate::core::engine::{Upcoming, Waits};
 use crate::core::{Change, Target};
 use crate::message::command::{Command, IssuedCommand};
 use crate::message::status::{SessionStatus, Status};
-use crate::report::text::{grouped, visible};
+use crate::report::text::grouped;
 use crate::web::http::control::give;
 
 /// The loop is asked no more often, however many look.
@@ -24,27 +25,43 @@ const FRESH: Duration = Duration::from_millis(900);
 /// A question for one request has the loop look at its whole window, so there is one at a time, and a pause after it.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// What the worker's loop said last, of what comes next (`None`) or of one run, and when.
+/// Rows of the window on a page.
+const ROWS: usize = 20;
+/// Pages that are looked at at once; more are asked for again.
+const PAGES: usize = 8;
+
+/// What the worker's loop said last, of what comes next, by where that begins, or of one run, and when.
 #[derive(Debug, Default)]
 pub(super) struct Latest {
-    next: Option<(Instant, Told)>,
+    next: VecDeque<(Instant, usize, Told)>,
     one: Option<(Instant, Uuid, Told)>,
 }
 
-type Told = Result<Vec<Upcoming>, String>;
+pub(super) type Told = Result<Vec<Upcoming>, String>;
 
 impl LaneView {
-    /// The requests that come next; `Err`: why nobody can tell.
-    async fn next_requests(&self) -> Told {
+    /// The requests that come next, without the first `from`; `Err`: why nobody can tell.
+    async fn next_requests(&self, from: usize) -> Told {
         let mut latest = self.waiting.lock().await;
-        if let Some((at, told)) = &latest.next
-            && at.elapsed() < FRESH
-        {
+        latest.next.retain(|(at, ..)| at.elapsed() < FRESH);
+        if let Some((_, _, told)) = latest.next.iter().find(|(_, of, _)| *of == from) {
             return told.clone();
         }
-        let told = self.ask_window(None).await;
-        latest.next = Some((Instant::now(), told.clone()));
+        let told = self.ask_window(Some(ROWS), None, Some(from)).await;
+        latest.next.truncate(PAGES - 1);
+        latest.next.push_front((Instant::now(), from, told.clone()));
         told
+    }
+
+    /// The requests that have this in what people know them by: in the window, or in flight. A standby asks the active
+    /// worker.
+    pub(super) async fn find_requests(&self, text: &str) -> Told {
+        let _one_at_a_time = self.waiting.lock().await;
+        let command =
+            Command::Window { first: None, run: None, from: None, find: Some(text.to_owned()) };
+        let issued = IssuedCommand { command, by: "console".to_owned(), reason: None };
+        let answer = self.order(issued).await;
+        answer.window.ok_or(answer.said)
     }
 
     /// The request of this run, if it waits.
@@ -56,63 +73,102 @@ impl LaneView {
             }
             tokio::time::sleep(PAUSE.saturating_sub(at.elapsed())).await;
         }
-        let told = self.ask_window(Some(run)).await;
+        let told = self.ask_window(None, Some(run), None).await;
         latest.one = Some((Instant::now(), run, told.clone()));
         told
     }
 
-    async fn ask_window(&self, run: Option<Uuid>) -> Told {
+    async fn ask_window(
+        &self,
+        first: Option<usize>,
+        run: Option<Uuid>,
+        from: Option<usize>,
+    ) -> Told {
         if let SessionStatus::Standby { .. } = self.lane.status.borrow().session {
             return Err("this worker is a standby: the active one holds the window".to_owned());
         }
-        let command = Command::Window { first: None, run };
+        let command = Command::Window { first, run, from, find: None };
         let issued = IssuedCommand { command, by: "console".to_owned(), reason: None };
         let (_, answer) = give(&self.lane.status, &self.lane.orders, issued).await;
         answer.window.ok_or(answer.said)
     }
 }
 
-/// The window in order, as much of it as a page shows.
-pub(super) async fn table(place: &LaneView, status: &Status) -> Markup {
+/// The window in order, a page of it.
+pub(super) async fn table(place: &LaneView, status: &Status, page: usize) -> Markup {
     let held = status.window.ready + status.window.waiting;
-    match place.next_requests().await {
+    let pages = held.div_ceil(ROWS).max(1);
+    let page = page.min(pages);
+    let from = (page - 1) * ROWS;
+    match place.next_requests(from).await {
         Err(why) => notice(false, &format!("What comes next is not known: {why}.")),
-        Ok(next) if next.is_empty() => {
+        Ok(next) if next.is_empty() && from == 0 => {
             html! { p.soft { "Nothing waits. What is enqueued shows up here, the most urgent first." } }
         }
         Ok(next) => html! {
-            div.scroll { table #window {
-                thead { tr { th.n { "#" } th.n { "Priority" } th { "Name" } th { "Waits for" } th.wide { "Enqueued" } th.wide { "Source server" } th.wide { "Batch" } } }
-                tbody { @for (place_in_line, one) in next.iter().enumerate() { (row(place, place_in_line + 1, one)) } }
-            } }
-            @if held > next.len() { p.soft { "The first " (next.len()) " of " (grouped(held)) "." } }
+            table #window.stack {
+                thead { tr { th.n { "#" } th.n { "Priority" } th { "Name" } th { "Why it waits" } th { "Enqueued" } th { "Source server" } th { "Batch" } } }
+                tbody { @for (n, one) in next.iter().enumerate() { (row(place, status, from + n + 1, one)) } }
+            }
+            @if held > next.len() { p.soft { (grouped(from + 1)) " to " (grouped(from + next.len())) " of " (grouped(held)) "." } }
+            @if pages > 1 {
+                (page::turn_by("Pages of the window", ["← sooner", "later →"], page, pages, |n| {
+                    format!("/{}#window", query(&[("lane", &place.name), ("page", &n.to_string())]))
+                }))
+            }
         },
     }
 }
 
-fn row(place: &LaneView, number: usize, one: &Upcoming) -> Markup {
-    let run = one.run.to_string();
+fn row(place: &LaneView, status: &Status, number: usize, one: &Upcoming) -> Markup {
     html! {
         tr {
-            td.n { (number) }
-            td.n { (one.priority) }
-            td { a id={ "run-" (run) } href={ "/window/one" (query(&[("lane", &place.name), ("run", &run)])) } { bdi { (visible(title(one))) } } }
-            td { (waits(one)) }
-            td.wide { @if let Some(at) = one.enqueued_at { (page::clock(at)) } }
-            td.wide { bdi { (visible(&one.source_server_id)) } }
-            td.wide { @if let Some(batch) = &one.batch { a id={ "batch-" (run) } href={ "/batches/one" (query(&[("lane", &place.name), ("batch", batch)])) } { (visible(batch)) } } }
+            td.n data-label="#" { (number) }
+            td.n data-label="priority" { (one.priority) }
+            td.name { (link(place, one)) }
+            td.why { (why(status, number, one)) }
+            td.wide.when { @if let Some(at) = one.enqueued_at { (page::clock(at)) } }
+            td.wide { (whole(&one.source_server_id)) }
+            td.wide { @if let Some(batch) = &one.batch { (batch_link(place, one, batch)) } }
         }
     }
 }
 
-fn title(one: &Upcoming) -> &str {
+/// To the page of a request.
+pub(super) fn link(place: &LaneView, one: &Upcoming) -> Markup {
+    let run = one.run.to_string();
+    html! { a id={ "run-" (run) } href={ "/window/one" (query(&[("lane", &place.name), ("run", &run)])) } { (whole(title(one))) } }
+}
+
+fn batch_link(place: &LaneView, one: &Upcoming, batch: &str) -> Markup {
+    html! { a id={ "batch-" (one.run) } href={ "/batches/one" (query(&[("lane", &place.name), ("batch", batch)])) } { (whole(batch)) } }
+}
+
+/// Why this one does not go now: what stands before it, what shuts the gate, or what it waits for itself.
+fn why(status: &Status, number: usize, one: &Upcoming) -> Markup {
+    let before = match number {
+        1 => "it goes next".to_owned(),
+        2 => "its turn, after the one before it".to_owned(),
+        n => format!("its turn, after the {} before it", grouped(n - 1)),
+    };
+    match one.waits {
+        Waits::Turn if status.gate.open => html! { (before) },
+        Waits::Turn => html! { (before) ", when the gate opens" },
+        _ => waits(one),
+    }
+}
+
+pub(super) fn title(one: &Upcoming) -> &str {
     if one.name.is_empty() { &one.id } else { &one.name }
 }
 
-fn waits(one: &Upcoming) -> Markup {
+/// What a request waits for, whatever stands before it.
+pub(super) fn waits(one: &Upcoming) -> Markup {
     let what = match (one.waits, one.until) {
         (Waits::Turn, _) => "its turn",
         (Waits::NotBefore, _) => "its time",
+        (Waits::Called, _) => "nothing: it is in flight, being sent or looked up",
+        (Waits::Ending, _) => "nothing: it has ended, and that is being published",
         (Waits::Release, _) => "its release: it is held",
         (Waits::Retry, _) => "the next try",
         (Waits::Look, None) => "a look-up: is there a task already?",
@@ -155,13 +211,13 @@ fn details(place: &LaneView, viewer: &Viewer, one: &Upcoming) -> Markup {
     let run = one.run.to_string();
     html! {
         section.card {
-            h2 { bdi { (visible(title(one))) } }
+            h2 { (whole(title(one))) }
             dl.sheet {
                 dt { "Priority" } dd #priority { (one.priority) }
                 dt { "Waits for" } dd { (waits(one)) }
-                dt { "Source server" } dd { bdi { (visible(&one.source_server_id)) } }
-                dt { "Message id" } dd { bdi { (visible(&one.id)) } }
-                @if let Some(batch) = &one.batch { dt { "Batch" } dd { a href={ "/batches/one" (query(&[("lane", &place.name), ("batch", batch)])) } { (visible(batch)) } } }
+                dt { "Source server" } dd { (whole(&one.source_server_id)) }
+                dt { "Message id" } dd { (whole(&one.id)) }
+                @if let Some(batch) = &one.batch { dt { "Batch" } dd { a href={ "/batches/one" (query(&[("lane", &place.name), ("batch", batch)])) } { (whole(batch)) } } }
                 @if let Some(at) = one.enqueued_at { dt { "Enqueued" } dd { (ago(at)) } }
                 dt { "Attempts so far" } dd { (one.attempts) }
                 dt { "Run" } dd { code { (run) } }

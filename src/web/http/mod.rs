@@ -61,6 +61,7 @@ pub struct Lane {
 pub struct Operator {
     token: Option<[u8; 32]>,
     reader: Option<[u8; 32]>,
+    session_key: Option<Secret>,
 }
 
 /// What a token gives its owner the right to.
@@ -74,16 +75,34 @@ impl Operator {
     /// # Errors
     /// Says that a token's file cannot be read.
     pub fn from_settings(http: &sections::Http) -> Result<Self, String> {
-        Ok(Self::new(http.token()?.as_ref()).with_reader(http.token_to_read()?.as_ref()))
+        let tokens = Self::new(http.token()?.as_ref()).with_reader(http.token_to_read()?.as_ref());
+        Ok(tokens.with_session_key(http.session_key()?))
     }
 
     pub fn new(token: Option<&Secret>) -> Self {
-        Self { token: token.map(|token| digest(token.expose())), reader: None }
+        let token = token.map(|token| digest(token.expose()));
+        Self { token, reader: None, session_key: None }
     }
 
     #[must_use]
     pub fn with_reader(self, token: Option<&Secret>) -> Self {
         Self { reader: token.map(|token| digest(token.expose())), ..self }
+    }
+
+    /// What the console's sessions are signed with, so that they are good at every worker that has it.
+    #[must_use]
+    pub fn with_session_key(self, session_key: Option<Secret>) -> Self {
+        Self { session_key, ..self }
+    }
+
+    pub(crate) fn session_key(&self) -> Option<&Secret> {
+        self.session_key.as_ref()
+    }
+
+    /// Another one for every other pair of tokens.
+    pub(crate) fn digest(&self) -> [u8; 32] {
+        let both = [self.token, self.reader].map(Option::unwrap_or_default);
+        Sha256::digest(both.concat()).into()
     }
 
     /// Whether anybody can change something at all.

@@ -9,7 +9,7 @@ async fn a_wrong_token_is_told_and_the_right_one_leads_to_a_session_that_ends() 
     let browser = &desk.browser;
     desk.open("/").await;
     browser.until_text("The gate is open").await;
-    browser.follow("header a[href='/log-in']").await;
+    browser.follow("header a.log-in").await;
     browser.type_in("#who", "ada").await;
     browser.type_in("#token", "guess").await;
     browser.follow("main form button").await;
@@ -23,7 +23,7 @@ async fn a_wrong_token_is_told_and_the_right_one_leads_to_a_session_that_ends() 
     assert!(browser.text("header").await.contains("ada"));
     let cookies = browser.value("document.cookie").await;
     assert_eq!(cookies, "", "no script reads the session");
-    browser.follow("header form button").await;
+    browser.follow("header form[action='/log-out'] button").await;
     assert!(browser.text("header").await.contains("Log in"));
     desk.no_complaints().await;
 }
@@ -37,8 +37,8 @@ async fn the_log_in_needs_no_mouse_and_fits_a_phone() {
     // The token's field comes after the name's; Enter sends the form.
     browser.click("#who").await;
     browser.press(&format!("ada\u{e004}{TOKEN}\u{e007}")).await;
-    browser.until("document.querySelector('header form button')").await;
-    assert_eq!(browser.count("header a[href='/log-in']").await, 0);
+    browser.until("document.querySelector(\"header form[action='/log-out'] button\")").await;
+    assert_eq!(browser.count("header a.log-in").await, 0);
     assert_eq!(browser.too_wide().await, [""; 0]);
     desk.no_complaints().await;
 }

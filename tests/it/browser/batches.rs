@@ -53,7 +53,7 @@ async fn what_waits_of_a_batch_is_held_moved_released_and_cancelled_on_its_page(
     desk.order("move", &[]).await;
     browser.until_text("Nothing to move: give a time, a deadline or a priority").await;
     desk.order("move", &[("not_before", "tomorrow")]).await;
-    browser.until_text("is no time such as").await;
+    browser.until_text("is not a time such as").await;
     desk.order("cancel", &[]).await;
     browser.until_text("tick the box that says so").await;
     // A browser's log has what was answered by 400.

@@ -23,6 +23,7 @@ async fn begin(desk: &Desk) {
     desk.log_in().await;
     desk.open("/dead-letters?look=1").await;
     desk.browser.until("document.querySelector('button[value=replay]')").await;
+    desk.browser.click("input[value=all]").await;
     desk.browser.follow("button[value=replay]").await;
     desk.browser.follow("#go").await;
 }

@@ -87,6 +87,7 @@ async fn a_cause_is_fixed_with_one_edit_and_all_of_it_is_created_and_a_discard_u
     browser.until_text("240 dead letters by these conditions").await;
     browser.click("form[action='/dead-letters/prepare'] summary").await;
     browser.type_in("#changes", "type=MIGRATE_DISK").await;
+    browser.click("input[value=all]").await;
     browser.follow("button[value=edit]").await;
     browser.until_text("240 of 240 would not be valid").await;
     assert_eq!(browser.count("#go").await, 0);
@@ -96,6 +97,7 @@ async fn a_cause_is_fixed_with_one_edit_and_all_of_it_is_created_and_a_discard_u
     browser.follow("#causes a.cause").await;
     browser.click("form[action='/dead-letters/prepare'] summary").await;
     browser.type_in("#changes", "type=MIGRATE_FILE").await;
+    browser.click("input[value=all]").await;
     browser.follow("button[value=edit]").await;
     browser.until_text("All 240 are valid after this edit").await;
     browser.until_text("edit and replay 240 dead letters").await;
@@ -134,6 +136,7 @@ async fn a_discard_is_undone(desk: &Desk) {
     desk.open("/dead-letters?look=1").await;
     browser.until_text("760 dead letters of 11 causes").await;
     browser.follow("#causes a.cause").await;
+    browser.click("input[value=all]").await;
     browser.follow("button[value=discard]").await;
     browser.until_text("discard 140 dead letters").await;
     browser.follow("#go").await;
@@ -145,13 +148,34 @@ async fn a_discard_is_undone(desk: &Desk) {
     desk.is_readable(DESK).await;
     browser.picture("audit", 500).await;
     browser.follow("#acts form button").await;
-    browser.until_text("Undone: 140 dead letters are back").await;
+    browser.until_text("put back 140 dead letters").await;
+    browser.until_text("nothing for these servers has ended since").await;
+    desk.is_readable(DESK).await;
+    browser.picture("undo-preview", 720).await;
+    browser.follow("#go").await;
+    browser.until_text("Done: 140 dead letters are back among the dead letters").await;
     browser.picture("undone", 500).await;
     desk.dead(760).await;
+    an_edit_that_is_undone_says_what_was_sent(desk).await;
+    desk.open("/audit").await;
     browser.click("#acts > tbody > tr:last-child summary").await;
     browser.follow("#acts > tbody > tr:last-child details a").await;
     browser.until_text("What changed in the body").await;
     desk.is_readable(DESK).await;
+}
+
+/// The edit of 240: looked at, and left. Back and reload do nothing.
+async fn an_edit_that_is_undone_says_what_was_sent(desk: &Desk) {
+    let browser = &desk.browser;
+    desk.open("/audit").await;
+    assert_eq!(browser.count("#acts > tbody > tr").await, 3);
+    browser.follow("#acts > tbody > tr:last-child form button").await;
+    browser.until_text("put back 240 dead letters").await;
+    browser.until_text("The edit has sent 240 again, and that cannot be called back").await;
+    browser.until_text("240 created since").await;
+    browser.follow("main form a.plain").await;
+    browser.until_text("Who").await;
+    desk.dead(760).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

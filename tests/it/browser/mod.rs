@@ -5,9 +5,13 @@
 mod access;
 mod batches;
 mod crash;
+mod failover;
 mod letters;
+mod measure;
 mod now;
 mod reviewers;
+mod selection;
+mod stage;
 mod strange;
 
 use bytes::Bytes;

@@ -39,8 +39,9 @@ impl Desk {
         self.browser.until_text("Paused by ada").await;
     }
 
+    /// By the button that stands beside who paused.
     pub(super) async fn resume(&self) {
-        self.browser.follow("#steer form[action='/gate/resume'] button").await;
+        self.browser.follow("#resume button").await;
     }
 }
 
@@ -60,7 +61,7 @@ async fn a_running_plan_is_seen_live_and_its_batch_to_its_end() {
     desk.rig.results(1).await;
     desk.enqueue_plan("weekend", 80).await;
     // All of this without loading the page again.
-    browser.until("document.querySelectorAll('#window tbody tr').length > 20").await;
+    browser.until("document.querySelectorAll('#window tbody tr').length == 20 && document.querySelector('#next')").await;
     browser.until("document.querySelector('svg .made')?.points.length >= 3").await;
     browser.until("document.querySelectorAll('svg rect.well').length >= 1").await;
     browser.until_text("weekend").await;
@@ -75,7 +76,7 @@ async fn a_running_plan_is_seen_live_and_its_batch_to_its_end() {
     browser.picture("now-phone", 1900).await;
     desk.is_readable(DESK).await;
 
-    browser.follow("header a[href='/batches']").await;
+    browser.follow("header a[href^='/batches']").await;
     browser.until_text("of 80").await;
     browser.until("[...document.querySelectorAll('#batches td')].some(td => td.innerText.startsWith('about '))").await;
     browser.picture("batches", 900).await;
@@ -86,7 +87,9 @@ async fn a_running_plan_is_seen_live_and_its_batch_to_its_end() {
     desk.is_readable(DESK).await;
     // It goes on by itself to the end.
     browser.until_text("80 of 80 have ended").await;
-    browser.follow("#letters").await;
+    // The cause of a result is the cause of its dead letter.
+    browser.follow("#failures a.cause").await;
+    browser.until_text("1 dead letter by these conditions").await;
     browser.until_text("conflict").await;
     assert!(browser.value("location.search").await.as_str().unwrap().contains("batch=weekend"));
     desk.no_complaints().await;

@@ -31,7 +31,6 @@ async fn a_second_reviewer_waits_and_is_told_for_whom() {
     found_downloaded_and_noted(&desk).await;
     desk.open("/dead-letters").await;
     desk.browser.click("#letters tr:first-child input[type=checkbox]").await;
-    desk.browser.click("input[value=ticked]").await;
     desk.browser.follow("button[value=discard]").await;
     let ada = std::mem::replace(&mut desk.browser, Browser::open(DESK).await);
     // Somebody at a terminal discards the oldest, and takes long over it.
@@ -55,6 +54,7 @@ async fn a_second_reviewer_waits_and_is_told_for_whom() {
     desk.log_in_as("bo").await;
     desk.open("/dead-letters?name=migrate-s7").await;
     desk.browser.until_text("1 dead letter by these conditions").await;
+    desk.browser.click("input[value=all]").await;
     desk.browser.follow("button[value=replay]").await;
     desk.browser.follow("#go").await;
     desk.browser.until_text("Waiting for its turn").await;
@@ -75,7 +75,7 @@ async fn found_downloaded_and_noted(desk: &Desk) {
     let browser = &desk.browser;
     browser.click("details:has(form[role=search]) > summary").await;
     browser.type_in("form[role=search] input[name=name]", "migrate-s7").await;
-    browser.follow("form[role=search] button").await;
+    browser.follow("main form[role=search] button").await;
     browser.until_text("1 dead letter by these conditions").await;
     let fetched = |format: &str| {
         format!(
@@ -95,6 +95,10 @@ async fn found_downloaded_and_noted(desk: &Desk) {
     browser.type_in("form[action='/dead-letters/note'] input[name=why]", "the image is lost").await;
     browser.follow("form[action='/dead-letters/note'] button").await;
     browser.until_text("The note stands in the audit").await;
+    // It is seen where the dead letter is seen, and in the list.
+    assert!(browser.text("#notes").await.contains("the image is lost"));
+    desk.open("/dead-letters").await;
+    browser.until_text("Note of ada: the image is lost").await;
     desk.open("/audit").await;
     browser.until_text("the image is lost").await;
 }

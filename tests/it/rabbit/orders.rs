@@ -30,7 +30,7 @@ async fn raise(rig: &Rig, id: &str, priority: u16) -> Answer {
 }
 
 async fn window(rig: &Rig) -> Vec<Upcoming> {
-    gate(rig, Command::Window { first: None, run: None }).await.window.expect("a window")
+    gate(rig, Command::window()).await.window.expect("a window")
 }
 
 /// Paused before it starts anything, with so many requests in its window, of priority 10.

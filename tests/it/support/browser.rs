@@ -72,6 +72,11 @@ impl Browser {
         self.devtools("Emulation.setScriptExecutionDisabled", &json!({"value": !scripts})).await;
     }
 
+    /// Where on earth the reader is.
+    pub(crate) async fn zone(&self, name: &str) {
+        self.devtools("Emulation.setTimezoneOverride", &json!({ "timezoneId": name })).await;
+    }
+
     /// One command of the protocol; its `value`.
     async fn ask(&self, request: reqwest::RequestBuilder) -> Result<Value, String> {
         let answer = request.timeout(2 * SOON).send().await.expect("the driver answers");

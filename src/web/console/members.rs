@@ -1,0 +1,160 @@
+//! What has become of each server of a batch? Those that failed by cause, each server by a box of its own, and what has not
+//! ended so far.
+
+use maud::{Markup, html};
+
+use super::LaneView;
+use super::fields::Fields;
+use super::follow::Seen;
+use super::letters::cause;
+use super::page::{self, ROWS, ago, badge, hidden, notice, query, whole};
+use super::waiting;
+use crate::core::engine::Upcoming;
+use crate::message::result::ResultData;
+use crate::report::progress::BatchProgress;
+use crate::report::text::{grouped, visible};
+use crate::review::{Cause, groups_of_results};
+
+/// The failures by cause; each leads to its dead letters.
+pub(super) fn failures(place: &LaneView, one: &BatchProgress, letters: &str) -> Markup {
+    let failed = one.failed();
+    html! {
+        @if failed == 0 { p.soft { "Nothing of it has failed." } }
+        @else {
+            section.card {
+                h2 { (grouped(failed)) " failed" }
+                p { a #letters href=(letters) { "Review them among the dead letters" } }
+                table #failures.stack {
+                    thead { tr { th.n { "Requests" } th { "Cause" } th { "Such as" } th { "Newest" } } }
+                    tbody { @for (of, results) in groups_of_results(one.each()) {
+                        tr {
+                            td.n { strong { (grouped(results.len())) } }
+                            td { a.cause href=(of_cause(place, one, &of)) { (cause(&of)) } }
+                            td { @for (n, result) in results.iter().take(3).enumerate() { @if n > 0 { ", " } (whole(title(result))) } }
+                            td.when { @if let Some(at) = results.iter().map(|result| result.settled_at).max() { (ago(at)) } }
+                        }
+                    } }
+                }
+            }
+        }
+    }
+}
+
+fn of_cause(place: &LaneView, one: &BatchProgress, of: &Cause) -> String {
+    let run = one.run.map(|run| run.to_string());
+    let mut fields = vec![("lane", &*place.name), ("batch", &*one.batch), ("cause", &*of.id)];
+    fields.extend(run.as_deref().map(|run| ("batch_run", run)));
+    format!("/dead-letters{}", query(&fields))
+}
+
+fn title(result: &ResultData) -> &str {
+    if result.name.is_empty() { &result.request_id } else { &result.name }
+}
+
+/// What is asked of the servers of a batch.
+pub(super) struct Wanted<'a> {
+    pub(super) place: &'a LaneView,
+    pub(super) fields: &'a Fields,
+    pub(super) batch: &'a str,
+    /// What the worker said of those of it that wait or are in flight.
+    pub(super) held: &'a Result<Vec<Upcoming>, String>,
+}
+
+impl Wanted<'_> {
+    fn text(&self) -> String {
+        self.fields.get("q").unwrap_or_default().to_lowercase()
+    }
+
+    /// Every server of the batch: what waits first, then what has ended, a page at a time.
+    pub(super) fn servers(&self, seen: &Seen, one: Option<&BatchProgress>) -> Markup {
+        let text = self.text();
+        let mut ended = one.map(BatchProgress::results).unwrap_or_default();
+        ended.retain(|result| is_meant(result, &text));
+        let held = self.held.as_deref().unwrap_or_default();
+        // What has ended a moment ago may still be told of as in flight.
+        let is_over = |one: &Upcoming| ended.iter().any(|result| result.run == one.run);
+        let held: Vec<&Upcoming> = held.iter().filter(|one| !is_over(one)).collect();
+        let (page, pages) = page::asked(self.fields, ended.len());
+        let left = one.and_then(|one| Some(one.total()?.saturating_sub(one.settled())));
+        html! {
+            section.card #servers {
+                h2 { "Servers" }
+                form.line method="get" action="/batches/one" role="search" {
+                    (hidden("lane", &self.place.name)) (hidden("batch", self.batch))
+                    @if let Some(run) = self.fields.get("run") { (hidden("run", run)) }
+                    label { "Name, source server, task or message id contains" input type="search" name="q" value=(self.fields.get("q").unwrap_or_default()) maxlength="200" autocomplete="off"; }
+                    span.actions { button type="submit" { "Find in this batch" } }
+                }
+                h3 { "Not ended: " @match left { Some(left) => (grouped(left)), None => "of a number that was not announced" } }
+                @if let Err(why) = self.held { (notice(false, &format!("What of it waits cannot be said now: {why}."))) }
+                @if !held.is_empty() { (self.pending(&held)) }
+                @if let Some(left) = left.filter(|left| *left > held.len() as u64 && text.is_empty()) {
+                    p.soft { (grouped(left - held.len() as u64)) " more of it are in the queue of requests, or wait further back; a name finds those that the window holds." }
+                }
+                h3 { "Ended: " (grouped(ended.len())) }
+                @if !seen.left_out.is_empty() && one.is_none() { p.soft { "Its results are left out here, for there are too many." } }
+                @if !ended.is_empty() {
+                    table #ended.stack {
+                        thead { tr { th.n { "Row" } th { "Name" } th { "Ended" } th { "Task, or why not" } th { "Source server" } th { "When" } } }
+                        tbody { @for result in ended.iter().skip((page - 1) * ROWS).take(ROWS) { (self.row(result)) } }
+                    }
+                    @if pages > 1 { (self.turn(page, pages)) }
+                }
+            }
+        }
+    }
+
+    fn pending(&self, held: &[&Upcoming]) -> Markup {
+        html! {
+            table #pending.stack {
+                thead { tr { th { "Name" } th.n { "Priority" } th { "Why it waits" } th { "Source server" } } }
+                tbody { @for one in held { tr {
+                    td { (waiting::link(self.place, one)) }
+                    td.n data-label="priority" { (one.priority) }
+                    td.why { (waiting::waits(one)) }
+                    td data-label="source server" { (whole(&one.source_server_id)) }
+                } } }
+            }
+        }
+    }
+
+    fn row(&self, result: &ResultData) -> Markup {
+        html! {
+            tr {
+                td.n data-label="row" { @if let Some(row) = result.row { (row) } }
+                td { @if result.outcome.is_dead_letter() { a href=(self.letter(result)) { (whole(title(result))) } } @else { (whole(title(result))) } }
+                td { (badge(result.outcome.as_str())) }
+                td.why { @match &result.task_id { Some(task) => (whole(task)), None => bdi { (visible(&result.reason)) } } }
+                td data-label="source server" { (whole(&result.source_server_id)) }
+                td.when { (ago(result.settled_at)) }
+            }
+        }
+    }
+
+    /// Its dead letter.
+    fn letter(&self, result: &ResultData) -> String {
+        let fields = [
+            ("lane", &*self.place.name),
+            ("batch", self.batch),
+            ("source_server", &*result.source_server_id),
+        ];
+        format!("/dead-letters{}", query(&fields))
+    }
+
+    fn turn(&self, page: usize, pages: usize) -> Markup {
+        page::turn_by("Pages of servers", ["← before", "further →"], page, pages, |n| {
+            let n = n.to_string();
+            let mut fields =
+                vec![("lane", &*self.place.name), ("batch", self.batch), ("page", &*n)];
+            let kept = ["run", "q"].into_iter();
+            fields.extend(kept.filter_map(|name| Some((name, self.fields.get(name)?))));
+            format!("/batches/one{}#servers", query(&fields))
+        })
+    }
+}
+
+fn is_meant(result: &ResultData, text: &str) -> bool {
+    let texts = [&result.name, &result.source_server_id, &result.request_id];
+    let mut all = texts.into_iter().chain(&result.task_id);
+    text.is_empty() || all.any(|whole| whole.to_lowercase().contains(text))
+}
