@@ -348,6 +348,14 @@ fn the_next_requests_are_told_in_order_with_what_each_waits_for() {
     ];
     assert_eq!(told(&bench, 100), expected.map(|(id, waits, timed)| (id.to_owned(), waits, timed)));
     assert_eq!(told(&bench, 2).len(), 2);
+    // A page of it, and what is looked for by anything that it is known by.
+    let rest = bench.core.upcoming_from(bench.now, 1, 2);
+    assert_eq!(rest.iter().map(|one| &*one.id).collect::<Vec<_>>(), ["a@s0", "a@s3"]);
+    assert!(bench.core.upcoming_from(bench.now, 100, 5).is_empty());
+    for (text, count) in [("S1", 1), ("a@s", 4), ("nothing", 0)] {
+        assert_eq!(bench.core.find_waiting(bench.now, text, 100).len(), count, "{text}");
+    }
+    assert_eq!(bench.core.find_waiting(bench.now, "a@s", 2).len(), 2);
     let run = request("s2", "a").run.0;
     assert_eq!(bench.core.waiting(bench.now, run).unwrap().priority, 9);
 }

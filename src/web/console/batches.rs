@@ -266,7 +266,7 @@ pub(super) async fn one(asked: Asked) -> Response {
         Err(why) => return asked.trouble(StatusCode::BAD_REQUEST, &why),
     };
     place.first_reading().await;
-    let is_part = fields.get("part").is_some();
+    let part = fields.get("part");
     let shown = run.as_ref().map(ToString::to_string);
     let ends = place.ends(|seen| ends::open(this(seen, batch, run.as_ref()).into_iter())).await;
     let content = place.results(|seen| {
@@ -284,7 +284,7 @@ pub(super) async fn one(asked: Asked) -> Response {
             }
         }
     });
-    if is_part {
+    if part == Some("1") {
         return content.into_response();
     }
     let held = held(place, batch, fields.get("q")).await;
@@ -292,8 +292,11 @@ pub(super) async fn one(asked: Asked) -> Response {
     let servers = place.results(|seen| {
         let all = seen.batches.generations(batch);
         let meant = all.into_iter().find(|one| run.as_ref().is_none_or(|run| run.matches(one.run)));
-        wanted.servers(seen, meant)
+        if part.is_some() { wanted.lists(seen, meant) } else { wanted.servers(seen, meant) }
     });
+    if part.is_some() {
+        return servers.into_response();
+    }
     let latest = || place.results(|seen| seen.batches.latest(batch).and_then(|one| one.run));
     let meant = run.as_ref().map_or_else(latest, |run| {
         place.results(|seen| {

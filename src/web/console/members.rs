@@ -65,17 +65,8 @@ impl Wanted<'_> {
         self.fields.get("q").unwrap_or_default().to_lowercase()
     }
 
-    /// Every server of the batch: what waits first, then what has ended, a page at a time.
+    /// Every server of the batch, with a box to find one.
     pub(super) fn servers(&self, seen: &Seen, one: Option<&BatchProgress>) -> Markup {
-        let text = self.text();
-        let mut ended = one.map(BatchProgress::results).unwrap_or_default();
-        ended.retain(|result| is_meant(result, &text));
-        let held = self.held.as_deref().unwrap_or_default();
-        // What has ended a moment ago may still be told of as in flight.
-        let is_over = |one: &Upcoming| ended.iter().any(|result| result.run == one.run);
-        let held: Vec<&Upcoming> = held.iter().filter(|one| !is_over(one)).collect();
-        let (page, pages) = page::asked(self.fields, ended.len());
-        let left = one.and_then(|one| Some(one.total()?.saturating_sub(one.settled())));
         html! {
             section.card #servers {
                 h2 { "Servers" }
@@ -85,6 +76,25 @@ impl Wanted<'_> {
                     label { "Name, source server, task or message id contains" input type="search" name="q" value=(self.fields.get("q").unwrap_or_default()) maxlength="200" autocomplete="off"; }
                     span.actions { button type="submit" { "Find in this batch" } }
                 }
+                (self.lists(seen, one))
+            }
+        }
+    }
+
+    /// What waits first, then what has ended, a page at a time; it keeps itself up to date, and leaves the box alone.
+    pub(super) fn lists(&self, seen: &Seen, one: Option<&BatchProgress>) -> Markup {
+        let text = self.text();
+        let mut ended = one.map(BatchProgress::results).unwrap_or_default();
+        ended.retain(|result| is_meant(result, &text));
+        let held = self.held.as_deref().unwrap_or_default();
+        // What has ended a moment ago may still be told of as in flight.
+        let is_over = |one: &Upcoming| ended.iter().any(|result| result.run == one.run);
+        let held: Vec<&Upcoming> = held.iter().filter(|one| !is_over(one)).collect();
+        let (page, pages) = page::asked(self.fields, ended.len());
+        let left = one.and_then(|one| Some(one.total()?.saturating_sub(one.settled())));
+        let again = self.address(&[("part", "servers"), ("page", &page.to_string())]);
+        html! {
+            div #lists hx-get=(again) hx-trigger="every 5s" hx-swap="outerHTML" {
                 h3 { "Not ended: " @match left { Some(left) => (grouped(left)), None => "of a number that was not announced" } }
                 @if let Err(why) = self.held { (notice(false, &format!("What of it waits cannot be said now: {why}."))) }
                 @if !held.is_empty() { (self.pending(&held)) }
@@ -102,6 +112,15 @@ impl Wanted<'_> {
                 }
             }
         }
+    }
+
+    /// This page with what was asked of it, and more.
+    fn address(&self, more: &[(&str, &str)]) -> String {
+        let mut fields = vec![("lane", &*self.place.name), ("batch", self.batch)];
+        let kept = ["run", "q"].into_iter();
+        fields.extend(kept.filter_map(|name| Some((name, self.fields.get(name)?))));
+        fields.extend(more);
+        format!("/batches/one{}", query(&fields))
     }
 
     fn pending(&self, held: &[&Upcoming]) -> Markup {
@@ -143,12 +162,7 @@ impl Wanted<'_> {
 
     fn turn(&self, page: usize, pages: usize) -> Markup {
         page::turn_by("Pages of servers", ["← before", "further →"], page, pages, |n| {
-            let n = n.to_string();
-            let mut fields =
-                vec![("lane", &*self.place.name), ("batch", self.batch), ("page", &*n)];
-            let kept = ["run", "q"].into_iter();
-            fields.extend(kept.filter_map(|name| Some((name, self.fields.get(name)?))));
-            format!("/batches/one{}#servers", query(&fields))
+            format!("{}#servers", self.address(&[("page", &n.to_string())]))
         })
     }
 }

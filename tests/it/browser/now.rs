@@ -87,6 +87,9 @@ async fn a_running_plan_is_seen_live_and_its_batch_to_its_end() {
     desk.is_readable(DESK).await;
     // It goes on by itself to the end.
     browser.until_text("80 of 80 have ended").await;
+    // The list of its servers, too, without loading the page again.
+    browser.until("document.querySelectorAll('#ended tbody tr').length == 80").await;
+    assert!(browser.text("#lists h3").await.contains("Not ended: 0"));
     // The cause of a result is the cause of its dead letter.
     browser.follow("#failures a.cause").await;
     browser.until_text("1 dead letter by these conditions").await;

@@ -13,6 +13,7 @@ use sluicegate::core::engine::{Upcoming, Waits};
 use sluicegate::core::{Change, Outcome, Target};
 use sluicegate::message::audit::{Act, Action, By};
 use sluicegate::message::command::{Answer, Command, PendingCommand};
+use sluicegate::sandbox::Options as SandboxOptions;
 
 use crate::rabbit::failover;
 use crate::support::proxy::{How, Proxy};
@@ -47,6 +48,36 @@ async fn paused(rig: &Rig, setup: &Setup, count: u16) -> Running {
 async fn holds(worker: &mut Running, count: usize) {
     let holds = worker.status.wait_for(|status| status.window.ready == count);
     tokio::time::timeout(SOON, holds).await.expect("held soon").expect("it runs");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_in_flight_is_found_by_its_name_and_gone_when_it_has_ended() {
+    let slow =
+        serde_json::json!({ "faults": [{ "call": "create", "delay": { "fixed": "1500ms" } }] });
+    let options = SandboxOptions::default().patched(&slow).unwrap();
+    let rig = Rig::with(Lane::new(&Node::shared(), QueueType::Quorum), options).await;
+    let mut worker = rig.start(&Setup::quick(&["100/s"]));
+    worker.active().await;
+    let find = async |text: &str| {
+        let find = Some(text.to_owned());
+        let command = Command::Window { first: None, run: None, from: None, find };
+        gate(&rig, command).await.window.expect("a window")
+    };
+    publish(&rig.lane.client().await, &rig.lane.queues.requests(), [body("s77", 10)]).await;
+    wait::until(SOON, async || {
+        let found = find("MIGRATE-s7").await;
+        let is_out =
+            found.iter().any(|one| one.waits == Waits::Called && one.source_server_id == "s77");
+        is_out.then_some(()).ok_or_else(|| format!("{found:?}"))
+    })
+    .await;
+    rig.created(1).await;
+    wait::until(SOON, async || {
+        let found = find("migrate-s77").await;
+        found.is_empty().then_some(()).ok_or_else(|| format!("{found:?}"))
+    })
+    .await;
+    worker.stop().await;
 }
 
 /// The source servers in the order in which their tasks were created.
