@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use tokio::sync::watch;
 
 use super::iam::{Failure, LogIn};
 use super::lockout::Lockout;
@@ -36,6 +37,8 @@ pub(super) struct Credentials {
     held: Mutex<Held>,
     /// One log-in at a time; whoever waited for it takes its token.
     log_ins: tokio::sync::Mutex<Lockout>,
+    /// Counts what was renewed from outside, and ahead of its need: not for a call that was refused, nor for a probe.
+    renewals: watch::Sender<u64>,
 }
 
 #[derive(Debug)]
@@ -64,6 +67,13 @@ struct Held {
     made: Option<Times>,
 }
 
+/// A token, and whether this very log-in has made it.
+#[derive(Clone, Copy, Debug)]
+struct Had {
+    generation: u64,
+    made: bool,
+}
+
 /// When a token was made and when it ends.
 #[derive(Clone, Copy, Debug)]
 struct Times {
@@ -88,6 +98,7 @@ impl Credentials {
             origin,
             held: Mutex::new(Held::default()),
             log_ins: tokio::sync::Mutex::new(Lockout::default()),
+            renewals: watch::Sender::new(0),
         };
         // A secret that cannot be read now is a mistake of the configuration; later it may be on its way.
         let unreadable = |error: SecretError| ApiConfigError::one("auth", error);
@@ -114,6 +125,11 @@ impl Credentials {
             }
             (None, _) => Err((fault("there is no token yet"), held.generation)),
         }
+    }
+
+    /// How often it was renewed by somebody else than a call that was refused.
+    pub(super) fn renewals(&self) -> watch::Receiver<u64> {
+        self.renewals.subscribe()
     }
 
     /// When the token ends, where that is known.
@@ -143,7 +159,9 @@ impl Credentials {
 
     async fn newer(&self, http: &reqwest::Client, used: u64) -> Result<u64, Fault> {
         match &self.origin {
-            Origin::LogIn(log_in) => self.log_in(log_in, http, used).await,
+            Origin::LogIn(log_in) => {
+                self.log_in(log_in, http, used).await.map(|had| had.generation)
+            }
             Origin::Token(_) | Origin::Keys(_) => {
                 self.read().map_err(|error| fault(error.to_string()))?;
                 let generation = self.held().generation;
@@ -154,9 +172,9 @@ impl Credentials {
         }
     }
 
-    /// Makes tokens ahead of their need, for ever. Pending where there is nothing to make.
+    /// Makes tokens ahead of their need, and looks whether files were renewed, for ever.
     pub(super) async fn keep_fresh(&self, http: &reqwest::Client) {
-        let Origin::LogIn(log_in) = &self.origin else { return std::future::pending().await };
+        let Origin::LogIn(log_in) = &self.origin else { return self.keep_read().await };
         loop {
             let (used, due) = {
                 let held = self.held();
@@ -164,9 +182,24 @@ impl Credentials {
             };
             tokio::time::sleep(due).await;
             // Somebody may have made one in the meantime; then this returns at once and the next due time is looked up.
-            if let Err(fault) = self.log_in(log_in, http, used).await {
-                tracing::debug!(error = fault.error_msg, "no token yet");
-                tokio::time::sleep(self.until_next_log_in(log_in).await).await;
+            match self.log_in(log_in, http, used).await {
+                // One that a probe has made is tried by that probe.
+                Ok(had) if had.made => self.renewals.send_modify(|renewals| *renewals += 1),
+                Ok(_) => {}
+                Err(fault) => {
+                    tracing::debug!(error = fault.error_msg, "no token yet");
+                    tokio::time::sleep(self.until_next_log_in(log_in).await).await;
+                }
+            }
+        }
+    }
+
+    /// A halted gate makes no call that would read a file again, so it is looked at here.
+    async fn keep_read(&self) {
+        loop {
+            tokio::time::sleep(LOOK).await;
+            if let Err(error) = self.read() {
+                tracing::debug!(%error, "a credential's file cannot be read");
             }
         }
     }
@@ -176,10 +209,10 @@ impl Credentials {
         log_in: &LogIn,
         http: &reqwest::Client,
         used: u64,
-    ) -> Result<u64, Fault> {
+    ) -> Result<Had, Fault> {
         let mut lockout = self.log_ins.lock().await;
         if let Some(known) = self.settled_without_log_in(used) {
-            return known;
+            return known.map(|generation| Had { generation, made: false });
         }
         let password = log_in.password.read().map_err(|error| fault(error.to_string()))?;
         let print = Fingerprint::of(&password);
@@ -195,7 +228,8 @@ impl Credentials {
         match log_in.send(http, &password).await {
             Ok(made) => {
                 lockout.succeeded(print);
-                Ok(self.hold_token(made.token, now, made.lifetime))
+                let generation = self.hold_token(made.token, now, made.lifetime);
+                Ok(Had { generation, made: true })
             }
             Err(failure) => Err(note_failure(&mut lockout, print, failure)),
         }
@@ -249,6 +283,7 @@ impl Credentials {
         if !held.proof.as_ref().is_some_and(|old| old.is_same(&proof)) {
             if held.generation > 0 {
                 tracing::info!("a credential's file has changed: it was read again");
+                self.renewals.send_modify(|renewals| *renewals += 1);
             }
             held.generation += 1;
             held.proof = Some(proof);

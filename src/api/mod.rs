@@ -9,6 +9,7 @@
 mod answer;
 mod auth;
 pub mod codes;
+pub mod explain;
 mod iam;
 mod listing;
 mod lockout;
@@ -27,6 +28,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use reqwest::header::{CONTENT_TYPE, HeaderValue};
 use reqwest::{Method, Url};
+use tokio::sync::watch;
 
 use answer::{Answer, Body};
 use auth::{Credential, Credentials, Proof};
@@ -180,6 +182,11 @@ impl Client {
     /// end of a token is refused and asks for a [`Client::refresh`].
     pub async fn keep_fresh(&self) {
         self.0.credentials.keep_fresh(&self.0.http).await;
+    }
+
+    /// How often the credential has been renewed by somebody else than a call that was refused, or a probe.
+    pub fn renewals(&self) -> watch::Receiver<u64> {
+        self.0.credentials.renewals()
     }
 
     /// When the token ends, where that is known: `sluice_token_expiry_timestamp_seconds`.

@@ -1,6 +1,7 @@
 //! How does the worker use the client? As [`Submit`]: one call a permit, verdicts and listings only.
 
 use bytes::Bytes;
+use tokio::sync::watch;
 
 use super::Client;
 use crate::core::Trace;
@@ -20,5 +21,9 @@ impl Submit for Client {
 
     async fn refresh(&self, generation: Option<u64>) -> Result<u64, Fault> {
         Self::refresh(self, generation).await
+    }
+
+    fn renewals(&self) -> Option<watch::Receiver<u64>> {
+        Some(Self::renewals(self))
     }
 }

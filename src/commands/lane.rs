@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{Failure, World};
+use crate::config::Problems;
 use crate::lane::{self, Given, Loaded};
 
 /// The configuration of one lane.
@@ -63,12 +64,22 @@ pub(super) fn load(
     world: &World,
     needs_api: bool,
 ) -> Result<Loaded, Failure> {
-    let given = Given { file, env: &world.env, overrides, needs_api };
-    lane::load(&given).map_err(|problems| {
+    read(file, overrides, world, needs_api).map_err(|problems| {
         let count = problems.all().len();
         let what = if count == 1 { "problem" } else { "problems" };
         Failure::usage(format!("the configuration has {count} {what}:\n{problems}"))
     })
+}
+
+/// # Errors
+/// All problems of the configuration, one by one.
+pub(super) fn read(
+    file: Option<&Path>,
+    overrides: &[(String, String)],
+    world: &World,
+    needs_api: bool,
+) -> Result<Loaded, Problems> {
+    lane::load(&Given { file, env: &world.env, overrides, needs_api })
 }
 
 pub(super) fn key_value(text: &str) -> Result<(String, String), String> {

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{Failure, World, lane};
+use crate::config::Problems;
 use crate::lane::{Config, Loaded};
 
 #[derive(Debug, clap::Args)]
@@ -17,6 +18,22 @@ pub(super) struct Args {
 }
 
 impl Args {
+    /// The files that are named; one that is none is the built-in default.
+    fn files<'a>(&'a self, world: &'a World) -> Vec<Option<&'a Path>> {
+        let from_env = world.env.get("SLUICE_CONFIG").filter(|path| !path.is_empty());
+        match (&self.config[..], from_env) {
+            ([], file) => vec![file.map(Path::new)],
+            (files, _) => files.iter().map(|file| Some(file.as_path())).collect(),
+        }
+    }
+
+    /// Each file by itself, with its problems one by one: for other programs.
+    pub(super) fn each(&self, world: &World) -> Vec<(Option<PathBuf>, Result<Loaded, Problems>)> {
+        let read = |file| lane::read(file, &self.overrides, world, true);
+        let files = self.files(world).into_iter();
+        files.map(|file| (file.map(Path::to_path_buf), read(file))).collect()
+    }
+
     /// The lanes with their names, at least one.
     ///
     /// # Errors
@@ -29,15 +46,12 @@ impl Args {
                 lane::HERE
             );
         }
-        let files: Vec<Option<&Path>> = match (&self.config[..], from_env) {
-            ([], file) => vec![file.map(Path::new)],
-            (files, _) => files.iter().map(|file| Some(file.as_path())).collect(),
-        };
+        let files = self.files(world);
         let mut lanes: Vec<(String, Loaded)> = Vec::new();
         let mut failures = Vec::new();
         for file in &files {
             match lane::load(*file, &self.overrides, world, true) {
-                Ok(loaded) => lanes.push((name(*file), loaded)),
+                Ok(loaded) => lanes.push((name(*file, &loaded.config.queues.prefix), loaded)),
                 Err(failure) => failures.push(failure.message),
             }
         }
@@ -66,9 +80,11 @@ impl Args {
     }
 }
 
-fn name(file: Option<&Path>) -> String {
+/// The file's name tells accounts apart, but for the name that every account's file may have on a machine of its own, and
+/// where there is no file: then the prefix of the queues does.
+fn name(file: Option<&Path>, prefix: &str) -> String {
     let stem = file.and_then(Path::file_stem).map(|stem| stem.to_string_lossy().into_owned());
-    stem.unwrap_or_else(|| "default".to_owned())
+    stem.filter(|stem| stem != "sluice").unwrap_or_else(|| prefix.to_owned())
 }
 
 /// The broker on which two lanes would use the same queues: `host:port/vhost`.

@@ -22,6 +22,7 @@ mod dead_letters;
 mod dry_run;
 mod enqueue;
 mod exit;
+mod explain;
 mod export;
 mod gate;
 mod lane;
@@ -82,8 +83,10 @@ enum Command {
     Batch(batch::Args),
     /// Review what failed: by cause; fix it, replay it, discard it, undo that
     DeadLetters(dead_letters::Args),
-    /// Look at and steer a running worker: status, pause, resume, rate, priority
+    /// Look at and steer a running worker: status, list, pause, resume, rate, priority
     Gate(gate::Args),
+    /// Say what a code of the API means, whose it is and what to do
+    Explain(explain::Args),
     /// Declare, compare or print the exchanges and queues on the broker
     Topology(topology::Args),
     /// Check a plan: all that is wrong with any row, and when it will be through
@@ -130,6 +133,7 @@ impl Cli {
             Command::Batch(args) => batch::run(&args, world),
             Command::DeadLetters(args) => dead_letters::run(&args, world),
             Command::Gate(args) => gate::run(&args, world),
+            Command::Explain(args) => explain::run(&args),
             Command::Topology(args) => topology::run(&args, world),
             Command::Check(args) => check::run(&args, world),
             Command::Plan(args) => plan::run(&args),

@@ -192,6 +192,10 @@ fn unheard(why: &NotAsked) -> Known {
         NotAsked::Deaf { .. } | NotAsked::NoAnswer => {
             known("no_answer", "a worker is there, and does not answer".to_owned())
         }
+        NotAsked::Alarm => known(
+            "blocked",
+            "the broker has raised a resource alarm (memory or disk): nothing is submitted until it ends".to_owned(),
+        ),
         NotAsked::Broker(why) if why.is_no_right() => Known {
             blind: Some(format!(
                 "the worker cannot be asked why nothing moves and when the batch ends ({why}): this user has no right to"

@@ -35,6 +35,19 @@ impl Problem {
         self.key.as_deref()
     }
 
+    /// The place, in words and numbers, the key and what is wrong, for other programs.
+    pub fn to_json(&self) -> serde_json::Value {
+        let (place, column) = match &self.origin {
+            Origin::Default => (None, None),
+            Origin::File { column, .. } => (Some(self.origin.to_string()), Some(*column)),
+            Origin::Env(_) | Origin::Flag(_) => (Some(self.origin.to_string()), None),
+        };
+        serde_json::json!({
+            "place": place, "line": self.line(), "column": column, "key": self.key,
+            "message": self.message,
+        })
+    }
+
     fn order(&self) -> (u8, usize, usize) {
         match self.origin {
             Origin::File { line, column, .. } => (0, line, column),

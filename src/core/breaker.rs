@@ -312,6 +312,13 @@ impl Breaker {
         }
     }
 
+    /// Something of the account has changed: it is asked then at the latest. Says whether that is sooner than it would be.
+    pub fn ask_by(&mut self, at: Moment) -> bool {
+        let halted = self.open.as_mut().filter(|open| open.cause == Cause::Account);
+        let sooner = halted.filter(|open| open.probe_at > at);
+        sooner.map(|open| open.probe_at = at).is_some()
+    }
+
     /// Every request that could go has been refused, if only one or two.
     pub fn all_refused(&mut self, now: Now) -> Vec<Run> {
         if self.refused.is_empty() || self.open.is_some() {

@@ -143,6 +143,7 @@ impl<D> Core<D> {
     fn reconfigure(&mut self, now: Now, hot: Hot) {
         self.gate.set_max_in_flight(hot.max_in_flight);
         self.running.set_most(hot.max_running, now.at);
+        self.settings.gate.rates = hot.rates;
         self.settings.schedule = hot.schedule;
         self.hours = schedule::Watch::default();
     }
@@ -277,7 +278,7 @@ impl<D> Core<D> {
                 step
             }
             Err(shut) => {
-                self.shut = shut;
+                self.shut = self.said(now, shut);
                 // A copy that took a place in line may have ended instead.
                 if let Some(step) = self.out.steps.pop_front() {
                     return step;

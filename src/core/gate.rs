@@ -66,6 +66,8 @@ pub struct Gate {
     calls: usize,
     throttled_until: Moment,
     throttles: u32,
+    /// What the latest 429 said: it names the quota.
+    throttle: Option<Fault>,
     breaker: Breaker,
     refresh: Refresh,
     pause: Option<Pause>,
@@ -74,6 +76,8 @@ pub struct Gate {
     trouble: Option<Trouble>,
     /// When a fresh token that was refused was replaced at once.
     logged_in_again: Option<Moment>,
+    /// When a halted account is, or was last, asked for nothing but a renewed credential.
+    asked_renewed: Option<Moment>,
 }
 
 /// A call that was refused or failed.
@@ -109,12 +113,14 @@ impl Gate {
             calls: 0,
             throttled_until: Moment::START,
             throttles: 0,
+            throttle: None,
             breaker,
             refresh: Refresh::Good,
             pause: None,
             blocked: false,
             trouble: None,
             logged_in_again: None,
+            asked_renewed: None,
         }
     }
 
@@ -138,37 +144,32 @@ impl Gate {
         self.limits.tick(now)
     }
 
-    /// Whether a call may go now.
+    /// Whether a call may go now; `Err`: what holds it longest.
     pub fn check(&self, now: Moment, call: Call) -> Result<(), Shut> {
-        if self.blocked {
-            return Err(Shut::new(Reason::Blocked, None));
-        }
-        if matches!(self.refresh, Refresh::Fetching | Refresh::Wanted(_)) {
-            return Err(Shut::new(Reason::Token, None));
-        }
+        Shut::longest(self.holds(now, call)).map_or(Ok(()), Err)
+    }
+
+    /// Everything that holds a call now.
+    pub fn holds(&self, now: Moment, call: Call) -> impl Iterator<Item = Shut> {
+        let blocked = self.blocked.then(|| Shut::new(Reason::Blocked, None));
+        let token = matches!(self.refresh, Refresh::Fetching | Refresh::Wanted(_));
+        let token = token.then(|| Shut::new(Reason::Token, None));
         let open = self.breaker.opened();
-        if let Some(open) = open
-            && (self.calls > 0 || open.probe_at > now)
-        {
+        let halted = open.filter(|open| self.calls > 0 || open.probe_at > now).map(|open| {
             let until = (self.calls == 0).then_some(open.probe_at);
-            return Err(Shut::new(Reason::of(open.cause), until));
-        }
+            Shut::new(Reason::of(open.cause), until)
+        });
         // A probe asks whether the account is well again, throttled or not.
         let asks = open.is_some_and(|open| open.cause == Cause::Account);
-        if !asks && self.throttled_until > now {
-            return Err(Shut::new(Reason::Throttled, Some(self.throttled_until)));
-        }
-        if call == Call::Post && self.pause.is_some() {
-            return Err(Shut::new(Reason::Paused, None));
-        }
-        if self.in_flight >= self.settings.max_in_flight {
-            return Err(Shut::new(Reason::InFlight, None));
-        }
+        let throttled = (!asks && self.throttled_until > now)
+            .then(|| Shut::new(Reason::Throttled, Some(self.throttled_until)));
+        let paused = call == Call::Post && self.pause.is_some();
+        let paused = paused.then(|| Shut::new(Reason::Paused, None));
+        let full = self.in_flight >= self.settings.max_in_flight;
+        let full = full.then(|| Shut::new(Reason::InFlight, None));
         let ready = self.limits.ready_at(now);
-        if ready > now {
-            return Err(Shut::new(Reason::Rate, Some(ready)));
-        }
-        Ok(())
+        let rate = (ready > now).then(|| Shut::new(Reason::Rate, Some(ready)));
+        [blocked, token, halted, throttled, paused, full, rate].into_iter().flatten()
     }
 
     /// Takes the permit of a call that [`Gate::check`] has allowed.
@@ -219,7 +220,8 @@ impl Gate {
             }
             // One that is told so while others are not says nothing about the quota.
             Err(Verdict::Throttled { .. }) if of.alone => self.breaker.showed_nothing(now.at),
-            Err(Verdict::Throttled { wait, limit, .. }) => {
+            Err(Verdict::Throttled { fault, wait, limit }) => {
+                self.throttle = Some(fault.clone());
                 self.throttled(now.at, started, (*wait, *limit), jitter);
             }
             Err(Verdict::Unauthorized(fault)) => return self.unauthorized(now, fault, of),
@@ -352,6 +354,11 @@ impl Gate {
     /// The latest answer that was none of success.
     pub fn trouble(&self) -> Option<&Trouble> {
         self.trouble.as_ref()
+    }
+
+    /// What the latest 429 said that held every call.
+    pub fn throttle(&self) -> Option<&Fault> {
+        self.throttle.as_ref()
     }
 
     /// A 429 holds every call until then.

@@ -42,12 +42,7 @@ pub(crate) struct Lane {
 }
 
 /// Everything that can fail for good fails here. A broker that is away comes back: the worker waits for it.
-pub(crate) async fn prepare(
-    name: String,
-    config: Config,
-    worker: &str,
-    several: bool,
-) -> Result<Lane, String> {
+pub(crate) async fn prepare(name: String, config: Config, worker: &str) -> Result<Lane, String> {
     let client = Client::new(&config.api).map_err(|error| error.to_string())?;
     let objects = if config.queues.declare {
         topology::apply(&config.broker, &config.queues).await.map(drop)
@@ -65,7 +60,7 @@ pub(crate) async fn prepare(
         }
         Err(error) => return Err(format!("lane {name}: {error}")),
     }
-    let metrics = Metrics::new(several.then_some(&*name)).map_err(|error| error.to_string())?;
+    let metrics = Metrics::new(&name).map_err(|error| error.to_string())?;
     let status = Status::starting(&name, worker, Timestamp::now());
     Ok(Lane {
         name,
@@ -182,6 +177,7 @@ fn around(source: &Broker, client: Client) -> impl Fn() -> SourceStatus + Send +
                 consumers: now.others.consumers,
                 receives: now.others.receives,
             }),
+            foreign: now.foreign,
             window_bytes: in_memory + in_file,
             spill_failures: spill.trouble().1,
             token_expiry: client.token_expiry(),

@@ -7,10 +7,13 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 
 use crate::core::gate::Reason;
+use crate::core::window::Place;
 use crate::core::{Core, Ending, Found, Job, Listing, Moment, Now, Trace, Verdict};
 use crate::message::status::WindowCounts;
 use crate::message::status::{self, Status};
 use crate::observe::batches::Batches;
+use crate::observe::calls::Calls;
+use crate::observe::drain::drain;
 use crate::observe::metrics::Metrics;
 use crate::observe::traces::Traces;
 use crate::worker::Call;
@@ -20,6 +23,9 @@ use crate::worker::{SessionEvent, Watch};
 /// The snapshot is renewed at most so often; the loop comes by at least once a second.
 const SNAPSHOT: Duration = Duration::from_millis(50);
 
+/// How often it is looked how old the oldest requests are.
+const AGES: Duration = Duration::from_secs(5);
+
 /// What stands around the worker's loop and belongs into its status.
 #[derive(Clone, Debug)]
 pub struct SourceStatus {
@@ -27,6 +33,8 @@ pub struct SourceStatus {
     pub queues: Option<status::Queues>,
     /// Consumers of the request queue beside this worker, where there are any.
     pub others: Option<status::Others>,
+    /// Something that is no worker consumes the queue that says who is active.
+    pub foreign: bool,
     /// Bytes of the bodies held, in memory and in the temporary file.
     pub window_bytes: u64,
     /// Bodies that the temporary file did not take so far.
@@ -51,6 +59,8 @@ pub struct Observer<F> {
     is_refused: bool,
     last_state: Moment,
     last_snapshot: Moment,
+    /// When it was looked last how old the oldest requests are.
+    last_ages: Option<Moment>,
 }
 
 impl<F: Fn() -> SourceStatus> Observer<F> {
@@ -70,6 +80,7 @@ impl<F: Fn() -> SourceStatus> Observer<F> {
             is_refused: false,
             last_state: Moment::START,
             last_snapshot: Moment::START,
+            last_ages: None,
         }
     }
 
@@ -107,14 +118,20 @@ impl<F: Fn() -> SourceStatus> Observer<F> {
         let others = around.others.map_or(0, |others| others.consumers);
         self.metrics.set_session(connected, is_active, others);
         self.metrics.set_short_sessions(core.short_sessions());
-        // A standby does not look.
-        if is_active {
-            let queues = around.queues;
-            self.metrics.set_queues(
-                queues.map(|queues| queues.requests),
-                queues.map(|queues| queues.dead_letters),
-            );
-        }
+        self.metrics.set_foreign(around.foreign);
+        // A standby does not look: what it saw when it was the active one is nobody's figure any more.
+        let queues = around.queues.filter(|_| is_active);
+        self.metrics.set_queues(
+            queues.map(|queues| queues.requests),
+            queues.map(|queues| queues.dead_letters),
+        );
+        self.metrics.set_drain(drain(
+            queues.map(|queues| queues.requests),
+            window,
+            (made, allowed),
+            gate.reason,
+        ));
+        self.steered(core, now);
         let settled = self.settled;
         let batches = self.batches.counts(now.at);
         if batches != self.status.borrow().batches {
@@ -142,12 +159,32 @@ impl<F: Fn() -> SourceStatus> Observer<F> {
                 migrations: taken,
                 most: u32::try_from(running.most()).unwrap_or(u32::MAX),
             });
-            status.queues = around.queues;
+            status.queues = queues;
             status.others = around.others;
+            status.foreign = around.foreign;
             status.short_sessions = core.short_sessions();
             status.settled = settled;
             status.stopping = matches!(self.shut, Some((Reason::Stopping, _)));
         });
+    }
+
+    /// What holds just now, and, now and then, how old the oldest requests are: every one is looked at for that.
+    fn steered<D>(&mut self, core: &Core<D>, now: Now) {
+        let (gate, settings) = (core.gate(), core.settings());
+        let running = core.running();
+        let most = if running.is_watched() { running.most() } else { 0 };
+        self.metrics.set_caps(settings.window, gate.max_in_flight(), most);
+        let overridden = gate.limits().rates() != settings.gate.rates;
+        self.metrics.set_steered(gate.paused().is_some(), overridden);
+        if self.last_ages.is_some_and(|last| now.at - last < AGES) {
+            return;
+        }
+        self.last_ages = Some(now.at);
+        let waits = |place| !matches!(place, Place::Planned | Place::Held);
+        let held = core.held().filter(|(_, place)| waits(*place));
+        let ages = held
+            .filter_map(|(job, _)| Some((job.request.priority, job.request.enqueued_at.get()?)));
+        self.metrics.set_oldest_enqueued(now.wall, ages);
     }
 
     fn gate<D>(&self, core: &Core<D>, now: Now) -> status::Gate {
@@ -157,6 +194,7 @@ impl<F: Fn() -> SourceStatus> Observer<F> {
             Reason::Halted | Reason::Breaker => {
                 core.gate().breaker().opened().map(|open| open.fault.to_string())
             }
+            Reason::Throttled => core.gate().throttle().map(ToString::to_string),
             Reason::Paused => {
                 core.gate().paused().map(|pause| format!("{}: {}", pause.by, pause.reason))
             }
@@ -291,6 +329,10 @@ impl<D, F: Fn() -> SourceStatus + Send> Watch<D> for Observer<F> {
             .get()
             .and_then(|at| Duration::try_from(now.wall.duration_since(at)).ok());
         self.metrics.settled(ending.outcome, age);
+        if !well {
+            let fault = ending.fault.as_ref();
+            self.metrics.dead_lettered(fault.and_then(|fault| fault.error_code.as_deref()));
+        }
         // The one line of each settled request: always this message and these fields (docs/logging.md).
         tracing::info!(
             request.id = &*job.request.id.get(),
@@ -391,48 +433,4 @@ fn is_open(reason: Option<Reason>) -> bool {
 
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// Calls to the API over the last minute, second by second.
-#[derive(Debug)]
-struct Calls {
-    seconds: [u32; 60],
-    /// The second that is being counted, and the first one.
-    now: u64,
-    first: Option<u64>,
-}
-
-impl Default for Calls {
-    fn default() -> Self {
-        Self { seconds: [0; 60], now: 0, first: None }
-    }
-}
-
-impl Calls {
-    fn slot(second: u64) -> usize {
-        usize::try_from(second % 60).unwrap_or_default()
-    }
-
-    fn advance(&mut self, now: Moment) {
-        let second = now.as_nanos() / 1_000_000_000;
-        for passed in (self.now + 1..=second).rev().take(60) {
-            self.seconds[Self::slot(passed)] = 0;
-        }
-        self.now = self.now.max(second);
-        self.first.get_or_insert(second);
-    }
-
-    fn count(&mut self) {
-        self.seconds[Self::slot(self.now)] += 1;
-    }
-
-    /// The mean over the seconds that have been counted, sixty at most.
-    fn per_second(&mut self, now: Moment) -> f64 {
-        self.advance(now);
-        let counted = (self.now - self.first.unwrap_or(self.now) + 1).min(60);
-        let calls: u32 = self.seconds.iter().sum();
-        #[allow(clippy::cast_precision_loss)] // sixty at most
-        let counted = counted as f64;
-        f64::from(calls) / counted
-    }
 }

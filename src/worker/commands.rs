@@ -171,7 +171,7 @@ where
             return self.lend(pending, now, calls);
         }
         let Some(change) = self.steering.changed(&pending.issued, now.wall) else {
-            return self.answer(pending, now, None);
+            return self.answer(pending, None);
         };
         tracing::info!(by = %pending.issued.by, reason = pending.issued.reason, command = ?pending.issued.command, "an operator's command");
         self.steering = change.steering.clone();
@@ -226,7 +226,6 @@ where
 
     pub(super) fn steering_kept(
         &mut self,
-        now: Now,
         pending: Option<PendingCommand>,
         change: SteeringChange,
         result: Result<(), String>,
@@ -239,7 +238,7 @@ where
             self.unwritten.drain(..older);
         }
         if let Some(pending) = pending {
-            self.answer(pending, now, result.err());
+            self.answer(pending, result.err());
         }
     }
 
@@ -282,14 +281,22 @@ where
         }
     }
 
-    fn answer(&mut self, pending: PendingCommand, now: Now, unwritten: Option<String>) {
-        let mut said = command::done(&pending.issued.command);
-        if let Some(why) = unwritten {
-            said = format!(
-                "{said}; but it is not written down yet ({why}): another worker that takes over does not know of it"
-            );
+    /// Answers when the core has chosen anew, or the status would be that of before the command.
+    fn answer(&mut self, pending: PendingCommand, unwritten: Option<String>) {
+        self.answers.push((pending, unwritten));
+    }
+
+    /// The core has chosen: the status is what it is with all that was ordered.
+    pub(super) fn tell_answers(&mut self, now: Now) {
+        for (pending, unwritten) in std::mem::take(&mut self.answers) {
+            let mut said = command::done(&pending.issued.command);
+            if let Some(why) = unwritten {
+                said = format!(
+                    "{said}; but it is not written down yet ({why}): another worker that takes over does not know of it"
+                );
+            }
+            let status = self.watch.status(&self.core, now).map(Box::new);
+            let _ = pending.reply.send(Answer { status, ..Answer::done(said) });
         }
-        let status = self.watch.status(&self.core, now).map(Box::new);
-        let _ = pending.reply.send(Answer { status, ..Answer::done(said) });
     }
 }

@@ -117,8 +117,11 @@ pub struct Worker<S: Source, A, W> {
     configured: Vec<Rate>,
     /// Where a changed configuration comes from, if it may change.
     hot: Option<watch::Receiver<Hot>>,
+    renewals: Option<watch::Receiver<u64>>,
     steering: Steering,
     orders: LatestOrders,
+    /// Commands that are done and not answered yet, and why one could not be written down.
+    answers: Vec<(PendingCommand, Option<String>)>,
     /// Bodies of requests that were late for their permit, and wait for another one.
     ready: HashMap<Run, Bytes>,
     /// What is with the API or on its way to the broker: for people who look for it.
@@ -140,6 +143,7 @@ where
         let configured = settings.gate.rates.clone();
         let fresh = settings.gate.margin.max(LEAST_FRESH);
         let core = Recorded::new(settings, clock.now());
+        let renewals = api.renewals();
         Self {
             source,
             api,
@@ -148,8 +152,10 @@ where
             clock,
             configured,
             hot: None,
+            renewals,
             steering: Steering::default(),
             orders: LatestOrders::default(),
+            answers: Vec::new(),
             ready: HashMap::new(),
             out: HashMap::new(),
             fresh,
@@ -204,6 +210,9 @@ where
                     None => ordered = false,
                 },
                 hot = changed(&mut self.hot) => self.reconfigure(hot),
+                _ = changed(&mut self.renewals) => {
+                    self.core.take(clock.now(), Input::Renewed);
+                }
                 Some(done) = self.under_way.next() => self.done(done),
                 event = self.source.next() => self.event(event),
                 () = sleep_until(clock, wake) => {}
@@ -263,6 +272,7 @@ where
                 }
                 Step::Wait(until) => {
                     self.watch.state(&self.core, now);
+                    self.tell_answers(now);
                     return until;
                 }
             }
@@ -372,7 +382,7 @@ where
             Done::OrderKept { id, result } => self.order_kept(id, result),
             Done::Released => {}
             Done::SteeringKept { pending, change, result } => {
-                self.steering_kept(now, pending, change, result);
+                self.steering_kept(pending, change, result);
             }
         }
     }
@@ -440,12 +450,12 @@ where
     }
 }
 
-/// The next change of the configuration.
-async fn changed(hot: &mut Option<watch::Receiver<Hot>>) -> Hot {
-    if let Some(hot) = hot
-        && hot.changed().await.is_ok()
+/// The next change of what is followed.
+async fn changed<T: Clone>(followed: &mut Option<watch::Receiver<T>>) -> T {
+    if let Some(followed) = followed
+        && followed.changed().await.is_ok()
     {
-        return hot.borrow_and_update().clone();
+        return followed.borrow_and_update().clone();
     }
     // Nothing changes any more.
     std::future::pending().await

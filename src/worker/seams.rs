@@ -4,6 +4,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::watch;
 
 use crate::core::{Core, Ending, Fault, Found, Job, Listing, Now, Query, Trace, Verdict};
 use crate::message::status::Status;
@@ -27,6 +28,11 @@ pub trait Submit: Send + Sync + 'static {
 
     /// Fetches a fresh token in place of this generation (`None`: of whichever is in use) and says its generation.
     fn refresh(&self, generation: Option<u64>) -> impl Future<Output = Result<u64, Fault>> + Send;
+
+    /// How often the credential has been renewed by somebody else than [`Submit::refresh`]; none where nobody can.
+    fn renewals(&self) -> Option<watch::Receiver<u64>> {
+        None
+    }
 }
 
 /// What a call was for.

@@ -362,3 +362,51 @@ async fn check_online_says_of_each_source_server_whether_a_task_can_be_created()
     assert_eq!(refused.status.code(), Some(4), "{}", stderr(&refused));
     assert!(stderr(&refused).contains("the API refuses the credential: "), "{}", stderr(&refused));
 }
+
+#[test]
+fn a_code_of_the_api_is_explained_for_people_and_for_programs() {
+    let told = sluice(&["explain", "SMS.6603", "429"], &[]);
+    let text = String::from_utf8(told.stdout.clone()).unwrap();
+    assert_eq!(told.status.code(), Some(0), "{}", stderr(&told));
+    assert!(text.contains("SMS.6603 (rejected)") && text.contains("whose it is:"), "{text}");
+    assert!(text.contains("status 429 (throttled)"), "{text}");
+    let told = sluice(&["explain", "apig.0308", "--json"], &[]);
+    let row: serde_json::Value = serde_json::from_slice(&told.stdout).unwrap();
+    assert_eq!((&row["code"], &row["class"]), (&"APIGW.0308".into(), &"throttled".into()));
+    let told = sluice(&["explain", "SMS.6630"], &[]);
+    assert_eq!(told.status.code(), Some(2));
+    assert!(stderr(&told).contains("did you mean"), "{}", stderr(&told));
+}
+
+#[test]
+fn a_configuration_is_checked_for_programs_with_the_place_of_each_problem() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let good = "[api.auth]\ntoken = \"t\"\n[api]\nendpoint = \"https://sms.example.org\"\n";
+    let (a, b) = (file("a.toml", good), file("b.toml", good));
+    let wrong = file("wrong.toml", "[limits]\nrates = [\"often\"]\nmax_in_fligth = 3\n");
+    let checked = |args: &[&str]| {
+        let output = sluice(&[&["config", "check", "--json"], args].concat(), &[]);
+        let told: serde_json::Value = serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|e| panic!("{e}: {}", stderr(&output)));
+        (output.status.code(), told)
+    };
+    let (code, told) = checked(&["-c", &a]);
+    assert_eq!((code, &told["valid"]), (Some(0), &true.into()), "{told}");
+    let (code, told) = checked(&["-c", &a, "-c", &wrong]);
+    assert_eq!((code, &told["valid"]), (Some(2), &false.into()), "{told}");
+    let problems = told["lanes"][1]["problems"].as_array().unwrap();
+    assert_eq!(told["lanes"][0]["problems"], serde_json::json!([]), "{told}");
+    let of_rates = problems.iter().find(|one| one["line"] == 2).unwrap();
+    assert_eq!(of_rates["key"], "limits.rates", "{told}");
+    assert!(of_rates["place"].as_str().unwrap().ends_with("wrong.toml:2:10"), "{told}");
+    assert!(of_rates["message"].as_str().unwrap().contains("often"), "{told}");
+    // Each is well by itself, and both use the same queues.
+    let (code, told) = checked(&["-c", &a, "-c", &b]);
+    assert_eq!(code, Some(2), "{told}");
+    assert!(told["problems"][0].as_str().unwrap().contains("queues.prefix"), "{told}");
+}

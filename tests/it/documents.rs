@@ -96,7 +96,9 @@ fn every_alert_and_every_outcome_has_its_entry_in_the_runbook() {
             alerts.insert(name.to_owned());
         }
         if let Some(url) = line.strip_prefix("runbook_url: ") {
-            assert_eq!(url, format!("docs/runbook.md#{}", alert.to_lowercase()));
+            // Absolute where Prometheus is told where the runbook lies.
+            let base = "{{ or $externalLabels.runbook \"docs/runbook.md\" }}";
+            assert_eq!(url, format!("'{base}#{}'", alert.to_lowercase()));
         }
     }
     assert!(alerts.len() > 10, "{alerts:?}");
@@ -298,4 +300,38 @@ fn causes_in_examples_can_be_causes() {
         }
     }
     assert!(seen > 3, "only {seen} examples were found");
+}
+
+#[test]
+fn the_example_of_an_alertmanager_knows_the_alerts_and_severities_of_the_rules() {
+    let rules = read("config/prometheus/sluicegate.rules.yml");
+    let example = read("config/alertmanager/alertmanager.yml");
+    let alerts: BTreeSet<&str> =
+        rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
+    let named = example.split(|c: char| !c.is_ascii_alphanumeric());
+    for name in named.filter(|word| word.starts_with("Sluice")) {
+        assert!(alerts.contains(name), "{name} is no alert");
+    }
+    let severities: BTreeSet<&str> = rules
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("labels: { severity: ")?.strip_suffix(" }"))
+        .collect();
+    // The one goes to whoever is on call, everything else to the tickets.
+    assert_eq!(severities, BTreeSet::from(["page", "ticket"]));
+    assert!(example.contains("severity=\"page\""));
+    assert!(!rules.contains("job=\""), "no name of a job is written into the rules");
+}
+
+#[test]
+fn the_unit_hands_over_no_secret_that_is_renewed() {
+    let unit = read("config/systemd/sluice.service");
+    // systemd copies a credential once, at the start: a file that is renewed has to be the file itself.
+    let copied: Vec<&str> =
+        unit.lines().filter_map(|line| line.strip_prefix("LoadCredential=")).collect();
+    assert!(
+        !copied.is_empty() && copied.iter().all(|copy| !copy.contains("token:/etc/sluice/token"))
+    );
+    assert!(copied.iter().all(|copy| !copy.starts_with("sms-token")), "{copied:?}");
+    assert!(unit.contains("token_file = \"/etc/sluice/token/sms-token\""));
+    assert!(unit.contains("SupplementaryGroups=sluice-token"));
 }

@@ -7,8 +7,8 @@ use sluicegate::core::breaker::FAILURES;
 use sluicegate::core::gate::{self, Pause, Reason};
 use sluicegate::core::schedule::Schedule;
 use sluicegate::core::{
-    Core, Fault, Outcome, Query, Question, Rare, Request, Run, Settings, Settlement, Sparse, Step,
-    Verdict, retry,
+    Core, Fault, Input, Outcome, Query, Question, Rare, Request, Run, Settings, Settlement, Sparse,
+    Step, Verdict, retry,
 };
 
 use crate::support::bench::{
@@ -829,4 +829,64 @@ fn what_comes_while_the_gate_is_shut_holds_no_more_than_other_requests() {
     let held = bench.core.drain();
     assert_eq!(held.len(), 3);
     assert!(held.iter().all(|job| job.progress.is_blank()));
+}
+
+/// Halted for a refused token, with the next probe far away.
+fn halted_by_its_token() -> Bench {
+    let gate = gate::GateSettings { probe: 10 * MINUTE, ..settings().gate };
+    let mut bench = Bench::with(Settings { gate, ..settings() });
+    many(&mut bench, 3);
+    bench.post(Verdict::Unauthorized(fault("APIGW.0301")));
+    assert!(matches!(bench.next(), Step::Refresh { .. }));
+    let none = Fault { error_msg: "there is no other one".into(), ..Fault::default() };
+    bench.core.refreshed(bench.now, Err(&none));
+    bench.expect_wait();
+    assert_eq!(reason(&bench), Some(Reason::Halted));
+    bench
+}
+
+#[test]
+fn a_renewed_credential_is_tried_at_once_and_opens_the_gate() {
+    let mut bench = halted_by_its_token();
+    bench.core.tell(bench.now, Input::Renewed);
+    let Step::Refresh { generation: None } = bench.next() else { panic!("a probe begins with it") };
+    bench.core.refreshed(bench.now, Ok(2));
+    let job = bench.expect_post();
+    bench.core.posted(bench.now, bench.now, job, created("t"), 2);
+    bench.settle();
+    bench.expect_post();
+}
+
+#[test]
+fn credentials_that_change_again_and_again_are_tried_once_an_interval() {
+    let mut bench = halted_by_its_token();
+    let (end, mut probes) = (bench.now.at + 60 * MINUTE, 0);
+    while bench.now.at < end {
+        // Somebody writes another wrong token every second.
+        bench.core.tell(bench.now, Input::Renewed);
+        match bench.next() {
+            Step::Refresh { .. } => bench.core.refreshed(bench.now, Ok(2)),
+            Step::Post(job) => {
+                probes += 1;
+                let verdict = Verdict::Unauthorized(fault("APIGW.0301"));
+                bench.core.posted(bench.now, bench.now, job, verdict, 2);
+            }
+            Step::Wait(_) => bench.wait(SECOND),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!((5..=7).contains(&probes), "{probes} probes in an hour of ten minutes each");
+}
+
+#[test]
+fn a_renewed_credential_opens_no_breaker_of_failures_and_is_no_news_to_an_open_gate() {
+    let mut bench = Bench::new();
+    many(&mut bench, 100);
+    bench.core.tell(bench.now, Input::Renewed);
+    for _ in 0..FAILURES {
+        bench.post(refused_connection());
+    }
+    let until = bench.expect_wait();
+    bench.core.tell(bench.now, Input::Renewed);
+    assert_eq!(bench.expect_wait(), until);
 }

@@ -27,7 +27,7 @@ async fn start() -> Server {
 
 /// On loopback, with the rights of another address.
 async fn start_as_if_at(listen: &str) -> Server {
-    start_with(listen, Metrics::new(None).unwrap(), Vec::new()).await
+    start_with(listen, Metrics::new("lane").unwrap(), Vec::new()).await
 }
 
 pub(crate) async fn start_with(listen: &str, metrics: Metrics, others: Vec<Lane>) -> Server {
@@ -96,7 +96,7 @@ async fn health_is_that_of_the_loops_and_not_of_the_server_that_answers() {
     // Both have come by when they were made, and never since.
     let stuck = || {
         let long_ago = Instant::now().checked_sub(Duration::from_secs(31)).unwrap();
-        Metrics::new(None).unwrap().made_at(long_ago)
+        Metrics::new("lane").unwrap().made_at(long_ago)
     };
     let server = start_with("127.0.0.1:0", stuck(), Vec::new()).await;
     let (code, why) = server.get("/healthz").await;
@@ -104,10 +104,10 @@ async fn health_is_that_of_the_loops_and_not_of_the_server_that_answers() {
     let (code, body) = server.get("/readyz").await;
     assert!(code == 503 && body.contains("the lane's loop has not turned for 3"), "{body}");
     let (_, body) = server.get("/metrics").await;
-    assert!(body.contains("sluice_loop_age_seconds 3"), "{body}");
+    assert!(body.contains("sluice_loop_age_seconds{lane=\"lane\"} 3"), "{body}");
 
     // Where one of several turns, the process is better than none.
-    let (other, other_status, _heard) = lane("other", Metrics::new(None).unwrap());
+    let (other, other_status, _heard) = lane("other", Metrics::new("lane").unwrap());
     let server = start_with("127.0.0.1:0", stuck(), vec![other]).await;
     assert_eq!(server.get("/healthz").await, (200, "ok\n".to_owned()));
     let since = "2026-01-02T03:04:06Z".parse().unwrap();
@@ -124,7 +124,7 @@ async fn metrics_and_status_are_served_and_nothing_else() {
     let server = start().await;
     let (code, body) = server.get("/metrics").await;
     assert_eq!(code, 200);
-    assert!(body.contains("sluice_gate_open 0"), "{body}");
+    assert!(body.contains("sluice_gate_open{lane=\"lane\"} 0"), "{body}");
     let (_, body) = server.get("/status").await;
     let lanes: Vec<Status> = serde_json::from_str(&body).unwrap();
     assert_eq!(lanes[0].lane, "lane");
@@ -290,4 +290,32 @@ async fn without_the_token_on_a_standby_or_with_nonsense_nothing_is_ordered() {
     let (code, said) = post("pause", right, "").await;
     assert!(code == 409 && said.contains("standby"), "{said}");
     assert!(server.pending.try_recv().is_err(), "no order has reached the loop");
+}
+
+#[tokio::test]
+async fn the_window_is_told_to_whoever_may_read_and_only_of_a_lane_that_there_is() {
+    let mut server = start().await;
+    let since = "2026-01-02T03:04:06Z".parse().unwrap();
+    let (server_version, unchecked) = ("4.0".to_owned(), Vec::new());
+    server.status.send_modify(|status| {
+        status.session = SessionStatus::Active { since, server: server_version, unchecked };
+    });
+    let base = server.base.clone();
+    // Nobody asks the loop for a lane that is not there.
+    assert_eq!(server.get("/window?lane=other").await.0, 404);
+    let asked = tokio::spawn(async move {
+        let answer = reqwest::get(format!("{base}/window?lane=lane&first=3")).await.unwrap();
+        (answer.status().as_u16(), answer.json::<Answer>().await.unwrap())
+    });
+    let pending = server.pending.recv().await.unwrap();
+    assert_eq!(
+        pending.issued.command,
+        Command::Window { first: Some(3), run: None, from: None, find: None }
+    );
+    pending.reply.send(Answer { window: Some(Vec::new()), ..Answer::done("") }).ok().unwrap();
+    let (code, answer) = asked.await.unwrap();
+    assert_eq!((code, answer.window), (200, Some(Vec::new())));
+    // Where others can ask it names people's servers, and needs a token as the status does.
+    let open = start_as_if_at("0.0.0.0:0").await;
+    assert_eq!(open.get("/window").await.0, 401);
 }

@@ -23,6 +23,7 @@ mod house;
 mod http;
 mod limits;
 mod long;
+mod longest;
 mod metrics;
 mod model;
 mod orders;

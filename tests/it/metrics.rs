@@ -13,16 +13,27 @@ fn value(text: &str, series: &str) -> Option<f64> {
     text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
 }
 
+/// The value of a series of the lane `a`: every one carries its lane.
+fn of_a(text: &str, series: &str) -> Option<f64> {
+    let labelled = match series.strip_suffix('}') {
+        // Of a histogram the bound comes last.
+        Some(labels) if labels.contains(",le=") => series.replace(",le=", ",lane=\"a\",le="),
+        Some(labels) => format!("{labels},lane=\"a\"}}"),
+        None => format!("{series}{{lane=\"a\"}}"),
+    };
+    value(text, &labelled)
+}
+
 #[test]
 fn every_series_of_a_known_label_exists_at_zero_from_the_start() {
-    let text = metrics::render([&Metrics::new(None).unwrap()]);
+    let text = metrics::render([&Metrics::new("a").unwrap()]);
     for outcome in Outcome::ALL.map(Outcome::as_str) {
         assert_eq!(
-            value(&text, &format!("sluice_requests_total{{outcome=\"{outcome}\"}}")),
+            of_a(&text, &format!("sluice_requests_total{{outcome=\"{outcome}\"}}")),
             Some(0.0)
         );
         let count = format!("sluice_request_duration_seconds_count{{outcome=\"{outcome}\"}}");
-        assert_eq!(value(&text, &count), Some(0.0));
+        assert_eq!(of_a(&text, &count), Some(0.0));
     }
     for series in [
         "sluice_attempts_total{verdict=\"ambiguous\"}",
@@ -34,15 +45,15 @@ fn every_series_of_a_known_label_exists_at_zero_from_the_start() {
         "sluice_gate_open",
         "sluice_redeliveries_total",
     ] {
-        assert_eq!(value(&text, series), Some(0.0), "{series}");
+        assert_eq!(of_a(&text, series), Some(0.0), "{series}");
     }
-    assert_eq!(value(&text, "sluice_build_info{version=\"0.1.0\"}"), Some(1.0));
+    assert_eq!(of_a(&text, "sluice_build_info{version=\"0.1.0\"}"), Some(1.0));
     assert!(value(&text, "process_resident_memory_bytes").unwrap() > 0.0);
 }
 
 #[test]
 fn what_happened_is_counted_where_it_belongs() {
-    let metrics = Metrics::new(None).unwrap();
+    let metrics = Metrics::new("a").unwrap();
     metrics.settled(Outcome::Rejected, Some(Duration::from_secs(90)));
     metrics.settled(Outcome::Created, None);
     metrics.attempted(VerdictKind::Throttled, Duration::from_millis(80));
@@ -78,13 +89,13 @@ fn what_happened_is_counted_where_it_belongs() {
         ("sluice_broker_connected", 1.0),
         ("sluice_consumer_active", 0.0),
     ] {
-        assert_eq!(value(&text, series), Some(expected), "{series}");
+        assert_eq!(of_a(&text, series), Some(expected), "{series}");
     }
 }
 
 #[test]
 fn batches_are_bounded_and_gone_once_they_are_done() {
-    let metrics = Metrics::new(None).unwrap();
+    let metrics = Metrics::new("a").unwrap();
     let batch = |i: u64| BatchCounts {
         batch: format!("b{i}"),
         batch_run: None,
@@ -95,14 +106,14 @@ fn batches_are_bounded_and_gone_once_they_are_done() {
     metrics.set_batches(&(0..100).map(batch).collect::<Vec<_>>());
     let text = metrics::render([&metrics]);
     assert_eq!(text.lines().filter(|line| line.starts_with("sluice_batch_requests{")).count(), 60);
-    assert_eq!(value(&text, "sluice_batch_requests{batch=\"b7\",state=\"open\"}"), Some(7.0));
+    assert_eq!(of_a(&text, "sluice_batch_requests{batch=\"b7\",state=\"open\"}"), Some(7.0));
     metrics.set_batches(&[]);
     assert!(!metrics::render([&metrics]).contains("sluice_batch_requests{"));
 }
 
 #[test]
 fn lanes_are_told_apart_by_a_label_and_every_family_is_described_once() {
-    let lanes = [Metrics::new(Some("a")).unwrap(), Metrics::new(Some("b")).unwrap()];
+    let lanes = [Metrics::new("a").unwrap(), Metrics::new("b").unwrap()];
     lanes[1].settled(Outcome::Exists, None);
     let text = metrics::render(&lanes);
     assert_eq!(value(&text, "sluice_requests_total{outcome=\"exists\",lane=\"a\"}"), Some(0.0));
@@ -117,7 +128,7 @@ fn lanes_are_told_apart_by_a_label_and_every_family_is_described_once() {
 
 #[test]
 fn names_have_units_and_help_and_the_documentation_is_of_this_code() {
-    let metrics = Metrics::new(None).unwrap();
+    let metrics = Metrics::new("a").unwrap();
     let page = metrics.document();
     let text = metrics::render([&metrics]);
     for line in text.lines().filter_map(|line| line.strip_prefix("# HELP sluice_")) {
@@ -130,4 +141,67 @@ fn names_have_units_and_help_and_the_documentation_is_of_this_code() {
         std::fs::write(&path, &page).unwrap();
     }
     assert_eq!(std::fs::read_to_string(&path).unwrap(), page, "run the tests with UPDATE_DOCS=1");
+}
+
+#[test]
+fn dead_letters_are_told_apart_by_their_code_and_never_by_free_text_or_without_a_bound() {
+    let metrics = Metrics::new("a").unwrap();
+    let count = |code: &str| {
+        let series = format!("sluice_dead_letters_total{{code=\"{code}\"}}");
+        of_a(&metrics::render([&metrics]), &series)
+    };
+    assert_eq!((count("none"), count("other")), (Some(0.0), Some(0.0)));
+    metrics.dead_lettered(Some("SMS.6603"));
+    metrics.dead_lettered(Some("SMS.6603"));
+    metrics.dead_lettered(None);
+    for text in ["a text", "SMS.", "SMS.66x3", "SMS.123456789", "x\"} 1\nevil{a=\"", ""] {
+        metrics.dead_lettered(Some(text));
+    }
+    assert_eq!(
+        (count("SMS.6603"), count("none"), count("other")),
+        (Some(2.0), Some(1.0), Some(6.0))
+    );
+    for n in 0..100 {
+        metrics.dead_lettered(Some(&format!("SMS.7{n:03}")));
+    }
+    let text = metrics::render([&metrics]);
+    let series = text.lines().filter(|line| line.starts_with("sluice_dead_letters_total{")).count();
+    assert_eq!(series, 22);
+    assert_eq!(count("other"), Some(6.0 + 81.0));
+}
+
+#[test]
+fn the_oldest_of_each_class_of_priority_counts_since_it_was_enqueued() {
+    let metrics = Metrics::new("a").unwrap();
+    let now: jiff::Timestamp = "2026-11-23T12:00:00Z".parse().unwrap();
+    let ago = |seconds| now - jiff::SignedDuration::from_secs(seconds);
+    let held = [(1, ago(60)), (0, ago(90)), (2, ago(5)), (65_535, ago(600)), (1000, ago(700))];
+    metrics.set_oldest_enqueued(now, held.into_iter());
+    let text = metrics::render([&metrics]);
+    let age =
+        |class: &str| of_a(&text, &format!("sluice_oldest_enqueued_seconds{{class=\"{class}\"}}"));
+    let ages = (age("normal"), age("raised"), age("urgent"));
+    assert_eq!(ages, (Some(90.0), Some(5.0), Some(700.0)));
+}
+
+#[test]
+fn what_holds_just_now_is_told_whoever_set_it() {
+    let metrics = Metrics::new("a").unwrap();
+    metrics.set_caps(500, 16, 100);
+    metrics.set_steered(true, true);
+    metrics.set_drain(Some(90.0));
+    let text = metrics::render([&metrics]);
+    for (series, expected) in [
+        ("sluice_window_size", 500.0),
+        ("sluice_max_in_flight", 16.0),
+        ("sluice_max_running", 100.0),
+        ("sluice_paused", 1.0),
+        ("sluice_rates_overridden", 1.0),
+        ("sluice_drain_seconds", 90.0),
+    ] {
+        assert_eq!(of_a(&text, series), Some(expected), "{series}");
+    }
+    metrics.set_drain(None);
+    let text = metrics::render([&metrics]);
+    assert!(of_a(&text, "sluice_drain_seconds").unwrap().is_nan());
 }

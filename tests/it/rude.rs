@@ -60,7 +60,7 @@ async fn others_go_on(address: &str) {
 }
 
 async fn server() -> (crate::http::Server, String) {
-    let server = start_with("127.0.0.1:0", Metrics::new(None).unwrap(), Vec::new()).await;
+    let server = start_with("127.0.0.1:0", Metrics::new("lane").unwrap(), Vec::new()).await;
     let address = server.base.trim_start_matches("http://").to_owned();
     (server, address)
 }

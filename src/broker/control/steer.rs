@@ -247,6 +247,12 @@ pub enum NotAsked {
         "no answer within {VOID:?}: the command may have been obeyed or not; ask with `sluice gate status`"
     )]
     NoAnswer,
+    #[error(
+        "the broker has raised a resource alarm (memory or disk: `rabbitmqctl status` names it) and reads no command before it \
+         ends; it may be obeyed then. The worker itself answers meanwhile, at its http.listen: `sluice gate status --url \
+         http://127.0.0.1:9464`"
+    )]
+    Alarm,
 }
 
 /// Gives a command to the active worker, wherever it runs, and waits for its answer.
@@ -259,9 +265,30 @@ pub async fn ask(
     issued: &IssuedCommand,
 ) -> Result<Answer, NotAsked> {
     let connection = planner::connection(settings, "sluice gate", HARD).await?;
-    let asked = tokio::time::timeout(VOID, exchange_if_heard(&connection, queues, issued)).await;
+    let asked = answered(&connection, exchange_if_heard(&connection, queues, issued)).await;
     let _ = within(Duration::from_secs(2), "closing", connection.close(200, "done".into())).await;
-    asked.unwrap_or(Err(NotAsked::NoAnswer))
+    asked
+}
+
+/// The answer, if it comes in time, and the broker takes commands at all: that it does not it says with the first one.
+async fn answered(
+    connection: &Connection,
+    asked: impl Future<Output = Result<Answer, NotAsked>>,
+) -> Result<Answer, NotAsked> {
+    let mut events = connection.events_listener();
+    let alarm = async {
+        while let Some(event) = events.next().await {
+            if let lapin::Event::ConnectionBlocked(_) = event {
+                return;
+            }
+        }
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        biased;
+        asked = tokio::time::timeout(VOID, asked) => asked.unwrap_or(Err(NotAsked::NoAnswer)),
+        () = alarm => Err(NotAsked::Alarm),
+    }
 }
 
 /// A connection over which the active worker is asked again and again.
@@ -287,7 +314,7 @@ impl Desk {
     /// As of [`ask`].
     pub async fn ask(&self, issued: &IssuedCommand) -> Result<Answer, NotAsked> {
         let asked = exchange_if_heard(&self.connection, &self.queues, issued);
-        tokio::time::timeout(VOID, asked).await.unwrap_or(Err(NotAsked::NoAnswer))
+        answered(&self.connection, asked).await
     }
 }
 

@@ -7,19 +7,22 @@ use std::time::Duration;
 use futures_util::stream::{BoxStream, StreamExt as _};
 use lapin::Connection;
 
-use super::Session;
+use super::{Session, look_at};
 use crate::broker::connection::connect::{self, Address, Opened};
 use crate::broker::connection::link::SessionLost;
 use crate::broker::session::active::Candidate;
 use crate::broker::session::source::Options;
 use crate::broker::settings::{Broker as Settings, Queues};
-use crate::broker::topology;
 use crate::broker::transport::{HARD, Wire};
 use crate::broker::version::Version;
+use crate::broker::{ANSWER, topology, within};
 use crate::worker::bodies::Spill;
 
 /// How often a standby asks whether it is the active one.
 const STANDBY: Duration = Duration::from_secs(1);
+
+/// How often a standby looks whether the one that is heard in its place works.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// The two connections of a session, before it is the active one.
 pub(in crate::broker) struct Connections {
@@ -84,13 +87,13 @@ impl Connections {
     }
 
     /// Waits until this worker is the active one; `standby` is told when another one is, `alarm` when that cannot be known
-    /// and when it can again. Unless it `is_known` that there can be one only, that is tried.
+    /// and when it can again, `foreign` whether the other one is no worker. Unless it `is_known` that there can be one only, that is tried.
     pub(in crate::broker) async fn activate(
         mut self,
         (options, here): (&Options, &Settings),
         prefetch: u16,
         standby: impl Fn(),
-        alarm: impl Fn(bool),
+        (alarm, foreign): (impl Fn(bool), impl Fn(bool)),
         is_known: bool,
         spill: &Spill,
     ) -> Result<Session, SessionLost> {
@@ -105,9 +108,13 @@ impl Connections {
             }
         };
         let mut elected = Box::pin(candidate.elected(standby));
+        let watched = Arc::clone(&self.consume);
+        let is_blocked = || blocked.load(Ordering::Relaxed);
+        let mut works = Box::pin(watch_the_other(&watched, queues, is_blocked, &foreign));
         loop {
             tokio::select! {
                 elected = &mut elected => break elected?,
+                lost = &mut works => return Err(lost),
                 Some((side, event)) = self.events.next() => match event {
                     lapin::Event::Error(error) if !self.is_up(side) => {
                         return Err(SessionLost(format!("the connection to {}: {error}", side.what())));
@@ -125,7 +132,8 @@ impl Connections {
                 },
             }
         }
-        drop(elected);
+        drop((elected, works));
+        foreign(false);
         if !is_known {
             candidate.alone(&self.consume).await?;
         }
@@ -135,6 +143,35 @@ impl Connections {
             session.on.link.set_blocked(true);
         }
         Ok(session)
+    }
+}
+
+/// Tells `foreign` whether somebody is heard who is no worker: whoever is the active worker consumes the requests. A worker
+/// that has just begun, or gone, does not yet or any more, so that nobody does is to be seen twice.
+async fn watch_the_other(
+    connection: &Connection,
+    queues: &Queues,
+    is_blocked: impl Fn() -> bool,
+    foreign: impl Fn(bool),
+) -> SessionLost {
+    let mut alone = false;
+    let opened = within(ANSWER, "opening a channel", connection.create_channel()).await;
+    let channel = match opened {
+        Ok(channel) => channel,
+        Err(lost) => return lost,
+    };
+    loop {
+        tokio::time::sleep(LOOK).await;
+        // A broker in an alarm may not answer, and nobody can become the active one.
+        if is_blocked() {
+            continue;
+        }
+        let found = match look_at(&channel, &queues.requests()).await {
+            Ok(found) => found,
+            Err(lost) => return lost,
+        };
+        let before = std::mem::replace(&mut alone, found.consumer_count() == 0);
+        foreign(before && alone);
     }
 }
 

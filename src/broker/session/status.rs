@@ -18,6 +18,8 @@ pub struct Status {
     /// Messages that wait in the queue of dead letters.
     pub dead_letters: Option<u32>,
     pub others: Others,
+    /// As a standby: what is heard in this worker's place is no worker.
+    pub foreign: bool,
 }
 
 /// Who else consumes the request queue.

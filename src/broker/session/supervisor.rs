@@ -137,16 +137,36 @@ impl Supervisor {
         let is_known = !found.unchecked.contains(&Object::active(&options.queues));
         status.send_modify(|status| status.unchecked = found.unchecked);
         let standby = || {
-            status.send_if_modified(|status| {
+            let changed = status.send_if_modified(|status| {
                 let changed = status.state != State::Standby;
                 status.state = State::Standby;
                 changed
             });
+            if changed {
+                tracing::info!("another worker is the active one: this one is its standby");
+            }
+        };
+        let active = options.queues.active();
+        let foreign = |now| {
+            let changed = status
+                .send_if_modified(|status| std::mem::replace(&mut status.foreign, now) != now);
+            if changed && now {
+                tracing::warn!(
+                    queue = active,
+                    "something that is no worker consumes the queue that says who is active, so no worker can be it; rabbitmqctl list_consumers names it"
+                );
+            }
         };
         let alarm = |now| status.send_modify(|status| status.blocked = now);
         let here = options.settings.only(turn)?;
-        let active =
-            connections.activate((&options, &here), window, standby, alarm, is_known, &spill);
+        let active = connections.activate(
+            (&options, &here),
+            window,
+            standby,
+            (alarm, foreign),
+            is_known,
+            &spill,
+        );
         Box::pin(active).await.map_err(|lost| lost.0)
     }
 
@@ -271,6 +291,7 @@ impl Supervisor {
             status.state = State::Lost { why };
             status.blocked = false;
             status.others = Others::default();
+            status.foreign = false;
         });
     }
 

@@ -90,6 +90,9 @@ pub(super) struct Note {
     /// Who says it, for the audit (default: user@host)
     #[arg(long, value_name = "WHO")]
     by: Option<String>,
+    /// As JSON on stdout
+    #[arg(long)]
+    json: bool,
 }
 
 pub(super) fn note(args: &Note, world: &World) -> Result<Exit, Failure> {
@@ -104,6 +107,10 @@ pub(super) fn note(args: &Note, world: &World) -> Result<Exit, Failure> {
     let who = args.by.clone().unwrap_or_else(|| gate::who(world));
     let by = By { who, why: Some(args.text.clone()) };
     desk.runtime.block_on(desk.review.note(letter, &by)).map_err(|error| failure(&error))?;
-    print(&format!("noted about {letter}\n"));
+    if args.json {
+        print(&format!("{}\n", serde_json::json!({ "done": "noted", "letter": letter })));
+    } else {
+        print(&format!("noted about {letter}\n"));
+    }
     Ok(Exit::Done)
 }

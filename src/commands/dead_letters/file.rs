@@ -37,6 +37,9 @@ pub(super) struct Export {
     pub(super) overwrite: bool,
     #[command(flatten)]
     pub(super) place: LaneArgs,
+    /// How many went where, as JSON on stdout
+    #[arg(long, conflicts_with = "kind")]
+    json: bool,
 }
 
 /// What dead letters are written as.
@@ -71,7 +74,14 @@ pub(super) fn export(args: &Export, world: &World) -> Result<Exit, Failure> {
     };
     write().map_err(wrong)?;
     whole.keep().map_err(Failure::usage)?;
-    print(&format!("wrote {} to {}\n", letters(selected.len()), file.display()));
+    if args.json {
+        let said = serde_json::json!({
+            "done": "exported", "letters": selected.len(), "not_looked_at": snapshot.left, "file": file,
+        });
+        print(&format!("{said}\n"));
+    } else {
+        print(&format!("wrote {} to {}\n", letters(selected.len()), file.display()));
+    }
     Ok(Exit::Done)
 }
 

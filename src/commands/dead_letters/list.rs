@@ -85,6 +85,10 @@ fn causes(count: usize, groups: &[Group]) -> String {
 
 fn each(selected: &[&Found]) -> String {
     let mut text = String::new();
+    if !selected.is_empty() {
+        let _ =
+            writeln!(text, "{:<13}  {:<19}  {:<8}  batch:row  name: why", "id", "failed", "cause");
+    }
     for found in selected {
         let letter = &found.letter;
         let failed = letter.failed_at.map_or_else(|| "-".to_owned(), local);

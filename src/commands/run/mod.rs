@@ -121,7 +121,7 @@ async fn serve(
     let several = loaded.len() > 1;
     let (mut lanes, mut followed) = (Vec::new(), Vec::new());
     for (name, loaded) in loaded {
-        let prepared = wiring::prepare(name, loaded.config.clone(), &worker, several).await;
+        let prepared = wiring::prepare(name, loaded.config.clone(), &worker).await;
         let mut lane = prepared.map_err(Failure::usage)?;
         lane.traces = traces.cloned();
         lane.recording = args.recording(&lane.name, several);

@@ -21,6 +21,11 @@ enum Pick {
     Ask,
 }
 
+/// A limit that only work meets: to be at it with nothing to send is not to be shut.
+fn is_of_work(shut: Shut) -> bool {
+    matches!(shut.reason, Reason::Rate | Reason::InFlight)
+}
+
 impl<D> Core<D> {
     /// The most urgent call that may go now; `Err`: why none may, `None` if there is none to make.
     pub(super) fn choose(&mut self, now: Now) -> Result<Step<D>, Option<Shut>> {
@@ -55,8 +60,8 @@ impl<D> Core<D> {
         let asks = self.doubts.look_ups.asks == Asks::Wanted;
         if !fresh && again.is_none() && !asks {
             // Being at a limit with nothing to send is not being shut.
-            let idle = |shut: &Shut| matches!(shut.reason, Reason::Rate | Reason::InFlight);
-            return Err(self.gate.check(now.at, Call::Post).err().filter(|shut| !idle(shut)));
+            let holds = self.gate.holds(now.at, Call::Post);
+            return Err(Shut::longest(holds.filter(|shut| !is_of_work(*shut))));
         }
         self.gate.check(now.at, Call::LookUp).map_err(Some)?;
         let (may_post, may_start) = self.may_post(now);
@@ -96,6 +101,22 @@ impl<D> Core<D> {
             Some((_, pick)) => self.start(now, pick).ok_or(None),
             None => Err(may_post.err().or(may_start.err())),
         }
+    }
+
+    /// Why the next request is not going now, if that was the reason why no call goes: what holds requests longest.
+    /// A look-up that waits for its turn in the rate of a paused gate is not what requests wait for.
+    pub(super) fn said(&mut self, now: Now, chosen: Option<Shut>) -> Option<Shut> {
+        let holds = self.gate.holds(now.at, Call::Post).filter(|shut| !is_of_work(*shut));
+        let mut holds: Vec<Shut> = chosen.into_iter().chain(holds).collect();
+        let (settings, hours) = (&self.settings, &mut self.hours);
+        holds.extend(hours.check(&settings.schedule, now, settings.answered_within).err());
+        holds.extend(self.too_many_unpublished());
+        if self.window.first_post(Line::Starting).is_some()
+            && let Err(until) = self.running.admits(now.at)
+        {
+            holds.push(Shut { reason: Reason::Running, until });
+        }
+        Shut::longest(holds)
     }
 
     /// Whether a `POST` may go, and whether one may that starts a migration.

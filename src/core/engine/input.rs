@@ -26,6 +26,8 @@ pub enum Input<D> {
     Lost,
     /// Results cannot (`true`) or can be published.
     Blocked(bool),
+    /// Somebody has renewed the credential, and it was not for a probe: what was refused with the old one may be taken.
+    Renewed,
     /// A valid request was delivered.
     Delivered(Job<D>),
     /// A message was delivered that must not be sent.
@@ -102,6 +104,7 @@ impl<D> Core<D> {
             Input::Opened { session, waiting } => self.session_opened(now, session, waiting),
             Input::Lost => self.session_lost(),
             Input::Blocked(blocked) => self.gate.set_blocked(blocked),
+            Input::Renewed => self.gate.renewed(now.at),
             Input::Delivered(job) => self.arrived(now, job),
             Input::Invalid(job, violations) => self.invalid(now, job, violations),
             Input::Unreadable(job, text) => self.unreadable(now, job, &text),

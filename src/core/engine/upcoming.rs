@@ -64,6 +64,24 @@ impl Upcoming {
         let texts = [&self.name, &self.source_server_id, &self.id].map(String::as_str);
         texts.into_iter().chain(self.batch.as_deref()).any(|whole| contains(whole, text))
     }
+
+    /// What it waits for, in words.
+    pub fn waits_for(&self) -> &'static str {
+        match (self.waits, self.until) {
+            (Waits::Turn, _) => "its turn",
+            (Waits::Called, _) => "the answer to its call",
+            (Waits::Ending, _) => "its result to be stored",
+            (Waits::NotBefore, _) => "its time",
+            (Waits::Release, _) => "its release: it is held",
+            (Waits::Retry, _) => "the next try",
+            (Waits::Look, None) => "a look-up: is there a task already?",
+            (Waits::Look, Some(_)) => "another look-up",
+            (Waits::Copy, _) => "another request for this source server",
+            (Waits::Refused, _) => {
+                "another try: the account refused it, or its project, where others were not"
+            }
+        }
+    }
 }
 
 impl<D> Core<D> {

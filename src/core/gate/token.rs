@@ -66,6 +66,17 @@ impl Gate {
         may
     }
 
+    /// Somebody has renewed the credential: a halted account is asked at once whether it takes it, but for that once in
+    /// `halt.probe` only, however often it is renewed.
+    pub fn renewed(&mut self, now: Moment) {
+        let next = self.asked_renewed.map(|at| at + self.settings.probe);
+        let at = next.map_or(now, |next| next.max(now));
+        if self.breaker.ask_by(at) {
+            self.asked_renewed = Some(at);
+            self.doubt_the_token();
+        }
+    }
+
     /// The generation of the token to replace (`None`: whichever is in use), if a fresh one is wanted now. The caller fetches it and says
     /// [`Gate::refreshed`].
     pub fn wants_token(&mut self, now: Moment) -> Option<Option<u64>> {

@@ -26,6 +26,7 @@ pub enum InputRecord {
     },
     Lost,
     Blocked(bool),
+    Renewed,
     Delivered(DeliveryRecord),
     /// What the violations quote stands in the body: their number is all that is here.
     Invalid {
@@ -195,6 +196,7 @@ impl InputRecord {
             }
             Input::Lost => Self::Lost,
             Input::Blocked(blocked) => Self::Blocked(*blocked),
+            Input::Renewed => Self::Renewed,
             Input::Delivered(job) => Self::Delivered(DeliveryRecord::of(job, number)),
             Input::Invalid(job, violations) => Self::Invalid {
                 delivery: DeliveryRecord::unsent(job, number),
@@ -315,6 +317,7 @@ impl std::fmt::Display for InputRecord {
             Self::Lost => f.write_str("session lost"),
             Self::Blocked(true) => f.write_str("the broker takes no results"),
             Self::Blocked(false) => f.write_str("the broker takes results again"),
+            Self::Renewed => f.write_str("the credential has changed"),
             Self::Delivered(delivery) => delivery.fmt(f),
             Self::Invalid { delivery, violations } => {
                 write!(f, "{delivery}, invalid: {violations} violations of the contract")

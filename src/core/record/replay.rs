@@ -185,6 +185,7 @@ impl Replayer {
             InputRecord::Opened { session, waiting } => Input::Opened { session, waiting },
             InputRecord::Lost => Input::Lost,
             InputRecord::Blocked(blocked) => Input::Blocked(blocked),
+            InputRecord::Renewed => Input::Renewed,
             InputRecord::Delivered(delivery) => Input::Delivered(delivery.job()),
             InputRecord::Invalid { delivery, violations } => {
                 Input::Invalid(delivery.job(), vec![unsaid(); violations.min(MOST_VIOLATIONS)])

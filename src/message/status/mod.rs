@@ -76,6 +76,9 @@ pub struct Status {
     /// Others that consume the request queue beside the active worker; none where there are none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub others: Option<Others>,
+    /// Something that is no worker consumes the queue that says who is active.
+    #[serde(default)]
+    pub foreign: bool,
     /// Sessions in a row that have ended before requests in doubt could be looked up a second time.
     #[serde(default)]
     pub short_sessions: u32,
@@ -201,6 +204,7 @@ impl Status {
             running: None,
             queues: None,
             others: None,
+            foreign: false,
             short_sessions: 0,
             batches: Vec::new(),
             settled: 0,
@@ -213,6 +217,7 @@ impl Status {
         !matches!(self.session, SessionStatus::Detached { .. })
             && !self.stopping
             && !self.is_robbed()
+            && !self.foreign
     }
 
     /// Others consume the requests, and this worker is given none.

@@ -20,6 +20,7 @@ impl Status {
             SessionStatus::Detached { why, .. } => format!(
                 "there is no session with the broker ({why}); the next request goes as soon as there is one"
             ),
+            SessionStatus::Standby { .. } if self.foreign => "no worker is the active one: something that is no worker consumes the queue that says who is; the next request goes when it is gone (`rabbitmqctl list_consumers` names it)".to_owned(),
             SessionStatus::Standby { .. } => {
                 "another worker is the active one; this one takes over when that one goes"
                     .to_owned()
@@ -98,8 +99,11 @@ impl Status {
             ),
             Reason::Halted => format!("the account refuses{because}; it is asked again {when}, or at once after `sluice gate resume`"),
             Reason::Token => "a fresh token is being fetched; the next request goes when it is there".to_owned(),
-            Reason::Breaker => format!("many calls in a row have failed; a single one is tried {when}, and the rest goes when it succeeds"),
-            Reason::Throttled => format!("the API throttles (429); the next request goes {when}"),
+            Reason::Breaker => format!("many calls in a row have failed{because}; a single one is tried {when}, and the rest goes when it succeeds"),
+            Reason::Throttled => {
+                let said = detail.unwrap_or("429");
+                format!("the API throttles ({said}); the next request goes {when}")
+            }
             Reason::Paused => match detail {
                 Some(detail) => format!("paused by {detail}; the next request goes after `sluice gate resume`"),
                 None => "paused; the next request goes after `sluice gate resume`".to_owned(),
@@ -235,6 +239,17 @@ mod tests {
         status.others = others(true);
         assert!(status.is_ready());
         assert!(status.why().starts_with("nothing waits"), "{}", status.why());
+    }
+
+    #[test]
+    fn what_the_api_said_is_in_the_sentence_of_every_reason_that_it_has_given() {
+        for reason in [Reason::Halted, Reason::Breaker, Reason::Throttled] {
+            let mut status = active(Some(reason));
+            status.gate.detail = Some("APIGW.0308 (429): limit:60,time:1 minute".into());
+            let why = status.why();
+            assert!(why.contains("(APIGW.0308 (429): limit:60,time:1 minute)"), "{why}");
+        }
+        assert!(active(Some(Reason::Throttled)).why().starts_with("the API throttles (429);"));
     }
 
     #[test]

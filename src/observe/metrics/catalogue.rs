@@ -128,6 +128,17 @@ impl Catalogue {
         self.add(vec, CatalogueEntry::new(name, "gauge", help).labelled(documented.0, documented.1))
     }
 
+    /// Counters whose label values are not known before.
+    pub(super) fn open_counters(
+        &mut self,
+        name: &'static str,
+        help: &'static str,
+        label: &'static str,
+    ) -> Registered<IntCounterVec> {
+        let vec = IntCounterVec::new(Opts::new(name, help), &[label])?;
+        self.add(vec, CatalogueEntry::new(name, "counter", help).labelled(label, &[]))
+    }
+
     pub(super) fn histogram(
         &mut self,
         name: &'static str,
@@ -181,6 +192,8 @@ impl CatalogueEntry {
             ("_open", "0 or 1"),
             ("_connected", "0 or 1"),
             ("_active", "0 or 1"),
+            ("_paused", "0 or 1"),
+            ("_overridden", "0 or 1"),
         ];
         let known = units.iter().find(|(suffix, _)| base.ends_with(suffix));
         known.map_or("count", |(_, unit)| unit)
@@ -193,7 +206,8 @@ pub(super) fn document(entries: &[CatalogueEntry]) -> String {
         "# Metrics\n\n\
          `GET /metrics` in Prometheus' text format. This page is written from the code: run the tests with\n\
          `UPDATE_DOCS=1` to write it anew. Every series of a label with listed values exists, at 0, from the start.\n\
-         With several lanes in one process every series carries the label `lane`. `process_*` are Prometheus' usual ones.\n\n\
+         Every series carries the label `lane`, the lane's name, but for those of the process: `process_*`, which are\n\
+         Prometheus' usual ones, and `sluice_log_lines_dropped_total`.\n\n\
          | name | kind | unit | labels | meaning |\n|---|---|---|---|---|\n",
     );
     for entry in entries {

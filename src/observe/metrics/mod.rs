@@ -4,34 +4,32 @@
 //! come from enumerations, never from requests: but for the ids of the open batches, which are few.
 
 mod catalogue;
+mod series;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use prometheus::proto::MetricFamily;
-use prometheus::{
-    Counter, Gauge, Histogram, IntCounter, IntGauge, IntGaugeVec, Registry, TextEncoder,
-    process_collector::ProcessCollector,
-};
+use prometheus::{IntCounter, Registry, TextEncoder, process_collector::ProcessCollector};
 
 use crate::core::gate::Reason;
 use crate::core::{Found, Outcome, VerdictKind};
 use crate::message::status::{BatchCounts, WindowCounts};
 use catalogue::Catalogue;
+use series::{BATCH_STATES, CLASSES, Series};
 
-const STATES: [&str; 5] = ["ready", "waiting", "in_flight", "settling", "unpublished"];
-const QUEUES: [&str; 2] = ["requests", "dead-letters"];
-const BATCH_STATES: [&str; 3] = ["open", "done", "failed"];
+/// From these priorities on.
+const RAISED: u16 = 2;
+const URGENT: u16 = 1000;
+/// More error codes than this are not told apart.
+const CODES: usize = 20;
+/// What a dead letter is counted under that has no code of the API, and one whose code is beyond the bound or is none.
+const NO_CODE: &str = "none";
+const OTHER_CODE: &str = "other";
 /// More open batches than this are not told apart.
 const BATCHES: usize = 20;
-
-/// An answer of the API takes from milliseconds to `api.timeout`.
-const API_SECONDS: [f64; 12] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
-/// Enqueued to settled: seconds for an urgent one, a night for a plan. Few, for there is a series for each and outcome.
-const WAY_SECONDS: [f64; 9] =
-    [1.0, 10.0, 60.0, 300.0, 1_800.0, 7_200.0, 28_800.0, 86_400.0, 259_200.0];
-const CONFIRM_SECONDS: [f64; 10] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0];
 
 /// What has happened since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,177 +46,25 @@ pub struct Totals {
 pub struct Metrics {
     catalogue: Catalogue,
     series: Series,
+    /// The error codes that dead letters were counted under.
+    codes: Mutex<BTreeSet<String>>,
     /// When the worker's loop turned last, in milliseconds since `made`.
     turned: AtomicU64,
     made: Instant,
 }
 
-#[derive(Debug)]
-struct Series {
-    requests: [IntCounter; Outcome::ALL.len()],
-    request_seconds: [Histogram; Outcome::ALL.len()],
-    attempts: [IntCounter; VerdictKind::ALL.len()],
-    attempt_seconds: Histogram,
-    window: [IntGauge; STATES.len()],
-    window_bytes: IntGauge,
-    spill_failures: IntCounter,
-    oldest_held: Gauge,
-    queues: [Gauge; QUEUES.len()],
-    gate_open: IntGauge,
-    gate_shut: [Counter; Reason::ALL.len()],
-    gate_rate: Gauge,
-    gate_limit: Gauge,
-    running: IntGauge,
-    look_ups: [IntCounter; Found::ALL.len()],
-    redeliveries: IntCounter,
-    confirm_seconds: Histogram,
-    session: SessionSeries,
-    token_expiry: Gauge,
-    batches: IntGaugeVec,
-    loop_age: Gauge,
-}
-
-#[derive(Debug)]
-struct SessionSeries {
-    connected: IntGauge,
-    active: IntGauge,
-    others: IntGauge,
-    short: IntGauge,
-}
-
-impl SessionSeries {
-    fn register(c: &mut Catalogue) -> Result<Self, prometheus::Error> {
-        Ok(Self {
-            connected: c.int_gauge(
-                "sluice_broker_connected",
-                "1 while there is a session with the broker.",
-            )?,
-            active: c.int_gauge(
-                "sluice_consumer_active",
-                "1 while this worker is the active one, 0 as a standby.",
-            )?,
-            others: c.int_gauge(
-                "sluice_other_consumers",
-                "Consumers of the request queue that are none of Sluicegate's active worker: they take its requests, or are going to.",
-            )?,
-            short: c.int_gauge(
-                "sluice_short_sessions",
-                "Sessions in a row that have ended before requests in doubt could be looked up a second time; 0 once one has lasted.",
-            )?,
-        })
-    }
-}
-
-impl Series {
-    fn register(c: &mut Catalogue) -> Result<Self, prometheus::Error> {
-        let outcomes = ("outcome", Outcome::ALL.map(Outcome::as_str));
-        Ok(Self {
-            requests: c.int_counters(
-                "sluice_requests_total",
-                "Requests settled, by how they ended.",
-                outcomes,
-            )?,
-            request_seconds: c.histograms(
-                "sluice_request_duration_seconds",
-                "From enqueued to settled.",
-                outcomes,
-                &WAY_SECONDS,
-            )?,
-            attempts: c.int_counters(
-                "sluice_attempts_total",
-                "POSTs to the API, by what the answer showed.",
-                ("verdict", VerdictKind::ALL.map(VerdictKind::as_str)),
-            )?,
-            attempt_seconds: c.histogram(
-                "sluice_attempt_duration_seconds",
-                "From the start of a POST to the end of its answer.",
-                &API_SECONDS,
-            )?,
-            window: c.int_gauges(
-                "sluice_window_requests",
-                "Requests held, by state; `unpublished`: ended, and the broker refuses the dead letter or the result.",
-                ("state", STATES),
-            )?,
-            window_bytes: c.int_gauge(
-                "sluice_window_bytes",
-                "Bodies held, in memory and in the spill file.",
-            )?,
-            spill_failures: c.int_counter(
-                "sluice_spill_failures_total",
-                "Bodies that the spill file did not take: the disk is full, and the window shrinks.",
-            )?,
-            oldest_held: c.gauge(
-                "sluice_oldest_held_seconds",
-                "How long the oldest delivery has been held; window.max_hold is its bound.",
-            )?,
-            queues: c.gauges(
-                "sluice_queue_messages",
-                "Messages ready in a queue, looked at every 5 s by the active worker; NaN while that cannot be known.",
-                ("queue", QUEUES),
-            )?,
-            gate_open: c.int_gauge(
-                "sluice_gate_open",
-                "1 if the next request may go, or waits for company or for its turn in the rate.",
-            )?,
-            gate_shut: c.counters(
-                "sluice_gate_shut_seconds_total",
-                "How long the gate was shut while requests were ready, by reason.",
-                ("reason", Reason::ALL.map(Reason::as_str)),
-            )?,
-            gate_rate: c.gauge(
-                "sluice_gate_rate_per_second",
-                "Calls to the API, averaged over the last minute.",
-            )?,
-            gate_limit: c.gauge(
-                "sluice_gate_limit_per_second",
-                "The tightest limit as it holds now, lowered by 429s; +Inf without limits.",
-            )?,
-            running: c.int_gauge(
-                "sluice_running_migrations",
-                "Migrations running in the account, as last looked.",
-            )?,
-            look_ups: c.int_counters(
-                "sluice_look_ups_total",
-                "Look-ups, by what they found.",
-                ("found", Found::ALL.map(Found::as_str)),
-            )?,
-            redeliveries: c.int_counter(
-                "sluice_redeliveries_total",
-                "Deliveries that the broker had given out before.",
-            )?,
-            confirm_seconds: c.histogram(
-                "sluice_confirm_duration_seconds",
-                "From a result's publish to the broker's confirm.",
-                &CONFIRM_SECONDS,
-            )?,
-            session: SessionSeries::register(c)?,
-            token_expiry: c.gauge(
-                "sluice_token_expiry_timestamp_seconds",
-                "When the API token ends; 0 if it has no known end.",
-            )?,
-            batches: c.open_gauges(
-                "sluice_batch_requests",
-                "Requests of the open batches (the latest 20; of an id that was used again the latest generation), by state.",
-                &["batch", "state"],
-                ("batch`, `state", &BATCH_STATES),
-            )?,
-            loop_age: c.gauge(
-                "sluice_loop_age_seconds",
-                "How long ago the worker's loop turned last. It turns at least every 5 s, whatever it waits for.",
-            )?,
-        })
-    }
-}
-
 impl Metrics {
-    /// `lane` becomes a label of every series: for a process that runs several.
+    /// `lane` becomes a label of every series, of how many lanes ever: one process does not know what others are scraped.
     ///
     /// # Errors
     /// None but of a bug: a name registered twice.
-    pub fn new(lane: Option<&str>) -> Result<Self, prometheus::Error> {
-        let label = lane.map(|lane| [("lane".to_owned(), lane.to_owned())].into_iter().collect());
-        let mut c = Catalogue::new(Registry::new_custom(None, label)?);
+    pub fn new(lane: &str) -> Result<Self, prometheus::Error> {
+        let label = [("lane".to_owned(), lane.to_owned())].into_iter().collect();
+        let mut c = Catalogue::new(Registry::new_custom(None, Some(label))?);
         let series = Series::register(&mut c)?;
+        for code in [NO_CODE, OTHER_CODE] {
+            series.dead_letters.with_label_values(&[code]);
+        }
         let info = c.open_gauges(
             "sluice_build_info",
             "1, with the version as label.",
@@ -227,7 +73,8 @@ impl Metrics {
         )?;
         info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         c.document_counter(DROPPED_LINES.0, DROPPED_LINES.1);
-        Ok(Self { catalogue: c, series, turned: AtomicU64::new(0), made: Instant::now() })
+        let codes = Mutex::default();
+        Ok(Self { catalogue: c, series, codes, turned: AtomicU64::new(0), made: Instant::now() })
     }
 
     /// The worker's loop has come by.
@@ -270,6 +117,29 @@ impl Metrics {
         }
     }
 
+    /// A request became a dead letter. The code is what the API said, or what somebody said in its name: it is a label
+    /// only if it looks like one, and the first few are told apart.
+    pub fn dead_lettered(&self, code: Option<&str>) {
+        let code = match code {
+            None => NO_CODE,
+            Some(code) if self.is_known(code) => code,
+            Some(_) => OTHER_CODE,
+        };
+        self.series.dead_letters.with_label_values(&[code]).inc();
+    }
+
+    fn is_known(&self, code: &str) -> bool {
+        let is_code = code.split_once('.').is_some_and(|(service, number)| {
+            (1..=10).contains(&service.len())
+                && service.bytes().all(|byte| byte.is_ascii_alphanumeric())
+                && (1..=8).contains(&number.len())
+                && number.bytes().all(|byte| byte.is_ascii_digit())
+        });
+        // Whoever panicked here left a set that is right.
+        let mut codes = self.codes.lock().unwrap_or_else(PoisonError::into_inner);
+        is_code && (codes.contains(code) || codes.len() < CODES && codes.insert(code.to_owned()))
+    }
+
     /// A POST was answered, or not.
     pub fn attempted(&self, verdict: VerdictKind, took: Duration) {
         self.series.attempts[verdict.index()].inc();
@@ -299,6 +169,47 @@ impl Metrics {
         self.series.oldest_held.set(oldest.unwrap_or_default().as_secs_f64());
     }
 
+    /// When the oldest request of each priority was enqueued: those that wait, and not for a time of their planner's.
+    pub fn set_oldest_enqueued(
+        &self,
+        now: jiff::Timestamp,
+        requests: impl Iterator<Item = (u16, jiff::Timestamp)>,
+    ) {
+        let mut oldest = [now; CLASSES.len()];
+        for (priority, at) in requests {
+            let class = usize::from(priority >= RAISED) + usize::from(priority >= URGENT);
+            oldest[class] = oldest[class].min(at);
+        }
+        for (gauge, at) in self.series.backlog.oldest_enqueued.iter().zip(oldest) {
+            gauge.set(now.duration_since(at).as_secs_f64());
+        }
+    }
+
+    /// How long all that waits will take; infinite while nothing goes, `None`: not known.
+    pub fn set_drain(&self, seconds: Option<f64>) {
+        self.series.backlog.drain.set(seconds.unwrap_or(f64::NAN));
+    }
+
+    /// The caps that hold: of the window, of requests in flight, of running migrations (0: none).
+    pub fn set_caps(&self, window: usize, in_flight: usize, running: usize) {
+        let force = &self.series.force;
+        let caps = [&force.window, &force.in_flight, &force.running];
+        for (gauge, cap) in caps.into_iter().zip([window, in_flight, running]) {
+            gauge.set(i64::try_from(cap).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// What an operator has set that holds now: a pause, and other rates.
+    pub fn set_steered(&self, paused: bool, overridden: bool) {
+        self.series.force.paused.set(paused.into());
+        self.series.force.overridden.set(overridden.into());
+    }
+
+    /// Whether something that is no worker consumes the queue that says who is active.
+    pub fn set_foreign(&self, foreign: bool) {
+        self.series.session.foreign.set(foreign.into());
+    }
+
     /// How many bodies the spill file did not take so far.
     pub fn set_spill_failures(&self, so_far: u64) {
         let failures = &self.series.spill_failures;
@@ -307,7 +218,7 @@ impl Metrics {
 
     /// Messages ready in the request queue and in the dead-letter queue; `None`: not known.
     pub fn set_queues(&self, requests: Option<u64>, dead_letters: Option<u64>) {
-        for (gauge, value) in self.series.queues.iter().zip([requests, dead_letters]) {
+        for (gauge, value) in self.series.backlog.queues.iter().zip([requests, dead_letters]) {
             #[allow(clippy::cast_precision_loss)] // no queue holds 2^53 messages
             gauge.set(value.map_or(f64::NAN, |value| value as f64));
         }

@@ -18,7 +18,7 @@ use serde_json::{Map, Value};
 use tokio::sync::watch;
 
 use super::{BODY_LIMIT, Lane, Operator, Orders, Right, no_longer_than};
-use crate::message::command::{Answer, IssuedCommand, PendingCommand, RECORD};
+use crate::message::command::{Answer, Command, IssuedCommand, PendingCommand, RECORD};
 use crate::message::status::{SessionStatus, Status};
 
 #[derive(Debug)]
@@ -81,6 +81,27 @@ async fn control(
 ) -> Response {
     let (code, answer) = match issued(&shared, &what, &which, &body) {
         Ok((lane, issued)) => give(&lane.status, &lane.orders, issued).await,
+        Err((code, why)) => (code, Answer::refused(why)),
+    };
+    (code, Json(answer)).into_response()
+}
+
+/// What `GET /window` may ask.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct OfWindow {
+    lane: Option<String>,
+    first: Option<usize>,
+}
+
+/// The requests that come next: changes nothing, so whoever may read the status may ask.
+pub(super) async fn window(
+    State(lanes): State<Arc<[Lane]>>,
+    Query(of): Query<OfWindow>,
+) -> Response {
+    let command = Command::Window { first: of.first, run: None, from: None, find: None };
+    let issued = IssuedCommand { command, by: "operator".to_owned(), reason: None };
+    let (code, answer) = match lane(&lanes, &Which { lane: of.lane }) {
+        Ok(lane) => give(&lane.status, &lane.orders, issued).await,
         Err((code, why)) => (code, Answer::refused(why)),
     };
     (code, Json(answer)).into_response()

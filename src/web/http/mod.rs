@@ -4,6 +4,7 @@
 //! - `GET /healthz`: 200 while the process works
 //! - `GET /readyz`: 200 while every lane is attached to its broker, as the active worker or as a standby; 503 says why not
 //! - `GET /status`: every lane's [`Status`], as JSON; where other machines can ask, with a token only
+//! - `GET /window?lane=NAME&first=50`: the requests that come next, as JSON; with a token like the status
 //!
 //! - `POST /control/pause|resume|rate|priority`: an operator's commands
 //!
@@ -147,6 +148,7 @@ pub fn router(lanes: Vec<Lane>, operator: Operator, listen: SocketAddr) -> Route
     let readers = (!listen.ip().is_loopback()).then(|| operator.clone());
     Router::new()
         .route("/status", get(status))
+        .route("/window", get(control::window))
         .layer(middleware::from_fn_with_state(readers, may_read))
         .route("/metrics", get(metrics))
         .route("/healthz", get(healthy))

@@ -223,3 +223,30 @@ async fn a_proxy_of_the_environment_is_never_used() {
     assert!(output.status.success(), "{output:?}");
     assert_eq!((server.seen().len(), proxy.connections()), (1, 0));
 }
+
+/// As secret stores do it: written beside it, and renamed over it.
+fn replace(file: &std::path::Path, with: &str) {
+    let beside = file.with_extension("new");
+    std::fs::write(&beside, with).unwrap();
+    std::fs::rename(beside, file).unwrap();
+}
+
+#[tokio::test]
+async fn a_token_file_that_is_renewed_is_told_without_any_call_and_the_same_bytes_are_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("token");
+    std::fs::write(&file, "one").unwrap();
+    let auth = format!("kind = \"token_file\"\ntoken_file = {file:?}");
+    let client = Client::new(&settings("http://127.0.0.1:1", "", &auth)).unwrap();
+    let mut renewals = client.renewals();
+    let watching = client.clone();
+    let watching = tokio::spawn(async move { watching.keep_fresh().await });
+    replace(&file, "two");
+    renewals.changed().await.unwrap();
+    assert_eq!(*renewals.borrow_and_update(), 1);
+    // Whoever is refused and finds the same bytes, written again, has nothing new.
+    replace(&file, "two\n");
+    assert!(client.refresh(None).await.is_ok());
+    assert!(!renewals.has_changed().unwrap());
+    watching.abort();
+}

@@ -11,7 +11,10 @@ use sluicegate::broker::settings::QueueType;
 use sluicegate::broker::topology;
 use sluicegate::sandbox::{Account, Fault, NewTask, Options, Sandbox};
 
-use super::monitoring::{answer, enqueue, free_address, prometheus, query, source_server, worker};
+use super::monitoring::{
+    Process, answer, command, enqueue, free_address, prometheus, query, source_server, worker,
+};
+use super::peers::without_lane;
 use crate::support::rabbit::{Client, Lane, Node, OwnNode};
 use crate::support::wait;
 
@@ -25,7 +28,7 @@ fn hurried_rules() -> String {
     // The loop turns every second, so most scrapes see it later than this.
     hurried = hurried.replace("sluice_loop_age_seconds > 30", "sluice_loop_age_seconds > 0.02");
     assert_ne!(hurried, rules, "the threshold of what is held too long");
-    for range in ["1m", "2m", "5m", "10m", "15m", "30m", "1h"] {
+    for range in ["1m", "2m", "5m", "10m", "15m", "30m", "1h", "6h"] {
         hurried = hurried.replace(&format!("[{range}]"), "[5s]");
     }
     let hurried: Vec<&str> =
@@ -80,6 +83,47 @@ async fn foreign_task(lane: &Lane, node: &Node, sandbox: &Sandbox) {
     client.publish(&lane.queues.requests(), &serde_json::to_vec(&body).unwrap(), properties).await;
 }
 
+/// A request that has waited for longer than the objective allows.
+async fn late(lane: &Lane, node: &Node) {
+    let mut body: Value =
+        serde_json::from_str(include_str!("../../data/create-task-example.json")).unwrap();
+    body["source_server"]["id"] = source_server(1001).into();
+    let at = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(9);
+    let mut headers = FieldTable::default();
+    headers.insert("x-sluice-enqueued-at".into(), AMQPValue::LongString(at.to_string().into()));
+    let properties = BasicProperties::default().with_headers(headers);
+    let client = Client::connect(&node.url).await;
+    client.publish(&lane.queues.requests(), &serde_json::to_vec(&body).unwrap(), properties).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_temporary_file_that_cannot_be_written_fires_its_alert() {
+    let own = OwnNode::start();
+    let node = &own.node;
+    let lane = Lane::new(node, QueueType::Quorum);
+    let sandbox = Sandbox::start(Options::default()).await.unwrap();
+    let (listen, web) = (free_address(), free_address());
+    let dir = tempfile::tempdir().unwrap();
+    let nowhere = dir.path().join("nowhere");
+    let keys = ["window.max_bytes=16KiB", "limits.rates=1/min"];
+    let mut command = command(&lane, node, &sandbox, &listen, &keys);
+    let _worker = Process::start(command.env("TMPDIR", &nowhere));
+    answer(&format!("http://{listen}/readyz")).await;
+    let (rules, path) = (hurried_rules(), dir.path().join("rules.yml"));
+    std::fs::write(&path, &rules).unwrap();
+    let _prometheus = prometheus(dir.path(), &path, &listen, &web);
+    answer(&format!("http://{web}/-/ready")).await;
+    let mut alerts = Alerts::of(&rules, &web);
+    // Prometheus counts what increases after its first look.
+    wait::until(FIRES, async || {
+        let seen = query(&web, "sluice_spill_failures_total").await;
+        if seen.is_empty() { Err("nothing was scraped yet".to_owned()) } else { Ok(()) }
+    })
+    .await;
+    enqueue(&lane, node, 0, 100).await;
+    alerts.fire(&["SluiceSpillFails"]).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_alert_fires_when_there_is_its_reason() {
     let own = OwnNode::start();
@@ -98,24 +142,33 @@ async fn every_alert_fires_when_there_is_its_reason() {
         "api.connect_timeout=1s",
         "api.look_again=3s",
     ];
-    // Somebody was on the requests before the worker.
+    // Somebody is heard as the active worker.
     topology::apply(&lane.settings, &lane.queues).await.unwrap();
-    let other = Client::connect(&node.url).await;
-    super::heals::consume(&other, &lane.queues.requests()).await;
+    let foreign = Client::connect(&node.url).await;
+    super::heals::consume(&foreign, &lane.queues.active()).await;
     // Its log cannot be written.
     let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
     let worker = worker(&lane, node, &sandbox, &listen, &keys, full.into());
-    answer(&format!("http://{listen}/readyz")).await;
     let dir = tempfile::tempdir().unwrap();
     let (rules, path) = (hurried_rules(), dir.path().join("rules.yml"));
     std::fs::write(&path, &rules).unwrap();
     let _prometheus = prometheus(dir.path(), &path, &listen, &web);
     answer(&format!("http://{web}/-/ready")).await;
     let mut alerts = Alerts::of(&rules, &web);
+    // Of a worker of its own: a_temporary_file_that_cannot_be_written_fires_its_alert
+    alerts.silent.remove("SluiceSpillFails");
+    alerts.fire(&["SluiceForeignActive"]).await;
+    // Somebody is on the requests before the worker.
+    let other = Client::connect(&node.url).await;
+    super::heals::consume(&other, &lane.queues.requests()).await;
+    foreign.connection.close(200, "done".into()).await.unwrap();
+    answer(&format!("http://{listen}/readyz")).await;
     alerts.fire(&["SluiceOtherConsumer", "SluiceLoopStuck", "SluiceLogDropped"]).await;
     other.connection.close(200, "done".into()).await.unwrap();
     enqueue(&lane, node, 0, 1).await;
     alerts.fire(&["SluiceTokenExpires"]).await;
+    late(&lane, node).await;
+    alerts.fire(&["SluiceSettledLate", "SluiceSettledLateSlowly"]).await;
 
     let client = Client::connect(&node.url).await;
     client.publish(&lane.queues.requests(), b"{}", BasicProperties::default()).await;
@@ -135,7 +188,7 @@ async fn every_alert_fires_when_there_is_its_reason() {
     // A policy takes a moment.
     wait::until(FIRES, async || {
         client.publish(&lane.queues.requests(), b"{}", BasicProperties::default()).await;
-        let metrics = answer(&format!("http://{listen}/metrics")).await;
+        let metrics = without_lane(&answer(&format!("http://{listen}/metrics")).await);
         let refused = metrics.contains("state=\"unpublished\"} 0");
         if refused { Err("all dead letters are taken".to_owned()) } else { Ok(()) }
     })
@@ -154,7 +207,7 @@ async fn every_alert_fires_when_there_is_its_reason() {
     // No session lives for `look_again`, and all that is held is in doubt.
     wait::until(FIRES, async || {
         node.script("ctl", &["close_all_connections", "too soon"]).await;
-        let metrics = answer(&format!("http://{listen}/metrics")).await;
+        let metrics = without_lane(&answer(&format!("http://{listen}/metrics")).await);
         let short = |line: &str| line.strip_prefix("sluice_short_sessions ")?.parse::<u32>().ok();
         match metrics.lines().find_map(short) {
             Some(count) if count > 2 => Ok(()),

@@ -103,6 +103,39 @@ async fn a_pause_over_the_broker_is_audited_and_outlives_a_crash_and_a_restart()
     }
 }
 
+/// The gate is shut for the pause, in the words, the figures and the metrics.
+fn says_that_it_is_paused(answer: Answer) {
+    let status = answer.status.expect("a status");
+    assert_eq!((status.gate.reason, status.gate.open), (Some(Reason::Paused), false));
+    assert!(status.why().starts_with("paused by anna@ops"), "{}", status.why());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pause_is_what_is_said_while_the_rate_is_spent_in_its_answer_and_after_a_restart() {
+    let rig = Rig::new(Lane::new(&Node::shared(), QueueType::Quorum)).await;
+    // Spent from the start, and for a minute.
+    let setup = Setup::quick(&["1/min"]);
+    let mut first = rig.start(&setup);
+    first.active().await;
+    let requests = rig.lane.queues.requests();
+    publish(&rig.lane.client().await, &requests, (0..5).map(|n| body(&format!("s{n}"), n))).await;
+    shut_for(&mut first, Some(Reason::Rate)).await;
+    says_that_it_is_paused(gate(&rig, Command::Pause).await);
+    // `gate rate` starts spent, too.
+    let rates = Some(vec!["2/min".parse().unwrap()]);
+    says_that_it_is_paused(gate(&rig, Command::Rate { rates }).await);
+    says_that_it_is_paused(gate(&rig, Command::Status).await);
+    first.stop().await;
+    let mut second = rig.start(&setup);
+    second.active().await;
+    shut_for(&mut second, Some(Reason::Paused)).await;
+    says_that_it_is_paused(gate(&rig, Command::Status).await);
+    let answer =
+        gate(&rig, Command::Window { first: Some(3), run: None, from: None, find: None }).await;
+    assert_eq!(answer.window.map(|window| window.len()), Some(3), "gate list");
+    second.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_order_that_could_not_be_written_down_is_obeyed_and_written_later() {
     let node = Node::shared();

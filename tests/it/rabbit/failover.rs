@@ -10,6 +10,7 @@ use sluicegate::message::status::SessionStatus;
 use sluicegate::sandbox::Options as SandboxOptions;
 use tempfile::TempDir;
 
+use super::peers::without_lane;
 use crate::support::form::short_or_full;
 use crate::support::process::{Process, Spec, is_active};
 use crate::support::proxy::{Carry, How, Proxy};
@@ -67,8 +68,9 @@ async fn a_standby_takes_over_within_three_seconds_of_the_end_of_the_active_work
         second.standby().await;
         let (code, ready) = second.get("/readyz").await.unwrap();
         assert!(code == 200 && ready.contains("standby"), "{code} {ready}");
-        let metric =
-            |text: &str, value: u8| text.contains(&format!("\nsluice_consumer_active {value}"));
+        let metric = |text: &str, value: u8| {
+            without_lane(text).contains(&format!("\nsluice_consumer_active {value}"))
+        };
         assert!(metric(&second.get("/metrics").await.unwrap().1, 0));
         let count = 300;
         enqueue(&rig, count).await;

@@ -98,6 +98,31 @@ async fn seen_and_said(kind: QueueType) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_foreign_consumer_of_the_queue_that_says_who_is_active_is_seen_and_said() {
+    let node = Node::shared();
+    let rig = Rig::new(Lane::new(&node, QueueType::Quorum)).await;
+    topology::apply(&rig.lane.settings, &rig.lane.queues).await.unwrap();
+    let other = rig.lane.client().await;
+    consume(&other, &rig.lane.queues.active()).await;
+    let spec = Spec::new(&node.url, &rig.lane.queues, &rig.sandbox.base_url, "100/s");
+    let dir = tempfile::tempdir().unwrap();
+    let process = Process::start(&spec, dir.path(), "worker");
+    process.until("told of it", SOON, |status| status.foreign).await;
+    let (code, ready) = process.get("/readyz").await.unwrap();
+    assert!(code == 503 && ready.contains("no worker is the active one"), "{ready}");
+    let name = "sluice_foreign_active_consumers";
+    assert_eq!(metric(&process, name).await, Some(1.0));
+    assert_eq!(
+        metric(&process, "sluice_queue_messages{queue=\"requests\"}").await.map(f64::is_nan),
+        Some(true),
+        "a standby does not look"
+    );
+    other.connection.close(200, "done".into()).await.unwrap();
+    process.active().await;
+    eventually("gone", async || metric(&process, name).await == Some(0.0)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_queue_that_was_deleted_is_declared_anew_and_its_length_is_known_again() {
     let node = Node::shared();
     let rig = Rig::new(Lane::new(&node, QueueType::Quorum)).await;
@@ -168,6 +193,16 @@ async fn in_an_alarm_a_start_and_an_enqueue_say_so() {
     let said = text(&enqueued.stderr);
     assert_eq!(enqueued.status.code(), Some(4), "{said}");
     assert!(said.contains("the broker has raised a resource alarm"), "{said}");
+    // The broker reads no command; the worker answers itself.
+    let asked = desk.sluice(&["gate", "status"]);
+    let said = text(&asked.stderr);
+    assert_eq!(asked.status.code(), Some(4), "{said}");
+    assert!(said.contains("resource alarm") && said.contains("sluice gate status --url"), "{said}");
+    let url = format!("http://{}", process.address().unwrap());
+    let asked = desk.sluice(&["gate", "status", "--url", &url]);
+    let (told, said) = (text(&asked.stdout), text(&asked.stderr));
+    assert_eq!(asked.status.code(), Some(0), "{said}");
+    assert!(told.contains("the broker has raised a resource alarm"), "{told}");
     node.script("ctl", &["set_vm_memory_high_watermark", "0.6"]).await;
     process.active().await;
     let enqueued = desk.sluice(&["enqueue", plan.to_str().unwrap()]);

@@ -5,10 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 use sluicegate::broker::ask;
 use sluicegate::broker::settings::QueueType;
+use sluicegate::core::gate::Reason;
 use sluicegate::message::command::Command;
+use sluicegate::message::status::Status;
 
 use crate::support::process::{Process, Spec};
-use crate::support::rabbit::{Lane, Node};
+use crate::support::rabbit::{Lane, Node, SOON};
 use crate::support::rig::{Rig, body, order, publish};
 
 /// What the page says of one message.
@@ -97,6 +99,50 @@ async fn the_lines_of_a_worker_are_those_of_the_page() {
     ] {
         assert!(seen.contains(message), "no line {message:?}; seen: {seen:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_answer_that_shut_the_gate_is_in_the_log_once_and_in_what_is_said() {
+    let node = Node::shared();
+    let rig = Rig::new(Lane::new(&node, QueueType::Quorum)).await;
+    let spec = Spec::new(&node.url, &rig.lane.queues, &rig.sandbox.base_url, "50/s");
+    let dir = tempfile::tempdir().unwrap();
+    let process = Process::start(&spec, dir.path(), "worker");
+    process.active().await;
+    let client = rig.lane.client().await;
+    let fails = |answer: Value| {
+        let faults = serde_json::json!([{ "do": { "answer": answer } }]);
+        rig.sandbox.set_faults(serde_json::from_value(faults).unwrap()).unwrap();
+    };
+    let shut = |reason: &str| -> Vec<Value> {
+        let log = process.logged();
+        let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let shut = |line: &Value| line["message"] == "the gate is shut" && line["reason"] == reason;
+        lines.filter(shut).collect()
+    };
+    let throttles = serde_json::json!({ "status": 429, "code": "APIGW.0308", "message": "limit:3,time:1 second" });
+    let failing = serde_json::json!({ "status": 400, "code": "SMS.6000", "message": "it is busy" });
+    for (n, (reason, answer, code, text)) in [
+        (Reason::Throttled, throttles, "APIGW.0308", "limit:3,time:1 second"),
+        (Reason::Breaker, failing, "SMS.6000", "it is busy"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        fails(answer);
+        let bodies = (0..20).map(|i| body(&format!("s{n}-{i}"), 1));
+        publish(&client, &rig.lane.queues.requests(), bodies).await;
+        let is_said =
+            |status: &Status| status.gate.reason == Some(reason) && status.why().contains(text);
+        process.until(reason.as_str(), SOON, is_said).await;
+        let lines = shut(reason.as_str());
+        assert_eq!((&lines[0]["error_code"], lines.len()), (&code.into(), 1), "{lines:?}");
+        assert!(lines[0]["said"].as_str().unwrap().contains(text), "{lines:?}");
+        assert!(lines[0]["request.run"].is_string(), "{lines:?}");
+        rig.sandbox.set_faults(Vec::new()).unwrap();
+        rig.created(20 * (n as u64 + 1)).await;
+    }
+    assert!(process.logged().contains("the gate is open again"));
 }
 
 #[test]

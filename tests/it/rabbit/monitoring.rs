@@ -16,6 +16,8 @@ use sluicegate::sandbox::{Latency, Options, Sandbox, USER};
 use crate::support::rabbit::{Client, Lane, Node, SOON};
 use crate::support::wait;
 
+use super::peers::without_lane;
+
 /// A process that ends with the test.
 pub(super) struct Process(Child);
 
@@ -62,6 +64,17 @@ pub(super) fn worker(
     keys: &[&str],
     stderr: Stdio,
 ) -> Process {
+    Process::start_telling(&mut command(lane, node, sandbox, listen, keys), stderr)
+}
+
+/// Its command line.
+pub(super) fn command(
+    lane: &Lane,
+    node: &Node,
+    sandbox: &Sandbox,
+    listen: &str,
+    keys: &[&str],
+) -> Command {
     let (domain, user, password) = USER;
     let keys = keys.iter().flat_map(|key| ["-o", key]);
     let mut command = Command::new(env!("CARGO_BIN_EXE_sluice"));
@@ -77,7 +90,7 @@ pub(super) fn worker(
         ("SLUICE_LIMITS__RATES", "20/s"),
         ("SLUICE_HTTP__LISTEN", listen),
     ]);
-    Process::start_telling(&mut command, stderr)
+    command
 }
 
 pub(super) fn prometheus(dir: &Path, rules: &Path, target: &str, listen: &str) -> Process {
@@ -138,6 +151,7 @@ fn panels() -> BTreeMap<String, String> {
             let expression = expression
                 .replace("$job", "sluicegate")
                 .replace("$instance", ".*")
+                .replace("$lane", ".*")
                 .replace("$__rate_interval", "10s")
                 .replace("$__range", "60s");
             panels.insert(format!("{} {}", panel["title"], target["refId"]), expression);
@@ -198,8 +212,9 @@ async fn a_scrape_under_load_passes_promtool_and_stays_under_220_series() {
     enqueue(&lane, &node, 0, 50).await;
     let scrape = wait::until(SOON, async || {
         let scrape = answer(&format!("http://{listen}/metrics")).await;
+        let series = without_lane(&scrape);
         let created = "sluice_requests_total{outcome=\"created\"} ";
-        let count = scrape.lines().find_map(|line| line.strip_prefix(created)).unwrap();
+        let count = series.lines().find_map(|line| line.strip_prefix(created)).unwrap();
         if count.parse::<u32>().unwrap() >= 10 {
             Ok(scrape)
         } else {
@@ -208,8 +223,13 @@ async fn a_scrape_under_load_passes_promtool_and_stays_under_220_series() {
     })
     .await;
     let series = scrape.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
-    let series = series.filter(|line| !line.starts_with("sluice_batch_requests")).count();
+    let series = series.filter(|line| !line.starts_with("sluice_batch_requests"));
+    let (of_lane, of_process): (Vec<_>, Vec<_>) = series.partition(|line| line.contains("lane=\""));
+    let series = of_lane.len() + of_process.len();
     assert!(series < 220, "{series} series");
+    let process = ["process_", "sluice_log_lines_dropped_total"];
+    let laneless = |line: &&str| !process.iter().any(|name| line.starts_with(name));
+    assert_eq!(of_process.into_iter().find(laneless), None, "every series has its lane");
 
     let mut promtool = Command::new("promtool")
         .args(["check", "metrics"])

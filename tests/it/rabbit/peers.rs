@@ -37,8 +37,20 @@ fn start_and_read_until_it_listens(spec: &Spec, dir: &Path) -> (Process, BufRead
 }
 
 /// The value of a metric without labels, or of one whose labels are given too.
+/// The series of the only lane, without its name.
+pub(crate) fn without_lane(text: &str) -> String {
+    let Some(lane) = text.split("lane=\"").nth(1).and_then(|rest| rest.split('"').next()) else {
+        return text.to_owned();
+    };
+    let label = format!("lane=\"{lane}\"");
+    text.replace(&format!("{{{label}}}"), "")
+        .replace(&format!(",{label}"), "")
+        .replace(&format!("{{{label},"), "{")
+}
+
 pub(crate) async fn metric(process: &Process, name: &str) -> Option<f64> {
     let (_, text) = process.get("/metrics").await?;
+    let text = without_lane(&text);
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
     line.parse().ok()
 }

@@ -100,3 +100,29 @@ async fn sighup_changes_rates_caps_schedule_and_level_and_a_mistake_changes_noth
     );
     assert_eq!(process.stop().await, Some(0));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_that_is_renewed_in_its_directory_opens_a_halted_gate_without_a_restart_or_a_signal()
+ {
+    let node = Node::shared();
+    let rig = Rig::new(Lane::new(&node, QueueType::Quorum)).await;
+    let mut spec = Spec::new(&node.url, &rig.lane.queues, &rig.sandbox.base_url, "50/s");
+    let dir = tempfile::tempdir().unwrap();
+    let token = dir.path().join("sms-token");
+    std::fs::write(&token, "an old one").unwrap();
+    spec.auth = format!("kind = \"token_file\"\ntoken_file = {token:?}");
+    // No probe of its own would come while this test runs.
+    spec.arguments = ["-o", "halt.probe=30m"].map(str::to_owned).to_vec();
+    let process = Process::start(&spec, dir.path(), "worker");
+    process.active().await;
+    let client = rig.lane.client().await;
+    publish(&client, &rig.lane.queues.requests(), (0..5).map(|n| body(&format!("s{n}"), 1))).await;
+    process.until("halted", SOON, |status| status.gate.reason == Some(Reason::Halted)).await;
+    // As the unit's comment says: written beside it, and renamed over it.
+    let beside = dir.path().join("sms-token.new");
+    std::fs::write(&beside, sluicegate::sandbox::TOKEN).unwrap();
+    std::fs::rename(beside, &token).unwrap();
+    rig.created(5).await;
+    let log = process.logged();
+    assert!(log.contains("the gate is shut") && log.contains("the gate is open again"), "{log}");
+}

@@ -140,7 +140,7 @@ impl Rig {
         options.max_bytes = setup.max_bytes;
         options.rules.max_body = setup.max_body;
         let clock = options.clock;
-        let metrics = Arc::new(Metrics::new(None).unwrap());
+        let metrics = Arc::new(Metrics::new("lane").unwrap());
         let broker = Broker::start(options);
         let (publish, status) =
             watch::channel(Status::starting("test", "test-worker", clock.now().wall));
@@ -158,6 +158,7 @@ impl Rig {
             },
             queues: None,
             others: None,
+            foreign: false,
             window_bytes: spill.held().0 + spill.held().1,
             spill_failures: spill.trouble().1,
             token_expiry: None,

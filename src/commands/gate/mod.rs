@@ -1,4 +1,6 @@
-//! `sluice gate status|pause|resume|rate|priority`: look at and steer a running worker, over the broker or over HTTP.
+//! `sluice gate status|list|pause|resume|rate|priority`: look at and steer a running worker, over the broker or over HTTP.
+
+mod list;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -29,6 +31,12 @@ enum Action {
     /// Say why the next request is not going now, and when it will
     #[command(after_help = "Example: sluice gate status -c lane.toml")]
     Status(Target),
+    /// List the requests that come next, and what each waits for
+    #[command(after_help = "\
+First those whose turn has come, in their order; then those that wait for something else.
+Example: sluice gate list -c lane.toml
+         sluice gate list --first 20 --url http://worker:9464 --token-file token")]
+    List(List),
     /// Start no request until somebody resumes; what is in flight ends
     #[command(after_help = "\
 It outlives the worker: the next active one is paused too.
@@ -66,6 +74,15 @@ struct Target {
     /// As JSON
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+struct List {
+    /// So many of them
+    #[arg(long, value_name = "COUNT", default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=500))]
+    first: u16,
+    #[command(flatten)]
+    target: Target,
 }
 
 #[derive(Debug, clap::Args)]
@@ -108,6 +125,10 @@ pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
             (Command::Load { batch: None, run: None }, target, None)
         }
         Action::Status(target) => (Command::Status, target, None),
+        Action::List(args) => {
+            let first = Some(usize::from(args.first));
+            (Command::Window { first, run: None, from: None, find: None }, &args.target, None)
+        }
         Action::Pause(change) => (Command::Pause, &change.target, Some(change)),
         Action::Resume(change) => (Command::Resume, &change.target, Some(change)),
         Action::Priority(one) => {
@@ -133,8 +154,13 @@ pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
             .block_on(broker::ask(&config.broker, &config.queues, &issued))
             .map_err(failure)?,
     };
-    let end = runtime.block_on(end(&answer));
-    show(target, &answer, end);
+    match &answer.window {
+        Some(window) if !target.json => print(&list::table(window)),
+        _ => {
+            let end = runtime.block_on(end(&answer));
+            show(target, &answer, end);
+        }
+    }
     Ok(if answer.done { Exit::Done } else { Exit::NotAllWell })
 }
 
@@ -157,7 +183,7 @@ fn failure(error: NotAsked) -> Failure {
         NotAsked::Broker(PlannerError::Settings(_) | PlannerError::LogIn(_)) => {
             Failure::usage(error)
         }
-        NotAsked::Broker(_) | NotAsked::NoAnswer => Failure::unreachable(error),
+        NotAsked::Broker(_) | NotAsked::NoAnswer | NotAsked::Alarm => Failure::unreachable(error),
         NotAsked::Nobody { .. } | NotAsked::Deaf { .. } => {
             Failure { exit: Exit::NotAllWell, message: error.to_string() }
         }
@@ -173,8 +199,13 @@ async fn over_http(
     let base = url.trim_end_matches('/');
     check_url(base)?;
     let client = client(base)?;
-    let request = if issued.command == Command::Status {
-        let request = client.get(format!("{base}/status"));
+    let asks = match &issued.command {
+        Command::Status => Some(format!("{base}/status")),
+        Command::Window { first, .. } => Some(list::address(base, *first, target.name.as_deref())?),
+        _ => None,
+    };
+    let request = if let Some(address) = &asks {
+        let request = client.get(address);
         // On loopback it needs none.
         match token(target.token_file.as_deref(), config) {
             Ok(token) => request.bearer_auth(token.expose()),
@@ -201,7 +232,7 @@ async fn over_http(
         ))
     };
     let answer = request.send().await.map_err(away)?;
-    if issued.command == Command::Status && answer.status() == reqwest::StatusCode::UNAUTHORIZED {
+    if asks.is_some() && answer.status() == reqwest::StatusCode::UNAUTHORIZED {
         let why = "shows its status only to whoever has its operator's or its reader's token: give --token-file";
         return Err(Failure::usage(format!("the worker at {base} {why}")));
     }
