@@ -18,8 +18,6 @@ use crate::broker::{ANSWER, within};
 /// Messages under way: a stream gives nothing without a prefetch. What they take is bounded by the longest body that a
 /// reader wants.
 const PREFETCH: u16 = 128;
-/// So many are acknowledged at once: each acknowledgement is a frame of its own.
-const TOGETHER: u16 = PREFETCH / 4;
 /// How long to wait for the last chunk of a stream of which the broker says that nothing is in it. Its count may be some
 /// seconds old, and an empty stream says nothing at all.
 const EMPTY: Duration = Duration::from_secs(3);
@@ -54,10 +52,6 @@ pub struct Reader {
     channel: Channel,
     consumer: Consumer,
     stream: String,
-    /// What came: whoever gives up waiting gets it the next time.
-    read: Option<Delivery>,
-    /// How many came that are not acknowledged.
-    unacknowledged: u16,
     /// The offset after what was read last; `None`: nothing was.
     place: Option<u64>,
     /// The offset after what was written last when the reading began.
@@ -93,16 +87,7 @@ impl Reader {
             matches!(from, ReadFrom::Offset(offset) if offset >= newest.end).then_some(newest.end);
         let stream = stream.to_owned();
         let end = newest.end;
-        Ok(Self {
-            connection,
-            channel,
-            consumer,
-            stream,
-            read: None,
-            unacknowledged: 0,
-            place,
-            end,
-        })
+        Ok(Self { connection, channel, consumer, stream, place, end })
     }
 
     /// Whether all has been read that was there when the reading began.
@@ -116,24 +101,17 @@ impl Reader {
     /// The connection was lost, or what is known to be there does not come: open another reader at the offset after
     /// the latest.
     pub async fn next(&mut self, patience: Duration) -> Result<Option<StreamMessage>, SessionLost> {
-        if self.read.is_none() {
-            self.read = match tokio::time::timeout(patience, self.consumer.next()).await {
-                Err(_) => return Ok(None),
-                Ok(Some(Ok(delivery))) => {
-                    self.unacknowledged += 1;
-                    Some(delivery)
-                }
-                Ok(Some(Err(error))) => return Err(SessionLost(error.to_string())),
-                Ok(None) => return Err(SessionLost("the broker ended the stream".to_owned())),
-            };
+        let delivery = match tokio::time::timeout(patience, self.consumer.next()).await {
+            Err(_) => return Ok(None),
+            Ok(Some(Ok(delivery))) => delivery,
+            Ok(Some(Err(error))) => return Err(SessionLost(error.to_string())),
+            Ok(None) => return Err(SessionLost("the broker ended the stream".to_owned())),
+        };
+        // Acknowledging a stream's message only asks for more, and is on its way when it is first polled: to wait for it
+        // would take more time than all the rest. One at a time, since the client library sends them in any order.
+        if let Some(Err(error)) = delivery.acker.ack(BasicAckOptions::default()).now_or_never() {
+            return Err(SessionLost(format!("asking for more: {error}")));
         }
-        // Acknowledging a stream's messages only asks for more.
-        if let Some(delivery) = self.read.as_ref().filter(|_| self.unacknowledged >= TOGETHER) {
-            let ack = delivery.acker.ack(BasicAckOptions { multiple: true });
-            within(ANSWER, "asking for more", ack).await?;
-            self.unacknowledged = 0;
-        }
-        let Some(delivery) = self.read.take() else { return Ok(None) };
         let offset = place(&delivery);
         self.place = Some(offset + 1);
         Ok(Some(StreamMessage { offset, key: delivery.routing_key, body: delivery.data }))
