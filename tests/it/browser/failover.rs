@@ -1,8 +1,6 @@
 //! Two workers of one lane: the standby's page says who is active and leads there, a session is good at both, and a worker
 //! that is killed is told on its own page.
 
-use std::time::Duration;
-
 use sluicegate::message::status::SessionStatus;
 
 use super::Desk;
@@ -61,9 +59,11 @@ async fn the_page_of_a_killed_worker_says_so_at_the_top_and_is_grey_below_with_i
     for (n, path) in ["/", "/dead-letters", "/batches", "/audit"].into_iter().enumerate() {
         desk.open(path).await;
         desk.browser
-            .until("document.querySelector('main h1') && document.querySelector('#away').hidden")
+            .until(
+                "document.readyState === 'complete' && document.querySelector('main h1') \
+                 && document.querySelector('#away').hidden",
+            )
             .await;
-        tokio::time::sleep(Duration::from_millis(200)).await; // a page that stands there for a moment
         desk.worker.kill();
         desk.browser.until("!document.querySelector('#away').hidden").await;
         for looks in [NARROW, PHONE, DESK, WIDE] {
