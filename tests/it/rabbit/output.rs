@@ -92,7 +92,9 @@ async fn every_command_whose_output_cannot_be_written_ends_with_an_error() {
         ("watch", vec![&batch, "--json"]),
         ("watch", vec![&batch]),
         ("report", vec![plan]),
+        ("explain", vec!["SMS.6603"]),
         ("gate status", vec![]),
+        ("gate list", vec![]),
         ("gate pause", vec!["--json"]),
         ("gate resume", vec!["--json"]),
         ("gate rate", vec!["configured", "--json"]),
@@ -126,7 +128,7 @@ async fn every_command_whose_output_cannot_be_written_ends_with_an_error() {
             let arguments = arguments.iter().map(|word| if *word == FILE { &*file } else { *word });
             let words: Vec<&str> = name.split(' ').chain(arguments).collect();
             let mut command = desk.command(&words);
-            if ["schema", "plan template", "replay"].contains(name) {
+            if ["schema", "plan template", "replay", "explain"].contains(name) {
                 command = Command::new(env!("CARGO_BIN_EXE_sluice"));
                 command.env_clear().args(&words);
             }
