@@ -286,7 +286,7 @@ mod tests {
         assert_eq!((letter.outcome, letter.cause.outcome.as_str()), (None, "broker"));
         assert!(letter.reason.contains("returned too often"));
         assert_eq!(letter.request_id, "17");
-        // The same message twice is the same letter.
+        // The same message twice is the same dead letter.
         assert_eq!(letter.id, DeadLetter::read(&parcel(&[]), Some(death), &Rules::default()).id);
     }
 

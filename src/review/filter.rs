@@ -33,7 +33,7 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// These letters.
+    /// These dead letters.
     pub fn ids(ids: impl IntoIterator<Item = impl Into<String>>) -> Self {
         Self { ids: ids.into_iter().map(Into::into).collect(), ..Self::default() }
     }
@@ -56,7 +56,7 @@ impl Filter {
 const SHORTEST: usize = 8;
 const WHOLE: usize = 36;
 
-/// A filter that is ready for many letters.
+/// A filter that is ready for many dead letters.
 #[derive(Debug)]
 pub struct Ready<'a> {
     filter: &'a Filter,

@@ -207,17 +207,19 @@ fn a_429_for_one_request_holds_up_nobody_and_is_never_held_against_it() {
     world.healthy(400);
 }
 
+/// The account refuses those whose source server begins with a `p`.
+fn refuses_p(source: &str, _: Duration) -> Verdict {
+    if source.starts_with('p') {
+        Verdict::Account { fault: fault("SMS.9003"), one_resource: false }
+    } else {
+        created("t")
+    }
+}
+
 #[test]
 fn several_poisoned_requests_cost_some_probes_and_nobody_their_turn() {
     for poisoned in [2, 3, 4, 7] {
-        let refusal = |source: &str, _| {
-            if source.starts_with('p') {
-                Verdict::Account { fault: fault("SMS.9003"), one_resource: false }
-            } else {
-                created("t")
-            }
-        };
-        let mut world = World::new(at_two_a_second(), refusal, nothing);
+        let mut world = World::new(at_two_a_second(), refuses_p, nothing);
         for n in 0..poisoned {
             world.deliver(&format!("p{n}"), 60_000);
         }
@@ -234,14 +236,7 @@ fn several_poisoned_requests_cost_some_probes_and_nobody_their_turn() {
 #[test]
 fn what_is_in_doubt_behind_an_open_breaker_waits_for_two_probes_and_not_for_a_turn_of_all_that_are_refused()
  {
-    let refusal = |source: &str, _| {
-        if source.starts_with('p') {
-            Verdict::Account { fault: fault("SMS.9003"), one_resource: false }
-        } else {
-            created("t")
-        }
-    };
-    let mut world = World::new(at_two_a_second(), refusal, nothing);
+    let mut world = World::new(at_two_a_second(), refuses_p, nothing);
     for n in 0..6 {
         world.deliver(&format!("p{n}"), 60_000);
     }

@@ -83,7 +83,7 @@ impl DeliveryReceiver {
         tell_warnings(&intake);
         let beside = self.fit(&mut intake.violations);
         let held = self.hold(read, &mut intake.request, beside, on)?;
-        // A worker that is gone hears nothing: its deliveries go back with the session.
+        // A worker that is gone hears nothing: its deliveries are requeued with the session's end.
         let _ = worker.send(Event::of(intake, |request| {
             Job::new(request, held, self.session, redelivered, received)
         }));

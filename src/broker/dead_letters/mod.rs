@@ -41,7 +41,7 @@ pub(super) const IN_FLIGHT: usize = 64;
 
 /// Dead letters without their bodies may take so many times as much memory as bodies: there are tens of thousands of them.
 const LETTERS: u64 = 4;
-/// But no less than as many take as a pass holds: else a small bound for bodies would hide letters.
+/// But no less than as many take as a pass holds: else a small bound for bodies would hide dead letters.
 const LETTERS_LEAST: u64 = 256 << 20;
 
 /// The most dead letters that one pass holds: a few kilobytes each, without their bodies.
@@ -193,7 +193,7 @@ impl Review {
         Ok(snapshot)
     }
 
-    /// Writes something down about a letter.
+    /// Writes something down about a dead letter.
     ///
     /// # Errors
     /// The broker is unreachable.

@@ -133,7 +133,7 @@ impl Review {
         Err(ReviewError::Invalid(invalid))
     }
 
-    /// The messages that move one letter.
+    /// The messages that move one dead letter.
     fn begin(
         &self,
         entry: HeldDeadLetter,

@@ -56,7 +56,7 @@ pub(crate) struct Terms<'a> {
     pub(crate) room: u64,
     /// Who takes it: what another reviewer is told.
     pub(crate) who: &'a str,
-    /// The most letters.
+    /// The most dead letters.
     pub(crate) most: u32,
     /// How long to wait for another reviewer.
     pub(crate) patience: Duration,
@@ -76,7 +76,7 @@ pub(crate) struct HeldDeadLetter {
     pub(crate) copies: Vec<Copy>,
 }
 
-/// One message of a letter.
+/// One message of a dead letter.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Copy {
     pub(in crate::broker) tag: u64,

@@ -34,7 +34,7 @@ pub struct Found {
     body: Arc<Body>,
 }
 
-/// What an edit would do to one letter.
+/// What an edit would do to one dead letter.
 #[derive(Clone, Debug, Serialize)]
 pub struct Preview {
     pub id: Uuid,

@@ -127,7 +127,7 @@ impl Taking {
             None => self.spill.keep(body)?,
         };
         if header.is_some() {
-            // They stand in it, and in the letter.
+            // They stand in it, and in the dead letter.
             parcel.headers.retain(|name, _| name == headers::OUTCOME);
         }
         Ok(HeldDeadLetter { letter, body, parcel, header, copies: vec![copy] })

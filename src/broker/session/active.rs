@@ -141,7 +141,7 @@ impl Candidate {
     }
 
     /// Hears its own questions for as long as it is the active worker; ends with the session, or when it hears none any
-    /// more. An alarm keeps the questions from being asked, so silence says nothing then. Cancel safe.
+    /// more. A resource alarm keeps the questions from being asked, so silence says nothing then. Cancel safe.
     pub(in crate::broker) async fn deposed(&mut self, link: &Link) -> SessionLost {
         loop {
             tokio::select! {

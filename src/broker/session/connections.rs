@@ -162,7 +162,7 @@ async fn watch_the_other(
     };
     loop {
         tokio::time::sleep(LOOK).await;
-        // A broker in an alarm may not answer, and nobody can become the active one.
+        // With a resource alarm the broker may not answer, and nobody can become the active one.
         if is_blocked() {
             continue;
         }

@@ -1,5 +1,5 @@
 //! How do requests that are parked come back? All of them are taken for a moment; those that are due are published anew to
-//! the queue of requests, each confirmed before it is acknowledged, and the rest goes back with the channel.
+//! the queue of requests, each confirmed before it is acknowledged, and the rest is requeued with the channel's end.
 
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, Weak};

@@ -138,8 +138,8 @@ impl Broker {
         self.spill.clone()
     }
 
-    /// An event, unless it is a delivery that is void or comes too late. Those are left unsettled: the session's end gives
-    /// them back.
+    /// An event, unless it is a delivery that is void or comes too late. Those are left unsettled: the session's end
+    /// requeues them.
     fn wanted(&mut self, event: Event<Held>) -> Option<Event<Held>> {
         match &event {
             Event::Opened { session, .. } => self.session = Some(*session),

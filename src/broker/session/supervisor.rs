@@ -198,7 +198,7 @@ impl Supervisor {
         if session.on.link.blocked_within(Duration::ZERO) {
             self.blocked(true);
         }
-        // Only now, so that the worker knows of the session, and of the alarm, before anything that it delivers.
+        // Only now, so that the worker knows of the session, and of a resource alarm, before anything that it delivers.
         session.take(self.taker(&session));
         tracing::info!(session = number, server = %session.on.version, waiting = session.waiting, "this worker is the active one");
         let lookout = session.lookout(&self.options.queues, self.status.clone());

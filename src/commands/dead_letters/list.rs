@@ -1,4 +1,4 @@
-//! `sluice dead-letters list`: the causes, or the letters.
+//! `sluice dead-letters list`: the causes, or the dead letters.
 
 use std::fmt::Write as _;
 

@@ -55,7 +55,7 @@ enum Command {
     Audit(audit::Args),
 }
 
-/// What is moved, by whom, and whether to ask first: of every command that moves letters.
+/// What is moved, by whom, and whether to ask first: of every command that moves dead letters.
 #[derive(Debug, clap::Args)]
 #[group(skip)]
 struct MoveArgs {

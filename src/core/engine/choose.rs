@@ -219,7 +219,7 @@ impl<D> Core<D> {
         self.session.lingers(now, self.window.len(), self.settings.window)
     }
 
-    /// Lets waits end, deadlines pass, and deliveries go back that were held too long.
+    /// Lets waits end and deadlines pass, and requeues deliveries that were held too long.
     pub(super) fn on_time(&mut self, now: Now) {
         self.out.away.expire(now.at);
         for job in self.window.due(now.at) {

@@ -15,7 +15,7 @@ impl<D> Core<D> {
     }
 
     pub(super) fn session_lost(&mut self) {
-        // An alarm is the broker's word on this session; nobody takes it back after a crash.
+        // A resource alarm is the broker's word on this session; nobody withdraws it after a crash.
         self.gate.set_blocked(false);
         self.doubts.look_ups.forget_refused();
         let in_doubt = self.window.iter().any(|(job, _)| job.progress.doubt != Doubt::None);

@@ -18,7 +18,7 @@ pub use differences::{Difference, differences};
 /// How requests are to be changed.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Edit {
-    /// The whole body, of one letter.
+    /// The whole body, of one dead letter.
     Body(Bytes),
     /// Fields and headers, of every dead letter that is selected.
     Fields(Vec<FieldChange>),

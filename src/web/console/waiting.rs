@@ -164,21 +164,7 @@ pub(super) fn title(one: &Upcoming) -> &str {
 
 /// What a request waits for, whatever stands before it.
 pub(super) fn waits(one: &Upcoming) -> Markup {
-    let what = match (one.waits, one.until) {
-        (Waits::Turn, _) => "its turn",
-        (Waits::NotBefore, _) => "its time",
-        (Waits::Called, _) => "nothing: it is in flight, being sent or looked up",
-        (Waits::Ending, _) => "nothing: it has ended, and that is being published",
-        (Waits::Release, _) => "its release: it is held",
-        (Waits::Retry, _) => "the next try",
-        (Waits::Look, None) => "a look-up: is there a task already?",
-        (Waits::Look, Some(_)) => "another look-up",
-        (Waits::Copy, _) => "another request for this source server",
-        (Waits::Refused, _) => {
-            "another try: the account refused it, or its project, where others were not"
-        }
-    };
-    html! { (what) @if let Some(until) = one.until { ", at " (page::clock(until)) } }
+    html! { (one.waits_for()) @if let Some(until) = one.until { ", at " (page::clock(until)) } }
 }
 
 pub(super) async fn one(asked: Asked) -> Response {
@@ -195,7 +181,7 @@ pub(super) async fn one(asked: Asked) -> Response {
                 @if is_moved { (notice(false, "Done: it has its new priority, and so it will have at any other worker.")) }
                 (details(place, &asked.viewer, one))
             } @else if is_moved {
-                (notice(false, "Done: it has its new priority. It has gone back to the queue with it and is not taken out again yet, or is in flight already; load this page again in a moment."))
+                (notice(false, "Done: it has its new priority. It was requeued with it and has not come again yet, or is in flight already; load this page again in a moment."))
                 p { a href={ "/" (query(&[("lane", &place.name)])) } { "To the window" } }
             } @else {
                 (notice(false, "This request does not wait here any more: it is in flight, has ended, or was never held by this worker."))
