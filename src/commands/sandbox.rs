@@ -13,19 +13,16 @@ use crate::config::values::{parse_duration, show_duration};
 use crate::core::Rate;
 use crate::sandbox::{Latency, Options, Sandbox, Stats, TOKEN, USER};
 
+const DEFAULT_LISTEN: &str = "127.0.0.1:9465";
+
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Example: sluice sandbox --quota 2/s --quota 60/min --running 30m --time-scale 60"
 )]
 pub(super) struct Args {
     /// Where to listen (default 127.0.0.1:9465; port 0 takes a free one)
-    #[arg(
-        long,
-        default_value = "127.0.0.1:9465",
-        hide_default_value = true,
-        value_name = "ADDRESS"
-    )]
-    listen: SocketAddr,
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
     /// All options, as JSON (docs/sandbox.md); the flags below override it
     #[arg(long, value_name = "FILE")]
     options: Option<PathBuf>,
@@ -47,6 +44,9 @@ pub(super) struct Args {
     /// How much faster migrations run, tokens expire and lock-outs end
     #[arg(long, value_name = "FACTOR")]
     time_scale: Option<f64>,
+    /// An account of so many source servers (default: any id is one)
+    #[arg(long, value_name = "NUMBER")]
+    servers: Option<u32>,
     /// How long a call takes, as 50ms, or 50ms+20ms with jitter
     #[arg(long, value_name = "TIME")]
     latency: Option<Latency>,
@@ -89,11 +89,16 @@ impl Args {
     /// # Errors
     /// Names the file, or the option that makes no sense.
     fn to_options(&self) -> Result<Options, String> {
-        let mut options: Options = match &self.options {
+        let mut given: serde_json::Value = match &self.options {
             Some(path) => read(path)?,
-            None => Options::default(),
+            None => serde_json::json!({}),
         };
-        options.listen = self.listen;
+        if given.is_object() && given.get("listen").is_none() {
+            given["listen"] = DEFAULT_LISTEN.into();
+        }
+        let mut options: Options = serde_json::from_value(given)
+            .map_err(|e| unfit(self.options.as_deref().unwrap_or(Path::new("--options")), &e))?;
+        set(&mut options.listen, self.listen);
         if !self.quota.is_empty() {
             options.quota.limits.clone_from(&self.quota);
         }
@@ -102,6 +107,7 @@ impl Args {
         set(&mut options.tasks.fail_probability, self.fail);
         set(&mut options.tasks.max_running, self.max_running);
         set(&mut options.time_scale, self.time_scale);
+        set(&mut options.servers, self.servers);
         set(&mut options.latency, self.latency);
         set(&mut options.seed, self.seed);
         if let Some(path) = &self.faults {
@@ -120,8 +126,11 @@ fn set<T>(option: &mut T, given: Option<T>) {
 fn read<T: DeserializeOwned>(path: &Path) -> Result<T, String> {
     let shown = path.display();
     let text = fs::read(path).map_err(|e| format!("cannot read {shown}: {e}"))?;
-    serde_json::from_slice(&text)
-        .map_err(|e| format!("{shown} does not fit: {e}; docs/sandbox.md has examples"))
+    serde_json::from_slice(&text).map_err(|e| unfit(path, &e))
+}
+
+fn unfit(path: &Path, error: &serde_json::Error) -> String {
+    format!("{} does not fit: {error}; docs/sandbox.md has examples", path.display())
 }
 
 fn greeting(base_url: &str) -> String {
@@ -194,6 +203,11 @@ mod tests {
         assert_eq!(options.quota.limits.len(), 2);
         assert_eq!(options.latency.jitter, Duration::from_millis(2));
         assert_eq!(options.listen.port(), 9465);
+        fs::write(&file, r#"{"listen": "127.0.0.1:9999", "servers": 20}"#).unwrap();
+        let options = super::tests::options(&["--options", path]).unwrap();
+        assert_eq!((options.listen.port(), options.servers), (9999, 20));
+        let options = super::tests::options(&["--options", path, "--listen", "127.0.0.1:0"]);
+        assert_eq!(options.unwrap().listen.port(), 0);
     }
 
     #[test]

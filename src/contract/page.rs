@@ -223,7 +223,7 @@ pub static TASK: Shape = Shape {
             .by_default(Literal::Boolean(false)),
         boolean("exist_server", "Whether an existing target server is used (true) or a new one created (false)."),
         boolean("start_network_check", "Whether the network's performance is measured."),
-        integer("speed_limit", 1000, "The speed limit of the migration in Mbit/s; 0 is none.")
+        integer_or_text("speed_limit", 1000, "The speed limit of the migration in Mbit/s; 0 is none.")
             .by_default(Literal::Integer(0)),
         rule(
             "over_speed_threshold",
@@ -280,7 +280,7 @@ static BTRFS: Shape = Shape {
         text("system_profile", "The RAID profile of the system."),
         text("metadata_profile", "The RAID profile of the metadata."),
         text("global_reserve1", "Information on the global reserve."),
-        integer("g_vol_used_size", LONG, "The used space of the volume in bytes."),
+        integer_or_text("g_vol_used_size", LONG, "The used space of the volume in bytes."),
         text("default_subvolid", "The id of the default subvolume."),
         text("default_subvol_name", "The name of the default subvolume."),
         text(
@@ -319,7 +319,7 @@ static DISK: Shape = Shape {
         text("name", "The name of the disk: \"Disk X\" in the order of the disks."),
         list("physical_volumes", &PHYSICAL_VOLUME, 50, "The partitions of the disk."),
         integer_or_text("size", LONG, "The size in bytes."),
-        integer("used_size", LONG, "The used space in bytes."),
+        integer_or_text("used_size", LONG, "The used space in bytes."),
     ],
 };
 
@@ -336,7 +336,7 @@ static PHYSICAL_VOLUME: Shape = Shape {
         text("name", "The drive letter (Windows) or the device (Linux)."),
         integer_or_text("size", LONG, "The size in bytes."),
         integer_or_text("inode_size", LONG, "The size of an inode."),
-        integer("used_size", LONG, "The used space in bytes."),
+        integer_or_text("used_size", LONG, "The used space in bytes."),
         text("uuid", "The GUID, as the source server reports it."),
     ],
 };
@@ -345,7 +345,7 @@ static VOLUME_GROUP: Shape = Shape {
     name: "VolumeGroups",
     rules: &[
         text("components", "The physical volumes, separated by ;."),
-        integer("free_size", LONG, "The free space in bytes."),
+        integer_or_text("free_size", LONG, "The free space in bytes."),
         list("logical_volumes", &LOGICAL_VOLUME, 50, "The logical volumes."),
         text("name", "The name of the volume group."),
         integer_or_text("size", LONG, "The size in bytes."),
@@ -367,8 +367,8 @@ static LOGICAL_VOLUME: Shape = Shape {
         sized("mount_point", 0, 256, "Where it is mounted."),
         sized("name", 0, 1024, "The name of the logical volume."),
         integer_or_text("size", LONG, "The size in bytes."),
-        integer("used_size", LONG, "The used space in bytes."),
-        integer("free_size", LONG, "The free space in bytes."),
+        integer_or_text("used_size", LONG, "The used space in bytes."),
+        integer_or_text("free_size", LONG, "The free space in bytes."),
     ],
 };
 

@@ -45,6 +45,10 @@ fn text_of<'a>(body: &'a [u8], rules: &Rules) -> Result<&'a str, (String, String
     Ok(text)
 }
 
+/// What is said where a template stands in for a field.
+const BESIDE_TEMPLATE: &str = "required by the API's page, though left out in real use where vm_template_id names a template: \
+    contract.strict keeps to the page";
+
 /// What one pass over a body collects.
 #[derive(Default)]
 pub(super) struct Reader {
@@ -97,13 +101,11 @@ impl Reader {
         self.report.path.push(Step::Known("target_server"));
         for name in std::mem::take(&mut self.left_out) {
             self.report.path.push(Step::Known(name));
-            let what = || {
-                (ABSENT.to_owned(), "required, unless vm_template_id names a template".to_owned())
-            };
+            let what = |allowed: &str| (ABSENT.to_owned(), allowed.to_owned());
             if template {
-                self.report.question(what);
+                self.report.question(|| what(BESIDE_TEMPLATE));
             } else {
-                self.report.refuse(what);
+                self.report.refuse(|| what("required, unless vm_template_id names a template"));
             }
             self.report.path.pop();
         }

@@ -1,7 +1,7 @@
 //! How do others check a body? The page's table as a JSON Schema (2020-12).
 //!
 //! It says what the validator says, but for what a schema cannot express: duplicate keys, the size of the body and the
-//! depth of unknown fields. `format` must be asserted for the rule of `migration_ip`.
+//! depth of unknown fields.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -109,9 +109,14 @@ fn kind(kind: Kind, strict: bool) -> Value {
 /// The rules between fields.
 fn conditions(strict: bool) -> Value {
     let ipv6 = json!({ "properties": { "use_ipv6": { "const": true } }, "required": ["use_ipv6"] });
-    let address = |format| json!({ "properties": { "migration_ip": { "anyOf": [{ "maxLength": 0 }, { "format": format }] } } });
-    let mut conditions =
-        vec![json!({ "if": ipv6, "then": address("ipv6"), "else": address("ipv4") })];
+    // Most validators take `format` for a remark, so the rule is a pattern.
+    let address = |format: &str, pattern: &str| {
+        let address = json!({ "format": format, "pattern": format!("^({pattern})$") });
+        json!({ "properties": { "migration_ip": { "anyOf": [{ "maxLength": 0 }, address] } } })
+    };
+    let mut conditions = vec![json!({
+        "if": ipv6, "then": address("ipv6", &ipv6_pattern()), "else": address("ipv4", &ipv4_pattern()),
+    })];
     if !strict {
         let needed: Vec<&Rule> = TASK
             .rules
@@ -134,6 +139,31 @@ fn conditions(strict: bool) -> Value {
         }));
     }
     conditions.into()
+}
+
+/// Four numbers up to 255, without leading zeros.
+fn ipv4_pattern() -> String {
+    let byte = "(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])";
+    format!("({byte}[.]){{3}}{byte}")
+}
+
+/// RFC 4291, 2.2: eight groups, of which `::` stands for one and more, and the last two may be written as IPv4.
+fn ipv6_pattern() -> String {
+    let (group, v4) = ("[0-9A-Fa-f]{1,4}", ipv4_pattern());
+    let mut forms = vec![
+        format!("({group}:){{7}}{group}"),
+        format!("({group}:){{6}}{v4}"),
+        format!("::({group}:){{0,5}}{v4}"),
+        format!("::({group}(:{group}){{0,6}})?"),
+        format!("({group}:){{1,7}}:"),
+    ];
+    for before in 1..=6 {
+        forms.push(format!("({group}:){{{before}}}(:{group}){{1,{}}}", 7 - before));
+    }
+    for before in 1..=5 {
+        forms.push(format!("({group}:){{{before}}}:({group}:){{0,{}}}{v4}", 5 - before));
+    }
+    forms.join("|")
 }
 
 fn name_pattern(strict: bool) -> String {

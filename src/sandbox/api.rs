@@ -5,14 +5,17 @@ use serde_json::{Value, json};
 use super::call::{Answer, Call, Kind};
 use super::errors;
 use super::options::{Account, SourceServer};
+use super::sources;
 use super::task::{self, NewTask, Task};
 use super::world::World;
 use crate::contract::Reading;
 use crate::core::Now;
 
 /// The documented bounds of a page of a listing.
-const MAX_LIMIT: usize = 200;
+pub(super) const MAX_LIMIT: usize = 200;
 const MAX_OFFSET: usize = 65_535;
+/// The longest token of the API's page, in characters.
+const MAX_TOKEN: usize = 16_384;
 
 pub(super) fn answer(world: &mut World, call: &Call, request_id: &str, now: Now) -> Answer {
     if call.kind == Kind::Token {
@@ -23,6 +26,10 @@ pub(super) fn answer(world: &mut World, call: &Call, request_id: &str, now: Now)
         let message = "The API does not exist or has not been published in the environment";
         return errors::gateway(404, prefix, "0101", message, request_id);
     }
+    if call.header("x-auth-token").is_some_and(|token| token.len() > MAX_TOKEN) {
+        let message = "The request header fields are too large";
+        return errors::gateway(494, prefix, "0201", message, request_id);
+    }
     if let Err(refused) = world.iam.check(call, world.options.account, now) {
         return errors::gateway(401, prefix, refused.number, &refused.message, request_id);
     }
@@ -32,8 +39,9 @@ pub(super) fn answer(world: &mut World, call: &Call, request_id: &str, now: Now)
     match (call.kind, call.method.as_str()) {
         (Kind::Create, _) => create(world, call, now),
         (Kind::List, _) => list_tasks(world, call, now),
-        (Kind::Sources, _) => list_sources(world, call, now),
-        (Kind::Source, _) => show_source(world, call, now),
+        (Kind::Sources, _) => sources::list(world, call, now),
+        (Kind::Source, _) if call.id() == "overview" => sources::overview(world),
+        (Kind::Source, _) => sources::show(world, call, now),
         (_, "DELETE") => delete_task(world, call, now),
         (_, "POST") => act(world, call, now),
         _ => show_task(world, call, now),
@@ -77,12 +85,15 @@ fn create(world: &mut World, call: &Call, now: Now) -> Answer {
 /// The rules that the contract page states of a source server, and those of `tasks` in the options.
 fn stands_in_the_way(world: &World, new: &NewTask) -> Option<Answer> {
     let source = new.source_server_id.as_str();
-    match server(world, source) {
+    match sources::server(world, source) {
         None => {
             return Some(errors::sms("SMS.7602", "The specified source server does not exist."));
         }
         Some(server) if !server.connected => {
             return Some(errors::sms("SMS.6603", "The source server is not connected to SMS."));
+        }
+        Some(server) if server.state == "unavailable" => {
+            return Some(errors::sms("SMS.6520", "The source server is not available."));
         }
         Some(_) => {}
     }
@@ -106,14 +117,10 @@ fn stands_in_the_way(world: &World, new: &NewTask) -> Option<Answer> {
 
 fn new_task(reading: &Reading, body: &[u8]) -> NewTask {
     let view = &reading.view;
-    // No view holds it, since nothing but listings shows it, and creates are not documented to have it.
-    let enterprise_project_id = || -> Option<String> {
-        if !body.windows(21).any(|w| w == b"enterprise_project_id") {
-            return None;
-        }
-        let body: Value = serde_json::from_slice(body).ok()?;
-        body.get("enterprise_project_id")?.as_str().map(str::to_owned)
-    };
+    // What only listings show is no part of the view.
+    let body: Value = serde_json::from_slice(body).unwrap_or_default();
+    let text = |field: &str| body[field].as_str().map(str::to_owned);
+    let number = |value: &Value| value.as_u64().or_else(|| value.as_str()?.parse().ok());
     NewTask {
         name: view.name.clone(),
         task_type: view.task_type.clone(),
@@ -124,7 +131,13 @@ fn new_task(reading: &Reading, body: &[u8]) -> NewTask {
         target_name: view.target_name.clone().unwrap_or_default(),
         project_id: view.project_id.clone(),
         region_id: view.region_id.clone(),
-        enterprise_project_id: enterprise_project_id().unwrap_or_else(|| "0".to_owned()),
+        enterprise_project_id: text("enterprise_project_id").unwrap_or_else(|| "0".to_owned()),
+        migration_ip: text("migration_ip").unwrap_or_default(),
+        region_name: text("region_name").unwrap_or_default(),
+        project_name: text("project_name").unwrap_or_default(),
+        vm_template_id: text("vm_template_id").unwrap_or_default(),
+        speed_limit: number(&body["speed_limit"]).and_then(|n| n.try_into().ok()).unwrap_or(0),
+        start_target_server: body["start_target_server"].as_bool().unwrap_or(true),
         auto_start: view.auto_start.unwrap_or(true),
         ..NewTask::default()
     }
@@ -163,14 +176,32 @@ fn delete_task(world: &mut World, call: &Call, now: Now) -> Answer {
     if world.tasks.delete(call.id(), now) { Answer::ok(&json!({})) } else { no_such_task() }
 }
 
-/// `POST /v3/tasks/{id}/action`: `start` and `stop` are known; others are accepted and change nothing.
+/// The operations that the API documents and the sandbox has no use for.
+const IDLE: [&str; 8] = [
+    "cutover",
+    "clone_test",
+    "test",
+    "network_check",
+    "skip",
+    "clear",
+    "migration_test",
+    "error_for_overspeed",
+];
+
+/// `POST /v3/tasks/{id}/action`: `start`, `restart` and `stop` do what they say, the other documented operations nothing.
 fn act(world: &mut World, call: &Call, now: Now) -> Answer {
     let body: Value = serde_json::from_slice(&call.body).unwrap_or_default();
-    let done = match body.get("operation").and_then(Value::as_str) {
-        Some("start" | "restart") => world.tasks.start(call.id(), now),
-        Some("stop") => world.tasks.change(call.id(), "ABORT", now),
-        Some(_) => world.tasks.get(call.id()).is_some(),
-        None => return errors::sms("SMS.6013", "The request parameters are incomplete."),
+    let Some(operation) = body.get("operation").and_then(Value::as_str) else {
+        return errors::sms("SMS.6013", "The request parameters are incomplete.");
+    };
+    let done = match operation {
+        "start" => world.tasks.start(call.id(), now),
+        "restart" => world.tasks.restart(call.id(), now),
+        "stop" => world.tasks.change(call.id(), "ABORT", now),
+        idle if IDLE.contains(&idle) => world.tasks.get(call.id()).is_some(),
+        _ => {
+            return errors::sms("SMS.9001", "Invalid parameter operation.");
+        }
     };
     if done { Answer::ok(&json!({})) } else { no_such_task() }
 }
@@ -179,52 +210,15 @@ fn no_such_task() -> Answer {
     errors::sms("SMS.7703", "The task does not exist.")
 }
 
-fn list_sources(world: &World, call: &Call, now: Now) -> Answer {
-    let page = match Page::of(call, MAX_LIMIT, MAX_LIMIT) {
-        Ok(page) => page,
-        Err(refused) => return refused,
-    };
-    let known: Vec<SourceServer> = match &world.sources {
-        Some(registered) => registered.values().cloned().collect(),
-        None => world.tasks.sources().map(SourceServer::connected).collect(),
-    };
-    let wanted = |source: &&SourceServer| {
-        call.parameter("id").is_none_or(|id| id == source.id)
-            && call.parameter("name").is_none_or(|name| name == source.name)
-            && call.parameter("ip").is_none_or(|ip| ip == source.ip)
-            && call.parameter("connected").is_none_or(|c| c == source.connected.to_string())
-            && call
-                .parameter("state")
-                .is_none_or(|s| s.eq_ignore_ascii_case(&source_state(world, source)))
-    };
-    let (count, rows) = page.cut(known.iter().filter(wanted));
-    let rows: Vec<Value> = rows.into_iter().map(|source| source_row(world, source, now)).collect();
-    Answer::ok(&json!({"count": count, "source_servers": rows}))
-}
-
-fn show_source(world: &World, call: &Call, now: Now) -> Answer {
-    match server(world, call.id()) {
-        Some(source) => Answer::ok(&source_row(world, &source, now)),
-        None => errors::sms("SMS.7602", "The specified source server does not exist."),
-    }
-}
-
-fn server(world: &World, id: &str) -> Option<SourceServer> {
-    match &world.sources {
-        Some(registered) => registered.get(id).cloned(),
-        None => Some(SourceServer::connected(id)),
-    }
-}
-
 /// A page of a listing.
-struct Page {
+pub(super) struct Page {
     limit: usize,
     offset: usize,
 }
 
 impl Page {
     /// `limit=0` asks for the count alone; of source servers it means the default, as documented.
-    fn of(call: &Call, default: usize, zero: usize) -> Result<Self, Answer> {
+    pub(super) fn of(call: &Call, default: usize, zero: usize) -> Result<Self, Answer> {
         let number = |name: &str, default: usize, max: usize| match call.parameter(name) {
             None => Ok(default),
             Some(text) => text.parse().ok().filter(|n| *n <= max).ok_or_else(|| {
@@ -237,7 +231,7 @@ impl Page {
     }
 
     /// How many there are in all, and those on this page.
-    fn cut<T>(&self, all: impl Iterator<Item = T>) -> (usize, Vec<T>) {
+    pub(super) fn cut<T>(&self, all: impl Iterator<Item = T>) -> (usize, Vec<T>) {
         let mut rows = Vec::new();
         let count = all.enumerate().fold(0, |_, (index, row)| {
             if index >= self.offset && rows.len() < self.limit {
@@ -251,8 +245,8 @@ impl Page {
 
 fn task_row(world: &World, task: &Task) -> Value {
     let made = &task.made;
-    let source =
-        server(world, task.source()).unwrap_or_else(|| SourceServer::connected(task.source()));
+    let source = sources::server(world, task.source())
+        .unwrap_or_else(|| SourceServer::connected(task.source()));
     let progress = match task.state() {
         task::READY => json!(null),
         task::RUNNING => json!(1),
@@ -273,48 +267,17 @@ fn task_row(world: &World, task: &Task) -> Value {
         "project_id": made.project_id,
         "region_id": made.region_id,
         "enterprise_project_id": made.enterprise_project_id,
+        "migration_ip": made.migration_ip,
+        "region_name": made.region_name,
+        "project_name": made.project_name,
+        "vm_template_id": made.vm_template_id,
+        "speed_limit": made.speed_limit,
+        "start_target_server": made.start_target_server,
         "source_server": {
             "id": source.id, "name": source.name, "ip": source.ip,
-            "os_type": source.os_type, "state": source_state(world, &source),
+            "os_type": source.os_type, "os_version": source.facts.get("os_version"),
+            "state": sources::state(world, &source),
         },
         "target_server": {"vm_id": made.vm_id, "name": made.target_name},
     })
-}
-
-fn source_row(world: &World, source: &SourceServer, now: Now) -> Value {
-    let task = current_task(world, source).filter(|task| task.visible <= now.at);
-    let row = |task: &Task| {
-        json!({
-            "id": task.id, "name": task.made.name, "type": task.made.task_type,
-            "state": task.state(), "create_date": task.created.as_millisecond(),
-        })
-    };
-    json!({
-        "id": source.id,
-        "name": source.name,
-        "ip": source.ip,
-        "os_type": source.os_type,
-        "connected": source.connected,
-        "state": source_state(world, source),
-        "migration_cycle": if task.is_some() { "replicating" } else { "setting" },
-        "current_task": task.map(row),
-        "checks": [],
-        "init_target_server": {"disks": []},
-        "enterprise_project_id": "0",
-    })
-}
-
-fn current_task<'a>(world: &'a World, source: &SourceServer) -> Option<&'a Task> {
-    let tasks = world.tasks.of_source(&source.id);
-    tasks.max_by_key(|task| (task.is_live(), task.number))
-}
-
-fn source_state(world: &World, source: &SourceServer) -> String {
-    match current_task(world, source).map(Task::state) {
-        Some(task::READY) => "initialize".to_owned(),
-        Some(task::RUNNING) => "replicate".to_owned(),
-        Some(task::SUCCESS) => "finished".to_owned(),
-        Some(task::FAIL) => "error".to_owned(),
-        _ => source.state.clone(),
-    }
 }

@@ -48,6 +48,8 @@ pub(super) struct Call {
     pub(super) kind: Kind,
     pub(super) method: Method,
     pub(super) path: String,
+    /// The third part of the path, decoded.
+    pub(super) id: String,
     pub(super) query: Vec<(String, String)>,
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
@@ -68,7 +70,7 @@ impl Call {
 
     /// The part of the path after `/v3/tasks/` or `/v3/sources/`.
     pub(super) fn id(&self) -> &str {
-        self.path.trim_matches('/').split('/').nth(2).unwrap_or_default()
+        &self.id
     }
 
     /// The source server that the call is about, as far as it says.

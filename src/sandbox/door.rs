@@ -12,6 +12,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use futures_util::stream;
 use jiff::Timestamp;
+use percent_encoding::percent_decode_str;
 use tokio::time::sleep;
 
 use super::call::{Answer, Call, Kind};
@@ -217,10 +218,13 @@ impl Hub {
         // Reading a large body takes a while, so the world is not held meanwhile.
         let reading = (kind == Kind::Create).then(|| contract::read(&body, &rules));
         let query = Query::try_from_uri(&parts.uri).map(|Query(pairs)| pairs).unwrap_or_default();
+        let path = parts.uri.path().to_owned();
+        let id = path.trim_matches('/').split('/').nth(2).unwrap_or_default();
         Call {
             kind,
             method: parts.method,
-            path: parts.uri.path().to_owned(),
+            id: percent_decode_str(id).decode_utf8_lossy().into_owned(),
+            path,
             query,
             headers: parts.headers,
             body,

@@ -5,6 +5,7 @@
 //! [`api`] from the [`world`]: tasks, sources, users. [`stats`] and [`log`] tell what the client did; [`control`] lets
 //! scripts look and steer. What the sandbox takes from documents and what it had to guess stands in `docs/sandbox.md`.
 
+mod account;
 mod api;
 mod call;
 mod control;
@@ -16,6 +17,7 @@ mod log;
 mod options;
 mod quota;
 mod signing;
+mod sources;
 mod stats;
 mod task;
 mod tasks;

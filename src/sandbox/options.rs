@@ -7,6 +7,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use super::faults::Fault;
 use crate::config::values::{parse_duration, show_duration};
@@ -16,6 +17,9 @@ use crate::core::Rate;
 pub const TOKEN: &str = "sandbox-token";
 pub const USER: (&str, &str, &str) = ("sandbox", "sandbox", "sandbox-password");
 pub const ACCESS_KEY: (&str, &str) = ("SANDBOXACCESSKEY0001", "sandbox-secret-key");
+
+/// The highest offset of a page, so more could not be listed.
+const MOST_SERVERS: u32 = 65_535;
 
 /// Everything that can be said about a sandbox. All parts have defaults: the documented limits, no quota, no faults.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -33,6 +37,9 @@ pub struct Options {
     pub tasks: TaskOptions,
     /// The registered source servers; `None`: any id is registered and connected.
     pub sources: Option<Vec<SourceServer>>,
+    /// Where `sources` says nothing, an account of so many servers with their disks, checks and tasks, the same for the
+    /// same seed. Above 1,000 it is larger than a real one may be.
+    pub servers: u32,
     pub auth: AuthOptions,
     pub account: Account,
     /// Added to every call, before it is processed.
@@ -58,6 +65,7 @@ impl Default for Options {
             quota: QuotaOptions::default(),
             tasks: TaskOptions::default(),
             sources: None,
+            servers: 0,
             auth: AuthOptions::default(),
             account: Account::Ok,
             latency: Latency::default(),
@@ -82,6 +90,9 @@ impl Options {
         }
         probability("tasks.fail_probability", self.tasks.fail_probability)?;
         probability("tasks.jitter", self.tasks.jitter)?;
+        if self.servers > MOST_SERVERS {
+            return Err(format!("`servers` is {}: at most {MOST_SERVERS}", self.servers));
+        }
         self.faults.iter().enumerate().try_for_each(|(i, fault)| fault.check(i))
     }
 
@@ -206,6 +217,13 @@ pub struct SourceServer {
     pub state: String,
     #[serde(default = "linux")]
     pub os_type: String,
+    /// More of what the list and the single view tell, by the API's names (`os_version`, `checks`, `init_target_server`);
+    /// it stands above what the sandbox would say.
+    #[serde(default)]
+    pub facts: Map<String, Value>,
+    /// What the single view alone tells (`btrfs_list`, `networks`).
+    #[serde(default)]
+    pub details: Map<String, Value>,
 }
 
 fn yes() -> bool {
@@ -230,6 +248,8 @@ impl SourceServer {
             connected: true,
             state: waiting(),
             os_type: linux(),
+            facts: Map::new(),
+            details: Map::new(),
         }
     }
 }

@@ -7,6 +7,7 @@ use crate::core::Moment;
 
 pub(super) const READY: &str = "READY";
 pub(super) const RUNNING: &str = "RUNNING";
+pub(super) const SYNCING: &str = "SYNCING";
 pub(super) const SUCCESS: &str = "MIGRATE_SUCCESS";
 pub(super) const FAIL: &str = "MIGRATE_FAIL";
 const ENDED: [&str; 4] = [SUCCESS, FAIL, "ABORT", "SYNC_F_ROLLBACK_SUCCESS"];
@@ -30,6 +31,13 @@ pub struct NewTask {
     pub project_id: String,
     pub region_id: String,
     pub enterprise_project_id: String,
+    pub migration_ip: String,
+    pub region_name: String,
+    pub project_name: String,
+    pub vm_template_id: String,
+    /// In Mbit/s; 0 is none.
+    pub speed_limit: u32,
+    pub start_target_server: bool,
     /// Whether it runs by itself.
     pub auto_start: bool,
     /// Any state; one but `READY` and `RUNNING` stays until it is changed.
@@ -51,6 +59,12 @@ impl Default for NewTask {
             project_id: String::new(),
             region_id: String::new(),
             enterprise_project_id: "0".to_owned(),
+            migration_ip: String::new(),
+            region_name: String::new(),
+            project_name: String::new(),
+            vm_template_id: String::new(),
+            speed_limit: 0,
+            start_target_server: true,
             auto_start: true,
             state: READY.to_owned(),
             age_seconds: 0,

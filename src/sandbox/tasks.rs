@@ -140,6 +140,17 @@ impl Tasks {
         true
     }
 
+    /// Lets a task begin anew that was stopped or failed; whether there is such a task.
+    pub(super) fn restart(&mut self, id: &str, now: Now) -> bool {
+        if self.get(id).is_some_and(Task::is_live) {
+            return self.start(id, now);
+        }
+        if let Some(task) = self.number(id).and_then(|n| self.by_number.get_mut(&n)) {
+            task.made.auto_start = true;
+        }
+        self.change(id, READY, now)
+    }
+
     /// Whether there is such a task.
     pub(super) fn change(&mut self, id: &str, state: &str, now: Now) -> bool {
         let number = self.number(id);

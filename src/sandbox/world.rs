@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::api;
 use super::call::{Answer, Call, Kind};
 use super::errors;
 use super::faults::{FaultCount, Faults, Strike};
@@ -17,6 +16,7 @@ use super::quota::Meter;
 use super::stats::{End, Raw, Tally, Ticket};
 use super::task::NewTask;
 use super::tasks::Tasks;
+use super::{account, api};
 use crate::core::{Moment, Now};
 use crate::worker::clock::Clock;
 
@@ -43,12 +43,13 @@ impl World {
         let clock = Clock::start();
         let now = clock.now();
         let seed = options.seed;
-        Self {
+        let (sources, tasks) = registered(&options);
+        let mut world = Self {
             tasks: Tasks::new(&options.tasks, options.time_scale, seed),
             iam: Iam::new(&options.auth, options.time_scale, seed.wrapping_add(1)),
             log: Log::new(options.log_capacity),
             tally: Tally::new(options.arrivals_capacity, now.at),
-            sources: registered(&options),
+            sources,
             clock,
             dice: fastrand::Rng::with_seed(seed.wrapping_add(2)),
             meter: Meter::new(&options.quota),
@@ -58,7 +59,9 @@ impl World {
             last_call: 0,
             since: now.wall,
             options,
-        }
+        };
+        world.preload(tasks);
+        world
     }
 
     /// The present, with everything done that was due before it.
@@ -203,8 +206,8 @@ impl World {
         if old.faults != self.options.faults {
             self.faults = Faults::new(&self.options.faults, old.seed, now.at);
         }
-        if old.sources != self.options.sources {
-            self.sources = registered(&self.options);
+        if old.sources != self.options.sources || old.servers != self.options.servers {
+            self.sources = registered(&self.options).0;
         }
         self.iam.set_options(&self.options.auth);
         let then = self.api_time(now);
@@ -284,9 +287,14 @@ impl World {
     }
 }
 
-fn registered(options: &Options) -> Option<BTreeMap<String, SourceServer>> {
-    let sources = options.sources.as_ref()?;
-    Some(sources.iter().map(|source| (source.id.clone(), source.clone())).collect())
+/// The source servers by id, if not any id is one, and the tasks that they have from the start.
+fn registered(options: &Options) -> (Option<BTreeMap<String, SourceServer>>, Vec<NewTask>) {
+    let (servers, tasks) = match &options.sources {
+        Some(sources) => (sources.clone(), Vec::new()),
+        None if options.servers > 0 => account::account(options.servers, options.seed),
+        None => return (None, Vec::new()),
+    };
+    (Some(servers.into_iter().map(|server| (server.id.clone(), server)).collect()), tasks)
 }
 
 /// A moment that has passed, with the wall clock as it was then.

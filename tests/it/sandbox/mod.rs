@@ -1,5 +1,6 @@
 //! Does the sandbox answer as the documents say, and does it count what it should?
 
+mod account;
 mod answers;
 mod auth;
 mod faults;
