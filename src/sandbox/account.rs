@@ -81,7 +81,7 @@ fn registered(n: u32) -> i64 {
     first.saturating_add(i64::from(n).minutes()).unwrap_or(first).as_millisecond()
 }
 
-fn facts(n: u32, windows: bool, disks: &Disks, dice: &mut fastrand::Rng) -> Map<String, Value> {
+fn facts(n: u32, windows: bool, disks: &Storage, dice: &mut fastrand::Rng) -> Map<String, Value> {
     let version = if windows {
         WINDOWS[dice.usize(..WINDOWS.len())]
     } else if disks.btrfs.is_some() {
@@ -123,7 +123,7 @@ fn checks(failed: Option<(&str, &str)>) -> Value {
     Value::Array(checks)
 }
 
-fn details(n: u32, name: &str, windows: bool, disks: Disks) -> Map<String, Value> {
+fn details(n: u32, name: &str, windows: bool, disks: Storage) -> Map<String, Value> {
     let (third, fourth) = (n / 200, n % 200 + 10);
     let ipv6 =
         if n.is_multiple_of(5) { format!("fd00:20::{third:x}:{fourth:x}") } else { String::new() };
@@ -152,7 +152,7 @@ fn details(n: u32, name: &str, windows: bool, disks: Disks) -> Map<String, Value
 }
 
 /// What an agent reports of a server's disks, in the shapes that the create call takes.
-struct Disks {
+struct Storage {
     version: &'static str,
     disks: Vec<Value>,
     groups: Vec<Value>,
@@ -169,7 +169,7 @@ fn uuid(dice: &mut fastrand::Rng) -> String {
     Uuid::from_u128(dice.u128(..)).to_string()
 }
 
-fn linux_disks(n: u32, dice: &mut fastrand::Rng) -> Disks {
+fn linux_disks(n: u32, dice: &mut fastrand::Rng) -> Storage {
     let (version, file_system) = LINUX[dice.usize(..LINUX.len())];
     let size = (40 * GIB) << dice.u32(..2);
     let root = size - 2 * MARGIN;
@@ -178,7 +178,7 @@ fn linux_disks(n: u32, dice: &mut fastrand::Rng) -> Disks {
     if n % 12 == 4 {
         return btrfs_disks(size, used, dice);
     }
-    let mut found = Disks {
+    let mut found = Storage {
         version,
         disks: vec![json!({
             "name": "/dev/vda", "size": size, "used_size": used, "device_use": "BOOT",
@@ -215,13 +215,13 @@ fn linux_disks(n: u32, dice: &mut fastrand::Rng) -> Disks {
     found
 }
 
-fn btrfs_disks(size: u64, used: u64, dice: &mut fastrand::Rng) -> Disks {
+fn btrfs_disks(size: u64, used: u64, dice: &mut fastrand::Rng) -> Storage {
     let (id, root) = (uuid(dice), size - 2 * MARGIN);
     let subvolume = |id: &str, name: &str, path: &str| {
         json!({"uuid": "", "is_snapshot": "false", "subvol_id": id, "parent_id": "5",
             "subvol_name": name, "subvol_mount_path": path})
     };
-    Disks {
+    Storage {
         version: "SUSE12SP5",
         disks: vec![json!({
             "name": "/dev/vda", "size": size, "used_size": used, "device_use": "BOOT",
@@ -242,7 +242,7 @@ fn btrfs_disks(size: u64, used: u64, dice: &mut fastrand::Rng) -> Disks {
     }
 }
 
-fn windows_disks(dice: &mut fastrand::Rng) -> Disks {
+fn windows_disks(dice: &mut fastrand::Rng) -> Storage {
     let size = (60 * GIB) << dice.u32(..2);
     let (reserved, system) = (500 * MARGIN, size - 502 * MARGIN);
     let used = part_of(system, dice);
@@ -250,7 +250,7 @@ fn windows_disks(dice: &mut fastrand::Rng) -> Disks {
         json!({"name": letter, "index": index, "device_use": usage, "file_system": "NTFS",
             "mount_point": letter, "size": size, "used_size": used, "uuid": format!(r"\\?\Volume{{{id}}}\")})
     };
-    let mut found = Disks {
+    let mut found = Storage {
         version: "",
         disks: vec![json!({
             "name": "Disk 0", "size": size, "used_size": used, "device_use": "BOOT",
