@@ -64,6 +64,19 @@ pub struct SourceServer {
     pub current_task: Option<CurrentTask>,
     /// What the check of the source server found, where it found a fault: error codes.
     pub failed_checks: Vec<String>,
+    pub ip: String,
+    /// `LINUX` or `WINDOWS`, in whatever case the API writes it.
+    pub os_type: String,
+    pub os_version: String,
+    /// Bytes to copy.
+    pub total_size: Option<u64>,
+    /// When its agent was seen last.
+    pub last_seen: Option<Timestamp>,
+    /// The target that the API recommends, in the shapes that `target_server` takes.
+    pub disks: Vec<Value>,
+    pub volume_groups: Vec<Value>,
+    /// Only the single view has them.
+    pub btrfs_list: Vec<Value>,
 }
 
 /// The task that a source server has.
@@ -122,6 +135,14 @@ fn server(row: SourceRow) -> SourceServer {
         failed_checks: failed
             .map(|check| if check.error_code.is_empty() { check.name } else { check.error_code })
             .collect(),
+        ip: row.ip,
+        os_type: row.os_type,
+        os_version: row.os_version,
+        total_size: row.totalsize.as_u64(),
+        last_seen: instant(&row.last_visit_time),
+        disks: row.init_target_server.disks,
+        volume_groups: row.init_target_server.volume_groups,
+        btrfs_list: row.btrfs_list,
     }
 }
 
@@ -176,6 +197,28 @@ struct SourceRow {
     current_task: Option<TaskRow>,
     #[serde(default, deserialize_with = "or_default")]
     checks: Vec<Check>,
+    #[serde(default, deserialize_with = "or_default")]
+    ip: String,
+    #[serde(default, deserialize_with = "or_default")]
+    os_type: String,
+    #[serde(default, deserialize_with = "or_default")]
+    os_version: String,
+    #[serde(default)]
+    totalsize: Value,
+    #[serde(default)]
+    last_visit_time: Value,
+    #[serde(default, deserialize_with = "or_default")]
+    init_target_server: Recommended,
+    #[serde(default, deserialize_with = "or_default")]
+    btrfs_list: Vec<Value>,
+}
+
+#[derive(Default, Deserialize)]
+struct Recommended {
+    #[serde(default, deserialize_with = "or_default")]
+    disks: Vec<Value>,
+    #[serde(default, deserialize_with = "or_default")]
+    volume_groups: Vec<Value>,
 }
 
 #[derive(Deserialize)]

@@ -7,10 +7,12 @@
 //! break the rate. What an answer means stands in one table, [`codes`].
 
 mod answer;
+mod asking;
 mod auth;
 pub mod codes;
 pub mod explain;
 mod iam;
+pub mod inventory;
 mod listing;
 mod lockout;
 mod secret;
@@ -143,11 +145,10 @@ impl Client {
         (!id.bytes().all(|byte| byte == b'.')).then_some(url)
     }
 
-    /// A page of `GET /v3/sources`: as many rows as the API gives at once.
-    pub async fn sources(&self, offset: u32) -> Got<SourcePage> {
-        let Ok(url) =
-            Url::parse(&format!("{}/v3/sources?limit={PAGE}&offset={offset}", self.0.base))
-        else {
+    /// A page of `GET /v3/sources`: as many rows as the API gives at once, of those that the filter lets through.
+    pub async fn sources(&self, offset: u32, filter: &SourceFilter) -> Got<SourcePage> {
+        let query = format!("limit={PAGE}&offset={offset}{}", filter.query());
+        let Ok(url) = Url::parse(&format!("{}/v3/sources?{query}", self.0.base)) else {
             return Got {
                 result: Ok(SourcePage::default()),
                 generation: 0,
@@ -277,6 +278,28 @@ fn with_trace(
     match trace.state().map(HeaderValue::from_str) {
         Some(Ok(state)) => request.header("tracestate", state),
         _ => request,
+    }
+}
+
+/// Which source servers a list is to have, as far as the API can tell them apart and its rows do not.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SourceFilter {
+    /// The id of a migration project.
+    pub migration_project: Option<String>,
+    /// The id of an enterprise project.
+    pub enterprise_project: Option<String>,
+}
+
+impl SourceFilter {
+    fn query(&self) -> String {
+        let parts = [
+            ("migproject", &self.migration_project),
+            ("enterprise_project_id", &self.enterprise_project),
+        ];
+        let given = parts.into_iter().filter_map(|(name, value)| Some((name, value.as_ref()?)));
+        given.fold(String::new(), |query, (name, value)| {
+            query + "&" + name + "=" + &sign::encode(value)
+        })
     }
 }
 

@@ -6,15 +6,14 @@
 //! of them all the same, its list is not to be trusted, and all that are missing are asked for.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::future::Future;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Client, Got, SourceServer};
-use crate::core::rate::Rate;
-use crate::core::{Fault, Query, Task, Verdict, judge, retry};
+use super::asking::Asking;
+pub use super::asking::{Permits, Stopped, Told};
+use super::{Client, SourceFilter, SourceServer};
+use crate::core::{Fault, Query, Task, judge, retry};
 
 /// How often a list is begun again whose rows move.
 const RESTARTS: u32 = 5;
@@ -22,18 +21,6 @@ const RESTARTS: u32 = 5;
 const SAMPLE: usize = 10;
 /// The highest offset that the API takes.
 const MAX_OFFSET: u32 = 65_535;
-
-/// Who says when the next call may go.
-pub trait Permits {
-    /// Resolves when one call may go at once.
-    ///
-    /// # Errors
-    /// No more calls may go: why, for people.
-    fn permit(&mut self) -> impl Future<Output = Result<(), String>>;
-
-    /// The API refused a call with a 429, and named this quota.
-    fn refused(&mut self, named: Option<Rate>);
-}
 
 /// What the API said of one source server.
 #[derive(Clone, Debug, PartialEq, Serialize, schemars::JsonSchema)]
@@ -49,6 +36,10 @@ pub struct ServerRow {
     pub name: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connected: Option<bool>,
+    /// When its agent was seen last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub last_seen: Option<Timestamp>,
     /// The source server's state as SMS names it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,
@@ -89,17 +80,6 @@ pub enum Standing {
     NotTold,
 }
 
-/// Why a survey ended before its end.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Stopped {
-    /// What the account, or the way to it, suffers from, or what the API answered again and again.
-    Fault(Fault),
-    /// The credential is refused, and there is no other.
-    Credential(Fault),
-    /// No more calls may go.
-    Denied(String),
-}
-
 /// What is known of all of them.
 #[derive(Clone, Debug)]
 pub struct Surveyed {
@@ -108,15 +88,6 @@ pub struct Surveyed {
     pub calls: u32,
     /// Why what is not told is not.
     pub stopped: Option<Stopped>,
-}
-
-/// What happens meanwhile, for people.
-#[derive(Debug)]
-pub enum Told<'a> {
-    /// So many rows of a list have been read, of so many.
-    Read { what: &'static str, rows: u32, of: u32 },
-    /// The API refuses or fails: it is asked again after this.
-    Waits(Duration, &'a Fault),
 }
 
 /// Asks about these source servers.
@@ -128,12 +99,7 @@ pub async fn survey(
     told: impl FnMut(Told<'_>),
 ) -> Surveyed {
     let mut survey = Survey {
-        client,
-        permits,
-        retry,
-        told,
-        jitter: retry::Jitter::new(),
-        calls: 0,
+        asking: Asking::new(client, permits, retry, told),
         wanted: ids.iter().cloned().collect(),
         servers: BTreeMap::new(),
         absent: BTreeMap::new(),
@@ -145,16 +111,11 @@ pub async fn survey(
         Stopped::Denied(why) => Fault { error_msg: why.clone(), ..Fault::default() },
     });
     let rows = ids.into_iter().map(|id| survey.row(id, why.clone())).collect();
-    Surveyed { rows, calls: survey.calls, stopped }
+    Surveyed { rows, calls: survey.asking.calls, stopped }
 }
 
 struct Survey<'a, P, F> {
-    client: &'a Client,
-    permits: &'a mut P,
-    retry: &'a retry::RetrySettings,
-    told: F,
-    jitter: retry::Jitter,
-    calls: u32,
+    asking: Asking<'a, P, F>,
     wanted: BTreeSet<String>,
     /// What was said of each, and when.
     servers: BTreeMap<String, (SourceServer, Timestamp)>,
@@ -221,9 +182,10 @@ impl<P: Permits, F: FnMut(Told<'_>)> Survey<'_, P, F> {
     async fn read_sources(&mut self) -> Result<(), Stopped> {
         let mut paging = Paging::default();
         loop {
-            let client = self.client;
+            let client = self.asking.client;
             let offset = paging.offset;
-            let page = self.ask(|| client.sources(offset)).await?;
+            let all = SourceFilter::default();
+            let page = self.asking.ask(|| client.sources(offset, &all)).await?;
             let now = Timestamp::now();
             let unread = usize::try_from(page.unread).unwrap_or_default();
             let mut ids: Vec<_> =
@@ -234,7 +196,7 @@ impl<P: Permits, F: FnMut(Told<'_>)> Survey<'_, P, F> {
                     self.servers.insert(server.id.clone(), (server, now));
                 }
             }
-            self.say("source servers", offset, ids.len(), page.count);
+            self.asking.say("source servers", offset, ids.len(), page.count);
             let next = paging.goes_on(&Page { ids, count: page.count });
             if next == Next::End || self.servers.len() == self.wanted.len() {
                 return Ok(());
@@ -247,9 +209,9 @@ impl<P: Permits, F: FnMut(Told<'_>)> Survey<'_, P, F> {
         let mut paging = Paging::default();
         let mut found: BTreeMap<String, Vec<Task>> = BTreeMap::new();
         loop {
-            let client = self.client;
+            let client = self.asking.client;
             let query = Query::All { offset: paging.offset };
-            let page = self.ask(|| client.list(&query, None)).await?;
+            let page = self.asking.ask(|| client.list(&query, None)).await?;
             let mut ids: Vec<_> = page.tasks.iter().map(|task| Some(task.id.clone())).collect();
             ids.extend(page.unread.iter().map(|_| None));
             for task in page.tasks {
@@ -260,7 +222,7 @@ impl<P: Permits, F: FnMut(Told<'_>)> Survey<'_, P, F> {
                     }
                 }
             }
-            self.say("tasks", paging.offset, ids.len(), page.count);
+            self.asking.say("tasks", paging.offset, ids.len(), page.count);
             if paging.goes_on(&Page { ids, count: page.count }) == Next::End {
                 self.tasks = Some(found);
                 return Ok(());
@@ -277,8 +239,8 @@ impl<P: Permits, F: FnMut(Told<'_>)> Survey<'_, P, F> {
                 self.absent.insert(id, Timestamp::now());
                 continue;
             }
-            let client = self.client;
-            match self.ask(|| client.source(&id)).await {
+            let client = self.asking.client;
+            match self.asking.ask(|| client.source(&id)).await {
                 Ok(Some(server)) => {
                     contradicted = true;
                     self.servers.insert(id, (server, Timestamp::now()));
@@ -295,58 +257,6 @@ impl<P: Permits, F: FnMut(Told<'_>)> Survey<'_, P, F> {
         Ok(())
     }
 
-    fn say(&mut self, what: &'static str, offset: u32, rows: usize, of: u32) {
-        let rows = offset.saturating_add(u32::try_from(rows).unwrap_or(u32::MAX));
-        (self.told)(Told::Read { what, rows, of });
-    }
-
-    /// One question, asked again while it may help.
-    async fn ask<T, G: Future<Output = Got<T>>>(
-        &mut self,
-        question: impl Fn() -> G,
-    ) -> Result<T, Stopped> {
-        let (mut failures, mut renewed) = (0, false);
-        loop {
-            self.permits.permit().await.map_err(Stopped::Denied)?;
-            self.calls += 1;
-            let got = question().await;
-            let (fault, wait) = match got.result {
-                Ok(answer) => return Ok(answer),
-                Err(Verdict::Throttled { fault, wait, limit }) => {
-                    self.permits
-                        .refused(limit.and_then(|(count, window)| Rate::new(count, window)));
-                    (fault, wait.or(limit.map(|(_, window)| window)))
-                }
-                Err(Verdict::Unauthorized(fault)) => {
-                    if renewed {
-                        return Err(Stopped::Credential(fault));
-                    }
-                    renewed = true;
-                    let refreshed = self.client.refresh(Some(got.generation)).await;
-                    // What the API said of the credential tells more than that there is no other one; of an unsent call it
-                    // is the other way round.
-                    refreshed.map_err(|why| {
-                        Stopped::Credential(if fault.status.is_some() { fault } else { why })
-                    })?;
-                    continue;
-                }
-                Err(Verdict::Transient { fault, .. } | Verdict::Ambiguous { fault, .. }) => {
-                    (fault, None)
-                }
-                Err(verdict) => {
-                    return Err(Stopped::Fault(verdict.fault().cloned().unwrap_or_default()));
-                }
-            };
-            failures += 1;
-            if failures >= self.retry.attempts {
-                return Err(Stopped::Fault(fault));
-            }
-            let wait = wait.unwrap_or_else(|| retry::delay(self.retry, failures, &mut self.jitter));
-            (self.told)(Told::Waits(wait, &fault));
-            tokio::time::sleep(wait).await;
-        }
-    }
-
     fn row(&self, id: String, why: Option<Fault>) -> ServerRow {
         if let Some((server, at)) = self.servers.get(&id) {
             let tasks = self.tasks.as_ref();
@@ -358,6 +268,11 @@ impl<P: Permits, F: FnMut(Told<'_>)> Survey<'_, P, F> {
             None => ServerRow { fault: why, ..blank(id, Standing::NotTold) },
         }
     }
+}
+
+/// What a list says of a source server, with the task that stands there.
+pub fn standing(server: SourceServer) -> ServerRow {
+    row(server.id.clone(), server, None)
 }
 
 /// `tasks`: those of this server, where the list was read whole.
@@ -385,6 +300,7 @@ fn row(source_server_id: String, server: SourceServer, tasks: Option<&[Task]>) -
     ServerRow {
         name: text(server.name),
         connected: server.connected,
+        last_seen: server.last_seen,
         state: text(server.state),
         task_id: text(task_id),
         task_name: text(task_name),
@@ -406,6 +322,7 @@ fn blank(source_server_id: String, standing: Standing) -> ServerRow {
         known_at: None,
         name: None,
         connected: None,
+        last_seen: None,
         state: None,
         task_id: None,
         task_name: None,

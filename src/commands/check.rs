@@ -240,13 +240,16 @@ pub(super) fn rows_in_words(report: &CheckReport) -> String {
         text.push_str("1 header, ");
     }
     let _ = write!(text, "{} valid, {} invalid", report.valid, report.invalid);
-    let (hidden, comments) = (&other.hidden, &other.comments);
-    for (rows, what) in
-        [(undecided, "hidden, not decided"), (hidden, "hidden, left out"), (comments, "comments")]
-    {
+    let (hidden, skipped, comments) = (&other.hidden, &other.skipped, &other.comments);
+    for (rows, what) in [
+        (undecided, "hidden, not decided"),
+        (hidden, "hidden, left out"),
+        (skipped, "left out by x-sluice-skip"),
+        (comments, "comments"),
+    ] {
         if rows.count > 0 {
             let _ = write!(text, ", {} {what} ({rows})", rows.count);
-        } else if what != "hidden, not decided" {
+        } else if what.starts_with("hidden, left") || what == "comments" {
             let _ = write!(text, ", 0 {}", what.split(',').next().unwrap_or_default());
         }
     }

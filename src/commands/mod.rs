@@ -91,7 +91,7 @@ enum Command {
     Topology(topology::Args),
     /// Check a plan: all that is wrong with any row, and when it will be through
     Check(check::Args),
-    /// Start a plan: a template with every field, or with those that it needs
+    /// Start a plan: an empty one, or one of the account's source servers
     Plan(plan::Args),
     /// Check a configuration, or show what holds and where it comes from
     Config(config::Args),
@@ -136,7 +136,7 @@ impl Cli {
             Command::Explain(args) => explain::run(&args),
             Command::Topology(args) => topology::run(&args, world),
             Command::Check(args) => check::run(&args, world),
-            Command::Plan(args) => plan::run(&args),
+            Command::Plan(args) => plan::run(&args, world),
             Command::Config(args) => config::run(&args, world),
             Command::Replay(args) => replay::run(&args),
             Command::Sandbox(args) => sandbox::run(&args),

@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use indicatif::ProgressBar;
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -12,6 +13,7 @@ use super::share::Share;
 use super::times::local;
 use super::{Failure, World, progress_bar};
 use crate::api::Client;
+use crate::api::explain::explain;
 use crate::api::survey::{self, ServerRow, Standing, Stopped, Surveyed, Told};
 use crate::core::retry::RetrySettings;
 use crate::lane::Config;
@@ -101,24 +103,34 @@ pub(super) async fn ask(
     let client = Client::new(&config.api).map_err(Failure::usage)?;
     let bar = progress_bar(world, 0, "asking");
     let mut permits = Permits::open(config, share, world, bar.clone()).await?;
-    let retry = config.core().gate.retry;
-    let retry = RetrySettings { max: retry.max.min(LONGEST_WAIT), ..retry };
+    let retry = patience(config);
     let ids = sources.iter().map(|(_, id)| id.clone()).collect();
-    let told = |told: Told<'_>| match told {
-        Told::Read { what, rows, of } => {
-            bar.set_length(of.into());
-            bar.set_position(rows.into());
-            bar.set_message(what);
-        }
-        Told::Waits(wait, fault) => bar.suspend(|| {
-            let wait = words::span((wait + Duration::from_millis(999)).as_secs());
-            eprintln!("the API does not tell just now ({fault}): asked again in {wait}");
-        }),
-    };
+    let told = |told: Told<'_>| tell(&bar, &told);
     let surveyed = survey::survey(&client, ids, &mut permits, &retry, told).await;
     permits.close().await;
     bar.finish_and_clear();
     Ok(found(sources, surveyed))
+}
+
+/// Says how far a list is, and why it is waited for.
+pub(super) fn tell(bar: &ProgressBar, told: &Told<'_>) {
+    match told {
+        Told::Read { what, rows, of } => {
+            bar.set_length((*of).into());
+            bar.set_position((*rows).into());
+            bar.set_message(*what);
+        }
+        Told::Waits(wait, fault) => bar.suspend(|| {
+            let wait = words::span((*wait + Duration::from_millis(999)).as_secs());
+            eprintln!("the API does not tell just now ({fault}): asked again in {wait}");
+        }),
+    }
+}
+
+/// As the worker tries again, but no longer apart than somebody waits.
+pub(super) fn patience(config: &Config) -> RetrySettings {
+    let retry = config.core().gate.retry;
+    RetrySettings { max: retry.max.min(LONGEST_WAIT), ..retry }
 }
 
 fn found(sources: &[(u64, String)], surveyed: Surveyed) -> Found {
@@ -128,14 +140,21 @@ fn found(sources: &[(u64, String)], surveyed: Surveyed) -> Found {
 }
 
 fn described(row: u64, server: ServerRow) -> Server {
-    let task = match (&server.task_name, &server.task_state) {
-        (None, None) => None,
-        (name, state) => Some(format!(
-            "{} ({})",
-            name.as_deref().unwrap_or("-"),
-            state.as_deref().unwrap_or("-")
-        )),
-    };
+    let task = task_of(&server);
+    let problems = problems(&server);
+    Server {
+        row,
+        source_server_id: server.source_server_id,
+        known_at: server.known_at,
+        name: server.name,
+        state: server.state,
+        task,
+        problems,
+    }
+}
+
+/// Why no task can be created for it now; empty: nothing stands in the way.
+pub(super) fn problems(server: &ServerRow) -> Vec<String> {
     let mut problems = Vec::new();
     match server.standing {
         Standing::Unknown => {
@@ -148,12 +167,14 @@ fn described(row: u64, server: ServerRow) -> Server {
         _ => {}
     }
     if server.connected == Some(false) {
-        problems.push("its agent is not connected".to_owned());
+        let since = server.last_seen.map(|at| format!(" (last seen {})", local(at)));
+        problems.push(format!("its agent is not connected{}", since.unwrap_or_default()));
     }
     if !server.failed_checks.is_empty() {
-        problems.push(format!("failed checks: {}", server.failed_checks.join(", ")));
+        let checks: Vec<String> = server.failed_checks.iter().map(|code| meaning(code)).collect();
+        problems.push(format!("failed checks: {}", checks.join(", ")));
     }
-    match (&task, server.standing) {
+    match (task_of(server), server.standing) {
         (Some(task), Standing::HadTask) => problems.push(format!(
             "has a task: {task}; it has ended, and may have to be deleted before another can be created"
         )),
@@ -165,18 +186,25 @@ fn described(row: u64, server: ServerRow) -> Server {
         }
         (None, _) => {}
     }
-    Server {
-        row,
-        source_server_id: server.source_server_id,
-        known_at: server.known_at,
-        name: server.name,
-        state: server.state,
-        task,
-        problems,
+    problems
+}
+
+/// Its task: name and state.
+fn task_of(server: &ServerRow) -> Option<String> {
+    let (name, state) = (server.task_name.as_deref(), server.task_state.as_deref());
+    (name.is_some() || state.is_some())
+        .then(|| format!("{} ({})", name.unwrap_or("-"), state.unwrap_or("-")))
+}
+
+/// A code with what it means, where the table knows it.
+fn meaning(code: &str) -> String {
+    match explain(code).first() {
+        Some(row) => format!("{code} ({})", row.meaning),
+        None => code.to_owned(),
     }
 }
 
-fn why(stopped: &Stopped) -> String {
+pub(super) fn why(stopped: &Stopped) -> String {
     match stopped {
         Stopped::Credential(said) => {
             format!("the API refuses the credential: {said}; see [api.auth]")

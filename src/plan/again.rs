@@ -2,7 +2,6 @@
 //! came from, so that it can be put right where it was written, checked and enqueued.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 
 use rust_xlsxwriter::{Format as Style, Workbook, XlsxError};
 use serde_json::value::RawValue;
@@ -132,7 +131,7 @@ fn headers<'a>(used: impl Iterator<Item = &'a String>, notes: &Notes) -> Vec<Str
 }
 
 /// The cells of a request by the names of their columns.
-fn flattened(request: &Returned) -> Result<BTreeMap<String, String>, String> {
+pub(super) fn flattened(request: &Returned) -> Result<BTreeMap<String, String>, String> {
     let body = std::str::from_utf8(&request.body).ok().and_then(|text| Node::parse(text).ok());
     let mut body = body.ok_or_else(|| NO_OBJECT.to_owned())?;
     body.open();
@@ -201,7 +200,7 @@ fn text_cell(text: String) -> String {
     }
 }
 
-fn table(headers: &[String], rows: &[Vec<String>]) -> Vec<u8> {
+pub(super) fn table(headers: &[String], rows: &[Vec<String>]) -> Vec<u8> {
     let mut text = MARK.as_bytes().to_vec();
     text.extend(csv_row(headers));
     for row in rows {
@@ -231,19 +230,22 @@ fn book(headers: &[String], rows: &[Vec<String>]) -> Result<Vec<u8>, XlsxError> 
 
 /// The request as a line of a `.jsonl` plan, why it failed as a comment before it.
 fn line(request: &Returned) -> Option<String> {
-    let body = std::str::from_utf8(&request.body).ok()?;
+    let fields = json_line(&request.settings, &request.body)?;
+    let row = request.row.map(|row| format!("row {row}: ")).unwrap_or_default();
+    let said = format!("# {row}{}: {}", request.outcome, request.why);
+    Some(format!("{}\n{fields}\n", said.replace(['\n', '\r'], " ")))
+}
+
+/// A body with its settings, on one line; `None` for what is no JSON object.
+pub(super) fn json_line(settings: &BTreeMap<&'static str, String>, body: &[u8]) -> Option<String> {
+    let body = std::str::from_utf8(body).ok()?;
     serde_json::from_str::<&RawValue>(body).ok()?;
     let body = body.trim().replace(['\n', '\r'], " ");
     let fields = body.strip_prefix('{')?;
-    let settings = serde_json::to_string(&request.settings).unwrap_or_default();
+    let settings = serde_json::to_string(settings).unwrap_or_default();
     let settings = settings.trim_start_matches('{').trim_end_matches('}');
-    let mut text = String::new();
-    let row = request.row.map(|row| format!("row {row}: ")).unwrap_or_default();
-    let said = format!("# {row}{}: {}", request.outcome, request.why);
-    let _ = writeln!(text, "{}", said.replace(['\n', '\r'], " "));
     let comma = if settings.is_empty() || fields.trim_start().starts_with('}') { "" } else { "," };
-    let _ = writeln!(text, "{{{settings}{comma}{fields}");
-    Some(text)
+    Some(format!("{{{settings}{comma}{fields}"))
 }
 
 /// The settings of a request that a plan has columns for, from its headers.

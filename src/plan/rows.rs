@@ -9,6 +9,7 @@ use super::clean::error_of;
 use super::columns::{Column, Columns};
 use super::finding::Finding;
 use super::json::{self, Elements, Lines};
+use super::settings::{SKIP, is_skip};
 use super::shared::SharedFields;
 use super::template::LABELS;
 use super::{Broken, Ending, Hidden, Options, PlanError, Row, Tally, book, csv, of_wave, text};
@@ -131,7 +132,7 @@ impl Plan {
     }
 
     fn nothing(&self) -> PlanError {
-        let Tally { comments, hidden, .. } = &self.end.tally;
+        let Tally { comments, hidden, skipped, .. } = &self.end.tally;
         let mut words = Vec::new();
         if comments.count > 0 {
             words.push(format!("rows {comments} are comments"));
@@ -139,51 +140,47 @@ impl Plan {
         if hidden.count > 0 {
             words.push(format!("rows {hidden} are hidden and left out"));
         }
+        if skipped.count > 0 {
+            words.push(format!("rows {skipped} are left out by their {SKIP}"));
+        }
         let others =
             if words.is_empty() { String::new() } else { format!(" ({})", words.join("; ")) };
         PlanError::Empty { file: self.file.clone(), others }
     }
 
-    /// Columns with a meaning that nobody sees.
+    /// Columns with a meaning that nobody sees, or that are folded away.
     fn say_hidden(&mut self, columns: &mut Columns) {
         let Source::Book(sheet) = &self.source else { return };
-        let is_hidden = |column: &Column| {
-            u32::try_from(column.at).is_ok_and(|at| sheet.hidden_columns.contains(at))
+        let within = |spans: &book::Spans, column: &Column| {
+            u32::try_from(column.at).is_ok_and(|at| spans.contains(at))
         };
-        let unseen: Vec<String> = columns
-            .meant
-            .iter()
-            .filter(|column| is_hidden(column))
-            .map(|column| format!("{} ({})", super::column_name(column.at), column.name))
-            .collect();
-        if unseen.is_empty() {
-            return;
+        let say = |found: String, advice: &'static str| {
+            let told = Refused { advice: advice.into(), ..hidden(found) };
+            Finding { sheet: self.end.sheet.clone(), ..Finding::new(0, "", told) }
+        };
+        let sent = "what stands in them is sent";
+        let folded = |column: &&Column| within(&sheet.folded_columns, column);
+        if let Some(found) = listed("folded", columns.meant.iter().filter(folded)) {
+            let allowed = "columns that one sees, or that can be unfolded".to_owned();
+            let told = Refused { found, allowed, advice: sent.into() };
+            let finding = Finding::new(0, "", told);
+            self.end.warnings.push(Finding { sheet: self.end.sheet.clone(), ..finding });
         }
-        let found = format!(
-            "{} hidden column{}: {}",
-            unseen.len(),
-            if unseen.len() == 1 { "" } else { "s" },
-            unseen.join(", ")
-        );
-        let told = |advice: &'static str| {
-            let told = hidden(found.clone());
-            Finding {
-                sheet: self.end.sheet.clone(),
-                ..Finding::new(0, "", Refused { advice: advice.into(), ..told })
-            }
-        };
+        let is_hidden = |column: &Column| within(&sheet.hidden_columns, column);
+        let unseen = columns.meant.iter().filter(|column| is_hidden(column));
+        let Some(found) = listed("hidden", unseen) else { return };
         match self.options.hidden {
             None => {
                 let finding = Finding::new(0, "", hidden(found));
                 self.end.findings.push(Finding { sheet: self.end.sheet.clone(), ..finding });
             }
             Some(Hidden::Skip) => {
-                let finding = told("they are left out, as --hidden skip says");
+                let finding = say(found, "they are left out, as --hidden skip says");
                 self.end.warnings.push(finding);
                 columns.meant.retain(|column| !is_hidden(column));
             }
             Some(Hidden::Include | Hidden::SkipRows) => {
-                let finding = told("what stands in them is sent");
+                let finding = say(found, sent);
                 self.end.warnings.push(finding);
             }
         }
@@ -221,9 +218,47 @@ impl Plan {
             {
                 tally.hidden.add(number);
             }
+            record if skips(record, self.columns.as_deref()) => tally.skipped.add(number),
             _ => return Some(record),
         }
         None
+    }
+}
+
+/// How many columns are so, and which; `None` if none is.
+fn listed<'a>(what: &str, columns: impl Iterator<Item = &'a Column>) -> Option<String> {
+    const MOST: usize = 12;
+    let mut all: Vec<String> = columns
+        .map(|column| format!("{} ({})", super::column_name(column.at), column.name))
+        .collect();
+    let count = all.len();
+    if count > MOST {
+        all.truncate(MOST);
+        all.push("...".to_owned());
+    }
+    let s = if count == 1 { "" } else { "s" };
+    (count > 0).then(|| format!("{count} {what} column{s}: {}", all.join(", ")))
+}
+
+/// Whether a row says itself that it is left out.
+fn skips(record: &Record, columns: Option<&Columns>) -> bool {
+    match record {
+        Record::Cells(line) => {
+            let column = columns.and_then(|columns| columns.of(SKIP));
+            column.and_then(|column| line.cells.get(column.at)).is_some_and(is_skip)
+        }
+        Record::Json(_, json::Line::Json(body)) => {
+            if !body.windows(SKIP.len()).any(|part| part == SKIP.as_bytes()) {
+                return false;
+            }
+            let body: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
+            match &body[SKIP] {
+                serde_json::Value::Null | serde_json::Value::Bool(false) => false,
+                serde_json::Value::String(text) => is_skip(&Cell::typed(text)),
+                _ => true,
+            }
+        }
+        Record::Json(..) => false,
     }
 }
 

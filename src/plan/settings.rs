@@ -38,8 +38,11 @@ pub struct Setting {
 
 const TIME: &str = "a time such as 2026-11-28 22:00 or 2026-11-28T22:00:00+08:00";
 
+/// Leaves a row out: a mark of the plan alone, which no message has.
+pub const SKIP: &str = "x-sluice-skip";
+
 /// All settings that a plan can have.
-pub const SETTINGS: [Setting; 4] = [
+pub const SETTINGS: [Setting; 5] = [
     Setting {
         name: headers::NOT_BEFORE,
         allowed: TIME,
@@ -60,6 +63,11 @@ pub const SETTINGS: [Setting; 4] = [
         allowed: "true or false",
         about: "Whether a migration of this server that has succeeded before is wanted again.",
     },
+    Setting {
+        name: SKIP,
+        allowed: "any text, such as why; empty or no: the row is sent",
+        about: "Leaves the row out for as long as something stands there.",
+    },
 ];
 
 impl RowSettings {
@@ -75,6 +83,8 @@ impl RowSettings {
                 priority(cell).map(|priority| self.priority = Some(priority)).ok_or("")
             }
             headers::AGAIN => again(cell).map(|again| self.again = Some(again)).ok_or(""),
+            // A row that it leaves out does not come so far.
+            SKIP => Ok(()),
             _ => Err(""),
         };
         fits.map_err(|advice| {
@@ -191,6 +201,11 @@ fn local(at: DateTime, zone: &TimeZone) -> Result<Timestamp, &'static str> {
     instant.unambiguous().map_err(|_| {
         "the clocks change then, so it is no time or two: write the offset, as in 2026-10-25T02:30:00+02:00"
     })
+}
+
+/// Whether a cell of the column [`SKIP`] leaves its row out.
+pub(super) fn is_skip(cell: &Cell) -> bool {
+    !matches!(cell, Cell::Empty | Cell::Blank) && again(cell) != Some(false)
 }
 
 fn priority(cell: &Cell) -> Option<u16> {

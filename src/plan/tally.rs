@@ -16,11 +16,13 @@ pub struct Tally {
     pub empty: u64,
     /// Hidden in the workbook, and left out (`--hidden skip`).
     pub hidden: Rows,
+    /// Left out by their own `x-sluice-skip`.
+    pub skipped: Rows,
 }
 
 impl Tally {
     pub fn rows(&self) -> u64 {
-        self.header + self.comments.count + self.empty + self.hidden.count
+        self.header + self.comments.count + self.empty + self.hidden.count + self.skipped.count
     }
 }
 

@@ -16,6 +16,7 @@ mod console_now;
 mod contract;
 mod documents;
 mod doubt;
+mod drafted;
 mod fuzz;
 mod gate;
 mod grouped;

@@ -42,6 +42,8 @@ pub(in super::super) type Area = (u32, u32, u32, u32);
 pub(in super::super) struct Facts {
     pub hidden_rows: Spans,
     pub hidden_columns: Spans,
+    /// Columns of a group that is folded: the sheet shows where, and that it can be unfolded.
+    pub folded_columns: Spans,
     /// By first row.
     merged: Vec<Area>,
     /// What stands there in place of a value.

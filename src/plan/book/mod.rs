@@ -19,7 +19,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use super::cell::Cell;
 use super::rows::{Line, is_comment};
 use super::{Broken, kind};
-use facts::Spans;
+pub(super) use facts::Spans;
 use kind::Kind;
 
 pub(super) use package::{MOST_OF_A_SHEET, Package, attribute, relations, relations_path};
@@ -45,6 +45,7 @@ pub(super) struct Sheet {
     ended: bool,
     pub name: Arc<str>,
     pub hidden_columns: Spans,
+    pub folded_columns: Spans,
     /// Other visible sheets with the headers that were looked for.
     pub others: Vec<String>,
     /// What is worth a word about the workbook: what was found, what is expected, what to do.

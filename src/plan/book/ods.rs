@@ -132,10 +132,11 @@ impl Scan {
             }
             "table-column" if self.depth == 1 => {
                 let repeats = count("number-columns-repeated").min(1 << 14);
+                let facts = &mut self.facts;
+                let spans =
+                    if folded { &mut facts.folded_columns } else { &mut facts.hidden_columns };
                 if hidden() && repeats > 0 {
-                    self.facts
-                        .hidden_columns
-                        .add(self.columns, self.columns.saturating_add(repeats - 1));
+                    spans.add(self.columns, self.columns.saturating_add(repeats - 1));
                 }
                 self.columns = self.columns.saturating_add(repeats);
             }

@@ -115,7 +115,11 @@ impl Scan {
             }
             "col" if is("hidden") || flat("width") => {
                 if let (Some(first @ 1..), Some(last)) = (number("min"), number("max")) {
-                    self.facts.hidden_columns.add(first - 1, last.max(first) - 1);
+                    let folded = number("outlineLevel").is_some_and(|level| level > 0);
+                    let facts = &mut self.facts;
+                    let spans =
+                        if folded { &mut facts.folded_columns } else { &mut facts.hidden_columns };
+                    spans.add(first - 1, last.max(first) - 1);
                 }
             }
             "c" => {

@@ -94,6 +94,7 @@ where
     let range = range(&name)?;
     let facts = if chosen < facts.len() { facts.swap_remove(chosen) } else { Facts::default() };
     let hidden_columns = facts.hidden_columns.clone();
+    let folded_columns = facts.folded_columns.clone();
     Ok(Sheet {
         rows: reading(move |rows| {
             stream(&range, &facts, rows);
@@ -104,6 +105,7 @@ where
         others,
         name: name.into(),
         hidden_columns,
+        folded_columns,
     })
 }
 

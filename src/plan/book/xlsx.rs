@@ -60,6 +60,7 @@ pub(super) fn open(file: &Path, wanted: Wanted<'_>) -> Result<Sheet, Broken> {
     let name = candidates[chosen].name.clone();
     let sheet = name.clone();
     let hidden_columns = facts.hidden_columns.clone();
+    let folded_columns = facts.folded_columns.clone();
     Ok(Sheet {
         rows: reading(move |rows| stream(book, &sheet, &facts, rows)),
         ended: false,
@@ -67,6 +68,7 @@ pub(super) fn open(file: &Path, wanted: Wanted<'_>) -> Result<Sheet, Broken> {
         others,
         name: name.into(),
         hidden_columns,
+        folded_columns,
     })
 }
 

@@ -85,6 +85,7 @@ async fn every_command_whose_output_cannot_be_written_ends_with_an_error() {
         ("schema", vec!["result"]),
         ("schema", vec!["asyncapi"]),
         ("plan template", vec!["--format", "csv"]),
+        ("plan draft", vec!["-", "--format", "csv", "--share", "100%", "-o", &sandbox]),
         ("check", vec![plan]),
         ("topology show", vec![]),
         ("topology check", vec!["--json"]),

@@ -338,7 +338,7 @@ fn a_setting_of_a_json_row_is_written_once_and_as_it_is() {
 }
 
 #[test]
-fn a_folded_group_of_an_ods_is_hidden() {
+fn a_folded_group_of_rows_is_hidden_and_one_of_columns_is_sent_with_a_warning() {
     let desk = Desk::new();
     let group = |kind: &str, what: &str| {
         format!(
@@ -356,8 +356,15 @@ fn a_folded_group_of_an_ods_is_hidden() {
     let report = check(&ods(&desk, &table, LIBRE), &complete(options()));
     let told = findings(&report);
     says(&told, &["Plan!3:3: found a hidden row (3)"]);
-    says(&told, &["1 hidden column: K (priority)"]);
     assert_eq!((report.rows, report.undecided.count), (3, 1));
+    says(&warnings(&report), &["1 folded column: K (priority)", "what stands in them is sent"]);
+
+    let file = desk.sheet(|sheet| {
+        sheet.group_columns_collapsed(6, 8).unwrap();
+    });
+    let report = check(&file, &complete(options()));
+    assert!(report.is_valid(), "{:?}", findings(&report));
+    says(&warnings(&report), &["3 folded columns: G (", "what stands in them is sent"]);
 }
 
 #[test]

@@ -1,31 +1,14 @@
-//! `sluice plan template`: how does a planner start?
+//! `sluice plan template`: how does a planner start without an account's list?
 
 use std::io::Write as _;
 use std::path::PathBuf;
 
-use clap::Subcommand;
-
-use super::{Exit, Failure, output};
+use crate::commands::{Exit, Failure, output};
 use crate::plan::{self, Format, Purpose};
 use crate::report::new_file::NewFile;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Write an empty plan with every field, its limits and an example row
-    #[command(after_help = "\
-Examples: sluice plan template --format xlsx --output plan.xlsx
-          sluice plan template --for existing -o plan.xlsx")]
-    Template(Template),
-}
-
-#[derive(Debug, clap::Args)]
-struct Template {
     /// csv, xlsx, jsonl or json (default: by the ending of --output, else csv)
     #[arg(long, value_enum, hide_possible_values = true)]
     format: Option<Format>,
@@ -41,18 +24,17 @@ struct Template {
 }
 
 pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
-    let Command::Template(template) = &args.command;
-    let format = match (&template.format, &template.output) {
+    let format = match (&args.format, &args.output) {
         (Some(format), _) => *format,
         (None, Some(file)) => plan::format_of(file).map_err(Failure::usage)?,
         (None, None) => Format::Csv,
     };
-    let bytes = plan::template(format, template.purpose).map_err(Failure::usage)?;
-    let Some(path) = &template.output else {
+    let bytes = plan::template(format, args.purpose).map_err(Failure::usage)?;
+    let Some(path) = &args.output else {
         output::write(&bytes);
         return Ok(Exit::Done);
     };
-    let mut file = NewFile::create(path, template.overwrite).map_err(Failure::usage)?;
+    let mut file = NewFile::create(path, args.overwrite).map_err(Failure::usage)?;
     file.write_all(&bytes)
         .map_err(|error| Failure::usage(format!("cannot write {}: {error}", path.display())))?;
     file.keep().map_err(Failure::usage)?;
