@@ -31,14 +31,21 @@ pub struct Inventory {
     pub calls: u32,
 }
 
-/// Reads the list, and what it does not have of those that are `wanted`.
+/// Which source servers are wanted.
+pub struct Wanted<'a> {
+    pub filter: &'a SourceFilter,
+    pub which: &'a dyn Fn(&SourceServer) -> bool,
+    /// Of which of them what the list does not have is wanted, too.
+    pub whole: &'a dyn Fn(&SourceServer) -> bool,
+}
+
+/// Reads the list, and what it does not have.
 ///
 /// # Errors
 /// Why the API did not tell: an inventory is whole, or it is none.
 pub async fn inventory(
     client: &Client,
-    filter: &SourceFilter,
-    wanted: impl Fn(&SourceServer) -> bool,
+    wanted: &Wanted<'_>,
     permits: &mut impl Permits,
     retry: &RetrySettings,
     told: impl FnMut(Told<'_>),
@@ -46,7 +53,7 @@ pub async fn inventory(
     let mut asking = Asking::new(client, permits, retry, told);
     let mut found = Inventory::default();
     let mut restarts = 0;
-    while !read(&mut asking, filter, &mut found).await? {
+    while !read(&mut asking, wanted.filter, &mut found).await? {
         restarts += 1;
         if restarts > RESTARTS {
             let why = "source servers come and go while their list is read: try again in a while";
@@ -54,13 +61,14 @@ pub async fn inventory(
         }
         found = Inventory::default();
     }
-    found.servers.retain(wanted);
+    found.servers.retain(wanted.which);
     let servers = std::mem::take(&mut found.servers);
-    let of = u32::try_from(servers.iter().filter(|server| has_btrfs(server)).count());
+    let looks = |server: &SourceServer| has_btrfs(server) && (wanted.whole)(server);
+    let of = u32::try_from(servers.iter().filter(|server| looks(server)).count());
     let of = of.unwrap_or(u32::MAX);
     let mut looked = 0;
     for mut server in servers {
-        if has_btrfs(&server) {
+        if looks(&server) {
             let single = asking.ask(|| client.source(&server.id)).await?;
             looked += 1;
             asking.say("Btrfs file systems", looked - 1, 1, of);

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -11,13 +12,13 @@ use jiff::tz::TimeZone;
 use super::plan_file::{Judge, PlanFile};
 use super::share::Share;
 use super::waves::{self, Scope};
-use super::{Exit, Failure, World, lane, online, plan_file, print};
+use super::{Exit, Failure, World, account, lane, online, plan_file, print};
 use crate::broker;
 use crate::config::values::{self, show_duration};
 use crate::lane::Config;
 use crate::message::status::Status;
 use crate::message::words::span;
-use crate::plan::{self, CheckReport, Forecast, Hold, Pace, SurveyError};
+use crate::plan::{self, CheckReport, Forecast, Hold, Pace, Row, Servers, SurveyError};
 
 #[derive(Debug, clap::Args)]
 #[expect(clippy::struct_excessive_bools, reason = "they are flags")]
@@ -84,9 +85,12 @@ pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
         (None, None) => return Err(Failure::usage("name a plan: sluice check plan.csv")),
     };
     let config = args.lane.load(world, args.online)?.config;
-    let judge = Judge::of(&config, args.strict);
+    let mut judge = Judge::of(&config, args.strict);
     let pace = args.pace(&config);
     let file = args.reading.take(file)?;
+    if args.online {
+        judge.servers = args.servers(&file, &judge, &config, world)?;
+    }
     if args.waves.is_given() {
         return check_waves(args, &config, &judge, &pace, &file);
     }
@@ -174,6 +178,30 @@ async fn held(config: &Config) -> Option<u64> {
 }
 
 impl Args {
+    /// The account's source servers, if any row means one by its name or its address.
+    fn servers(
+        &self,
+        file: &PlanFile,
+        judge: &Judge,
+        config: &Config,
+        world: &World,
+    ) -> Result<Option<Arc<Servers>>, Failure> {
+        let rows = self.reading.open_or_mark(file, judge, None)?;
+        // Nothing but what tells the servers is kept of them.
+        let bare = |mut row: Row| {
+            row.body = bytes::Bytes::new();
+            row
+        };
+        let rows: Result<Vec<Row>, _> = rows.map(|row| row.map(bare)).collect();
+        // What cannot be read is told where the plan is judged.
+        let Ok(rows) = rows else { return Ok(None) };
+        if !rows.iter().any(|row| row.server.says()) {
+            return Ok(None);
+        }
+        let asked = account::servers(&rows, config, self.share, world);
+        super::runtime()?.block_on(asked).map(|servers| Some(Arc::new(servers)))
+    }
+
     /// Requests that go before the plan.
     fn waiting(&self, config: &Config) -> Result<u64, Failure> {
         if !self.queue {

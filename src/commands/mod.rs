@@ -14,6 +14,7 @@ macro_rules! eprint {
     }};
 }
 
+mod account;
 mod batch;
 mod check;
 mod completions;

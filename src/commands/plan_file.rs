@@ -1,12 +1,13 @@
 //! Which plan does a command read, and how? The arguments that all of them share.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::Failure;
 use super::waves::Scope;
 use crate::contract::Rules;
 use crate::lane::Config;
-use crate::plan::{self, Account, Format, Hidden, Options, Plan, PlanError, Spooled};
+use crate::plan::{self, Account, Format, Hidden, Options, Plan, PlanError, Servers, Spooled};
 use crate::report::new_file::NewFile;
 
 /// Where a table comes from, and how it is read.
@@ -53,6 +54,8 @@ fn encoding(name: &str) -> Result<&'static encoding_rs::Encoding, String> {
 pub(super) struct Judge {
     rules: Rules,
     account: Account,
+    /// The account's source servers, where it was asked.
+    pub(super) servers: Option<Arc<Servers>>,
 }
 
 impl Judge {
@@ -63,7 +66,7 @@ impl Judge {
         let auth = &config.api.auth;
         let account =
             Account { project: auth.project.clone(), project_id: auth.project_id.clone() };
-        Self { rules, account }
+        Self { rules, account, servers: None }
     }
 }
 
@@ -254,10 +257,16 @@ impl Args {
         Options { sheet, of: scope.of.clone(), ..options }
     }
 
+    /// How the plan is read.
+    pub(super) fn as_read(&self, plan: &PlanFile, judge: &Judge) -> Options {
+        self.options(plan, judge, &[])
+    }
+
     fn options(&self, plan: &PlanFile, judge: &Judge, set: &[String]) -> Options {
         Options {
             rules: judge.rules,
             account: judge.account.clone(),
+            servers: judge.servers.clone(),
             allow: self.allow.clone(),
             defaults: self.defaults.clone(),
             set: self.set.iter().chain(set).cloned().collect(),

@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 use super::columns::by_page;
 use super::export::{MARK, csv_row, harmless};
 use super::notes::{Notes, is_note};
+use super::servers::{IP, NAME, Named};
 use super::settings::SETTINGS;
 use super::tree::Node;
 use crate::contract::{Kind, find};
@@ -22,6 +23,8 @@ pub struct Returned {
     /// Where it stood in its plan.
     pub row: Option<u64>,
     pub source_server_id: String,
+    /// By what else its plan names the source server.
+    pub server: Named,
     /// How it ended, and why: notes for whoever puts it right.
     pub outcome: String,
     pub why: String,
@@ -82,7 +85,8 @@ pub fn again(requests: &[Returned], notes: &Notes, format: Written) -> Result<Ag
         }
         both.is_none()
     });
-    let headers = headers(flat.iter().flat_map(|(.., cells)| cells.keys()), notes);
+    let told = requests.iter().any(|request| !request.outcome.is_empty());
+    let headers = headers(flat.iter().flat_map(|(.., cells)| cells.keys()), notes, told);
     let rows = flat.iter().map(|(_, request, cells)| {
         let own = request.row.and_then(|row| notes.of(row, &request.source_server_id));
         let own: BTreeMap<&str, &String> = notes.names().zip(own.unwrap_or_default()).collect();
@@ -108,7 +112,7 @@ pub fn again(requests: &[Returned], notes: &Notes, format: Written) -> Result<Ag
 const NO_OBJECT: &str = "its body is no JSON object";
 
 /// The plan's headers in their order, then what it left to defaults, then our notes.
-fn headers<'a>(used: impl Iterator<Item = &'a String>, notes: &Notes) -> Vec<String> {
+fn headers<'a>(used: impl Iterator<Item = &'a String>, notes: &Notes, told: bool) -> Vec<String> {
     let own = |header: &&String| !header.is_empty() && ![OUTCOME, WHY].contains(&header.as_str());
     let mut headers: Vec<String> = notes.headers().iter().filter(own).cloned().collect();
     let known: BTreeSet<String> = headers.iter().cloned().collect();
@@ -126,7 +130,9 @@ fn headers<'a>(used: impl Iterator<Item = &'a String>, notes: &Notes) -> Vec<Str
         .cloned()
         .collect();
     headers.retain(|name| !whole.contains(name));
-    headers.extend([OUTCOME.to_owned(), WHY.to_owned()]);
+    if told {
+        headers.extend([OUTCOME.to_owned(), WHY.to_owned()]);
+    }
     headers
 }
 
@@ -142,6 +148,9 @@ pub(super) fn flattened(request: &Returned) -> Result<BTreeMap<String, String>, 
     flatten(body, "", &mut cells)?;
     let settings = request.settings.iter();
     cells.extend(settings.map(|(name, value)| ((*name).to_owned(), value.clone())));
+    for (column, text) in [(NAME, &request.server.name), (IP, &request.server.ip)] {
+        cells.extend(text.clone().map(|text| (column.to_owned(), text_cell(text))));
+    }
     Ok(cells)
 }
 
@@ -231,6 +240,9 @@ fn book(headers: &[String], rows: &[Vec<String>]) -> Result<Vec<u8>, XlsxError> 
 /// The request as a line of a `.jsonl` plan, why it failed as a comment before it.
 fn line(request: &Returned) -> Option<String> {
     let fields = json_line(&request.settings, &request.body)?;
+    if request.outcome.is_empty() {
+        return Some(fields + "\n");
+    }
     let row = request.row.map(|row| format!("row {row}: ")).unwrap_or_default();
     let said = format!("# {row}{}: {}", request.outcome, request.why);
     Some(format!("{}\n{fields}\n", said.replace(['\n', '\r'], " ")))
@@ -272,6 +284,7 @@ mod tests {
             source_server_id: "s-1".into(),
             outcome: "rejected".into(),
             why: "the API said\nno".into(),
+            server: Named::default(),
         }
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::cell::Cell;
 use super::clean::{error_of, trim};
 use super::finding::Finding;
+use super::servers::By;
 use super::settings::{RowSettings, SETTINGS};
 use crate::contract::page::TASK;
 use crate::contract::{Kind, Part, Rule, fields, find, nearest, parts, shown};
@@ -22,8 +23,13 @@ pub(super) struct Column {
 
 #[derive(Debug)]
 pub(super) enum Target {
-    Field { rule: &'static Rule, pointer: String },
+    Field {
+        rule: &'static Rule,
+        pointer: String,
+    },
     Setting,
+    /// Says by something else than its id which source server is meant.
+    Server(By),
 }
 
 /// The columns of a file.
@@ -40,7 +46,7 @@ pub(super) struct Columns {
 /// Whether a cell of a first row is one that only a plan has there.
 pub(super) fn is_header(cell: &Cell) -> bool {
     let Cell::Text(name) = cell else { return false };
-    RowSettings::is_known(name) || find(name).is_some()
+    RowSettings::is_known(name) || By::named(name).is_some() || find(name).is_some()
 }
 
 impl Columns {
@@ -159,6 +165,7 @@ impl Columns {
                 .strip_prefix(pointer.as_str())
                 .is_some_and(|rest| rest.is_empty() || rest.starts_with('/')),
             Target::Setting => column.name == wanted,
+            Target::Server(_) => pointer(&column.name) == wanted,
         };
         self.meant.iter().find(fills)
     }
@@ -181,6 +188,9 @@ fn meaning(name: &str) -> Result<Target, (String, Option<String>)> {
             return Ok(Target::Setting);
         }
         return Err((format!("one of {}", SETTINGS.map(|setting| setting.name).join(", ")), None));
+    }
+    if let Some(by) = By::named(name) {
+        return Ok(Target::Server(by));
     }
     let each = parts(name).any(|part| part == Part::Each);
     match find(name) {

@@ -6,15 +6,17 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::cell::{Cell, Refused, Typed, Wants};
+use super::clean::trim;
 use super::columns::{Column, Target};
 use super::finding::Finding;
 use super::json;
 use super::plausible::{self, Looked};
 use super::rows::{Plan, Record};
-use super::settings::{RowSettings, SETTINGS};
+use super::servers::{self, By, Named};
+use super::settings::{RowSettings, SETTINGS, SKIP};
 use super::shared::put_setting;
 use super::tree::{Clash, Node};
-use super::{Options, Row, doubts, of_wave};
+use super::{Options, Row, doubts, of_wave, table};
 use crate::contract::page::TASK;
 use crate::contract::{self, ABSENT, Kind, Need, Part, Rule, parts};
 use crate::message::headers;
@@ -23,6 +25,8 @@ use crate::message::headers;
 struct Draft {
     number: u64,
     settings: RowSettings,
+    server: Named,
+    skip: Option<String>,
     findings: Vec<Finding>,
     warnings: Vec<Finding>,
 }
@@ -36,6 +40,8 @@ impl Plan {
                 Some(of) => of.over(self.shared.default_settings),
                 None => self.shared.default_settings,
             },
+            server: Named::default(),
+            skip: None,
             findings: Vec::new(),
             warnings: Vec::new(),
         };
@@ -77,7 +83,7 @@ impl Plan {
 
     /// Has the contract judge the body, and tells for each finding where the planner sees it.
     fn finish(&self, draft: Draft, body: Option<Vec<u8>>, cells: &[Cell]) -> Row {
-        let Draft { number, settings, mut findings, mut warnings } = draft;
+        let Draft { number, settings, server, skip, mut findings, mut warnings } = draft;
         let body = Bytes::from(body.unwrap_or_default());
         let (mut view, mut source_server_id, mut disks) = (None, None, Vec::new());
         // a body that has been read over was refused already
@@ -122,6 +128,8 @@ impl Plan {
             columns: self.columns.clone(),
             disks,
             allow: Arc::clone(&self.allow),
+            server,
+            skip,
         }
     }
 
@@ -188,6 +196,15 @@ impl Plan {
         for column in &columns.meant {
             let cell = cells.get(column.at).unwrap_or(&Cell::Empty);
             match &column.target {
+                Target::Server(by) => match table::text_of_cell(cell) {
+                    Ok(text) => draft.server.put(*by, trim(&text).to_owned()),
+                    Err(found) => {
+                        let allowed = "a text".to_owned();
+                        let refused = Refused { found, allowed, advice: "".into() };
+                        draft.refuse(super::columns::pointer(&column.name), refused);
+                    }
+                },
+                Target::Setting if column.name == SKIP => draft.skip = cell.as_seen(),
                 Target::Setting => {
                     let put = draft.settings.put(&column.name, cell, &self.options.zone);
                     let doubt = RowSettings::doubt(&column.name, cell);
@@ -222,6 +239,7 @@ impl Plan {
             }
         }
         self.share(&mut body, draft);
+        self.resolve(&mut body, draft);
         // a row of a table is told which cell is missing, not which object
         body.fill(&needed_objects());
         body.to_bytes()
@@ -259,11 +277,16 @@ impl Plan {
             }
         }
         let settings = body.take(headers::PREFIX);
-        if settings.is_empty() && self.shared.is_empty() {
+        take_named(&mut body, &mut draft.server);
+        let alone = !draft.server.says() && self.options.servers.is_none();
+        if settings.is_empty() && self.shared.is_empty() && alone {
             return json;
         }
         let mut seen: Vec<&str> = Vec::new();
         for (name, value) in &settings {
+            if **name == *SKIP {
+                draft.skip = value.as_text();
+            }
             if seen.contains(&&**name) {
                 let found = "a setting that stands there before".to_owned();
                 let allowed = "each setting once".to_owned();
@@ -279,7 +302,27 @@ impl Plan {
             }
         }
         self.share(&mut body, draft);
+        self.resolve(&mut body, draft);
         body.to_bytes()
+    }
+
+    /// Finds the server that the row names without its id, and fills what the row leaves out.
+    fn resolve(&self, body: &mut Node, draft: &mut Draft) {
+        let id = body.field("source_server").and_then(|server| server.field("id"));
+        let id = id.and_then(|id| id.as_text()).filter(|id| !id.is_empty());
+        let found = match (&self.options.servers, id) {
+            (Some(servers), Some(id)) => Ok(servers.of_id(&id)),
+            (Some(servers), None) if draft.server.says() => {
+                servers.of_named(&draft.server).map(Some)
+            }
+            (None, None) if draft.server.says() => Err(servers::unresolved(&draft.server)),
+            _ => Ok(None),
+        };
+        match found {
+            Ok(Some(server)) => servers::fill(body, server, self.options.refresh),
+            Ok(None) => {}
+            Err(refused) => draft.refuse(servers::ID.to_owned(), refused),
+        }
     }
 
     /// Defaults below, `--set` above what the row says.
@@ -327,6 +370,16 @@ impl Clash {
             }
         };
         Refused { found: found.to_owned(), allowed: allowed.to_owned(), advice: advice.into() }
+    }
+}
+
+/// What says by something else than its id which server is meant: taken out, for it is never sent.
+fn take_named(body: &mut Node, named: &mut Named) {
+    let Some(server) = body.field("source_server") else { return };
+    for (field, by) in [("name", By::Name), ("ip", By::Ip)] {
+        if let Some(text) = server.remove(field).and_then(|value| value.as_text()) {
+            named.put(by, text);
+        }
     }
 }
 

@@ -31,6 +31,7 @@ mod notes;
 mod of_wave;
 mod plausible;
 mod rows;
+mod servers;
 mod settings;
 mod shared;
 mod shown;
@@ -66,6 +67,7 @@ pub use notes::Notes;
 pub use of_wave::OfWave;
 pub use plausible::{Account, PLAUSIBILITY, Plausibility, plausibility};
 pub use rows::Plan;
+pub use servers::{Named, Servers, filled};
 pub use settings::{RowSettings, SETTINGS, SKIP, Setting, time};
 pub use spool::{Spooled, is_numbered, spooled};
 pub use survey::{Fingerprint, Survey, SurveyError, Valid, row_digest, survey, valid};
@@ -141,6 +143,12 @@ pub struct Options {
     pub allow: Vec<&'static str>,
     /// The account that the requests go to, as far as it is known.
     pub account: Account,
+    /// The account's source servers: rows may name theirs without its id, and what they leave out is filled.
+    pub servers: Option<Arc<Servers>>,
+    /// With them, the disks that rows say are replaced by what the account knows.
+    pub refresh: bool,
+    /// Rows with something in their `x-sluice-skip` are given too: to be written down again.
+    pub skipped: bool,
 }
 
 impl Default for Options {
@@ -159,6 +167,9 @@ impl Default for Options {
             name: None,
             allow: Vec::new(),
             account: Account::default(),
+            servers: None,
+            refresh: false,
+            skipped: false,
         }
     }
 }
@@ -186,6 +197,10 @@ pub struct Row {
     disks: Vec<(usize, String)>,
     /// See [`Options::allow`].
     allow: Arc<[&'static str]>,
+    /// What it says of its source server beside the id.
+    pub server: Named,
+    /// What stands in its `x-sluice-skip`; only with [`Options::skipped`] anything that leaves it out.
+    pub skip: Option<String>,
 }
 
 /// What there is to say of a plan as a whole.

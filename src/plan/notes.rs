@@ -73,7 +73,8 @@ impl Notes {
     /// file was sorted since, or is another one).
     pub fn of(&self, row: u64, source_server_id: &str) -> Option<&[String]> {
         let noted = self.rows.get(&row)?;
-        let same = noted.source.as_deref().is_none_or(|source| source == source_server_id);
+        let is = |source: &str| source.is_empty() || source == source_server_id;
+        let same = noted.source.as_deref().is_none_or(is);
         same.then_some(&*noted.texts)
     }
 }

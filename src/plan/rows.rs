@@ -218,7 +218,9 @@ impl Plan {
             {
                 tally.hidden.add(number);
             }
-            record if skips(record, self.columns.as_deref()) => tally.skipped.add(number),
+            record if !self.options.skipped && skips(record, self.columns.as_deref()) => {
+                tally.skipped.add(number);
+            }
             _ => return Some(record),
         }
         None

@@ -1,5 +1,7 @@
 //! What does a row say beside the request? The columns `x-sluice-*` of a plan, named like the headers that they become.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use jiff::civil::{Date, DateTime};
 use jiff::fmt::temporal::DateTimeParser;
@@ -99,6 +101,17 @@ impl RowSettings {
             };
             Refused { found: cell.shown(), allowed, advice }
         })
+    }
+
+    /// Each as a cell has it, by its name.
+    pub(super) fn texts(&self) -> BTreeMap<&'static str, String> {
+        let settings = serde_json::to_value(self).unwrap_or_default();
+        let text = |name: &'static str| match &settings[name] {
+            serde_json::Value::Null => None,
+            serde_json::Value::String(text) => Some((name, text.clone())),
+            other => Some((name, other.to_string())),
+        };
+        SETTINGS.iter().filter_map(|setting| text(setting.name)).collect()
     }
 
     /// A deadline that comes before the first moment can never be met.

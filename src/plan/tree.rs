@@ -89,6 +89,49 @@ impl Node {
         }
     }
 
+    /// Like [`Node::fill`], and in elements of arrays too, by their places; an array that is there gets no more elements.
+    pub(super) fn fill_deep(&mut self, defaults: &Node) {
+        self.open();
+        let mut defaults = defaults.clone();
+        defaults.open();
+        match (self, defaults) {
+            (Self::Object(fields), Self::Object(defaults)) => {
+                for (name, default) in defaults {
+                    match fields.iter_mut().find(|(field, _)| *field == name) {
+                        Some((_, value)) => value.fill_deep(&default),
+                        None => fields.push((name, default)),
+                    }
+                }
+            }
+            (Self::Array(items), Self::Array(defaults)) => {
+                for (item, default) in items.iter_mut().zip(&defaults) {
+                    item.fill_deep(default);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Takes a field out of an object.
+    pub(super) fn remove(&mut self, name: &str) -> Option<Node> {
+        self.open();
+        let Self::Object(fields) = self else { return None };
+        let at = fields.iter().position(|(field, _)| **field == *name)?;
+        Some(fields.remove(at).1)
+    }
+
+    /// A field of an object.
+    pub(super) fn field(&mut self, name: &str) -> Option<&mut Node> {
+        self.open();
+        let Self::Object(fields) = self else { return None };
+        fields.iter_mut().find(|(field, _)| **field == *name).map(|(_, value)| value)
+    }
+
+    /// A text, if it is one.
+    pub(super) fn as_text(&self) -> Option<String> {
+        serde_json::from_slice(&self.to_bytes()).ok()
+    }
+
     /// Takes the fields out of an object that begin with this.
     pub(super) fn take(&mut self, prefix: &str) -> Vec<(Box<str>, Node)> {
         self.open();

@@ -1,4 +1,5 @@
-//! Does an account's list become a plan that can be enqueued? `sluice plan draft` against the sandbox's account.
+//! Does an account's list become a plan that can be enqueued? `sluice plan draft`, `plan fill` and `check --online` against the
+//! sandbox's account.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -316,4 +317,136 @@ async fn a_list_that_fails_is_asked_again_and_one_that_goes_on_failing_writes_no
     let output = desk.sluice(&args);
     assert_eq!(output.status.code(), Some(4), "{}", said(&output));
     assert!(said(&output).contains("nothing is written") && !desk.path("other.csv").exists());
+}
+
+/// Headers and the shared end of a row that names its server.
+const NAMES: &str = "source_server.name,source_server.ip,name,region_id,region_name,project_id,project_name,vm_template_id,\
+     target_server.name,target_server.vm_id,#ticket,x-sluice-skip,target_server.disks.0.disk_id";
+
+fn named(desk: &Desk, file: &str, rows: &[&str]) {
+    std::fs::write(desk.path(file), format!("{NAMES}\n{}\n", rows.join("\n"))).unwrap();
+}
+
+const REST: &str = "r1,R 1,p1,P 1,t1,new,\"\"\"\"\"\"";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_of_names_and_addresses_is_filled_and_nothing_that_was_written_is_replaced() {
+    let desk = Desk::of(60).await;
+    let rows = [
+        format!("db-prod-01,,my-db,{REST},T-1,,"),
+        format!(",10.20.0.11,,{REST},T-2,,disk-7"),
+        format!("WEB-TEST-01,,,{REST},T-3,not yet,"),
+    ];
+    named(&desk, "names.csv", &rows.each_ref().map(String::as_str));
+    for to in ["full.csv", "full.xlsx", "full.jsonl"] {
+        let output = desk.sluice(&["plan", "fill", "names.csv", to, "--share", "100%"]);
+        assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+        assert!(said(&output).contains("3 rows, 3 of them filled"), "{}", said(&output));
+        let rows = desk.rows(to);
+        assert_eq!(rows.len(), 2, "{to}: one is still left out");
+        assert!(rows.iter().all(|row| row.read.is_ok()), "{to}");
+        let (first, second) = (body(&rows[0]), body(&rows[1]));
+        assert_eq!((&first["name"], &first["os_type"]), (&"my-db".into(), &"LINUX".into()));
+        assert!(first["target_server"]["disks"][0]["size"].is_u64(), "{first}");
+        assert!(first["source_server"]["name"].is_null(), "it is never sent: {first}");
+        assert_eq!(second["name"], "app-prod-01", "what is empty has the server's");
+        assert_eq!(second["target_server"]["disks"][0]["disk_id"], "disk-7");
+        assert_eq!(second["target_server"]["disks"][0]["name"], "/dev/vda");
+    }
+    let text = std::fs::read_to_string(desk.path("full.csv")).unwrap();
+    assert!(text.contains("db-prod-01,,my-db,") && text.contains(",T-3,not yet,"), "{text}");
+    // Filled again, it is the same.
+    let output = desk.sluice(&["plan", "fill", "full.csv", "again.csv", "--share", "100%"]);
+    assert!(said(&output).contains("3 rows, 0 of them filled"), "{}", said(&output));
+    assert_eq!(std::fs::read_to_string(desk.path("again.csv")).unwrap(), text);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_ambiguous_or_unknown_is_a_finding_and_nothing_is_written() {
+    let desk = Desk::of(60).await;
+    let rows = [
+        format!("web-prod-01,,a,{REST},,,"),
+        format!("db-prd-01,,b,{REST},,,"),
+        format!("zzz,,c,{REST},,,"),
+        format!("web-prod-01,10.20.0.10,d,{REST},,,"),
+    ];
+    named(&desk, "names.csv", &rows.each_ref().map(String::as_str));
+    let output = desk.sluice(&["plan", "fill", "names.csv", "full.csv", "--share", "100%"]);
+    let text = said(&output);
+    assert_eq!(output.status.code(), Some(3), "{text}");
+    assert!(
+        text.contains("row 2, /source_server/id")
+            && text.contains("2 have it: write the id of one"),
+        "{text}"
+    );
+    assert!(text.contains("row 3") && text.contains("did you mean \"db-prod-01\""), "{text}");
+    assert!(
+        text.contains("row 4") && text.contains("the account has no source server with it"),
+        "{text}"
+    );
+    assert!(!text.contains("row 5"), "name and address together are one: {text}");
+    assert!(!desk.path("full.csv").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn offline_a_row_without_an_id_says_how_to_get_it_and_online_it_is_checked_in_one_go() {
+    let desk = Desk::of(60).await;
+    named(
+        &desk,
+        "names.csv",
+        &[&format!("db-prod-01,,db,{REST},,,"), &format!("queue-prod-01,,q,{REST},,,")],
+    );
+    let offline = desk.sluice(&["check", "names.csv"]);
+    assert_eq!(offline.status.code(), Some(3));
+    assert!(said(&offline).contains("`sluice plan fill` writes it"), "{}", said(&offline));
+    let online = desk.sluice(&["check", "names.csv", "--online", "--share", "100%", "--json"]);
+    let told: Value = serde_json::from_slice(&online.stdout).unwrap();
+    assert_eq!(told["report"]["valid"], 2, "{}", said(&online));
+    let server = |row: usize| told["online"][row].to_string();
+    assert!(server(0).contains("\"problems\":[]"), "{told:#}");
+    assert_eq!(told["online"][0]["name"], "db-prod-01");
+    assert_eq!(told["online"][1]["name"], "queue-prod-01");
+    assert_eq!(online.status.code(), Some(0), "{}", said(&online));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn disks_are_taken_anew_on_request_and_what_changes_is_shown() {
+    let desk = Desk::of(12).await;
+    desk.draft("plan.jsonl", &[&SHARED[..], &["--name", "web-*", "--ready"]].concat());
+    let text = std::fs::read_to_string(desk.path("plan.jsonl")).unwrap();
+    let size = desk.rows("plan.jsonl").iter().map(body).next().unwrap();
+    let size = size["target_server"]["disks"][0]["size"].to_string();
+    let old = text.replace(
+        &format!("\"size\":{size},\"used_size\""),
+        "\"size\":7,\"disk_id\":\"evs-1\",\"used_size\"",
+    );
+    std::fs::write(desk.path("old.jsonl"), old).unwrap();
+    let kept = desk.sluice(&["plan", "fill", "old.jsonl", "kept.jsonl", "--share", "100%"]);
+    assert!(said(&kept).contains(" 0 of them filled"), "what was written stays: {}", said(&kept));
+    let args = ["plan", "fill", "old.jsonl", "new.jsonl", "--share", "100%", "--refresh", "disks"];
+    let output = desk.sluice(&args);
+    let told = said(&output);
+    assert!(told.contains(&format!("target_server.disks.0.size: 7, now {size}")), "{told}");
+    let first = body(&desk.rows("new.jsonl")[0])["target_server"]["disks"][0].clone();
+    assert_eq!((first["size"].to_string(), &first["disk_id"]), (size, &"evs-1".into()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_is_never_filled_over_itself_and_what_cannot_be_read_is_not_lost() {
+    let desk = Desk::of(12).await;
+    named(&desk, "names.csv", &[&format!("db-prod-01,,db,{REST},,,")]);
+    let output = desk.sluice(&["plan", "fill", "names.csv", "./names.csv", "--overwrite"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(said(&output).contains("is the plan itself"), "{}", said(&output));
+    let text = std::fs::read_to_string(desk.path("names.csv")).unwrap();
+    let text =
+        text.replace("source_server.ip", "priority").replace("db-prod-01,,", "db-prod-01,soon,");
+    std::fs::write(desk.path("odd.csv"), text).unwrap();
+    let output = desk.sluice(&["plan", "fill", "odd.csv", "full.csv", "--share", "100%"]);
+    assert_eq!(output.status.code(), Some(3), "{}", said(&output));
+    assert!(
+        said(&output).contains("/priority") && !desk.path("full.csv").exists(),
+        "{}",
+        said(&output)
+    );
 }

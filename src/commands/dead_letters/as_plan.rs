@@ -102,5 +102,6 @@ fn returned(found: &Found) -> Result<Returned, Failure> {
         source_server_id: letter.source_server_id.clone(),
         outcome: letter.cause.outcome.clone(),
         why: why.join("; "),
+        ..Returned::default()
     })
 }

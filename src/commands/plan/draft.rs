@@ -7,22 +7,18 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 use ipnet::IpNet;
 
-use crate::api::inventory::{self, Inventory};
-use crate::api::survey::{self, ServerRow, Standing, Stopped};
-use crate::api::{Client, SourceFilter, SourceServer};
-use crate::commands::permits::Permits;
+use crate::api::inventory::Inventory;
+use crate::api::survey::{self, Standing};
+use crate::api::{SourceFilter, SourceServer};
 use crate::commands::share::Share;
-use crate::commands::{
-    Exit, Failure, World, lane, online, output, plan_file, progress_bar, runtime,
-};
-use crate::lane::Config;
+use crate::commands::{Exit, Failure, World, account, lane, output, plan_file, runtime};
 use crate::plan::{self, Drafted, Format, Known, Options, Written};
 use crate::report::new_file::NewFile;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Reads the account's list within the rate, and changes nothing there. A server that cannot be migrated
-now is in the plan with the reason in x-sluice-skip, which leaves it out until it is taken away.
+Reads the account's list within the rate, and changes nothing there. A server that cannot be
+migrated now is in the plan with the reason in x-sluice-skip, which leaves it out until then.
 Examples: sluice plan draft plan.xlsx -c lane.toml
           sluice plan draft web.csv -c lane.toml --name 'web-*' --ready --set region_id=r1")]
 pub(super) struct Args {
@@ -30,7 +26,7 @@ pub(super) struct Args {
     file: PathBuf,
     #[command(flatten)]
     filter: Filter,
-    /// The type of all of them (default: by block for Windows, else by file)
+    /// Of all of them (default: by block for Windows, else by file)
     #[arg(long = "type", value_enum, value_name = "file|block", hide_possible_values = true)]
     task_type: Option<TaskType>,
     /// What rows share: a .json or .toml file with fields of a request
@@ -59,7 +55,7 @@ struct Filter {
     /// Only names like this, such as 'web-*'; several: any of them
     #[arg(long, value_name = "GLOB", value_parser = glob)]
     name: Vec<glob::Pattern>,
-    /// Only addresses of this network, such as 10.20.0.0/16; several: any of them
+    /// Only addresses of this network, such as 10.20.0.0/16
     #[arg(long, value_name = "CIDR", value_parser = network)]
     ip: Vec<IpNet>,
     /// Only linux, or only windows
@@ -149,13 +145,15 @@ pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
         ..Options::default()
     };
     plan::can_share(&options).map_err(plan_file::failure)?;
-    let found = runtime()?.block_on(args.ask(&config, world))?;
+    let wanted = |server: &SourceServer| args.filter.takes(server);
+    let asked = account::Asked { filter: args.filter.of_list(), wanted: &wanted, whole: &|_| true };
+    let found = runtime()?.block_on(account::ask(&asked, &config, args.share, world))?;
     if found.servers.is_empty() {
         eprintln!("nothing is written: {}", nothing(&found));
         return Ok(Exit::NotAllWell);
     }
     let (count, gone, unread) = (found.count, found.gone, found.unread);
-    let known: Vec<Known> = found.servers.into_iter().map(known).collect();
+    let known: Vec<Known> = found.servers.into_iter().map(account::known).collect();
     let task_type = args.task_type.map(|task_type| match task_type {
         TaskType::File => "MIGRATE_FILE",
         TaskType::Block => "MIGRATE_BLOCK",
@@ -190,31 +188,7 @@ fn nothing(found: &Inventory) -> String {
 impl Args {
     fn format(&self) -> Result<Written, Failure> {
         let format = self.format.map_or_else(|| plan::format_of(&self.file), Ok);
-        match format.map_err(plan_file::failure)? {
-            Format::Csv => Ok(Written::Csv),
-            Format::Xlsx => Ok(Written::Xlsx),
-            Format::Jsonl => Ok(Written::Jsonl),
-            other => Err(Failure::usage(format!(
-                "a plan is drafted as .xlsx, .csv or .jsonl, not as {other:?}"
-            ))),
-        }
-    }
-
-    async fn ask(&self, config: &Config, world: &World) -> Result<Inventory, Failure> {
-        let client = Client::new(&config.api).map_err(Failure::usage)?;
-        let bar = progress_bar(world, 0, "asking");
-        let mut permits = Permits::open(config, self.share, world, bar.clone()).await?;
-        let retry = online::patience(config);
-        let (filter, wanted) =
-            (self.filter.of_list(), |server: &SourceServer| self.filter.takes(server));
-        let told = |told: survey::Told<'_>| online::tell(&bar, &told);
-        let found =
-            inventory::inventory(&client, &filter, wanted, &mut permits, &retry, told).await;
-        permits.close().await;
-        bar.finish_and_clear();
-        found.map_err(|stopped: Stopped| {
-            Failure::unreachable(format!("{}; nothing is written", online::why(&stopped)))
-        })
+        account::written(format.map_err(plan_file::failure)?)
     }
 
     fn said(
@@ -251,26 +225,4 @@ impl Args {
         let _ = writeln!(text, "next: sluice check {shown}{}", self.lane.shown());
         text
     }
-}
-
-fn known(server: SourceServer) -> Known {
-    let row = survey::standing(server.clone());
-    Known {
-        why_not: online::problems(&row),
-        checks: checks(&row),
-        id: server.id,
-        name: server.name,
-        ip: server.ip,
-        os_type: server.os_type,
-        os_version: server.os_version,
-        state: server.state,
-        total_size: server.total_size,
-        disks: server.disks,
-        volume_groups: server.volume_groups,
-        btrfs_list: server.btrfs_list,
-    }
-}
-
-fn checks(row: &ServerRow) -> String {
-    if row.failed_checks.is_empty() { "passed".to_owned() } else { row.failed_checks.join(", ") }
 }

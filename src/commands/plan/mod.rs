@@ -1,6 +1,7 @@
 //! `sluice plan`: how does a planner start?
 
 mod draft;
+mod fill;
 mod template;
 
 use clap::Subcommand;
@@ -20,13 +21,16 @@ enum Command {
 Examples: sluice plan template --format xlsx --output plan.xlsx
           sluice plan template --for existing -o plan.xlsx")]
     Template(template::Args),
-    /// Write a plan of the account's source servers, with all that the account knows of them
+    /// Write a plan of the account's source servers, with their disks
     Draft(Box<draft::Args>),
+    /// Write a plan anew with the ids of the servers that it names, and with their disks
+    Fill(Box<fill::Args>),
 }
 
 pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
     match &args.command {
         Command::Template(args) => template::run(args),
         Command::Draft(args) => draft::run(args, world),
+        Command::Fill(args) => fill::run(args, world),
     }
 }

@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 
 use super::again::{self, Returned, Written};
 use super::draft::needed_objects;
-use super::settings::{RowSettings, SETTINGS, SKIP};
+use super::settings::{RowSettings, SKIP};
 use super::shared::SharedFields;
 use super::tree::Node;
 use super::{Options, PlanError};
@@ -173,6 +173,12 @@ fn own(server: &Known, name: &str, task_type: Option<&str>) -> Node {
     Node::parse(&body.to_string()).unwrap_or_else(|_| Node::object())
 }
 
+/// What the account knows of a server, to fill the row of one that is there.
+pub(super) fn of_known(server: &Known) -> Node {
+    let name = name::names(std::iter::once((&*server.name, &*server.id))).remove(0);
+    own(server, &name, None)
+}
+
 /// What the page knows of a value, without what is null or empty: the agent reports more than a task is told.
 fn known_only(value: Value, path: &str) -> Option<Value> {
     match value {
@@ -235,13 +241,7 @@ fn settings(shared: &SharedFields, options: &Options) -> BTreeMap<&'static str, 
         // It was taken when the options were read.
         let _ = settings.put(name, cell, &options.zone);
     }
-    let settings = serde_json::to_value(settings).unwrap_or_default();
-    let text = |name: &'static str| match &settings[name] {
-        Value::Null => None,
-        Value::String(text) => Some((name, text.clone())),
-        other => Some((name, other.to_string())),
-    };
-    SETTINGS.iter().filter_map(|setting| text(setting.name)).collect()
+    settings.texts()
 }
 
 /// Lines of JSON, with what is known of each server in a comment before it.

@@ -53,7 +53,7 @@ fn without_a_reader() -> Stdio {
 const FILE: &str = "FILE";
 
 /// These say nothing on stdout, or nothing that ends them.
-const SILENT: [&str; 4] = ["run", "topology apply", "config check", "completions"];
+const SILENT: [&str; 5] = ["run", "topology apply", "config check", "completions", "plan fill"];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_command_whose_output_cannot_be_written_ends_with_an_error() {
