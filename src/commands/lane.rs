@@ -10,7 +10,7 @@ use crate::lane::{self, Given, Loaded};
 #[derive(Clone, Debug, Default, clap::Args)]
 #[group(skip)]
 pub(super) struct Args {
-    /// Configuration file (default: `SLUICE_CONFIG`, ./sluice.toml, built-in)
+    /// Configuration (default: `SLUICE_CONFIG`, ./sluice.toml, built-in)
     #[arg(short, long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
     /// One key, above file and environment: limits.rates=5/s
