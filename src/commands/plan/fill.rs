@@ -17,8 +17,8 @@ use crate::report::new_file::NewFile;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-A row may name its source server in source_server.name or source_server.ip in place of the id. What a
-person wrote stays; what is empty is filled with what the account knows, as `plan draft` does.
+A row may name its source server in source_server.name or source_server.ip in place of the id.
+What a person wrote stays; what is empty is filled with what the account knows.
 Examples: sluice plan fill names.csv plan.xlsx -c lane.toml
           sluice plan fill plan.xlsx plan-2.xlsx --refresh disks -c lane.toml")]
 pub(super) struct Args {
