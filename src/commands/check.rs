@@ -303,6 +303,13 @@ fn summary(file: &str, report: &CheckReport, forecast: Option<&Forecast>, pace: 
     }
     text.push('\n');
     let _ = writeln!(text, "  {}", rows_in_words(report));
+    let of = |(header, field): &(String, String)| {
+        format!("{} is {field}", crate::contract::shown(header))
+    };
+    if !report.mapped.is_empty() {
+        let mapped: Vec<String> = report.mapped.iter().map(of).collect();
+        let _ = writeln!(text, "  columns: {}", mapped.join(", "));
+    }
     let counts = [
         ("region", listed(&report.by_region)),
         ("type", listed(&report.by_type)),

@@ -7,7 +7,9 @@ use super::Failure;
 use super::waves::Scope;
 use crate::contract::Rules;
 use crate::lane::Config;
-use crate::plan::{self, Account, Format, Hidden, Options, Plan, PlanError, Servers, Spooled};
+use crate::plan::{
+    self, Account, Format, Hidden, Mapping, Options, Plan, PlanError, Servers, Spooled,
+};
 use crate::report::new_file::NewFile;
 
 /// Where a table comes from, and how it is read.
@@ -40,8 +42,19 @@ pub(super) struct Args {
     /// No warning by these rules of plausibility (docs/plans.md)
     #[arg(long, value_name = "RULE,RULE", value_delimiter = ',', value_parser = plan::plausibility)]
     allow: Vec<&'static str>,
+    /// What headers of the file stand for: 'Prio=priority, ...'
+    #[arg(long, value_name = "HEADER=FIELD", value_parser = mapping)]
+    map: Vec<Mapping>,
+    /// Columns that are neither mapped nor of a plan are notes
+    #[arg(long)]
+    ignore_other_columns: bool,
     #[command(flatten)]
     source: Source,
+}
+
+fn mapping(text: &str) -> Result<Mapping, String> {
+    let mut mapping = Mapping::default();
+    mapping.add_text(text).map(|()| mapping)
 }
 
 fn encoding(name: &str) -> Result<&'static encoding_rs::Encoding, String> {
@@ -170,7 +183,18 @@ impl Args {
 
     /// The planner's own columns.
     pub(super) fn notes(&self, plan: &PlanFile) -> Result<plan::Notes, Failure> {
-        plan::Notes::read(&plan.path, &self.source.options(plan)).map_err(failure)
+        let (mapping, defaults) = (self.mapping(), self.defaults.clone());
+        let options = Options { defaults, mapping, ..self.source.options(plan) };
+        plan::Notes::read(&plan.path, &options).map_err(failure)
+    }
+
+    fn mapping(&self) -> Mapping {
+        let mut all = Mapping::default();
+        all.ignore_others = self.ignore_other_columns;
+        for mapping in &self.map {
+            all.extend(mapping);
+        }
+        all
     }
 
     /// Like [`Args::open`]; headers that cannot be used are marked too, in a workbook at `marked`.
@@ -267,6 +291,7 @@ impl Args {
             rules: judge.rules,
             account: judge.account.clone(),
             servers: judge.servers.clone(),
+            mapping: self.mapping(),
             allow: self.allow.clone(),
             defaults: self.defaults.clone(),
             set: self.set.iter().chain(set).cloned().collect(),

@@ -28,6 +28,9 @@ pub struct CheckReport {
     /// The sheet of a workbook.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sheet: Option<Arc<str>>,
+    /// Headers of the file, and the fields that they stand for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub mapped: Vec<(String, String)>,
     /// Whether somebody has said what becomes of all that the workbook hides.
     pub decided: bool,
     /// The bodies of the valid rows together.
@@ -147,9 +150,10 @@ impl Check {
 
     /// What a plan amounts to that ended like this.
     pub fn finish(mut self, ending: Ending) -> CheckReport {
-        let Ending { tally, findings, warnings, sheet } = ending;
+        let Ending { tally, findings, warnings, sheet, mapped } = ending;
         let report = &mut self.report;
         report.other = tally;
+        report.mapped = mapped;
         report.sheet.clone_from(&sheet);
         // hidden columns are findings of the file
         report.decided = report.undecided.count == 0 && findings.is_empty();

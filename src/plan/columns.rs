@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::cell::Cell;
 use super::clean::{error_of, trim};
 use super::finding::Finding;
+use super::mapping::Mapping;
 use super::servers::By;
 use super::settings::{RowSettings, SETTINGS};
 use crate::contract::page::TASK;
@@ -56,6 +57,7 @@ impl Columns {
         row: u64,
         cells: &[Cell],
         sheet: Option<Arc<str>>,
+        mapping: &Mapping,
     ) -> Result<Self, Vec<Finding>> {
         let mut columns = Self { meant: Vec::new(), named: Vec::new(), sheet: sheet.clone() };
         let mut problems = Vec::new();
@@ -69,6 +71,7 @@ impl Columns {
             advice,
             rule: None,
         };
+        let (mut foreign, mut mapped) = (Vec::new(), Vec::new());
         for (at, cell) in cells.iter().enumerate() {
             columns.named.push(!matches!(cell, Cell::Empty | Cell::Blank));
             let name = match cell {
@@ -84,10 +87,23 @@ impl Columns {
                 Cell::Text(name) => trim(name),
                 _ => "",
             };
+            let header = name;
+            let name = match mapping.field_of(header) {
+                Some(field) => {
+                    mapped.push(field);
+                    field
+                }
+                None => header,
+            };
             if name.starts_with('#') && error_of(name).is_none() {
                 continue;
             }
             match meaning(name) {
+                Err((_, advice)) if is_foreign(cell, advice.as_deref()) && mapping.is_used() => {
+                    if !mapping.ignore_others {
+                        foreign.push(format!("{} ({})", super::column_name(at), shown(name)));
+                    }
+                }
                 Ok(target) => columns.meant.push(Column { at, name: name.to_owned(), target }),
                 Err((allowed, advice)) => {
                     let header = if name.is_empty() { cell.shown() } else { shown(name) };
@@ -96,6 +112,25 @@ impl Columns {
                         ..finding(format!("the header {header}"), allowed, advice)
                     });
                 }
+            }
+        }
+        if !foreign.is_empty() {
+            let (count, s) = (foreign.len(), if foreign.len() == 1 { "" } else { "s" });
+            problems.push(finding(
+                format!("{count} column{s} of no meaning: {}", foreign.join(", ")),
+                "fields, and headers that are mapped".to_owned(),
+                Some(
+                    "map them with --map, or leave them out with --ignore-other-columns".to_owned(),
+                ),
+            ));
+        }
+        for (header, field) in mapping.pairs() {
+            if !mapped.contains(&field.as_str()) {
+                problems.push(finding(
+                    format!("no column {}", shown(header)),
+                    format!("the column that is mapped to {field}"),
+                    Some("write the header as it stands in the file".to_owned()),
+                ));
             }
         }
         columns.meant.sort_by(|a, b| by_page(&a.name, &b.name));
@@ -182,7 +217,7 @@ impl Columns {
 }
 
 /// What a header means; else what is allowed and what to do.
-fn meaning(name: &str) -> Result<Target, (String, Option<String>)> {
+pub(super) fn meaning(name: &str) -> Result<Target, (String, Option<String>)> {
     if name.starts_with(headers::PREFIX) {
         if RowSettings::is_known(name) {
             return Ok(Target::Setting);
@@ -206,6 +241,15 @@ fn meaning(name: &str) -> Result<Target, (String, Option<String>)> {
     }
 }
 
+/// Whether a header is nobody's mistake, but of another table: there is no field that it is like.
+fn is_foreign(cell: &Cell, advice: Option<&str>) -> bool {
+    let own = advice.is_none_or(|advice| !advice.starts_with(RENAME));
+    matches!(cell, Cell::Text(_)) && !own
+}
+
+/// How the advice begins where nothing is alike.
+const RENAME: &str = "rename it to";
+
 /// What the header might have meant.
 fn hint(name: &str) -> String {
     let known: Vec<String> = fields().into_iter().map(|field| field.path).collect();
@@ -216,7 +260,7 @@ fn hint(name: &str) -> String {
     let tail = tails.next().filter(|_| tails.next().is_none()).map(String::as_str);
     match whole.or(tail) {
         Some(meant) => format!("did you mean {}?", meant.replace("[]", ".0")),
-        None => format!("rename it to {} if it is a note", shown(&format!("#{name}"))),
+        None => format!("{RENAME} {} if it is a note", shown(&format!("#{name}"))),
     }
 }
 
@@ -274,7 +318,7 @@ mod tests {
 
     fn read(names: &[&str]) -> Result<Columns, Vec<Finding>> {
         let cells: Vec<Cell> = names.iter().map(|name| Cell::typed(name)).collect();
-        Columns::read(1, &cells, None)
+        Columns::read(1, &cells, None, &Mapping::default())
     }
 
     #[test]

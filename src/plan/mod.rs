@@ -26,6 +26,7 @@ mod forecast;
 mod groups;
 mod json;
 mod kind;
+mod mapping;
 mod marked;
 mod notes;
 mod of_wave;
@@ -62,6 +63,7 @@ pub use explain::{UnknownField, explain};
 pub use finding::Finding;
 pub use forecast::{Forecast, Hold, Load, Pace, forecast};
 pub use groups::Group;
+pub use mapping::Mapping;
 pub use marked::{MarkError, mark};
 pub use notes::Notes;
 pub use of_wave::OfWave;
@@ -147,6 +149,8 @@ pub struct Options {
     pub servers: Option<Arc<Servers>>,
     /// With them, the disks that rows say are replaced by what the account knows.
     pub refresh: bool,
+    /// What the headers of the file stand for.
+    pub mapping: Mapping,
     /// Rows with something in their `x-sluice-skip` are given too: to be written down again.
     pub skipped: bool,
 }
@@ -169,6 +173,7 @@ impl Default for Options {
             account: Account::default(),
             servers: None,
             refresh: false,
+            mapping: Mapping::default(),
             skipped: false,
         }
     }
@@ -211,6 +216,8 @@ pub struct Ending {
     pub warnings: Vec<Finding>,
     /// The sheet that was read.
     pub sheet: Option<Arc<str>>,
+    /// Headers of the file, and the fields that they stand for.
+    pub mapped: Vec<(String, String)>,
 }
 
 impl Row {

@@ -7,6 +7,7 @@ use std::path::Path;
 use super::cell::Cell;
 use super::clean::{error_of, trim};
 use super::rows::{Line, Source, is_comment};
+use super::shared::SharedFields;
 use super::{Broken, Options, PlanError, format_of, source};
 
 /// The column that says whose row it is.
@@ -33,6 +34,7 @@ impl Notes {
     pub fn read(file: &Path, options: &Options) -> Result<Self, PlanError> {
         let name = options.name.as_deref().unwrap_or(file);
         let format = options.format.map_or_else(|| format_of(name), Ok)?;
+        let mapping = SharedFields::read(options)?.mapping;
         let read = || -> Result<Self, Broken> {
             let (mut source, _) = source(file, format, options)?;
             let mut notes = Self::default();
@@ -41,7 +43,8 @@ impl Notes {
                     continue;
                 }
                 if notes.headers.is_empty() {
-                    notes.headers = cells.iter().map(text).collect();
+                    let header = |cell| mapping.translated(&text(cell));
+                    notes.headers = cells.iter().map(header).collect();
                 } else {
                     notes.add(number, &cells);
                 }

@@ -120,10 +120,12 @@ impl Plan {
                     return Err(PlanError::Unknown { file: self.file.clone(), what, cure });
                 }
             }
-            let columns = Columns::read(number, &cells, self.end.sheet.clone());
+            let columns =
+                Columns::read(number, &cells, self.end.sheet.clone(), &self.shared.mapping);
             let mut columns = columns
                 .map_err(|problems| PlanError::Headers { file: self.file.clone(), problems })?;
             self.end.tally.header = 1;
+            self.end.mapped = self.shared.mapping.pairs().to_vec();
             self.say_hidden(&mut columns);
             self.columns = Some(Arc::new(columns));
             return Ok(());

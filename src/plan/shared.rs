@@ -1,10 +1,12 @@
 //! What do all rows of a plan share? The defaults file and the `--set` values, read and typed once.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use jiff::tz::TimeZone;
 
 use super::cell::{Cell, Refused, Typed, Wants};
+use super::mapping::Mapping;
 use super::settings::RowSettings;
 use super::tree::Node;
 use super::{Options, PlanError};
@@ -23,12 +25,14 @@ pub(super) struct SharedFields {
     pub(super) set: Vec<(String, Node)>,
     /// (name, value): over the row's settings.
     pub(super) set_settings: Vec<(String, Cell)>,
+    /// The options' own, and what the defaults file says of columns.
+    pub(super) mapping: Mapping,
 }
 
 impl SharedFields {
     /// All that is wrong with the options at once.
     pub(super) fn read(options: &Options) -> Result<Self, PlanError> {
-        let mut shared = Self::default();
+        let mut shared = Self { mapping: options.mapping.clone(), ..Self::default() };
         let mut problems = Vec::new();
         if let Some(file) = &options.defaults
             && let Err(found) = shared.read_defaults(file, options)
@@ -52,6 +56,11 @@ impl SharedFields {
     fn read_defaults(&mut self, file: &Path, options: &Options) -> Result<(), Vec<String>> {
         let mut node = defaults_of(file).map_err(|problem| vec![problem])?;
         let mut problems = Vec::new();
+        if let Some(columns) = node.remove("columns")
+            && let Err(problem) = self.read_columns(&columns)
+        {
+            problems.push(format!("[columns]: {problem}"));
+        }
         for (name, value) in node.take(headers::PREFIX) {
             if let Err(refused) =
                 put_setting(&mut self.default_settings, &name, &value, &options.zone)
@@ -66,6 +75,20 @@ impl SharedFields {
         }));
         self.defaults = Some(node);
         if problems.is_empty() { Ok(()) } else { Err(problems) }
+    }
+
+    /// What `--map` says goes before it.
+    fn read_columns(&mut self, columns: &Node) -> Result<(), String> {
+        let columns: BTreeMap<String, String> = serde_json::from_slice(&columns.to_bytes())
+            .map_err(
+                |_| "a table of headers and fields, as \"Host name\" = \"source_server.name\"",
+            )?;
+        for (header, field) in &columns {
+            if self.mapping.field_of(header).is_none() {
+                self.mapping.add(header, field)?;
+            }
+        }
+        Ok(())
     }
 
     fn read_set(&mut self, text: &str, options: &Options) -> Result<(), String> {

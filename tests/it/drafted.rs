@@ -450,3 +450,87 @@ async fn a_plan_is_never_filled_over_itself_and_what_cannot_be_read_is_not_lost(
         said(&output)
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sheet_with_headers_of_its_own_is_mapped_and_its_other_columns_are_named_once() {
+    let desk = Desk::of(60).await;
+    let text =
+        "Host name;Prio;Owner;Rack;region_id\ndb-prod-01;9;Ann;R1;r1\nqueue-prod-01;;Bob;R2;r1\n";
+    std::fs::write(desk.path("own.csv"), text).unwrap();
+    let map = ["--map", "host NAME=source_server.name, Prio=priority"];
+    let check = |more: &[&str]| desk.sluice(&[&["check", "own.csv"], more].concat());
+    let plain = said(&check(&[]));
+    assert!(plain.contains("Host name") && plain.contains("Owner"), "{plain}");
+    let mapped = said(&check(&map));
+    let foreign: Vec<&str> = mapped.lines().filter(|line| line.contains("of no meaning")).collect();
+    assert_eq!(foreign.len(), 1, "{mapped}");
+    assert!(
+        foreign[0].contains("2 columns of no meaning: C (\"Owner\"), D (\"Rack\")"),
+        "{mapped}"
+    );
+    assert!(foreign[0].contains("--ignore-other-columns"), "{mapped}");
+    let fill = [
+        &["plan", "fill", "own.csv", "full.csv", "--share", "100%", "--ignore-other-columns"],
+        &map[..],
+    ]
+    .concat();
+    let output = desk.sluice(&fill);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    let text = std::fs::read_to_string(desk.path("full.csv")).unwrap();
+    let header = text.trim_start_matches('\u{feff}').lines().next().unwrap();
+    assert!(header.starts_with("source_server.name,priority,#Owner,#Rack,region_id,"), "{header}");
+    assert!(text.contains("db-prod-01,9,Ann,R1,r1,"), "{text}");
+
+    std::fs::write(
+        desk.path("ours.toml"),
+        "region_id = 'r1'\n[columns]\n'Host name' = 'source_server.name'\nPrio = 'priority'\n",
+    )
+    .unwrap();
+    let args = [
+        &[
+            "check",
+            "own.csv",
+            "--defaults",
+            "ours.toml",
+            "--ignore-other-columns",
+            "--online",
+            "--share",
+            "100%",
+        ],
+        &SHARED[..],
+    ]
+    .concat();
+    let output = desk.sluice(&args);
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{told}{}", said(&output));
+    assert!(
+        told.contains("columns: \"Host name\" is source_server.name, \"Prio\" is priority"),
+        "{told}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mapping_that_cannot_be_meant_is_refused_with_what_was() {
+    let desk = Desk::of(3).await;
+    std::fs::write(desk.path("own.csv"), "Host,Prio,nmae\na,1,x\n").unwrap();
+    for (map, words) in [
+        ("Host=source_server.nam", "is none of"),
+        ("Host", "write it as header=field"),
+        ("Hostname=source_server.name", "no column \"Hostname\""),
+        ("Host=name,Prio=name", "each field once"),
+    ] {
+        let output = desk.sluice(&["check", "own.csv", "--map", map]);
+        assert!(!output.status.success());
+        assert!(said(&output).contains(words), "{map}: {}", said(&output));
+    }
+    // A typing mistake is none of another table's columns.
+    let args = [
+        "check",
+        "own.csv",
+        "--map",
+        "Host=source_server.name,Prio=priority",
+        "--ignore-other-columns",
+    ];
+    let typo = desk.sluice(&args);
+    assert!(said(&typo).contains("did you mean name?"), "{}", said(&typo));
+}
