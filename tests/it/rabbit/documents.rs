@@ -2,7 +2,6 @@
 
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use sluicegate::broker::settings::QueueType;
 
@@ -44,7 +43,7 @@ fn the_commands_of_getting_started_do_what_the_page_says() {
     let path = format!("{}:{}", program.display(), std::env::var("PATH").unwrap());
     let (out, err) = (dir.path().join("out"), dir.path().join("err"));
     let mut shell = Command::new("timeout")
-        .args(["60", "bash", "-euo", "pipefail", "-c", &format!("set -m\n{script}wait\n")])
+        .args(["240", "bash", "-euo", "pipefail", "-c", &format!("set -m\n{script}wait\n")])
         .current_dir(dir.path())
         .env("PATH", path)
         .env("SLUICE_QUEUES__PREFIX", &lane.queues.prefix)
@@ -58,8 +57,8 @@ fn the_commands_of_getting_started_do_what_the_page_says() {
     let status = shell.wait().unwrap();
     let (out, err) = (std::fs::read_to_string(out).unwrap(), std::fs::read_to_string(err).unwrap());
     assert!(status.success(), "{status} after {:?}\n{out}\n{err}", start.elapsed());
-    assert!(start.elapsed() < Duration::from_secs(60));
-    assert!(out.contains("\"created\":1") || out.contains("\"created\": 1"), "{out}\n{err}");
+    assert!(out.contains("713 requests, 713 valid"), "{out}\n{err}");
+    assert!(out.contains("\"created\":713") || out.contains("\"created\": 713"), "{out}\n{err}");
     assert!(out.contains("\"max_calls\"") || out.contains("created_twice"), "{out}\n{err}");
 }
 
