@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use super::{World, gate, times};
-use crate::broker::{Desk, NotAsked};
+use crate::broker::{Desk, NotAsked, PlannerError};
 use crate::core::engine::Load;
 use crate::lane::Config;
 use crate::message::command::{Answer, Command, IssuedCommand};
@@ -30,7 +30,7 @@ const ONCE: Duration = Duration::from_secs(4);
 pub(super) struct Known {
     /// Why nothing moves, in the gate's words; none while something does, or where nobody knows.
     pub(super) why: Option<String>,
-    /// One word for that, for programs: the gate's reason, or `no_worker`, `unreachable`, `not_before`, `on_hold`.
+    /// One word for that, for programs: the gate's reason, or `no_worker`, `missing`, `unreachable`, `not_before`, `on_hold`.
     pub(super) reason: Option<&'static str>,
     /// When the last request will have been submitted that nobody holds, if it goes on like this.
     pub(super) end: Option<Timestamp>,
@@ -202,6 +202,7 @@ fn unheard(why: &NotAsked) -> Known {
             )),
             ..Known::default()
         },
+        NotAsked::Broker(why @ PlannerError::Missing { .. }) => known("missing", why.to_string()),
         NotAsked::Broker(why) => known("unreachable", why.to_string()),
     }
 }

@@ -275,19 +275,15 @@ fn explain(all: &mut [Accounted<'_>], waiting: &Waiting) {
     }
 }
 
+/// As `sluice gate list` and the console say it, and for its turn why that does not come. A report is read elsewhere, too,
+/// so its times are UTC.
 fn in_window(one: &Upcoming, gate: &str) -> String {
     // The worker counts in its own time: a moment before the whole second is that second.
     let whole = |at: Timestamp| at.round(jiff::Unit::Second).unwrap_or(at);
-    let until = one.until.map(|at| format!(" {:.0}", whole(at))).unwrap_or_default();
+    let until = one.until.map(|until| format!(", at {:.0}", whole(until))).unwrap_or_default();
     match one.waits {
-        Waits::Turn => format!("its turn: {gate}"),
-        Waits::NotBefore => format!("not before{until}"),
-        Waits::Retry => format!("tried {} times; again at{until}", one.attempts),
-        Waits::Look => "a look-up: there may be a task already".to_owned(),
-        Waits::Copy => "what becomes of another request for its source server".to_owned(),
-        Waits::Refused => format!("the account refuses it; it is tried by itself{until}"),
-        Waits::Release => "its release: it is held".to_owned(),
-        Waits::Called | Waits::Ending => "nothing: it is in flight".to_owned(),
+        Waits::Turn => format!("{}: {gate}", one.waits_for()),
+        _ => format!("{}{until}", one.waits_for()),
     }
 }
 

@@ -59,7 +59,7 @@ pub use parking::{Fetch, Fetched};
 pub use settings::{Hot, Settings};
 pub use step::{Question, Step};
 pub use timetable::{Due, Timetable};
-pub use upcoming::{Upcoming, Waits, out};
+pub use upcoming::{Sought, Upcoming, Waits, out};
 
 /// How long a source server in doubt is remembered whatever else comes; `retry.max_age` if that is longer. By then its
 /// request has been settled, here or elsewhere.

@@ -58,6 +58,9 @@ pub enum Command {
         /// Those that have this in their name, source server, message id or batch, what is in flight among them.
         #[serde(default)]
         find: Option<String>,
+        /// Those of this batch alone.
+        #[serde(default)]
+        batch: Option<String>,
     },
     /// Say how much is held of a batch, or of all, and how fast it may go; changes nothing.
     Load {
@@ -140,13 +143,15 @@ mod wanted {
     }
 }
 
-/// More of the window than this nobody is told.
-const MOST: usize = 100;
+/// So many of the window are told to whoever names no number.
+const USUAL: usize = 100;
+/// More of it than this nobody is told at once.
+const MOST: usize = 500;
 
 impl Command {
     /// The first requests of the window.
     pub fn window() -> Self {
-        Self::Window { first: None, run: None, from: None, find: None }
+        Self::Window { first: None, run: None, from: None, find: None, batch: None }
     }
 
     /// What it is published with to the control exchange: those that change the gate are told from those that ask.
@@ -166,7 +171,7 @@ impl Command {
 
     /// Requests of the window that are asked for.
     pub fn most(first: Option<usize>) -> usize {
-        first.unwrap_or(MOST).min(MOST)
+        first.unwrap_or(USUAL).min(MOST)
     }
 }
 
@@ -440,7 +445,13 @@ mod tests {
         for command in [
             Command::Status,
             Command::Rate { rates: None },
-            Command::Window { first: None, run: Some(Uuid::nil()), from: Some(20), find: None },
+            Command::Window {
+                first: None,
+                run: Some(Uuid::nil()),
+                from: Some(20),
+                find: None,
+                batch: None,
+            },
             Command::Order {
                 of: Target::Request("17".into()),
                 change: Change { priority: Some(7), ..Change::default() },

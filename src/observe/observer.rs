@@ -13,7 +13,7 @@ use crate::message::status::WindowCounts;
 use crate::message::status::{self, Status};
 use crate::observe::batches::Batches;
 use crate::observe::calls::Calls;
-use crate::observe::drain::drain;
+use crate::observe::drain::{self, Drain};
 use crate::observe::metrics::Metrics;
 use crate::observe::traces::Traces;
 use crate::worker::Call;
@@ -52,6 +52,7 @@ pub struct Observer<F> {
     calls: Calls,
     settled: u64,
     batches: Batches,
+    drain: Drain,
     shut: Option<(Reason, Timestamp)>,
     /// The trouble that it was last shut for, and since when it has not been open.
     shut_for: Option<(Reason, Moment)>,
@@ -75,6 +76,7 @@ impl<F: Fn() -> SourceStatus> Observer<F> {
             calls: Calls::default(),
             settled: 0,
             batches: Batches::default(),
+            drain: Drain::default(),
             shut: None,
             shut_for: None,
             is_refused: false,
@@ -125,12 +127,8 @@ impl<F: Fn() -> SourceStatus> Observer<F> {
             queues.map(|queues| queues.requests),
             queues.map(|queues| queues.dead_letters),
         );
-        self.metrics.set_drain(drain(
-            queues.map(|queues| queues.requests),
-            window,
-            (made, allowed),
-            gate.reason,
-        ));
+        let forecast = queues.and_then(|_| self.drain.told(gate.reason));
+        self.metrics.set_drain(drain::seconds(forecast.as_ref(), gate.reason, now.wall));
         self.steered(core, now);
         let settled = self.settled;
         let batches = self.batches.counts(now.at);
@@ -160,12 +158,15 @@ impl<F: Fn() -> SourceStatus> Observer<F> {
                 most: u32::try_from(running.most()).unwrap_or(u32::MAX),
             });
             status.queues = queues;
+            status.parked = counts.parked;
+            status.forecast = forecast;
             status.others = around.others;
             status.foreign = around.foreign;
             status.short_sessions = core.short_sessions();
             status.settled = settled;
             status.stopping = matches!(self.shut, Some((Reason::Stopping, _)));
         });
+        self.drain.renew(core, &self.status.borrow(), now);
     }
 
     /// What holds just now, and, now and then, how old the oldest requests are: every one is looked at for that.

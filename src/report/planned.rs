@@ -104,7 +104,7 @@ impl PlanRow {
     pub fn own_wait(&self, now: Timestamp) -> Option<String> {
         let RowSettings { not_before, deadline, .. } = self.settings;
         match (not_before.filter(|at| *at > now), deadline.filter(|at| *at <= now)) {
-            (Some(at), _) => Some(format!("not before {at:.0}")),
+            (Some(at), _) => Some(format!("its time, at {at:.0}")),
             (None, Some(at)) => {
                 Some(format!("its deadline {at:.0} has passed: it ends as expired in its turn"))
             }

@@ -6,7 +6,7 @@ use std::collections::{HashMap, VecDeque};
 use uuid::Uuid;
 
 use super::{Done, Submit, Watch, Worker};
-use crate::core::engine::{Load, Upcoming};
+use crate::core::engine::{Load, Sought, Upcoming};
 use crate::core::{Change, Hot, Input, Job, Now, Obeyed, Reply, Steer, Target};
 use crate::message::audit::{Act, By};
 use crate::message::command::{
@@ -147,8 +147,15 @@ where
             let _ = pending.reply.send(answer);
             return;
         }
-        if let Command::Window { first, run, from, find } = &pending.issued.command {
-            let window = self.told_of_window(now, *first, *run, from.unwrap_or(0), find.as_deref());
+        if let Command::Window { first, run, from, find, batch } = &pending.issued.command {
+            let (from, most) = (from.unwrap_or(0), Command::most(*first));
+            let sought =
+                Sought { text: find.as_deref().unwrap_or_default(), batch: batch.as_deref() };
+            let window = match run {
+                Some(run) => self.core.waiting(now, *run).into_iter().collect(),
+                None if find.is_some() || batch.is_some() => self.found(now, sought, from, most),
+                None => self.core.upcoming_from(now, from, most),
+            };
             let answer = Answer { window: Some(window), ..Answer::done("") };
             // Whoever asked may have gone.
             let _ = pending.reply.send(answer);
@@ -189,30 +196,15 @@ where
         self.keep_steering(Some(pending), change);
     }
 
-    fn told_of_window(
-        &self,
-        now: Now,
-        first: Option<usize>,
-        run: Option<Uuid>,
-        from: usize,
-        find: Option<&str>,
-    ) -> Vec<Upcoming> {
-        let most = Command::most(first);
-        match (run, find) {
-            (Some(run), _) => self.core.waiting(now, run).into_iter().collect(),
-            (None, Some(text)) => {
-                let mut found: Vec<_> = self
-                    .out
-                    .values()
-                    .filter(|one| one.is_named(text))
-                    .take(most)
-                    .cloned()
-                    .collect();
-                found.extend(self.core.find_waiting(now, text, most - found.len()));
-                found
-            }
-            (None, None) => self.core.upcoming_from(now, from, most),
-        }
+    /// What is in flight first, then what waits.
+    fn found(&self, now: Now, sought: Sought<'_>, from: usize, most: usize) -> Vec<Upcoming> {
+        let mut out: Vec<_> = self.out.values().filter(|one| sought.is(one)).collect();
+        out.sort_by_key(|one| one.run);
+        let before = out.len();
+        let mut found: Vec<_> = out.into_iter().skip(from).take(most).cloned().collect();
+        let rest = most - found.len();
+        found.extend(self.core.find_waiting(now, sought, from.saturating_sub(before), rest));
+        found
     }
 
     fn keep_steering(&self, pending: Option<PendingCommand>, change: SteeringChange) {

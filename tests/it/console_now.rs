@@ -92,7 +92,8 @@ async fn the_page_tells_why_the_gate_is_shut_and_what_comes_next_whatever_it_is_
     let asked = tokio::spawn(async move { client().get(&base).send().await.unwrap().text().await });
     let evil = "<script>alert(1)</script>\u{202e}";
     let issued = played.answer(|_| told(vec![upcoming(evil, Waits::Retry)])).await;
-    let window = Command::Window { first: Some(20), run: None, from: Some(0), find: None };
+    let window =
+        Command::Window { first: Some(20), run: None, from: Some(0), find: None, batch: None };
     assert_eq!(issued.command, window);
     let page = asked.await.unwrap().unwrap();
     assert!(

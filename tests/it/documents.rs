@@ -335,3 +335,24 @@ fn the_unit_hands_over_no_secret_that_is_renewed() {
     assert!(unit.contains("token_file = \"/etc/sluice/token/sms-token\""));
     assert!(unit.contains("SupplementaryGroups=sluice-token"));
 }
+
+/// As far as that goes without a systemd that runs: it reads the unit, and finds nothing to say about it.
+#[test]
+fn the_unit_is_one_that_systemd_reads() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("sluice.service");
+    // It wants a program that is there.
+    let unit = read("config/systemd/sluice.service");
+    let unit = unit.replace(
+        "ExecStart=/usr/bin/sluice",
+        &format!("ExecStart={}", env!("CARGO_BIN_EXE_sluice")),
+    );
+    std::fs::write(&file, unit).unwrap();
+    let verified = std::process::Command::new("systemd-analyze").arg("verify").arg(&file).output();
+    let Ok(verified) = verified else {
+        return println!("there is no systemd-analyze here: the unit is not read");
+    };
+    let said = String::from_utf8_lossy(&verified.stderr).into_owned();
+    let ours: Vec<&str> = said.lines().filter(|line| line.contains("sluice.service")).collect();
+    assert!(verified.status.success() && ours.is_empty(), "{said}");
+}

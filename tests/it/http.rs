@@ -7,7 +7,7 @@ use sluicegate::config::values::Secret;
 use sluicegate::core::gate::Reason;
 use sluicegate::core::{Change, Target};
 use sluicegate::message::command::{Answer, Command, PendingCommand};
-use sluicegate::message::status::{SessionStatus, Status};
+use sluicegate::message::status::{Forecast, Queues, SessionStatus, Status};
 use sluicegate::observe::metrics::Metrics;
 use sluicegate::web::http::{self, Lane, Operator};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -244,6 +244,39 @@ async fn an_operator_with_the_token_steers_and_hears_what_was_done() {
     assert!(said.starts_with("lane: there is no session with the broker;"), "{said}");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_end_and_what_is_parked_are_told_over_http_too_and_not_after_a_command() {
+    let mut server = start().await;
+    let since = "2026-01-02T03:04:06Z".parse().unwrap();
+    let end = "2026-01-02T05:00:00Z".parse().ok();
+    server.status.send_modify(|s| {
+        s.session = SessionStatus::Active { since, server: "4.3".into(), unchecked: Vec::new() };
+        s.queues = Some(Queues { requests: 40, dead_letters: 2 });
+        s.parked = 30;
+        s.forecast = Some(Forecast { left: 70, end, on_hold: 7 });
+    });
+    let (code, said) = gate(&server.base, &["status"]).await;
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("40 more in the queue, 30 parked for later, 2 dead letters"), "{said}");
+    assert!(
+        said.contains("the last of these will have been submitted about 2026-01-02 "),
+        "{said}"
+    );
+    assert!(said.contains("7 of them are on hold and go only when they are released"), "{said}");
+    let (_, json) = gate(&server.base, &["status", "--json"]).await;
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["end"], "2026-01-02T05:00:00Z", "{json}");
+    assert_eq!(json["status"]["forecast"]["left"], 70, "{json}");
+    // The status that comes with the answer to a pause was foreseen before it.
+    let status = Box::new(server.status.borrow().clone());
+    let obeys = async {
+        let PendingCommand { reply, .. } = server.pending.recv().await.unwrap();
+        reply.send(Answer { status: Some(status), ..Answer::done("it is done") }).unwrap();
+    };
+    let ((_, said), ()) = tokio::join!(gate(&server.base, &["pause"]), obeys);
+    assert!(said.starts_with("it is done") && !said.contains("about 2026"), "{said}");
+}
+
 #[tokio::test]
 async fn without_the_token_on_a_standby_or_with_nonsense_nothing_is_ordered() {
     let mut server = start().await;
@@ -310,7 +343,7 @@ async fn the_window_is_told_to_whoever_may_read_and_only_of_a_lane_that_there_is
     let pending = server.pending.recv().await.unwrap();
     assert_eq!(
         pending.issued.command,
-        Command::Window { first: Some(3), run: None, from: None, find: None }
+        Command::Window { first: Some(3), run: None, from: None, find: None, batch: None }
     );
     pending.reply.send(Answer { window: Some(Vec::new()), ..Answer::done("") }).ok().unwrap();
     let (code, answer) = asked.await.unwrap();

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
-use sluicegate::core::gate::Reason;
+use sluicegate::core::engine::Sought;
+use sluicegate::core::gate::{Pause, Reason};
 use sluicegate::core::schedule::{Hours, Schedule};
 use sluicegate::core::{
     Fault, Outcome, Question, Request, Run, Settings, Settlement, Step, Verdict, gate,
@@ -188,6 +189,34 @@ fn an_ending_costs_no_more_beside_a_window_of_copies_than_beside_a_few() {
     let (few, many) = (ending_beside_copies(1_000), ending_beside_copies(65_535));
     println!("an ending takes {few:?} beside 1,000 copies and {many:?} beside 65,535");
     assert!(many < few * 6, "{few:?} and {many:?}");
+}
+
+/// What it takes to look for one request among so many that are held.
+fn finding(held: u32) -> Duration {
+    const TIMES: u32 = 5;
+    let mut bench = Bench::with(Settings { window: 65_535, ..settings() });
+    bench.core.pause(bench.now, Pause { by: "anna".into(), reason: String::new() });
+    for n in 0..held {
+        bench.deliver(request(&format!("source-{n}"), "wave"), false);
+    }
+    let sought = |text| Sought { text, batch: None };
+    let last = format!("source-{}", held - 1);
+    assert_eq!(bench.core.find_waiting(bench.now, sought(&last), 0, 100).len(), 1);
+    let before = cpu::used();
+    for _ in 0..TIMES {
+        assert!(bench.core.find_waiting(bench.now, sought("nowhere"), 0, 100).is_empty());
+    }
+    cpu::used().saturating_sub(before) / TIMES
+}
+
+/// The worker's loop stands still so long for each.
+#[test]
+fn to_find_a_request_in_a_full_window_costs_what_its_length_says_and_no_more() {
+    let (few, many) = (finding(6_553), finding(65_535));
+    println!("a find takes {few:?} among 6,553 and {many:?} among 65,535");
+    // Ten times as many, sorted once, and less of them is in the processor's cache.
+    assert!(many < few * 30, "{few:?} and {many:?}");
+    assert!(many < Duration::from_secs(1), "{many:?}");
 }
 
 #[test]

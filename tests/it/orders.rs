@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use sluicegate::core::engine::{Timetable, Waits};
+use sluicegate::core::engine::{Sought, Timetable, Upcoming, Waits};
 use sluicegate::core::gate::Pause;
 use sluicegate::core::{
     Change, Fault, Fetch, Fetched, Job, Obeyed, Outcome, Rare, Request, Settings, Shared, Sparse,
@@ -327,6 +327,10 @@ fn with_half_of_the_window_waiting_the_other_half_works() {
     assert_eq!(bench.expect_post().request.source_server_id, "now");
 }
 
+fn found(bench: &Bench, text: &str, from: usize, most: usize) -> Vec<Upcoming> {
+    bench.core.find_waiting(bench.now, Sought { text, batch: None }, from, most)
+}
+
 #[test]
 fn the_next_requests_are_told_in_order_with_what_each_waits_for() {
     let mut bench = paused();
@@ -353,9 +357,14 @@ fn the_next_requests_are_told_in_order_with_what_each_waits_for() {
     assert_eq!(rest.iter().map(|one| &*one.id).collect::<Vec<_>>(), ["a@s0", "a@s3"]);
     assert!(bench.core.upcoming_from(bench.now, 100, 5).is_empty());
     for (text, count) in [("S1", 1), ("a@s", 4), ("nothing", 0)] {
-        assert_eq!(bench.core.find_waiting(bench.now, text, 100).len(), count, "{text}");
+        assert_eq!(found(&bench, text, 0, 100).len(), count, "{text}");
     }
-    assert_eq!(bench.core.find_waiting(bench.now, "a@s", 2).len(), 2);
+    // In their order, a page at a time, and those of one batch alone.
+    let ids = |all: Vec<Upcoming>| all.into_iter().map(|one| one.id).collect::<Vec<_>>();
+    assert_eq!(ids(found(&bench, "a@s", 0, 2)), ["a@s1", "a@s0"]);
+    assert_eq!(ids(found(&bench, "a@s", 2, 2)), ["a@s3", "a@s2"]);
+    let other = Sought { text: "", batch: Some("other") };
+    assert!(bench.core.find_waiting(bench.now, other, 0, 100).is_empty());
     let run = request("s2", "a").run.0;
     assert_eq!(bench.core.waiting(bench.now, run).unwrap().priority, 9);
 }

@@ -331,6 +331,8 @@ pub(in crate::broker) async fn exchange_if_heard(
         match exchange(connection, queues, issued).await {
             Err(NotAsked::Nobody { prefix }) => {
                 match planner::consumers(connection, &queues.requests()).await {
+                    // Starting a worker is not all of the cure where it may declare nothing.
+                    Err(missing @ PlannerError::Missing { .. }) => return Err(missing.into()),
                     Ok(0) | Err(_) => return Err(NotAsked::Nobody { prefix }),
                     Ok(_) if start.elapsed() > PATIENCE => return Err(NotAsked::Deaf { prefix }),
                     Ok(_) => tokio::time::sleep(AGAIN).await,

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Subcommand;
-use jiff::Timestamp;
 
 use super::{Exit, Failure, World, lane, outlook, print, times};
 use crate::broker::{self, NotAsked, PlannerError};
@@ -14,7 +13,7 @@ use crate::config::values::Secret;
 use crate::core::{Change, Rate, Target as Of};
 use crate::lane::Config;
 use crate::message::command::{Answer, Command, IssuedCommand};
-use crate::message::status::{SessionStatus, Status};
+use crate::message::status::{Forecast, SessionStatus, Status};
 use crate::report::outlook::Left;
 
 /// The worker waits for the broker before it answers.
@@ -127,7 +126,11 @@ pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
         Action::Status(target) => (Command::Status, target, None),
         Action::List(args) => {
             let first = Some(usize::from(args.first));
-            (Command::Window { first, run: None, from: None, find: None }, &args.target, None)
+            (
+                Command::Window { first, run: None, from: None, find: None, batch: None },
+                &args.target,
+                None,
+            )
         }
         Action::Pause(change) => (Command::Pause, &change.target, Some(change)),
         Action::Resume(change) => (Command::Resume, &change.target, Some(change)),
@@ -157,8 +160,10 @@ pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
     match &answer.window {
         Some(window) if !target.json => print(&list::table(window)),
         _ => {
-            let end = runtime.block_on(end(&answer));
-            show(target, &answer, end);
+            // After a command the worker has not foreseen anything anew.
+            let asks = matches!(args.command, Action::Status(_));
+            let forecast = if asks { runtime.block_on(forecast(&answer)) } else { None };
+            show(target, &answer, forecast.as_ref());
         }
     }
     Ok(if answer.done { Exit::Done } else { Exit::NotAllWell })
@@ -296,14 +301,18 @@ fn token(file: Option<&Path>, config: &Config) -> Result<Secret, Failure> {
     })
 }
 
-/// When all that the worker holds and all that waits in its queue will have been submitted, where that is known.
-async fn end(answer: &Answer) -> Option<Timestamp> {
-    let (status, load) = (answer.status.as_deref()?.clone(), answer.load.clone()?);
+/// When all that the worker holds and all that waits in its queue will have been submitted: what it says itself, over
+/// HTTP, or what follows from what it holds.
+async fn forecast(answer: &Answer) -> Option<Forecast> {
+    let status = answer.status.as_deref()?;
+    let Some(load) = answer.load.clone() else { return status.forecast.clone() };
     let left = Left::of_all(&load).requests;
-    outlook::of(left, load, status).await.end
+    let told = outlook::of(left, load, status.clone()).await;
+    Some(Forecast { left, end: told.end, on_hold: told.on_hold })
 }
 
-fn show(target: &Target, answer: &Answer, end: Option<Timestamp>) {
+fn show(target: &Target, answer: &Answer, forecast: Option<&Forecast>) {
+    let end = forecast.and_then(|forecast| forecast.end);
     if target.json {
         let mut told = serde_json::to_value(answer).unwrap_or_default();
         if let Some((object, end)) = told.as_object_mut().zip(end) {
@@ -327,7 +336,7 @@ fn show(target: &Target, answer: &Answer, end: Option<Timestamp>) {
             times::local(end)
         ));
     }
-    if let Some(on_hold) = answer.load.as_ref().map(|load| load.on_hold).filter(|held| *held > 0) {
+    if let Some(on_hold) = forecast.map(|forecast| forecast.on_hold).filter(|held| *held > 0) {
         print(&format!("  {on_hold} of them are on hold and go only when they are released\n"));
     }
 }
@@ -368,8 +377,12 @@ fn describe(status: &Status) -> String {
         });
     }
     if let (SessionStatus::Active { .. }, Some(queues)) = (&status.session, status.queues) {
+        let parked = match status.parked {
+            0 => String::new(),
+            parked => format!(", {parked} parked for later"),
+        };
         lines.push(format!(
-            "  {} more in the queue, {} dead letters",
+            "  {} more in the queue{parked}, {} dead letters",
             queues.requests, queues.dead_letters
         ));
     }

@@ -58,6 +58,26 @@ pub struct Upcoming {
     pub until: Option<Timestamp>,
 }
 
+/// Which requests are looked for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sought<'a> {
+    /// With this in their name, source server, message id or batch, in any case.
+    pub text: &'a str,
+    /// Of this batch alone.
+    pub batch: Option<&'a str>,
+}
+
+impl Sought<'_> {
+    fn is_of(self, batch: Option<&str>) -> bool {
+        self.batch.is_none_or(|wanted| batch == Some(wanted))
+    }
+
+    /// Whether it is this one.
+    pub fn is(self, one: &Upcoming) -> bool {
+        self.is_of(one.batch.as_deref()) && one.is_named(self.text)
+    }
+}
+
 impl Upcoming {
     /// Whether `text` stands in one of the texts that people know it by, in any case.
     pub fn is_named(&self, text: &str) -> bool {
@@ -99,11 +119,22 @@ impl<D> Core<D> {
         next.into_iter().skip(from).map(|(job, place)| tell(job, place, now)).collect()
     }
 
-    /// The first `most` that wait in the window and have `text` in their name, source server, message id or batch, in any
-    /// case. Looks at every one.
-    pub fn find_waiting(&self, now: Now, text: &str, most: usize) -> Vec<Upcoming> {
-        let found = self.window.iter().filter(|(job, _)| is_named(&job.request, text));
-        found.take(most).map(|(job, place)| tell(job, place, now)).collect()
+    /// Those that wait in the window and are sought, in their order; at most so many, without the first `from`. Looks at
+    /// every one.
+    pub fn find_waiting(
+        &self,
+        now: Now,
+        sought: Sought<'_>,
+        from: usize,
+        most: usize,
+    ) -> Vec<Upcoming> {
+        let mut all = self.window.first_ready(usize::MAX);
+        all.extend(self.window.first_waiting(usize::MAX));
+        let found = all.into_iter().filter(|(job, _)| {
+            let request = &job.request;
+            sought.is_of(request.batch()) && is_named(request, sought.text)
+        });
+        found.skip(from).take(most).map(|(job, place)| tell(job, place, now)).collect()
     }
 
     /// The request of this run, if it waits in the window. Looks at every one.

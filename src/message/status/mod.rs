@@ -73,6 +73,12 @@ pub struct Status {
     pub running: Option<Running>,
     /// Messages ready in the request queue and in the dead-letter queue, as last looked; none while that is not known.
     pub queues: Option<Queues>,
+    /// Requests that wait for a time or an order outside of the window, as far as that is known.
+    #[serde(default)]
+    pub parked: usize,
+    /// When all that waits will have been submitted; none where nobody knows, and of a standby.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forecast: Option<Forecast>,
     /// Others that consume the request queue beside the active worker; none where there are none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub others: Option<Others>,
@@ -159,6 +165,21 @@ pub struct Queues {
     pub dead_letters: u64,
 }
 
+/// How it stands with all that the worker holds and all that waits in its queue.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Forecast {
+    /// So many have not been submitted.
+    pub left: u64,
+    /// When the last one will have been that nobody holds, if nothing fails and nothing more urgent comes; none while
+    /// something holds all of them for an unknown time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub end: Option<Timestamp>,
+    /// So many of them go only when an order releases them.
+    #[serde(default)]
+    pub on_hold: u64,
+}
+
 /// Consumers of the request queue that are none of Sluicegate's active worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Others {
@@ -203,6 +224,8 @@ impl Status {
             },
             running: None,
             queues: None,
+            parked: 0,
+            forecast: None,
             others: None,
             foreign: false,
             short_sessions: 0,

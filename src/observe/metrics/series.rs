@@ -237,7 +237,7 @@ impl BacklogSeries {
             )?,
             drain: c.gauge(
                 "sluice_drain_seconds",
-                "How long all that waits, in the window and in the queue, takes at the rate that holds now; +Inf while nothing goes for a pause or a halt, NaN while that cannot be known.",
+                "How long all that waits, in the window, parked and in the queue, takes by the forecast that `sluice gate status` tells; +Inf while somebody has to end what holds it (a pause, a halt, a hold), NaN while that cannot be known.",
             )?,
             queues: c.gauges(
                 "sluice_queue_messages",

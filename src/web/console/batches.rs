@@ -11,11 +11,12 @@ use maud::{Markup, html};
 use super::LaneView;
 use super::asked::Asked;
 use super::ends::{self, Ends};
+use super::fields::Fields;
 use super::follow::{DAYS, Seen};
 use super::page::{ROWS, ago, clock, notice, query, whole};
 use super::{members, planned};
 use crate::core::Outcome;
-use crate::core::engine::Upcoming;
+use crate::core::engine::{Sought, Upcoming};
 use crate::message::generation::{RunPrefix, short};
 use crate::report::batches::{BatchPattern, Batches, Together, common_beginnings};
 use crate::report::progress::BatchProgress;
@@ -287,7 +288,7 @@ pub(super) async fn one(asked: Asked) -> Response {
     if part == Some("1") {
         return content.into_response();
     }
-    let held = held(place, batch, fields.get("q")).await;
+    let held = held(place, batch, fields).await;
     let wanted = members::Wanted { place, fields, batch, held: &held };
     let servers = place.results(|seen| {
         let all = seen.batches.generations(batch);
@@ -315,14 +316,12 @@ fn this<'a>(seen: &'a Seen, batch: &str, run: Option<&RunPrefix>) -> Option<&'a 
     all.into_iter().find(|one| run.is_none_or(|run| run.matches(one.run)))
 }
 
-/// What of the batch waits in the window or is in flight, and meets `text`.
-async fn held(place: &LaneView, batch: &str, text: Option<&str>) -> Result<Vec<Upcoming>, String> {
-    let asked = place.find_requests(text.unwrap_or(batch));
+/// A page of what of the batch waits in the window or is in flight, and has what was looked for.
+async fn held(place: &LaneView, batch: &str, fields: &Fields) -> Result<Vec<Upcoming>, String> {
+    let sought = Sought { text: fields.get("q").unwrap_or_default(), batch: Some(batch) };
+    let asked = place.find_requests(sought, members::first_pending(fields));
     let told = tokio::time::timeout(PATIENCE, asked).await;
-    let mut told =
-        told.unwrap_or_else(|_| Err("the worker has not answered in time".to_owned()))?;
-    told.retain(|one| one.batch.as_deref() == Some(batch));
-    Ok(told)
+    told.unwrap_or_else(|_| Err("the worker has not answered in time".to_owned()))
 }
 
 /// The other generations of this id, if there are some.

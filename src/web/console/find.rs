@@ -13,8 +13,9 @@ use super::asked::Asked;
 use super::look::Look;
 use super::page::{ago, badge, clock, notice, query, whole};
 use super::{deeds, letters, waiting};
-use crate::core::engine::{Upcoming, Waits};
+use crate::core::engine::{Sought, Upcoming, Waits};
 use crate::message::result::ResultData;
+use crate::message::status::SessionStatus;
 use crate::report::text::{grouped, visible};
 
 /// So many of each kind are shown.
@@ -54,7 +55,7 @@ async fn in_lane(place: &Arc<LaneView>, text: &str) -> (usize, Markup) {
     );
     let parts = [held, results, dead, acts];
     let count = parts.iter().map(|(count, _)| count).sum();
-    (count, html! { @for (_, shown) in &parts { (shown) } (parked(place)) })
+    (count, html! { @for (_, shown) in &parts { (shown) } (unseen(place)) })
 }
 
 fn section(id: &str, title: &str, count: usize, shown: &Markup) -> Markup {
@@ -75,7 +76,8 @@ const LATE: &str = "it has not answered in time; try again in a moment";
 
 /// In the window, and in flight.
 async fn held(place: &LaneView, text: &str) -> (usize, Markup) {
-    let told = tokio::time::timeout(PATIENCE, place.find_requests(text)).await;
+    let told =
+        tokio::time::timeout(PATIENCE, place.find_requests(Sought { text, batch: None }, 0)).await;
     let found = match told.unwrap_or_else(|_| Err(LATE.to_owned())) {
         Ok(found) => found,
         Err(why) => return silent("The window", &why),
@@ -203,11 +205,25 @@ async fn acts(place: &Arc<LaneView>, text: &str) -> (usize, Markup) {
     (found.len(), section("audit", "Audit", found.len(), &table))
 }
 
-/// What is parked lies in a queue, and is not read for this.
-fn parked(place: &LaneView) -> Markup {
+/// What lies in the broker's queues is not read for this; how much that is, is said.
+fn unseen(place: &LaneView) -> Markup {
+    const LATER: &str = "each is found once the window has it";
     let status = place.lane.status.borrow();
-    let queued = status.queues.map_or(0, |queues| queues.requests);
-    html! {
-        p.soft { @if queued > 0 { (grouped(queued)) " more wait in the queue of requests. " } "What is in that queue, or parked for later, is not looked through here: it is found once the window has it." }
-    }
+    let is_active = matches!(status.session, SessionStatus::Active { .. });
+    let queued = status.queues.filter(|_| is_active).map(|queues| queues.requests);
+    let text = match (queued, status.parked) {
+        (Some(0), 0) => {
+            "Nothing is parked, and nothing waits in the queue of requests: this is all there is."
+                .to_owned()
+        }
+        (Some(queued), parked) => format!(
+            "{} more wait in the queue of requests and {} are parked for later, as last looked. They lie on the broker and cannot be searched: {LATER}.",
+            grouped(queued),
+            grouped(parked)
+        ),
+        (None, _) => format!(
+            "What waits in the queue of requests, or is parked for later, cannot be searched, and this worker does not know how much that is: {LATER}."
+        ),
+    };
+    html! { p.soft #unseen { (text) } }
 }

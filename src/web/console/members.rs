@@ -60,6 +60,15 @@ pub(super) struct Wanted<'a> {
     pub(super) held: &'a Result<Vec<Upcoming>, String>,
 }
 
+/// So many that have not ended come before the page that is asked for.
+pub(super) fn first_pending(fields: &Fields) -> usize {
+    (pending_page(fields) - 1).saturating_mul(ROWS)
+}
+
+fn pending_page(fields: &Fields) -> usize {
+    fields.get("waiting").and_then(|page| page.parse().ok()).unwrap_or(1_usize).max(1)
+}
+
 impl Wanted<'_> {
     fn text(&self) -> String {
         self.fields.get("q").unwrap_or_default().to_lowercase()
@@ -87,19 +96,24 @@ impl Wanted<'_> {
         let mut ended = one.map(BatchProgress::results).unwrap_or_default();
         ended.retain(|result| is_meant(result, &text));
         let held = self.held.as_deref().unwrap_or_default();
+        let (before, is_full) = (first_pending(self.fields), held.len() == ROWS);
+        let seen_pending = (before + held.len()) as u64;
         // What has ended a moment ago may still be told of as in flight.
         let is_over = |one: &Upcoming| ended.iter().any(|result| result.run == one.run);
         let held: Vec<&Upcoming> = held.iter().filter(|one| !is_over(one)).collect();
         let (page, pages) = page::asked(self.fields, ended.len());
         let left = one.and_then(|one| Some(one.total()?.saturating_sub(one.settled())));
-        let again = self.address(&[("part", "servers"), ("page", &page.to_string())]);
+        let waiting = pending_page(self.fields).to_string();
+        let again = [("part", "servers"), ("page", &page.to_string()), ("waiting", &waiting)];
+        let again = self.address(&again);
         html! {
             div #lists hx-get=(again) hx-trigger="every 5s" hx-swap="outerHTML" {
                 h3 { "Not ended: " @match left { Some(left) => (grouped(left)), None => "of a number that was not announced" } }
                 @if let Err(why) = self.held { (notice(false, &format!("What of it waits cannot be said now: {why}."))) }
                 @if !held.is_empty() { (self.pending(&held)) }
-                @if let Some(left) = left.filter(|left| *left > held.len() as u64 && text.is_empty()) {
-                    p.soft { (grouped(left - held.len() as u64)) " more of it are in the queue of requests, or wait further back; a name finds those that the window holds." }
+                @if before > 0 || is_full { (self.turn_pending(before, held.len(), is_full)) }
+                @if let Some(left) = left.filter(|left| *left > seen_pending && text.is_empty() && !is_full) {
+                    p.soft { (grouped(left - seen_pending)) " more of it are parked, or in the queue of requests: they lie on the broker and cannot be listed before the window has them." }
                 }
                 h3 { "Ended: " (grouped(ended.len())) }
                 @if !seen.left_out.is_empty() && one.is_none() { p.soft { "Its results are left out here, for there are too many." } }
@@ -158,6 +172,20 @@ impl Wanted<'_> {
             ("source_server", &*result.source_server_id),
         ];
         format!("/dead-letters{}", query(&fields))
+    }
+
+    /// Nobody counts what waits of a batch: a full page may have another one after it.
+    fn turn_pending(&self, before: usize, shown: usize, is_full: bool) -> Markup {
+        let page = pending_page(self.fields);
+        let to =
+            |page: usize| format!("{}#servers", self.address(&[("waiting", &page.to_string())]));
+        html! {
+            nav.pages aria-label="Pages of servers that have not ended" {
+                @if page > 1 { a #sooner href=(to(page - 1)) rel="prev" { "← sooner" } }
+                span { @if shown == 0 { "none further" } @else { (grouped(before + 1)) " to " (grouped(before + shown)) } }
+                @if is_full { a #later href=(to(page + 1)) rel="next" { "later →" } }
+            }
+        }
     }
 
     fn turn(&self, page: usize, pages: usize) -> Markup {

@@ -12,7 +12,7 @@ use super::LaneView;
 use super::access::{Viewer, operator};
 use super::asked::Asked;
 use super::page::{self, ago, csrf, hidden, notice, query, whole};
-use crate::core::engine::{Upcoming, Waits};
+use crate::core::engine::{Sought, Upcoming, Waits};
 use crate::core::{Change, Target};
 use crate::message::command::{Command, IssuedCommand};
 use crate::message::status::{SessionStatus, Status};
@@ -53,12 +53,17 @@ impl LaneView {
         told
     }
 
-    /// The requests that have this in what people know them by: in the window, or in flight. A standby asks the active
-    /// worker.
-    pub(super) async fn find_requests(&self, text: &str) -> Told {
+    /// A page of the requests that are sought, without the first `from`: in flight, or in the window. A standby asks the
+    /// active worker.
+    pub(super) async fn find_requests(&self, sought: Sought<'_>, from: usize) -> Told {
         let _one_at_a_time = self.waiting.lock().await;
-        let command =
-            Command::Window { first: None, run: None, from: None, find: Some(text.to_owned()) };
+        let command = Command::Window {
+            first: Some(page::ROWS),
+            run: None,
+            from: Some(from),
+            find: Some(sought.text.to_owned()),
+            batch: sought.batch.map(str::to_owned),
+        };
         let issued = IssuedCommand { command, by: "console".to_owned(), reason: None };
         let answer = self.order(issued).await;
         answer.window.ok_or(answer.said)
@@ -87,7 +92,7 @@ impl LaneView {
         if let SessionStatus::Standby { .. } = self.lane.status.borrow().session {
             return Err("this worker is a standby: the active one holds the window".to_owned());
         }
-        let command = Command::Window { first, run, from, find: None };
+        let command = Command::Window { first, run, from, find: None, batch: None };
         let issued = IssuedCommand { command, by: "console".to_owned(), reason: None };
         let (_, answer) = give(&self.lane.status, &self.lane.orders, issued).await;
         answer.window.ok_or(answer.said)

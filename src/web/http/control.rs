@@ -98,7 +98,8 @@ pub(super) async fn window(
     State(lanes): State<Arc<[Lane]>>,
     Query(of): Query<OfWindow>,
 ) -> Response {
-    let command = Command::Window { first: of.first, run: None, from: None, find: None };
+    let command =
+        Command::Window { first: of.first, run: None, from: None, find: None, batch: None };
     let issued = IssuedCommand { command, by: "operator".to_owned(), reason: None };
     let (code, answer) = match lane(&lanes, &Which { lane: of.lane }) {
         Ok(lane) => give(&lane.status, &lane.orders, issued).await,

@@ -299,8 +299,14 @@ async fn one_box_on_every_page_finds_a_server_by_anything_that_it_is_known_by() 
     stage.see(&format!("/find?q={}", source(7))).await;
     browser.follow("#in-dead tbody a").await;
     browser.until_text("What was done to it").await;
+    // What the broker holds cannot be searched: how much that is, is said, for each lane.
+    stage.status[0].send_modify(|status| status.parked = 56);
     stage.see("/find?q=nothing-of-that-name").await;
     browser.until_text("Nothing has nothing-of-that-name").await;
+    browser
+        .until_text("1,234 more wait in the queue of requests and 56 are parked for later")
+        .await;
+    browser.until_text("cannot be searched").await;
     stage.see("/find?q=x").await;
     browser.until_text("Give two characters at least").await;
 }
@@ -314,8 +320,22 @@ async fn a_batch_is_told_by_cause_with_its_dead_letters_and_server_by_server_wha
     browser.until_text("Not ended: 1,000").await;
     assert_eq!(browser.count("#failures tbody tr").await, 3);
     assert_eq!(browser.text("#failures tbody td").await, "100");
-    // What waits, with why; a hundred of them at once.
-    assert!(browser.count("#pending tbody tr").await >= 100);
+    // What waits, with why: a hundred of them on a page, and all of them by pages.
+    assert_eq!(browser.count("#pending tbody tr").await, 100);
+    browser.until_text("1 to 100").await;
+    browser.follow("#later").await;
+    browser.until_text("101 to 200").await;
+    assert_eq!(browser.count("#pending tbody tr").await, 100);
+    let first = browser.text("#pending td a").await;
+    assert_eq!(first, name(100));
+    // It stays on its page when it renews itself.
+    let again = "document.querySelector('#lists').getAttribute('hx-get').includes('waiting=2')";
+    browser.until(again).await;
+    browser.follow("#sooner").await;
+    browser.until_text("1 to 100").await;
+    stage.see(&format!("{page}&waiting=10")).await;
+    browser.until_text("901 to 1,000").await;
+    stage.see(&page).await;
     assert_eq!(browser.count("#ended tbody tr").await, 100);
     browser.follow("#next").await;
     browser.until_text("page 2 of 10").await;

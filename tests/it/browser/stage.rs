@@ -10,7 +10,7 @@ use sluicegate::broker::dead_letters::Review;
 use sluicegate::broker::settings::QueueType;
 use sluicegate::broker::topology;
 use sluicegate::contract::Rules;
-use sluicegate::core::engine::{Upcoming, Waits};
+use sluicegate::core::engine::{Sought, Upcoming, Waits};
 use sluicegate::core::gate::Reason;
 use sluicegate::message::command::{Answer, Command, PendingCommand, done};
 use sluicegate::message::status::{Queues, SessionStatus, Status};
@@ -75,8 +75,13 @@ async fn play(mut orders: mpsc::Receiver<PendingCommand>) {
             Command::Window { run: Some(run), .. } => {
                 told(window.iter().filter(|one| one.run == *run).cloned().collect())
             }
-            Command::Window { find: Some(text), .. } => {
-                told(window.iter().filter(|one| one.is_named(text)).cloned().collect())
+            Command::Window { find, batch, from, first, .. }
+                if find.is_some() || batch.is_some() =>
+            {
+                let (text, batch) = (find.as_deref().unwrap_or_default(), batch.as_deref());
+                let found = window.iter().filter(|one| Sought { text, batch }.is(one));
+                let most = Command::most(*first);
+                told(found.skip(from.unwrap_or(0)).take(most).cloned().collect())
             }
             Command::Window { first, from, .. } => {
                 let most = Command::most(*first);

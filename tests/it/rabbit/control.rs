@@ -5,7 +5,7 @@ use std::process::{Command as Process, Output};
 
 use lapin::options::BasicPublishOptions;
 use sluicegate::broker::settings::QueueType;
-use sluicegate::broker::{NotAsked, ask};
+use sluicegate::broker::{NotAsked, PlannerError, ask};
 use sluicegate::core::Outcome;
 use sluicegate::core::gate::Reason;
 use sluicegate::message::audit::{Act, Action};
@@ -130,8 +130,11 @@ async fn a_pause_is_what_is_said_while_the_rate_is_spent_in_its_answer_and_after
     second.active().await;
     shut_for(&mut second, Some(Reason::Paused)).await;
     says_that_it_is_paused(gate(&rig, Command::Status).await);
-    let answer =
-        gate(&rig, Command::Window { first: Some(3), run: None, from: None, find: None }).await;
+    let answer = gate(
+        &rig,
+        Command::Window { first: Some(3), run: None, from: None, find: None, batch: None },
+    )
+    .await;
     assert_eq!(answer.window.map(|window| window.len()), Some(3), "gate list");
     second.stop().await;
 }
@@ -205,7 +208,8 @@ async fn without_an_active_worker_nothing_is_changed_and_nonsense_hurts_nobody()
     let mut never = rig.lane.queues.clone();
     never.prefix.push_str("-never");
     let asked = ask(&rig.lane.settings, &never, &order(Command::Status)).await;
-    assert!(matches!(asked, Err(NotAsked::Nobody { .. })), "{asked:?}");
+    let missing = |asked: &PlannerError| matches!(asked, PlannerError::Missing { .. });
+    assert!(matches!(&asked, Err(NotAsked::Broker(why)) if missing(why)), "{asked:?}");
     assert_eq!(client.depth(&rig.lane.queues.gate()).await, 0);
 }
 

@@ -195,12 +195,22 @@ async fn without_queues_it_is_said_how_they_come_to_be() {
     let text =
         format!("[broker]\nurl = {:?}\n[queues]\nprefix = {:?}\n", lane.url, lane.queues.prefix);
     std::fs::write(&config, text).unwrap();
-    for command in [&["list"][..], &["replay", "--all", "--yes"], &["export", "all.jsonl"]] {
+    for command in [
+        &["dead-letters", "list"][..],
+        &["dead-letters", "replay", "--all", "--yes"],
+        &["dead-letters", "export", "all.jsonl"],
+        &["gate", "status"],
+        &["gate", "list"],
+        &["gate", "pause"],
+        &["gate", "rate", "1/s"],
+        &["batch", "hold", "wave"],
+        &["watch"],
+        &["watch", "wave"],
+    ] {
         let mut sluice = Command::new(env!("CARGO_BIN_EXE_sluice"));
         let output = sluice
             .env_clear()
             .current_dir(&dir)
-            .arg("dead-letters")
             .args(command)
             .args(["-c", "lane.toml"])
             .output()

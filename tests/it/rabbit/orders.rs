@@ -60,7 +60,7 @@ async fn what_is_in_flight_is_found_by_its_name_and_gone_when_it_has_ended() {
     worker.active().await;
     let find = async |text: &str| {
         let find = Some(text.to_owned());
-        let command = Command::Window { first: None, run: None, from: None, find };
+        let command = Command::Window { first: None, run: None, from: None, find, batch: None };
         gate(&rig, command).await.window.expect("a window")
     };
     publish(&rig.lane.client().await, &rig.lane.queues.requests(), [body("s77", 10)]).await;

@@ -179,6 +179,19 @@ async fn console_gate_status_and_watch_tell_one_end_that_knows_times_holds_and_w
         if same && told { Ok(()) } else { Err(format!("{ends:?}: {said}\n{page}")) }
     })
     .await;
+    // Over HTTP, and for Prometheus, it is the same end.
+    let url = format!("http://{}", process.address().unwrap());
+    wait::until(SOON, async || {
+        let status = run(dir.path(), &["gate", "status", "--json", "--url", &url]).await;
+        let drains = drains(&process).await;
+        let since = jiff::Timestamp::now().duration_since(begun).as_secs_f64();
+        let ends = (told_end(&status, begun), drains.map(|drains| since + drains));
+        match ends {
+            (Some(one), Some(other)) if is_right(one) && (one - other).abs() < 5.0 => Ok(()),
+            _ => Err(format!("{ends:?}: {}", String::from_utf8_lossy(&status.stdout))),
+        }
+    })
+    .await;
 
     assert!(run(dir.path(), &["batch", "hold", "later"]).await.status.success());
     wait::until(SOON, async || {
@@ -200,5 +213,17 @@ async fn console_gate_status_and_watch_tell_one_end_that_knows_times_holds_and_w
         }
     })
     .await;
+    wait::until(SOON, async || {
+        let drains = drains(&process).await;
+        if drains == Some(f64::INFINITY) { Ok(()) } else { Err(format!("{drains:?}")) }
+    })
+    .await;
     process.stop().await;
+}
+
+/// `sluice_drain_seconds`
+async fn drains(process: &Process) -> Option<f64> {
+    let text = process.get("/metrics").await?.1;
+    let line = text.lines().find(|line| line.starts_with("sluice_drain_seconds{"))?;
+    line.rsplit(' ').next()?.parse().ok()
 }

@@ -76,7 +76,7 @@ async fn every_row_of_a_plan_is_told_with_its_state_and_what_it_waits_for() {
         (json!(5), "invalid", Value::Null),
     ];
     assert_eq!(states, wanted);
-    assert!(told[2]["why"].as_str().unwrap().contains("not before 2099-01-01"), "{}", told[2]);
+    assert!(told[2]["why"].as_str().unwrap().contains("its time, at 2099-01-01"), "{}", told[2]);
     assert_eq!(told[1]["notes"], json!({ "#owner": "team 1" }));
     assert_eq!(
         told[4]["counts"],
