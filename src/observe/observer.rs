@@ -435,3 +435,27 @@ fn is_open(reason: Option<Reason>) -> bool {
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::gate::Shut;
+
+    #[test]
+    fn of_two_reasons_the_gate_is_open_only_if_it_is_with_each_of_them_whichever_ends_first() {
+        let shut = |reason, seconds: u64| Shut {
+            reason,
+            until: Some(Moment::from_nanos(seconds * 1_000_000_000)),
+        };
+        for one in Reason::ALL {
+            for other in Reason::ALL {
+                let both = is_open(Some(one)) && is_open(Some(other));
+                for (first, then) in [(60, 60), (60, 300), (300, 60)] {
+                    let said = Shut::longest([shut(one, first), shut(other, then)]);
+                    let said = said.map(|said| said.reason);
+                    assert_eq!(is_open(said), both, "{one:?} {first}, {other:?} {then}: {said:?}");
+                }
+            }
+        }
+    }
+}
