@@ -43,6 +43,7 @@ mod share;
 mod signals;
 mod submit;
 mod times;
+mod token;
 mod topology;
 mod watch;
 mod waves;
@@ -102,6 +103,8 @@ enum Command {
     Sandbox(sandbox::Args),
     /// Describe the messages to other programs: JSON Schemas, AsyncAPI
     Schema(schema::Args),
+    /// Make a token for the console and for programs that read or steer over HTTP
+    Token(token::Args),
     /// Print a completion script for a shell, or write man pages
     Completions(completions::Args),
 }
@@ -142,6 +145,7 @@ impl Cli {
             Command::Replay(args) => replay::run(&args),
             Command::Sandbox(args) => sandbox::run(&args),
             Command::Schema(args) => schema::run(&args),
+            Command::Token(args) => token::run(&args),
             Command::Completions(args) => completions::run(&args),
         }
     }

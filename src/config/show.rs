@@ -85,7 +85,15 @@ fn literal(node: &Node, is_url: bool) -> String {
             let items: Vec<_> = items.iter().map(|item| literal(item, is_url)).collect();
             format!("[{}]", items.join(", "))
         }
-        Value::Table(_) | Value::Other(_) => String::new(),
+        // Of a list of tables; secrets of one stand in files.
+        Value::Table(inner) => {
+            let fields: Vec<_> = inner
+                .iter()
+                .map(|(key, entry)| format!("{key} = {}", literal(&entry.node, is_url)))
+                .collect();
+            format!("{{ {} }}", fields.join(", "))
+        }
+        Value::Other(_) => String::new(),
     }
 }
 

@@ -9,7 +9,7 @@ use crate::broker::settings::{Broker, Queues, is_amqp_url};
 use crate::broker::topology::{CONSUMER_TIMEOUT, outlasts};
 use crate::config::Problem;
 use crate::config::tree::{self, Origin, Table};
-use crate::config::values::{readable, show_duration};
+use crate::config::values::{Secret, readable, show_duration};
 use crate::core::schedule::Schedule;
 
 /// Aging is kept to a hundredth of a point.
@@ -297,16 +297,7 @@ fn http(http: &sections::Http, findings: &mut Findings<'_>) {
     findings.one_of("http", "operator_token");
     findings.one_of("http", "reader_token");
     findings.one_of("http", "session_key");
-    let files = [
-        ("http.operator_token_file", &http.operator_token_file),
-        ("http.reader_token_file", &http.reader_token_file),
-        ("http.session_key_file", &http.session_key_file),
-    ];
-    for (key, path) in files {
-        if let Some(path) = path {
-            findings.problems_at(key, crate::config::values::Secret::from_file(path).map(drop));
-        }
-    }
+    tokens(http, findings);
     let is_web = |url: &str| {
         url::Url::parse(url)
             .is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
@@ -317,7 +308,15 @@ fn http(http: &sections::Http, findings: &mut Findings<'_>) {
             format!("{url:?} is no address of a page: such as https://worker-1.example:9464"),
         );
     }
-    let has_token = http.operator_token.is_some() || http.operator_token_file.is_some();
+    let has_shared = http.operator_token.is_some() || http.operator_token_file.is_some();
+    let has_token = has_shared || !http.operators.is_empty();
+    let reads = has_token || http.reader_token.is_some() || http.reader_token_file.is_some();
+    if http.listen.is_some() && !http.open_on_loopback && !reads {
+        findings.warning(
+            "http.open_on_loopback",
+            "nobody can read anything over HTTP: set http.reader_token_file or an operator's token",
+        );
+    }
     if let Some(listen) = http.listen
         && !listen.ip().is_loopback()
         && !has_token
@@ -327,4 +326,73 @@ fn http(http: &sections::Http, findings: &mut Findings<'_>) {
             format!("{listen} can be reached by other machines, and there is no operator token: set http.operator_token_file, or listen on 127.0.0.1"),
         );
     }
+}
+
+/// Shorter ones are guessed; `sluice token new` makes longer ones.
+const SHORTEST: usize = 16;
+
+/// The tokens and the key: that each can be read, is long enough, and is one person's.
+fn tokens(http: &sections::Http, findings: &mut Findings<'_>) {
+    let of_text = [
+        ("http.operator_token", &http.operator_token, &http.operator_token_file),
+        ("http.reader_token", &http.reader_token, &http.reader_token_file),
+        ("http.session_key", &http.session_key, &http.session_key_file),
+    ];
+    let mut known: Vec<(String, Secret)> = Vec::new();
+    for (key, text, file) in of_text {
+        match (file, text) {
+            (Some(file), _) => token(&format!("{key}_file"), file, &mut known, findings),
+            (None, Some(text)) => long_enough(key, text.clone(), &mut known, findings),
+            (None, None) => {}
+        }
+    }
+    for (i, person) in http.operators.iter().enumerate() {
+        let key = "http.operators";
+        let name = &person.name;
+        let is_plain = name.trim() == name && !name.is_empty() && name.chars().count() <= 64;
+        if !is_plain || name.chars().any(char::is_control) {
+            findings.problem(
+                key,
+                format!("{name:?} is no name: 1 to 64 characters, with no space around them"),
+            );
+        }
+        if http.operators[..i].iter().any(|other| sections::is_same_name(&other.name, name)) {
+            findings.problem(key, format!("{name:?} stands there twice: one token a person"));
+        }
+        token(key, &person.token_file, &mut known, findings);
+    }
+}
+
+fn token(
+    key: &str,
+    file: &std::path::Path,
+    known: &mut Vec<(String, Secret)>,
+    findings: &mut Findings<'_>,
+) {
+    match Secret::from_file(file) {
+        Ok(text) => long_enough(key, text, known, findings),
+        Err(why) => findings.problem(key, why),
+    }
+}
+
+fn long_enough(
+    key: &str,
+    text: Secret,
+    known: &mut Vec<(String, Secret)>,
+    findings: &mut Findings<'_>,
+) {
+    let length = text.expose().chars().count();
+    if length < SHORTEST {
+        findings.problem(
+            key,
+            format!("it has {length} characters, and shorter than {SHORTEST} it can be guessed: `sluice token new` makes one"),
+        );
+    }
+    if let Some((other, _)) = known.iter().find(|(_, other)| other.expose() == text.expose()) {
+        let why = format!(
+            "it is the same as that of {other}: each needs its own, `sluice token new` makes one"
+        );
+        findings.problem(key, why);
+    }
+    known.push((key.to_owned(), text));
 }

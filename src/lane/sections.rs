@@ -2,6 +2,7 @@
 //! `config/sluice.toml`.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -91,14 +92,18 @@ pub struct Http {
     /// `None`: off.
     #[serde(deserialize_with = "listen")]
     pub listen: Option<SocketAddr>,
+    /// Whether everybody on this machine may read what listens on loopback.
+    pub open_on_loopback: bool,
     /// Where people reach what listens there, if that does not say it.
     pub url: Option<String>,
     pub operator_token: Option<Secret>,
-    pub operator_token_file: Option<std::path::PathBuf>,
+    pub operator_token_file: Option<PathBuf>,
+    /// Operators with a token each, whose names are known by it.
+    pub operators: Vec<Person>,
     pub reader_token: Option<Secret>,
-    pub reader_token_file: Option<std::path::PathBuf>,
+    pub reader_token_file: Option<PathBuf>,
     pub session_key: Option<Secret>,
-    pub session_key_file: Option<std::path::PathBuf>,
+    pub session_key_file: Option<PathBuf>,
 }
 
 impl Http {
@@ -125,6 +130,55 @@ impl Http {
     pub fn session_key(&self) -> Result<Option<Secret>, String> {
         secret(self.session_key_file.as_deref(), self.session_key.as_ref())
     }
+}
+
+/// An operator with a token of their own.
+#[derive(Clone, Debug)]
+pub struct Person {
+    pub name: String,
+    pub token_file: PathBuf,
+}
+
+/// A table, or `NAME=FILE`, which is what the environment can say.
+impl<'de> Deserialize<'de> for Person {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Fields {
+            name: String,
+            token_file: PathBuf,
+        }
+
+        struct Either;
+
+        impl<'de> de::Visitor<'de> for Either {
+            type Value = Person;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an operator's name and token_file, or NAME=FILE")
+            }
+
+            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Person, A::Error> {
+                let of = de::value::MapAccessDeserializer::new(map);
+                Fields::deserialize(of)
+                    .map(|Fields { name, token_file }| Person { name, token_file })
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Person, E> {
+                let wrong = || E::invalid_value(de::Unexpected::Str(text), &self);
+                let (name, file) = text.split_once('=').ok_or_else(wrong)?;
+                Ok(Person { name: name.trim().to_owned(), token_file: file.trim().into() })
+            }
+        }
+
+        deserializer.deserialize_any(Either)
+    }
+}
+
+/// Names that people would take for one.
+pub(crate) fn is_same_name(one: &str, other: &str) -> bool {
+    let plain = |name: &str| name.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase();
+    plain(one) == plain(other)
 }
 
 fn secret(file: Option<&std::path::Path>, text: Option<&Secret>) -> Result<Option<Secret>, String> {

@@ -29,14 +29,26 @@ impl NewFile {
     /// # Errors
     /// It is there already and may not be replaced, or its directory cannot be written to.
     pub fn create(target: &Path, overwrite: bool) -> Result<Self, NewFileError> {
+        // As any other new file: the process's umask takes away what others may not do.
+        Self::create_as(target, overwrite, 0o666)
+    }
+
+    /// One that only its owner reads, and that replaces nothing.
+    ///
+    /// # Errors
+    /// It is there already, or its directory cannot be written to.
+    pub fn create_private(target: &Path) -> Result<Self, NewFileError> {
+        Self::create_as(target, false, 0o600)
+    }
+
+    fn create_as(target: &Path, overwrite: bool, mode: u32) -> Result<Self, NewFileError> {
         if !overwrite && target.symlink_metadata().is_ok() {
             return Err(NewFileError::Exists(target.to_owned()));
         }
         let directory = target.parent().filter(|parent| !parent.as_os_str().is_empty());
         let file = tempfile::Builder::new()
             .prefix(".sluice-new-")
-            // As any other new file: the process's umask takes away what others may not do.
-            .permissions(std::fs::Permissions::from_mode(0o666))
+            .permissions(std::fs::Permissions::from_mode(mode))
             .tempfile_in(directory.unwrap_or(Path::new(".")));
         match file {
             Ok(file) => Ok(Self { target: target.to_owned(), overwrite, file }),

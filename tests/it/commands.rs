@@ -410,3 +410,32 @@ fn a_configuration_is_checked_for_programs_with_the_place_of_each_problem() {
     assert_eq!(code, Some(2), "{told}");
     assert!(told["problems"][0].as_str().unwrap().contains("queues.prefix"), "{told}");
 }
+
+#[test]
+fn a_new_token_is_long_its_own_and_written_for_its_owner_alone() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let new = |args: &[&str]| {
+        let output = sluice(&[&["token", "new"], args].concat(), &[]);
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(said).unwrap())
+    };
+    let (code, one) = new(&[]);
+    assert_eq!((code, one.trim().len()), (Some(0), 64));
+    assert!(one.trim().bytes().all(|byte| byte.is_ascii_alphanumeric()), "{one}");
+    assert_ne!(one, new(&[]).1);
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("token");
+    let file = path.to_str().unwrap();
+    assert_eq!(new(&["--file", file]), (Some(0), String::new()));
+    assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    let kept = std::fs::read(&path).unwrap();
+    assert_eq!(kept.len(), 65);
+    let (code, said) = new(&["--file", file]);
+    assert!(code == Some(2) && said.contains("is there already"), "{said}");
+    // Nor through a link to it, nor through one to nowhere.
+    let link = dir.path().join("link");
+    std::os::unix::fs::symlink(dir.path().join("nowhere"), &link).unwrap();
+    assert_eq!(new(&["--file", link.to_str().unwrap()]).0, Some(2));
+    assert!(!dir.path().join("nowhere").exists());
+    assert_eq!(std::fs::read(&path).unwrap(), kept);
+}

@@ -202,7 +202,7 @@ fn sample(key: &str, file: &str) -> String {
         "http.listen" => "127.0.0.1:1",
         "log.format" => "json",
         "log.level" => "debug",
-        "queues.declare" | "api.look_up" => "false",
+        "queues.declare" | "api.look_up" | "http.open_on_loopback" => "false",
         "contract.strict" | "api.allow_http" => "true",
         "window.aging" | "retry.multiplier" => "1.5",
         "limits.max_in_flight"
@@ -229,7 +229,8 @@ fn sample(key: &str, file: &str) -> String {
         | "api.auth.secret_key"
         | "http.operator_token"
         | "http.reader_token"
-        | "http.session_key" => "text",
+        | "http.session_key" => "a text of more than sixteen",
+        "http.operators" => return format!("ada={file}"),
         key => panic!("a new key needs a sample here: {key}"),
     };
     value.to_owned()
@@ -259,7 +260,7 @@ fn every_key_can_come_from_the_environment() {
         let shown = loaded.show();
         assert!(shown.contains(&format!("  # {name}\n")), "{name} is not used:\n{shown}");
     }
-    let takes_any_text = |key: &&String| sample(key, path) == "text";
+    let takes_any_text = |key: &&String| sample(key, path).starts_with("a text");
     for key in keys.iter().filter(|key| !takes_any_text(key)) {
         let name = lane::variable(key);
         let Err(problems) = load(&credentials, &[(&name, "\u{1}?")], &[]) else {
@@ -348,7 +349,7 @@ fn no_secret_is_shown_by_show_or_debug_or_in_a_problem() {
         ("SLUICE_API__AUTH__SECRET_KEY", SECRET),
         ("SLUICE_API__AUTH__SECURITY_TOKEN", SECRET),
         ("SLUICE_API__PROXY", "http://u:hunter2@proxy:3128"),
-        ("SLUICE_HTTP__OPERATOR_TOKEN", SECRET),
+        ("SLUICE_HTTP__OPERATOR_TOKEN", "hunter2-hunter2-hunter2"),
     ];
     let loaded = load("", &secrets, &[]).unwrap();
     assert!(!loaded.show().contains(SECRET), "{}", loaded.show());
@@ -395,4 +396,73 @@ fn the_reference_of_the_documents_is_of_this_code() {
         std::fs::write(&path, &page).unwrap();
     }
     assert_eq!(std::fs::read_to_string(&path).unwrap(), page, "run the tests with UPDATE_DOCS=1");
+}
+
+#[test]
+fn tokens_that_could_be_guessed_or_are_two_peoples_are_told_with_the_cure() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let (short, ada, bo) = (
+        file("short", "fifteen letters\n"),
+        file("ada", "sixteen letters!\n"),
+        file("bo", "sixteen letters?\n"),
+    );
+    let person = |name: &str, file: &str| format!("{{ name = {name:?}, token_file = {file:?} }}");
+    let told = |http: String| {
+        let problems = load(&format!("{TOKEN}[http]\n{http}\n"), &[], &[]).unwrap_err();
+        problems.join("\n")
+    };
+    for (http, words) in [
+        (
+            format!("operator_token_file = {short:?}"),
+            "http.operator_token_file: it has 15 characters",
+        ),
+        ("operator_token = \"operator\"".into(), "http.operator_token: it has 8 characters"),
+        ("reader_token = \"r\"".into(), "http.reader_token: it has 1 characters"),
+        ("session_key = \"k\"".into(), "http.session_key: it has 1 characters"),
+        (format!("operators = [{}]", person("ada", &short)), "http.operators: it has 15"),
+        (format!("operators = [{}, {}]", person("ada", &ada), person("Bo ", &bo)), "is no name"),
+        (format!("operators = [{}, {}]", person("ada", &ada), person("Ada", &bo)), "twice"),
+        (
+            format!("operators = [{}, {}]", person("ada", &ada), person("bo", &ada)),
+            "the same as that of",
+        ),
+        (format!("operators = [{}]", person("", &ada)), "is no name"),
+        (format!("operators = [{}]", person("ada", "/nowhere")), "cannot read /nowhere"),
+        (
+            format!("operator_token_file = {ada:?}\nreader_token_file = {ada:?}"),
+            "the same as that of http.operator_token_file",
+        ),
+        ("operators = [\"ada\"]".into(), "NAME=FILE"),
+        ("operators = [{ name = \"ada\" }]".into(), "token_file"),
+        (
+            format!("operators = [{{ name = \"ada\", token_file = {ada:?}, right = \"read\" }}]"),
+            "right",
+        ),
+    ] {
+        let told = told(http.clone());
+        assert!(told.contains(words), "{http}: {told}");
+        assert!(!told.contains("sixteen letters") && !told.contains("fifteen"), "{told}");
+        if words.contains("characters") {
+            assert!(told.contains("`sluice token new`"), "{told}");
+        }
+    }
+    let tables = format!(
+        "{TOKEN}[[http.operators]]\nname = \"ada\"\ntoken_file = {ada:?}\n[[http.operators]]\nname = \"bo\"\ntoken_file = {bo:?}\n"
+    );
+    let loaded = load(&tables, &[], &[]).unwrap();
+    assert_eq!(loaded.config.http.operators.len(), 2);
+    assert!(
+        loaded.show().contains(&format!("{{ name = \"ada\", token_file = {ada:?} }}")),
+        "{}",
+        loaded.show()
+    );
+    let of_env = format!("cy={ada}");
+    let loaded = load(&tables, &[("SLUICE_HTTP__OPERATORS", &of_env)], &[]).unwrap();
+    assert_eq!(loaded.config.http.operators[0].name, "cy");
+    assert_eq!(loaded.config.http.operators.len(), 1, "the environment replaces the list");
 }

@@ -8,9 +8,12 @@ use sluicegate::config::values::Secret;
 use sluicegate::contract::Rules;
 use sluicegate::message::status::Status;
 use sluicegate::web::console::{self, Hour, LOG_IN, Lane};
-use sluicegate::web::http::{self, Operator};
+use sluicegate::web::http::{self, Doors, Tokens};
+
+use std::sync::Arc;
 use tokio::sync::watch;
 
+use crate::http::{OPERATOR, READER};
 use crate::support::rabbit::Lane as Names;
 use sluicegate::broker::settings::QueueType;
 
@@ -30,17 +33,21 @@ async fn start() -> String {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let listener = http::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let address = listener.local_addr().unwrap();
-    let router = console::router(vec![lane()], operator(), address).unwrap();
+    let router = console::router(vec![lane()], &doors(address));
     tokio::spawn(http::serve(listener, router, 64, std::future::pending()));
     format!("http://{address}")
 }
 
-pub(crate) fn operator() -> Operator {
-    operator_with("s3cret")
+pub(crate) fn doors(listen: SocketAddr) -> Arc<Doors> {
+    doors_with(OPERATOR, listen)
 }
 
-pub(crate) fn operator_with(token: &str) -> Operator {
-    Operator::new(Some(&Secret::new(token))).with_reader(Some(&Secret::new("read")))
+pub(crate) fn doors_with(token: &str, listen: SocketAddr) -> Arc<Doors> {
+    Arc::new(Doors::new(tokens(token), listen).unwrap())
+}
+
+fn tokens(token: &str) -> Tokens {
+    Tokens::new(Some(&Secret::new(token))).with_reader(Some(&Secret::new(READER)))
 }
 
 /// Made once: each one reads the system's certificates.
@@ -55,7 +62,7 @@ pub(crate) fn client() -> reqwest::Client {
 
 /// The cookie of a new session.
 pub(crate) async fn log_in(base: &str) -> String {
-    log_in_with(base, "s3cret").await
+    log_in_with(base, OPERATOR).await
 }
 
 async fn log_in_with(base: &str, token: &str) -> String {
@@ -84,7 +91,7 @@ async fn nothing_changes_without_a_session_its_own_form_and_our_own_page() {
             assert_eq!(odd.send().await.unwrap().status(), 405, "{method} {path}");
         }
     }
-    let reader = log_in_with(&base, "read").await;
+    let reader = log_in_with(&base, READER).await;
     let cookie = log_in(&base).await;
     for path in &changes {
         let of_reader = post(path).header("cookie", &reader).send().await.unwrap();
@@ -121,7 +128,7 @@ async fn log_ins_are_limited_and_foreign_ones_refused() {
     let base = start().await;
     let post =
         |token: &str| client().post(format!("{base}/log-in")).body(format!("who=x&token={token}"));
-    let foreign = post("s3cret").header("origin", "https://evil.example");
+    let foreign = post(OPERATOR).header("origin", "https://evil.example");
     assert_eq!(foreign.send().await.unwrap().status(), 403);
     let mut codes = Vec::new();
     for _ in 0..12 {
@@ -129,7 +136,7 @@ async fn log_ins_are_limited_and_foreign_ones_refused() {
     }
     assert_eq!(codes[..10], [401; 10]);
     assert_eq!(codes[11], 429, "{codes:?}");
-    assert_eq!(post("s3cret").send().await.unwrap().status(), 429);
+    assert_eq!(post(OPERATOR).send().await.unwrap().status(), 429);
 }
 
 #[tokio::test]
@@ -159,9 +166,9 @@ async fn a_page_under_another_name_is_not_read_without_a_log_in() {
 #[test]
 fn other_machines_need_a_token_to_be_configured() {
     let open: SocketAddr = "0.0.0.0:9464".parse().unwrap();
-    let error = console::router(vec![lane()], Operator::default(), open).unwrap_err();
+    let error = Doors::new(Tokens::default(), open).unwrap_err();
     assert!(error.contains("set http.operator_token_file"), "{error}");
-    assert!(console::router(vec![lane()], operator(), open).is_ok());
+    assert!(Doors::new(tokens(OPERATOR), open).is_ok());
 }
 
 /// A console that other machines could reach.
@@ -169,7 +176,7 @@ async fn start_open() -> String {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let listener = http::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let address = listener.local_addr().unwrap();
-    let router = console::router(vec![lane()], operator(), "0.0.0.0:1".parse().unwrap()).unwrap();
+    let router = console::router(vec![lane()], &doors("0.0.0.0:1".parse().unwrap()));
     tokio::spawn(http::serve(listener, router, 64, std::future::pending()));
     format!("http://{address}")
 }
@@ -186,11 +193,11 @@ async fn other_machines_read_with_either_token_and_nothing_without() {
         let answer = client().get(format!("{base}{path}")).send().await.unwrap();
         assert_eq!(answer.status(), 200, "{path}");
     }
-    let cookie = log_in_with(&base, "read").await;
+    let cookie = log_in_with(&base, READER).await;
     let page = client().get(&base).header("cookie", cookie).send().await.unwrap();
     assert_eq!(page.status(), 200);
     assert!(page.text().await.unwrap().contains("ada (reads)"));
-    let told = client().get(&base).bearer_auth("read").send().await.unwrap();
+    let told = client().get(&base).bearer_auth(READER).send().await.unwrap();
     assert_eq!(told.status(), 200);
 }
 
@@ -215,7 +222,8 @@ async fn behind_tls_the_cookie_is_for_tls_only() {
     let base = start().await;
     let host = base.strip_prefix("http://").unwrap();
     for (origin, secure) in [(format!("https://{host}"), true), (base.clone(), false)] {
-        let form = client().post(format!("{base}/log-in")).body("who=ada&token=s3cret");
+        let form =
+            client().post(format!("{base}/log-in")).body(format!("who=ada&token={OPERATOR}"));
         let answer = form.header("origin", origin).send().await.unwrap();
         let cookie = answer.headers()["set-cookie"].to_str().unwrap();
         assert_eq!(cookie.contains("; Secure"), secure, "{cookie}");
@@ -227,9 +235,11 @@ fn the_worker_does_not_start_where_others_could_reach_it_without_a_token() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("worker.toml");
     let begin = "[api]\nendpoint = \"http://127.0.0.1:1\"\n[api.auth]\ntoken = \"t\"\n[http]\n";
-    for (listen, more) in
-        [("0.0.0.0:0", ""), ("[::]:0", ""), ("192.0.2.1:9464", "reader_token = \"only reads\"\n")]
-    {
+    for (listen, more) in [
+        ("0.0.0.0:0", ""),
+        ("[::]:0", ""),
+        ("192.0.2.1:9464", "reader_token = \"it only reads things\"\n"),
+    ] {
         std::fs::write(&file, format!("{begin}listen = \"{listen}\"\n{more}")).unwrap();
         let mut run = std::process::Command::new(env!("CARGO_BIN_EXE_sluice"));
         let output = run.env_clear().args(["run", "-c"]).arg(&file).output().unwrap();
@@ -241,4 +251,85 @@ fn the_worker_does_not_start_where_others_could_reach_it_without_a_token() {
             "{told}"
         );
     }
+}
+
+#[tokio::test]
+async fn a_link_of_another_site_reads_nothing_until_it_is_followed_here() {
+    let base = start().await;
+    let [_, readings, _] = console::paths();
+    for path in &readings {
+        let asked =
+            client().get(format!("{base}{path}?a=1")).header("sec-fetch-site", "cross-site");
+        let answer = asked.send().await.unwrap();
+        assert_eq!(answer.status(), 403, "{path}");
+        let page = answer.text().await.unwrap();
+        assert!(page.contains(&format!("href=\"{path}?a=1\"")), "{path}: {page}");
+    }
+    let proxied = client().get(&base).header("x-forwarded-for", "192.0.2.7");
+    assert_eq!(proxied.send().await.unwrap().status(), 401);
+}
+
+#[tokio::test]
+async fn a_log_in_with_ones_own_token_has_its_name_and_nobody_else_takes_that() {
+    const ADAS: &str = "the-token-that-is-adas-own";
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let listener = http::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let tokens = tokens(OPERATOR).with("Ada", &Secret::new(ADAS));
+    let doors = Arc::new(Doors::new(tokens, address).unwrap());
+    tokio::spawn(http::serve(
+        listener,
+        console::router(vec![lane()], &doors),
+        64,
+        std::future::pending(),
+    ));
+    let base = format!("http://{address}");
+    let post = |who: &str, token: &str| {
+        client().post(format!("{base}/log-in")).body(format!("who={who}&token={token}")).send()
+    };
+    let shown = async |answer: reqwest::Response| {
+        let cookie = answer.headers()["set-cookie"].to_str().unwrap().split(';').next().unwrap();
+        let page = client().get(&base).header("cookie", cookie).send().await.unwrap();
+        page.text().await.unwrap()
+    };
+    let page = shown(post("bo", ADAS).await.unwrap()).await;
+    assert!(page.contains(">Ada ") && !page.contains("as typed"), "{page}");
+    let page = shown(post("", ADAS).await.unwrap()).await;
+    assert!(page.contains(">Ada "), "{page}");
+    for (who, token) in [("ada", OPERATOR), ("+ADA+", READER)] {
+        let answer = post(who, token).await.unwrap();
+        assert_eq!(answer.status(), 403, "{who}");
+        assert!(answer.text().await.unwrap().contains("a token of its own"));
+    }
+    let page = shown(post("bo", OPERATOR).await.unwrap()).await;
+    assert!(page.contains("bo (as typed)"), "{page}");
+}
+
+#[tokio::test]
+async fn the_pages_with_names_say_who_wrote_them() {
+    let base = start().await;
+    for path in ["/log-in", "/audit"] {
+        let page = client().get(format!("{base}{path}")).send().await.unwrap();
+        let page = page.text().await.unwrap();
+        assert!(page.contains("nobody checks"), "{path}: {page}");
+    }
+}
+
+#[tokio::test]
+async fn guesses_stop_nobody_who_is_logged_in() {
+    let base = start_open().await;
+    let cookie = log_in(&base).await;
+    for n in 0..12 {
+        let guess = client().get(&base).bearer_auth(format!("guess {n}"));
+        let code = guess.send().await.unwrap().status();
+        assert_eq!(code, if n < 9 { 401 } else { 429 }, "{n}");
+    }
+    let post = client().post(format!("{base}/log-in")).body("who=x&token=guess");
+    assert_eq!(post.send().await.unwrap().status(), 429, "one count for both ways");
+    let page = client().get(&base).header("cookie", &cookie).send().await.unwrap();
+    assert_eq!(page.status(), 200);
+    let page = page.text().await.unwrap();
+    let csrf = page.split("name=\"csrf\" value=\"").nth(1).unwrap().split('"').next().unwrap();
+    let out = client().post(format!("{base}/log-out")).header("cookie", &cookie);
+    assert_eq!(out.body(format!("csrf={csrf}")).send().await.unwrap().status(), 303);
 }

@@ -10,7 +10,7 @@ use sluicegate::web::console::{self, Lane, Sample};
 use sluicegate::web::http;
 use tokio::sync::{mpsc, watch};
 
-use crate::console::{client, lane, log_in, operator};
+use crate::console::{client, doors, lane, log_in};
 
 /// A console in front of a lane whose loop is played by the test.
 struct Played {
@@ -35,7 +35,7 @@ impl Played {
         let lane = Lane { status: seen, orders: told, ..lane() };
         let listener = http::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let router = console::router(vec![lane.clone()], operator(), address).unwrap();
+        let router = console::router(vec![lane.clone()], &doors(address));
         tokio::spawn(http::serve(listener, router, 64, std::future::pending()));
         Self { base: format!("http://{address}"), status, orders, _way: way, lane }
     }

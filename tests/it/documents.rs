@@ -356,3 +356,21 @@ fn the_unit_is_one_that_systemd_reads() {
     let ours: Vec<&str> = said.lines().filter(|line| line.contains("sluice.service")).collect();
     assert!(verified.status.success() && ours.is_empty(), "{said}");
 }
+
+#[test]
+fn no_secret_is_in_a_core_file_or_a_build_context() {
+    let unit = read("config/systemd/sluice.service");
+    assert_eq!(unit.lines().filter(|line| line.trim() == "LimitCORE=0").count(), 1);
+    let ignored = read(".dockerignore");
+    let ignored: Vec<&str> = ignored.lines().collect();
+    let out = ignored.iter().rposition(|line| *line == "config/compose/secrets").unwrap();
+    let back = ignored.iter().rposition(|line| line.starts_with('!')).unwrap();
+    assert!(back < out, "what is let in after it would let them in again");
+    assert!(read(".gitignore").lines().any(|line| line == "/config/compose/secrets/"));
+    // Where Prometheus scrapes over the network, it has the reader's token.
+    let scraped = read("config/compose/prometheus.yml");
+    assert!(scraped.contains("credentials_file: /run/secrets/reader-token"), "{scraped}");
+    for file in ["docker-compose.yml", "config/compose/sluice.toml", "scripts/compose-secrets"] {
+        assert!(read(file).contains("reader-token"), "{file}");
+    }
+}

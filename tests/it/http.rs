@@ -9,8 +9,14 @@ use sluicegate::core::{Change, Target};
 use sluicegate::message::command::{Answer, Command, PendingCommand};
 use sluicegate::message::status::{Forecast, Queues, SessionStatus, Status};
 use sluicegate::observe::metrics::Metrics;
-use sluicegate::web::http::{self, Lane, Operator};
+use sluicegate::web::http::{self, Doors, Lane, Right, Tokens};
 use tokio::sync::{mpsc, oneshot, watch};
+
+pub(crate) const OPERATOR: &str = "an-operators-token-shared";
+pub(crate) const READER: &str = "a-readers-token-shared";
+
+/// What whoever may read can ask for beside the console.
+const READINGS: [&str; 3] = ["/metrics", "/status", "/window"];
 
 pub(crate) struct Server {
     pub(crate) base: String,
@@ -33,13 +39,36 @@ async fn start_as_if_at(listen: &str) -> Server {
 pub(crate) async fn start_with(listen: &str, metrics: Metrics, others: Vec<Lane>) -> Server {
     let (lane, status, pending) = lane("lane", metrics);
     let lanes = std::iter::once(lane).chain(others).collect();
-    let operator =
-        Operator::new(Some(&Secret::new("s3cret"))).with_reader(Some(&Secret::new("read")));
+    let tokens = Tokens::new(Some(&Secret::new(OPERATOR))).with_reader(Some(&Secret::new(READER)));
+    start_at(listen, tokens, lanes, (status, pending)).await
+}
+
+/// With these tokens.
+async fn start_at(
+    listen: &str,
+    tokens: Tokens,
+    lanes: Vec<Lane>,
+    (status, pending): (watch::Sender<Status>, mpsc::Receiver<PendingCommand>),
+) -> Server {
+    start_behind(
+        Arc::new(Doors::new(tokens, listen.parse().unwrap()).unwrap()),
+        lanes,
+        (status, pending),
+    )
+    .await
+}
+
+async fn start_behind(
+    doors: Arc<Doors>,
+    lanes: Vec<Lane>,
+    (status, pending): (watch::Sender<Status>, mpsc::Receiver<PendingCommand>),
+) -> Server {
     let listener = http::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let base = format!("http://{}", listener.local_addr().unwrap());
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let (stop, stopping) = oneshot::channel();
     let stopping = async { drop(stopping.await) };
-    let router = http::router(lanes, operator, listen.parse().unwrap());
+    let router = http::router(lanes, &doors);
     let task = tokio::spawn(http::serve(listener, router, 16, stopping));
     Server { base, status, pending, stop, task }
 }
@@ -152,15 +181,30 @@ async fn a_port_in_use_is_told_with_what_to_do() {
 }
 
 #[tokio::test]
-async fn other_machines_read_the_status_with_a_token_and_the_rest_without() {
+async fn other_machines_read_with_a_token_and_probes_learn_nothing_without() {
     let server = start_as_if_at("0.0.0.0:9464").await;
-    for path in ["/metrics", "/healthz"] {
-        assert_eq!(server.get(path).await.0, 200, "{path}");
+    assert_eq!(server.get("/healthz").await.0, 200);
+    let (code, told) = server.get("/readyz").await;
+    assert_eq!(code, 503, "it has no session");
+    assert!(told.starts_with("{\"ready\":false,") && !told.contains("lane"), "{told}");
+    for path in READINGS {
+        let (code, why) = server.get(path).await;
+        assert!(code == 401 && why.contains("Authorization: Bearer TOKEN"), "{path} {code} {why}");
+        // Neither in the address nor under another scheme.
+        let (code, _) = server.get(&format!("{path}?token={READER}&access_token={READER}")).await;
+        assert_eq!(code, 401, "{path}");
+        let basic = reqwest::Client::new().get(format!("{}{path}", server.base));
+        assert_eq!(
+            basic.basic_auth("x", Some(READER)).send().await.unwrap().status(),
+            401,
+            "{path}"
+        );
     }
-    assert_eq!(server.get("/readyz").await.0, 503, "it has no session");
-    let (code, why) = server.get("/status").await;
-    assert!(code == 401 && why.contains("Authorization: Bearer TOKEN"), "{code} {why}");
-    for (token, code) in [("read", 200), ("s3cret", 200), ("guess", 401)] {
+    let told = reqwest::Client::new().get(format!("{}/readyz", server.base)).bearer_auth(READER);
+    assert!(told.send().await.unwrap().text().await.unwrap().contains("connecting"));
+    let told = reqwest::Client::new().get(format!("{}/metrics", server.base)).bearer_auth(READER);
+    assert_eq!(told.send().await.unwrap().status(), 200);
+    for (token, code) in [(READER, 200), (OPERATOR, 200), ("guess", 401)] {
         let asked = reqwest::Client::new().get(format!("{}/status", server.base));
         assert_eq!(asked.bearer_auth(token).send().await.unwrap().status(), code, "{token}");
     }
@@ -169,31 +213,189 @@ async fn other_machines_read_the_status_with_a_token_and_the_rest_without() {
     // The reader's token steers nothing.
     for path in http::CHANGES {
         let issued = reqwest::Client::new().post(format!("{}{path}", server.base));
-        assert_eq!(issued.bearer_auth("read").send().await.unwrap().status(), 403, "{path}");
+        assert_eq!(issued.bearer_auth(READER).send().await.unwrap().status(), 403, "{path}");
         let issued = reqwest::Client::new().post(format!("{}{path}", server.base));
         assert_eq!(issued.send().await.unwrap().status(), 401, "{path}");
     }
 }
 
 #[test]
-fn only_the_operators_token_allows_changes() {
-    let headers = |value: &str| {
-        [("authorization".parse().unwrap(), value.parse().unwrap())].into_iter().collect()
-    };
-    let operator = Operator::new(Some(&Secret::new("s3cret")));
-    assert!(operator.allows(&headers("Bearer s3cret")));
-    for wrong in ["Bearer s3cre", "Bearer ", "s3cret", "Basic s3cret", "Bearer s3cret2"] {
-        assert!(!operator.allows(&headers(wrong)), "{wrong}");
+fn a_token_is_known_whole_or_not_at_all_and_never_shown() {
+    let tokens =
+        Tokens::new(Some(&Secret::new(OPERATOR))).with("ada", &Secret::new("adas own one"));
+    let known = tokens.known("adas own one").unwrap();
+    assert_eq!((known.right, known.name.as_deref()), (Right::Change, Some("ada")));
+    assert_eq!(tokens.known(OPERATOR).unwrap().name, None);
+    for wrong in [&OPERATOR[1..], "", " ", READER, "ada", &format!("{OPERATOR}2")] {
+        assert_eq!(tokens.known(wrong), None, "{wrong}");
     }
-    assert!(!operator.allows(&axum::http::HeaderMap::new()));
-    assert!(!Operator::new(None).allows(&headers("Bearer ")), "without a token nobody may");
-    assert!(!format!("{operator:?}").contains("s3cret"));
+    assert_eq!(Tokens::new(None).known(""), None, "without a token nobody may");
+    assert!(
+        !format!("{tokens:?}").contains(OPERATOR) && !format!("{tokens:?}").contains("own one")
+    );
+}
+
+#[tokio::test]
+async fn a_read_under_another_name_through_a_proxy_or_for_another_site_needs_a_token() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let server = start().await;
+    let get = |path: &str| reqwest::Client::new().get(format!("{}{path}", server.base));
+    for path in ["/metrics", "/status"] {
+        assert_eq!(get(path).send().await.unwrap().status(), 200, "{path}");
+    }
+    for path in READINGS {
+        for (name, value) in [
+            ("host", "evil.example"),
+            ("host", "localhost."),
+            ("x-forwarded-for", "127.0.0.1"),
+            ("Forwarded", "for=127.0.0.1"),
+            ("via", "1.1 proxy"),
+        ] {
+            let asked = get(path).header(name, value);
+            assert_eq!(asked.send().await.unwrap().status(), 401, "{path} {name}: {value}");
+        }
+        for site in ["cross-site", "same-site", "something new"] {
+            let asked = get(path).bearer_auth(OPERATOR).header("sec-fetch-site", site);
+            assert_eq!(asked.send().await.unwrap().status(), 403, "{path} {site}");
+        }
+    }
+    for (name, value) in [("x-forwarded-for", "127.0.0.1"), ("host", "evil.example")] {
+        let asked = get("/status").header(name, value).bearer_auth(READER);
+        assert_eq!(asked.send().await.unwrap().status(), 200, "a token is good everywhere");
+        let ready = get("/readyz").header(name, value).send().await.unwrap().text().await.unwrap();
+        assert!(!ready.contains("lane"), "{ready}");
+        assert_eq!(get("/healthz").header(name, value).send().await.unwrap().status(), 200);
+    }
+}
+
+/// Says it as it is, and answers what comes.
+async fn plainly(base: &str, head: &str) -> String {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let mut stream =
+        tokio::net::TcpStream::connect(base.trim_start_matches("http://")).await.unwrap();
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer).await;
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[tokio::test]
+async fn no_way_of_saying_it_makes_a_stranger_somebody_on_this_machine() {
+    let server = start().await;
+    for head in [
+        "GET /status HTTP/1.0\r\n\r\n",
+        "GET /status HTTP/1.0\r\nHost: evil.example\r\n\r\n",
+        "GET http://evil.example/status HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+        "GET /status HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\nConnection: close\r\n\r\n",
+        "GET /status HTTP/1.1\r\nhost: localhost\r\nX-FORWARDED-FOR: ::1\r\nConnection: close\r\n\r\n",
+        "GET /status HTTP/1.1\r\nhost: localhost\r\nx-forwarded-proto:\r\nConnection: close\r\n\r\n",
+    ] {
+        let answer = plainly(&server.base, head).await;
+        let code = answer.split(' ').nth(1).unwrap_or_default();
+        assert!(["400", "401"].contains(&code), "{head}: {answer}");
+    }
+    let head = "GET /status HTTP/1.0\r\nHost: localhost\r\n\r\n";
+    assert!(plainly(&server.base, head).await.contains(" 200 "));
+}
+
+#[tokio::test]
+async fn reading_on_loopback_can_be_closed() {
+    let tokens = Tokens::new(None).with_reader(Some(&Secret::new(READER)));
+    let doors = Doors::new(tokens, "127.0.0.1:1".parse().unwrap()).unwrap();
+    let (lane, status, pending) = lane("lane", Metrics::new("lane").unwrap());
+    let server =
+        start_behind(Arc::new(doors.open_on_loopback(false)), vec![lane], (status, pending)).await;
+    assert_eq!(server.get("/healthz").await.0, 200);
+    for path in READINGS {
+        assert_eq!(server.get(path).await.0, 401, "{path}");
+    }
+    let read = reqwest::Client::new().get(format!("{}/status", server.base)).bearer_auth(READER);
+    assert_eq!(read.send().await.unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn who_guesses_tokens_is_refused_and_whoever_has_one_is_not() {
+    let server = start_as_if_at("0.0.0.0:9464").await;
+    // Each over a connection of its own.
+    let ask = async |token: &str| {
+        let asked = reqwest::Client::new().get(format!("{}/status", server.base));
+        asked.bearer_auth(token).send().await.unwrap().status().as_u16()
+    };
+    assert_eq!(ask(READER).await, 200);
+    let mut codes = Vec::new();
+    for n in 0..12 {
+        codes.push(ask(&format!("guess {n}")).await);
+    }
+    assert_eq!((&codes[..9], codes[11]), (&[401; 9][..], 429), "{codes:?}");
+    assert_eq!(ask(READER).await, 200, "it was right before");
+    assert_eq!(ask(OPERATOR).await, 429, "a guess that is right is not looked at");
+    let issued = reqwest::Client::new().post(format!("{}/control/pause", server.base));
+    let (code, told) = {
+        let answer = issued.bearer_auth(OPERATOR).send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    };
+    assert!(code == 429 && told.contains("wait a minute"), "{told}");
+}
+
+#[tokio::test]
+async fn an_operator_with_a_token_of_their_own_is_named_by_it() {
+    const ADAS: &str = "the token that is ada's own";
+    let tokens = Tokens::new(Some(&Secret::new(OPERATOR))).with("Ada L.", &Secret::new(ADAS));
+    let (lane, status, pending) = lane("lane", Metrics::new("lane").unwrap());
+    let mut server = start_at("127.0.0.1:0", tokens, vec![lane], (status, pending)).await;
+    let since = "2026-01-02T03:04:06Z".parse().unwrap();
+    server.status.send_modify(|s| {
+        s.session = SessionStatus::Active { since, server: "4.3".into(), unchecked: Vec::new() }
+    });
+    let base = server.base.clone();
+    let pause = async move |token: &str, by: &str| {
+        let issued = reqwest::Client::new().post(format!("{base}/control/pause"));
+        let issued = issued.bearer_auth(token).json(&serde_json::json!({ "by": by }));
+        let answer = issued.send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    };
+    let (code, told) = pause(OPERATOR, " ada  l. ").await;
+    assert!(code == 403 && told.contains("http.operators"), "{told}");
+    let obeys = async {
+        let mut named = Vec::new();
+        while named.len() < 2 {
+            let PendingCommand { issued, reply } = server.pending.recv().await.unwrap();
+            reply.send(Answer::done("")).unwrap();
+            named.push(issued.by);
+        }
+        named
+    };
+    let asks = async {
+        assert_eq!(pause(ADAS, "bo").await.0, 200);
+        assert_eq!(pause(OPERATOR, "bo").await.0, 200);
+    };
+    assert_eq!(tokio::join!(obeys, asks).0, ["Ada L.", "bo"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_goes_to_another_machine_with_tls_or_with_leave() {
+    for command in ["status", "list", "pause"] {
+        for url in [
+            "http://192.0.2.1:9464",
+            "http://worker-1:9464",
+            "http://localhost.example",
+            "http://user@[2001:db8::1]",
+        ] {
+            let (code, said) = gate(url, &[command]).await;
+            assert!(code == Some(2) && said.contains("--insecure"), "{command} {url}: {said}");
+        }
+    }
+    // Nobody is there, so all that is seen is that it is tried.
+    let (code, said) = gate("http://127.0.0.1:1", &["status"]).await;
+    assert!(code == Some(4) && said.contains("unreachable"), "{said}");
+    let (code, said) = gate("http://0.0.0.0:1", &["status", "--insecure"]).await;
+    assert!(code == Some(4) && said.contains("unreachable"), "{said}");
 }
 
 /// `sluice gate ...` against this server, as an operator calls it.
-async fn gate(base: &str, args: &[&str]) -> (Option<i32>, String) {
+pub(crate) async fn gate(base: &str, args: &[&str]) -> (Option<i32>, String) {
     let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), "s3cret\n").unwrap();
+    std::fs::write(file.path(), OPERATOR).unwrap();
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_sluice"));
     command.env_clear().env("USER", "anna").arg("gate").args(args).args(["--url", base]);
     command.arg("--token-file").arg(file.path());
@@ -296,7 +498,7 @@ async fn without_the_token_on_a_standby_or_with_nonsense_nothing_is_ordered() {
     };
     assert_eq!(post("pause", None, "").await.0, 401);
     assert_eq!(post("pause", Some("s3cre"), "").await.0, 401);
-    let right = Some("s3cret");
+    let right = Some(OPERATOR);
     assert_eq!(post("stop", right, "").await.0, 404);
     assert_eq!(post("pause?lane=other", right, "").await.0, 404);
     let (code, said) = post("rate", right, r#"{"rates": ["fast"]}"#).await;

@@ -8,7 +8,7 @@ use sluicegate::web::http;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::console::{client, lane, operator};
+use crate::console::{client, doors, lane};
 use crate::http::start_with;
 use crate::support::wait;
 
@@ -30,7 +30,7 @@ pub(crate) async fn besiege(address: &str) -> Vec<TcpStream> {
     const TEXTS: [&str; 3] = [
         "",
         "GET /status HTTP/1.1\r\nx: ",
-        "POST /control/pause HTTP/1.1\r\nhost: a\r\nauthorization: Bearer operator\r\ncontent-length: 9000\r\n\r\n{",
+        "POST /control/pause HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer operator\r\ncontent-length: 9000\r\n\r\n{",
     ];
     let mut peers = Vec::new();
     for text in TEXTS.iter().cycle().take(150) {
@@ -53,7 +53,8 @@ async fn others_go_on(address: &str) {
     for _ in 0..5 {
         let start = Instant::now();
         let mut stream =
-            open(address, "GET /metrics HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await;
+            open(address, "GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+                .await;
         let answer = rest(&mut stream).await;
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer:?} after {:?}", start.elapsed());
     }
@@ -68,11 +69,11 @@ async fn server() -> (crate::http::Server, String) {
 #[tokio::test]
 async fn a_token_is_judged_before_the_body_is_there() {
     let (_server, address) = server().await;
-    let head = "POST /control/pause HTTP/1.1\r\nhost: a\r\ncontent-length: 10000\r\n";
+    let head = "POST /control/pause HTTP/1.1\r\nhost: localhost\r\ncontent-length: 10000\r\n";
     for (authorization, code) in [
         ("", 401),
         ("authorization: Bearer wrong\r\n", 401),
-        ("authorization: Bearer read\r\n", 403),
+        ("authorization: Bearer a-readers-token-shared\r\n", 403),
     ] {
         let mut stream = open(&address, &format!("{head}{authorization}\r\n{{")).await;
         let answer = rest(&mut stream).await;
@@ -80,7 +81,9 @@ async fn a_token_is_judged_before_the_body_is_there() {
     }
     // With it, what is too long is refused before it is there as well.
     let head = head.replace("10000", "100000");
-    let mut stream = open(&address, &format!("{head}authorization: Bearer s3cret\r\n\r\n{{")).await;
+    let mut stream =
+        open(&address, &format!("{head}authorization: Bearer an-operators-token-shared\r\n\r\n{{"))
+            .await;
     let answer = rest(&mut stream).await;
     assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
 }
@@ -88,7 +91,7 @@ async fn a_token_is_judged_before_the_body_is_there() {
 #[tokio::test]
 async fn posts_that_are_never_finished_give_way_to_others() {
     let (_server, address) = server().await;
-    let head = "POST /control/pause HTTP/1.1\r\nhost: a\r\nauthorization: Bearer s3cret\r\n";
+    let head = "POST /control/pause HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer an-operators-token-shared\r\n";
     let mut posts = Vec::new();
     for _ in 0..100 {
         posts.push(open(&address, &format!("{head}content-length: 10000\r\n\r\n{{\"by\":")).await);
@@ -121,7 +124,7 @@ async fn heads_and_bodies_that_never_end_are_ended() {
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
     };
-    let body = "POST /control/pause HTTP/1.1\r\nhost: a\r\nauthorization: Bearer s3cret\r\n\
+    let body = "POST /control/pause HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer an-operators-token-shared\r\n\
                 content-length: 10000\r\n\r\n";
     tokio::join!(
         endless("GET /healthz HTTP/1.1\r\n", "x: y\r\n"),
@@ -145,7 +148,7 @@ async fn heads_and_bodies_that_never_end_are_ended() {
 async fn readers_that_read_nothing_give_way_to_others() {
     let (_server, address) = server().await;
     // As many answers as no buffer holds.
-    let asked = "GET /metrics HTTP/1.1\r\nhost: a\r\n\r\n".repeat(400);
+    let asked = "GET /metrics HTTP/1.1\r\nhost: localhost\r\n\r\n".repeat(400);
     let mut slow = Vec::new();
     for _ in 0..2 * PLACES {
         let address = address.clone();
@@ -170,10 +173,10 @@ async fn a_log_in_is_short_and_anybody_sends_it_so_a_long_one_is_refused_at_once
     let _ = rustls::crypto::ring::default_provider().install_default();
     let listener = http::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let address = listener.local_addr().unwrap();
-    let router = sluicegate::web::console::router(vec![lane()], operator(), address).unwrap();
+    let router = sluicegate::web::console::router(vec![lane()], &doors(address));
     tokio::spawn(http::serve(listener, router, 64, std::future::pending()));
     let address = address.to_string();
-    let head = "POST /log-in HTTP/1.1\r\nhost: a\r\ncontent-length: 4000000\r\n\r\nwho=";
+    let head = "POST /log-in HTTP/1.1\r\nhost: localhost\r\ncontent-length: 4000000\r\n\r\nwho=";
     let mut stream = open(&address, head).await;
     let answer = rest(&mut stream).await;
     assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");

@@ -70,6 +70,9 @@ struct Target {
     /// The operator's token for --url (default: that of the configuration)
     #[arg(long, value_name = "FILE", requires = "url")]
     token_file: Option<PathBuf>,
+    /// Send the token to another machine without TLS
+    #[arg(long, requires = "url")]
+    insecure: bool,
     /// As JSON
     #[arg(long)]
     json: bool,
@@ -213,12 +216,16 @@ async fn over_http(
         let request = client.get(address);
         // On loopback it needs none.
         match token(target.token_file.as_deref(), config) {
-            Ok(token) => request.bearer_auth(token.expose()),
+            Ok(token) => {
+                private(base, target.insecure)?;
+                request.bearer_auth(token.expose())
+            }
             Err(_) if target.token_file.is_none() => request,
             Err(failure) => return Err(failure),
         }
     } else {
         let token = token(target.token_file.as_deref(), config)?;
+        private(base, target.insecure)?;
         // The path says what to do.
         let mut said = serde_json::to_value(issued).map_err(Failure::usage)?;
         let what = said.as_object_mut().and_then(|said| said.remove("do")).unwrap_or_default();
@@ -262,6 +269,25 @@ fn check_url(base: &str) -> Result<(), Failure> {
         "http" | "https" => Ok(()),
         other => Err(wrong(format!("`{other}` is neither http nor https"))),
     }
+}
+
+/// A token crosses no network that everybody can read, unless the operator says so.
+fn private(base: &str, insecure: bool) -> Result<(), Failure> {
+    let is_private = reqwest::Url::parse(base).is_ok_and(|url| {
+        let is_here = match url.host() {
+            Some(url::Host::Domain(name)) => name.eq_ignore_ascii_case("localhost"),
+            Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
+            Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
+            None => false,
+        };
+        url.scheme() == "https" || is_here
+    });
+    if is_private || insecure {
+        return Ok(());
+    }
+    Err(Failure::usage(format!(
+        "--url {base}: the token would go to another machine as plain text; use https://, or leave out --url to go over the broker, or add --insecure where nobody can listen in"
+    )))
 }
 
 /// The lane that is meant, or the only one.

@@ -28,7 +28,7 @@ use crate::message::status;
 use crate::observe::log::{self, Level};
 use crate::observe::traces::Traces;
 use crate::web::console;
-use crate::web::http::{self, Operator};
+use crate::web::http::{self, Doors, Tokens};
 use crate::worker::recording;
 
 /// So long a page waits for another reviewer.
@@ -173,15 +173,16 @@ async fn listen(
 ) -> Result<Option<Listening>, Failure> {
     let http = &lanes[0].config.http;
     let Some(address) = http.listen else { return Ok(None) };
-    let operator = Operator::from_settings(http).map_err(Failure::usage)?;
+    let tokens = Tokens::from_settings(http).map_err(Failure::usage)?;
+    let doors = Doors::new(tokens, address).map_err(Failure::usage)?;
+    let doors = Arc::new(doors.open_on_loopback(http.open_on_loopback));
     let console = lanes.iter().map(|lane| console::Lane {
         status: lane.status.subscribe(),
         orders: lane.orders.subscribe(),
         hour: console::Hour::keep(lane.status.subscribe(), Arc::clone(&lane.metrics)),
         review: review(&lane.config),
     });
-    let console =
-        console::router(console.collect(), operator.clone(), address).map_err(Failure::usage)?;
+    let console = console::router(console.collect(), &doors);
     let (places, warning) = places(lanes);
     if let Some(warning) = warning {
         tracing::warn!("{warning}");
@@ -192,7 +193,7 @@ async fn listen(
         status: lane.status.subscribe(),
         orders: lane.orders.subscribe(),
     });
-    let router = http::router(told.collect(), operator, address).merge(console);
+    let router = http::router(told.collect(), &doors).merge(console);
     // Port 0 is a free one, so say which.
     let address = listener.local_addr().unwrap_or(address);
     tracing::info!(%address, "listening");

@@ -4,15 +4,12 @@
 //! token, and every change one with the operator's. A change needs the session's own secret in its form too, and comes
 //! from our own pages.
 
-use std::net::{IpAddr, SocketAddr};
-use std::num::NonZeroU32;
-
+use axum::Extension;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Redirect, Response};
-use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use jiff::Timestamp;
 use maud::html;
 use sha2::{Digest as _, Sha256};
@@ -20,15 +17,13 @@ use sha2::{Digest as _, Sha256};
 use super::asked::Whence;
 use super::fields::Fields;
 use super::page::{self, hidden, notice};
-pub(super) use super::session::LogIn;
-use super::session::Sessions;
 use super::{Console, EDIT, EDIT_LIMIT, FORM_LIMIT, LOG_IN, SharedConsole};
-use crate::web::http::{Operator, Right, is_longer};
+use crate::report::text::visible;
+pub(super) use crate::web::http::LogIn;
+use crate::web::http::{COOKIE, Caller, Judged, Reading, Right, cookie, is_foreign, is_longer};
 
-const COOKIE: &str = "sluice-session";
 pub(super) const LOG_OUT: &str = "/log-out";
-/// Log-ins a minute, right or wrong.
-const TRIES: NonZeroU32 = NonZeroU32::new(10).unwrap();
+const TOO_MANY: &str = "Too many tokens were tried from this address; wait a minute and try again.";
 
 /// Who looks at a page: with a session, they are logged in.
 pub(super) type Viewer = Option<LogIn>;
@@ -36,6 +31,18 @@ pub(super) type Viewer = Option<LogIn>;
 /// The viewer's session, if they may change something.
 pub(super) fn operator(viewer: &Viewer) -> Option<&LogIn> {
     viewer.as_ref().filter(|session| session.right == Right::Change)
+}
+
+/// What the names in the audit are worth.
+pub(super) fn whose(console: &Console) -> maud::Markup {
+    let own = console.doors.tokens.names().collect::<Vec<_>>().join(", ");
+    html! {
+        p.soft #whose {
+            "Names are typed by whoever logged in or ran a command, and nobody checks them"
+            @if !own.is_empty() { ", but for those of tokens of their own, where they acted in this console: " (visible(&own)) ". Over the broker everybody says whatever name they like" }
+            "."
+        }
+    }
 }
 
 /// Where to log in, and where that leads back to.
@@ -51,74 +58,19 @@ fn ours(path: &str) -> Option<&str> {
         .then_some(path)
 }
 
-#[derive(Debug)]
-pub(super) struct Access {
-    operator: Operator,
-    open_reading: bool,
-    sessions: Sessions,
-    tries: DefaultDirectRateLimiter,
-}
-
-impl Access {
-    /// # Errors
-    /// Other machines can reach `listen`, and there is no operator token.
-    pub(super) fn new(operator: Operator, listen: SocketAddr) -> Result<Self, String> {
-        let open_reading = listen.ip().is_loopback();
-        if !open_reading && !operator.is_set() {
-            return Err(format!(
-                "http.listen is {listen}, which other machines can reach, and there is no operator token: set http.operator_token_file, or listen on 127.0.0.1"
-            ));
-        }
-        let tries = RateLimiter::direct(Quota::per_minute(TRIES));
-        let sessions = Sessions::new(operator.session_key(), operator.digest());
-        Ok(Self { operator, open_reading, sessions, tries })
-    }
-
-    pub(super) fn session(&self, headers: &HeaderMap) -> Viewer {
-        self.sessions.read(cookie(headers)?, Timestamp::now())
-    }
-
-    /// Reading is open to this machine. A page of another site whose name was turned to this address sends its own name.
-    pub(super) fn may_read(&self, headers: &HeaderMap) -> bool {
-        self.open_reading && is_this_machine(headers)
-            || self.session(headers).is_some()
-            || self.operator.bearer(headers).is_some()
-    }
-}
-
 fn digest(text: &str) -> [u8; 32] {
     Sha256::digest(text.as_bytes()).into()
-}
-
-fn cookie(headers: &HeaderMap) -> Option<&str> {
-    let texts = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
-    texts.flat_map(|text| text.split(';')).find_map(|pair| {
-        let (name, value) = pair.trim().split_once('=')?;
-        (name == COOKIE).then_some(value)
-    })
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 
-fn is_this_machine(headers: &HeaderMap) -> bool {
-    let Some(host) = text(headers, "host") else { return false };
-    let name = match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
-        _ => host,
-    };
-    let ip = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-    name == "localhost" || ip.is_ok_and(|ip| ip.is_loopback())
-}
-
 /// Browsers say where a post comes from. What says nothing is no browser that could be misled.
 fn is_cross_site(headers: &HeaderMap) -> bool {
-    let site = text(headers, "sec-fetch-site");
     let host = text(headers, "host").unwrap_or_default();
     let foreign = |origin: &str| origin.split_once("://").is_none_or(|(_, name)| name != host);
-    site.is_some_and(|site| !matches!(site, "same-origin" | "none"))
-        || text(headers, "origin").is_some_and(foreign)
+    is_foreign(headers) || text(headers, "origin").is_some_and(foreign)
 }
 
 /// The page of ours that led to this question.
@@ -140,18 +92,35 @@ fn here(request: &Request) -> String {
     request.uri().path_and_query().map(|path| path.as_str().to_owned()).unwrap_or_default()
 }
 
+/// A link of another site leads on with one more click, which is then the viewer's own.
+fn from_elsewhere(here: &str) -> Response {
+    let to = ours(here).unwrap_or("/");
+    let content = html! {
+        (notice(false, "Another site led here, and nothing was read for it. If you followed a link, go on:"))
+        p.actions #on { a.button href=(to) { "Open this page" } }
+    };
+    (StatusCode::FORBIDDEN, page::bare("A link of another site", &content)).into_response()
+}
+
 /// Lets those read who may.
 pub(super) async fn may_read(
     State(console): State<SharedConsole>,
-    mut request: Request,
+    request: Request,
     next: Next,
 ) -> Response {
-    if !console.access.may_read(request.headers()) {
-        let why = "Reading needs a log-in here.";
-        let form = form(&console, why, &here(&request));
-        return (StatusCode::UNAUTHORIZED, form).into_response();
+    let (parts, body) = request.into_parts();
+    let reading = console.doors.may_read(&parts);
+    let mut request = Request::from_parts(parts, body);
+    let log_in = |code, why| (code, form(&console, why, &here(&request))).into_response();
+    match reading {
+        Reading::Allowed => {}
+        Reading::Foreign => return from_elsewhere(&here(&request)),
+        Reading::Unknown => {
+            return log_in(StatusCode::UNAUTHORIZED, "Reading needs a log-in here.");
+        }
+        Reading::TooMany => return log_in(StatusCode::TOO_MANY_REQUESTS, TOO_MANY),
     }
-    let viewer: Viewer = console.access.session(request.headers());
+    let viewer: Viewer = console.doors.session(request.headers());
     let fields = Fields::of_query(request.uri().query());
     let whence = Whence { here: here(&request), from: from(request.headers()) };
     request.extensions_mut().insert(whence);
@@ -172,7 +141,7 @@ pub(super) async fn may_change(
         return refused(headers, StatusCode::FORBIDDEN, why);
     }
     let here = from(headers).unwrap_or_else(|| "/".to_owned());
-    let Some(session) = console.access.session(headers) else {
+    let Some(session) = console.doors.session(headers) else {
         let why = "Nothing was done: changing anything needs a log-in, and a session ends after twelve hours.";
         return (StatusCode::UNAUTHORIZED, form(&console, why, &here)).into_response();
     };
@@ -228,7 +197,9 @@ pub(super) async fn ask(State(console): State<SharedConsole>, request: Request) 
 
 /// `to`: where the log-in leads to.
 fn form(console: &Console, why: &str, to: &str) -> maud::Markup {
-    let (can, operator) = (console.access.operator.can_log_in(), console.access.operator.is_set());
+    let tokens = &console.doors.tokens;
+    let (can, operator) = (tokens.can_log_in(), tokens.is_set());
+    let own = tokens.names().next().is_some();
     page::bare(
         "Log in",
         &html! {
@@ -236,11 +207,12 @@ fn form(console: &Console, why: &str, to: &str) -> maud::Markup {
             @if can {
                 form.card.narrow method="post" action="/log-in" {
                     (hidden("to", ours(to).unwrap_or("/")))
-                    p { label for="who" { "Your name" } input #who type="text" name="who" autocomplete="username" required maxlength="64" autofocus; }
+                    p { label for="who" { "Your name" } input #who type="text" name="who" autocomplete="username" required[!own] maxlength="64" autofocus; }
                     p { label for="token" { "Token" } input #token type="password" name="token" autocomplete="current-password" required; }
                     p { button type="submit" { "Log in" } }
                     p.soft { "The operator's token is what " code { "http.operator_token_file" } " of the worker names; the reader's, "
-                        code { "http.reader_token_file" } ", opens the pages and changes nothing. Your name stands in the audit beside what you do." }
+                        code { "http.reader_token_file" } ", opens the pages and changes nothing. Your name stands in the audit beside what you do, as you type it here: nobody checks it"
+                        @if own { ", unless your token is your own (" code { "http.operators" } "), which has its name with it" } "." }
                 }
             }
             @if !operator {
@@ -252,30 +224,36 @@ fn form(console: &Console, why: &str, to: &str) -> maud::Markup {
 
 pub(super) async fn log_in(
     State(console): State<SharedConsole>,
+    caller: Option<Extension<Caller>>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    let access = &console.access;
+    let doors = &console.doors;
     if is_cross_site(&headers) {
         let why = "This came from another site; nothing was done.";
         return refused(&headers, StatusCode::FORBIDDEN, why);
     }
     let fields = Fields::of_form(&body);
     let to = fields.get("to").and_then(ours).unwrap_or("/");
-    if !access.operator.can_log_in() {
+    if !doors.tokens.can_log_in() {
         return (StatusCode::FORBIDDEN, form(&console, "", to)).into_response();
     }
-    if access.tries.check().is_err() {
-        let why = "Too many log-ins; wait a minute and try again.";
-        return refused(&headers, StatusCode::TOO_MANY_REQUESTS, why);
-    }
-    let Some(right) = fields.get("token").and_then(|token| access.operator.right(token)) else {
-        tracing::warn!("a log-in to the console with a wrong token");
-        let why = "That is not a token of this worker.";
-        return (StatusCode::UNAUTHORIZED, form(&console, why, to)).into_response();
+    let caller = caller.map_or(Caller::NOBODY, |Extension(caller)| caller);
+    let again = |code, why: &str| (code, form(&console, why, to)).into_response();
+    let known = match doors.log_in(caller, fields.get("token").unwrap_or_default().trim()) {
+        Judged::Right(known) => known,
+        Judged::Wrong => {
+            return again(StatusCode::UNAUTHORIZED, "That is not a token of this worker.");
+        }
+        Judged::TooMany => return refused(&headers, StatusCode::TOO_MANY_REQUESTS, TOO_MANY),
     };
-    let who: String = fields.get("who").unwrap_or("operator").chars().take(64).collect();
-    let cookie = access.sessions.begin(&who, right, Timestamp::now());
+    let typed = fields.get("who").map(str::trim).filter(|who| !who.is_empty());
+    let typed: String = typed.unwrap_or("operator").chars().take(64).collect();
+    if known.name.is_none() && doors.tokens.is_taken(&typed) {
+        let why = "This name has a token of its own: log in with that, or under another name.";
+        return again(StatusCode::FORBIDDEN, why);
+    }
+    let cookie = doors.sessions.begin(&known, &typed, Timestamp::now());
     // Behind a proxy that speaks TLS, the browser says so by the page's origin.
     let is_secure = text(&headers, "origin").is_some_and(|origin| origin.starts_with("https:"));
     let secure = if is_secure { "; Secure" } else { "" };
@@ -285,7 +263,7 @@ pub(super) async fn log_in(
 
 pub(super) async fn log_out(State(console): State<SharedConsole>, headers: HeaderMap) -> Response {
     if let Some(cookie) = cookie(&headers) {
-        console.access.sessions.end(cookie, Timestamp::now());
+        console.doors.sessions.end(cookie, Timestamp::now());
     }
     let gone = format!("{COOKIE}=; Path=/; HttpOnly; SameSite=Strict; Max-Age=0");
     ([(header::SET_COOKIE, gone)], Redirect::to("/")).into_response()

@@ -9,7 +9,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::LaneView;
-use super::access::{Viewer, operator};
+use super::access::{self, Viewer, operator};
 use super::asked::Asked;
 use super::deeds::{AuditRow, Deed, deeds, entries};
 use super::fields::Fields;
@@ -56,6 +56,7 @@ pub(super) async fn show(asked: Asked) -> Response {
             p { a.button href={ "/audit" (query(&[("lane", &place.name)])) } { "Try again" } }
         },
     };
+    let content = html! { (content) (access::whose(&asked.console)) };
     asked.page("Audit", &content)
 }
 

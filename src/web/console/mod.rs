@@ -1,6 +1,6 @@
 //! What does an operator see and do in a browser? Pages of the worker itself, made on the server.
 //!
-//! Reading is open on loopback; changing anything needs the operator's token ([`access`]). Pages work without a script;
+//! Who may read says [`Doors`]; changing anything needs an operator's token ([`access`]). Pages work without a script;
 //! with it, what changes by itself is kept up to date by server-sent events.
 
 mod access;
@@ -24,7 +24,6 @@ mod now;
 mod orders;
 mod page;
 mod planned;
-mod session;
 mod standby;
 mod steer;
 mod told;
@@ -32,7 +31,6 @@ mod undo;
 mod waiting;
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
@@ -45,8 +43,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::broker::dead_letters::Review;
 use crate::message::status::Status;
-use crate::web::http::{self, Operator, Orders};
-use access::Access;
+use crate::web::http::{self, Doors, Orders};
 
 pub use hour::{Hour, Sample};
 
@@ -164,7 +161,7 @@ struct LaneView {
 #[derive(Debug)]
 struct Console {
     places: Vec<Arc<LaneView>>,
-    access: Access,
+    doors: Arc<Doors>,
     orders: orders::Orders,
     jobs: jobs::Jobs,
     tellings: told::Tellings,
@@ -176,10 +173,7 @@ struct Console {
 type SharedConsole = Arc<Console>;
 
 /// The console's routes.
-///
-/// # Errors
-/// `listen` can be reached from other machines, and there is no operator token.
-pub fn router(lanes: Vec<Lane>, operator: Operator, listen: SocketAddr) -> Result<Router, String> {
+pub fn router(lanes: Vec<Lane>, doors: &Arc<Doors>) -> Router {
     let places = lanes.into_iter().map(|lane| {
         let name = lane.status.borrow().lane.clone();
         Arc::new(LaneView {
@@ -196,7 +190,7 @@ pub fn router(lanes: Vec<Lane>, operator: Operator, listen: SocketAddr) -> Resul
     });
     let console: SharedConsole = Arc::new(Console {
         places: places.collect(),
-        access: Access::new(operator, listen)?,
+        doors: Arc::clone(doors),
         orders: orders::Orders::default(),
         jobs: jobs::Jobs::default(),
         tellings: told::Tellings::default(),
@@ -205,12 +199,12 @@ pub fn router(lanes: Vec<Lane>, operator: Operator, listen: SocketAddr) -> Resul
     });
     let may_change = middleware::from_fn_with_state(Arc::clone(&console), access::may_change);
     let may_read = middleware::from_fn_with_state(Arc::clone(&console), access::may_read);
-    Ok(together(changes())
+    together(changes())
         .layer(may_change)
         .merge(together(readings()).fallback(asked::nowhere).layer(may_read))
         .merge(together(open()))
         .layer(middleware::from_fn(secured))
-        .with_state(console))
+        .with_state(console)
 }
 
 fn script(text: &'static str) -> Response {

@@ -5,7 +5,8 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::request::Parts;
+use axum::http::{StatusCode, header};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
@@ -19,6 +20,7 @@ use super::{LaneView, SharedConsole, gate, standby, steer, waiting};
 use crate::message::status::{BatchCounts, Status};
 use crate::message::words::roughly;
 use crate::report::text::{grouped, visible};
+use crate::web::http::Reading;
 
 /// People cannot read faster.
 const EVERY: Duration = Duration::from_secs(1);
@@ -63,7 +65,7 @@ pub(super) async fn hour(asked: Asked) -> Response {
 struct Live {
     console: SharedConsole,
     /// What the browser sent with its question: it is asked anew before each event whether this may read.
-    headers: HeaderMap,
+    asker: Parts,
     /// `None`: all lanes in short.
     lane: Option<String>,
     /// Of the window.
@@ -78,7 +80,7 @@ impl Live {
     async fn next(mut self) -> Option<(Result<Event, Infallible>, Self)> {
         while self.due.is_empty() {
             tokio::time::sleep(EVERY).await;
-            if !self.console.access.may_read(&self.headers) {
+            if self.console.doors.may_read(&self.asker) != Reading::Allowed {
                 return None;
             }
             self.look().await;
@@ -92,7 +94,7 @@ impl Live {
             None => vec![("lanes", lanes(&self.console.places))],
             Some(name) => match self.console.places.iter().find(|place| place.name == *name) {
                 Some(place) => {
-                    let viewer = self.console.access.session(&self.headers);
+                    let viewer = self.console.doors.session(&self.asker.headers);
                     PARTS.into_iter().zip(parts(place, &viewer, self.page).await).collect()
                 }
                 None => Vec::new(),
@@ -110,7 +112,7 @@ impl Live {
     }
 }
 
-pub(super) async fn events(headers: HeaderMap, asked: Asked) -> Response {
+pub(super) async fn events(sent: Parts, asked: Asked) -> Response {
     let Asked { console, fields, .. } = asked;
     let Ok(place) = Arc::clone(&console.streams).try_acquire_owned() else {
         let why = "too many pages are kept up to date by this worker: close some\n";
@@ -124,7 +126,7 @@ pub(super) async fn events(headers: HeaderMap, asked: Asked) -> Response {
     let lane = one.map(str::to_owned);
     let page = page::number(&fields);
     let (told, due) = (Vec::new(), VecDeque::new());
-    let live = Live { console, headers, lane, page, told, due, _place: place };
+    let live = Live { console, asker: sent, lane, page, told, due, _place: place };
     Sse::new(stream::unfold(live, Live::next)).keep_alive(KeepAlive::default()).into_response()
 }
 

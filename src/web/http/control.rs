@@ -1,6 +1,6 @@
 //! How does an operator steer the worker over HTTP? `POST /control/pause|resume|rate|priority` with the operator's token.
 //!
-//! The body is JSON, `by` and `reason` of it optional: `{"by": "anna", "reason": "maintenance"}`. A rate needs `rates`, a
+//! The body is JSON, `by` and `reason` of it optional (with an own token `by` is its name): `{"by": "anna", "reason": "maintenance"}`. A rate needs `rates`, a
 //! list or `"configured"`; a priority needs `id` (a message id or a run) and `priority`. With several lanes
 //! `?lane=NAME` says which one is meant. The answer is an [`Answer`].
 
@@ -12,23 +12,26 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use tokio::sync::watch;
 
-use super::{BODY_LIMIT, Lane, Operator, Orders, Right, no_longer_than};
+use super::doors::TOO_MANY;
+use super::{
+    BODY_LIMIT, Caller, Doors, Judged, Known, Lane, Orders, Right, Tokens, no_longer_than,
+};
 use crate::message::command::{Answer, Command, IssuedCommand, PendingCommand, RECORD};
 use crate::message::status::{SessionStatus, Status};
 
 #[derive(Debug)]
 struct ControlState {
     lanes: Arc<[Lane]>,
-    operator: Operator,
+    doors: Arc<Doors>,
 }
 
-pub(super) fn routes(lanes: Arc<[Lane]>, operator: Operator) -> Router {
-    let shared = Arc::new(ControlState { lanes, operator });
+pub(super) fn routes(lanes: Arc<[Lane]>, doors: Arc<Doors>) -> Router {
+    let shared = Arc::new(ControlState { lanes, doors });
     Router::new()
         .route("/control/{what}", post(control))
         .route_layer(middleware::from_fn_with_state(BODY_LIMIT, no_longer_than))
@@ -41,29 +44,51 @@ pub(super) fn routes(lanes: Arc<[Lane]>, operator: Operator) -> Router {
 /// Nobody's body is read before their token was.
 async fn judged(
     State(shared): State<Arc<ControlState>>,
-    headers: HeaderMap,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Response {
-    match may(&shared.operator, &headers) {
-        Ok(()) => next.run(request).await,
+    let caller = Caller::of(request.extensions());
+    match may(&shared.doors, request.headers(), caller) {
+        Ok(known) => {
+            request.extensions_mut().insert(known);
+            next.run(request).await
+        }
         Err((code, why)) => (code, Json(Answer::refused(why))).into_response(),
     }
 }
 
-fn may(operator: &Operator, headers: &HeaderMap) -> Result<(), Refused> {
-    if !operator.is_set() {
+fn may(doors: &Doors, headers: &HeaderMap, caller: Caller) -> Result<Known, Refused> {
+    let refused = |code, why: &str| Err((code, why.trim_end().to_owned()));
+    if !doors.tokens.is_set() {
         let why = "this worker has no operator token: set http.operator_token_file and restart it";
-        return Err((StatusCode::FORBIDDEN, why.to_owned()));
+        return refused(StatusCode::FORBIDDEN, why);
     }
-    if operator.bearer(headers) == Some(Right::Read) {
-        let why = "this is the reader's token, which changes nothing: send the operator's";
-        return Err((StatusCode::FORBIDDEN, why.to_owned()));
+    match doors.bearer(headers, caller) {
+        Some(Judged::Right(known)) if known.right == Right::Change => Ok(known),
+        Some(Judged::Right(_)) => {
+            let why = "this is the reader's token, which changes nothing: send the operator's";
+            refused(StatusCode::FORBIDDEN, why)
+        }
+        Some(Judged::TooMany) => refused(StatusCode::TOO_MANY_REQUESTS, TOO_MANY),
+        Some(Judged::Wrong) | None => refused(
+            StatusCode::UNAUTHORIZED,
+            "the operator's token is missing or wrong: send it as `Authorization: Bearer TOKEN`",
+        ),
     }
-    if !operator.allows(headers) {
-        let why =
-            "the operator's token is missing or wrong: send it as `Authorization: Bearer TOKEN`";
-        return Err((StatusCode::UNAUTHORIZED, why.to_owned()));
+}
+
+/// The name is the token's where it is somebody's own, and nobody else takes it.
+fn named(tokens: &Tokens, known: Known, issued: &mut IssuedCommand) -> Result<(), Refused> {
+    match known.name {
+        Some(name) => issued.by = name,
+        None if tokens.is_taken(&issued.by) => {
+            let why = format!(
+                "{} has a token of their own in http.operators: send that, or another name",
+                issued.by
+            );
+            return Err((StatusCode::FORBIDDEN, why));
+        }
+        None => {}
     }
     Ok(())
 }
@@ -77,9 +102,13 @@ async fn control(
     State(shared): State<Arc<ControlState>>,
     Path(what): Path<String>,
     Query(which): Query<Which>,
+    Extension(known): Extension<Known>,
     body: axum::body::Bytes,
 ) -> Response {
-    let (code, answer) = match issued(&shared, &what, &which, &body) {
+    let named = |(lane, mut order): (_, IssuedCommand)| {
+        named(&shared.doors.tokens, known, &mut order).map(|()| (lane, order))
+    };
+    let (code, answer) = match issued(&shared, &what, &which, &body).and_then(named) {
         Ok((lane, issued)) => give(&lane.status, &lane.orders, issued).await,
         Err((code, why)) => (code, Answer::refused(why)),
     };

@@ -24,6 +24,8 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::Sleep;
 
+use super::guesses::Caller;
+
 /// From the end of one request, or the beginning of the connection, until the next one's head is there.
 const HEAD: Duration = Duration::from_secs(20);
 /// From the first moment that a body is waited for until all of it is there.
@@ -79,15 +81,15 @@ pub async fn serve(
     let mut stop = std::pin::pin!(stop);
     let mut look = tokio::time::interval(STALL / 6);
     loop {
-        let stream = tokio::select! {
+        let (stream, from) = tokio::select! {
             () = &mut stop => break,
             accepted = listener.accept() => {
-                let Ok((stream, _)) = accepted else {
+                let Ok(accepted) = accepted else {
                     // Out of files, most likely: others will be closed in a moment.
                     tokio::time::sleep(NO_FILE).await;
                     continue;
                 };
-                stream
+                accepted
             }
             Some(_) = connections.join_next() => continue,
             _ = look.tick() => {
@@ -101,7 +103,14 @@ pub async fn serve(
         };
         match place {
             Some(place) => {
-                connections.spawn(connection(stream, router.clone(), place, leaving.clone()));
+                let served = connection(
+                    stream,
+                    Caller::at(from.ip()),
+                    router.clone(),
+                    place,
+                    leaving.clone(),
+                );
+                connections.spawn(served);
             }
             None => refuse(&stream),
         }
@@ -121,6 +130,7 @@ fn refuse(stream: &TcpStream) {
 
 async fn connection(
     stream: TcpStream,
+    from: Caller,
     router: Router,
     place: Slot,
     mut leaving: watch::Receiver<bool>,
@@ -128,7 +138,8 @@ async fn connection(
     let _ = stream.set_nodelay(true);
     let peer = Arc::clone(&place.peer);
     let service = TowerToHyperService::new(router);
-    let served = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
+    let served = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(from);
         let peer = Arc::clone(&peer);
         peer.waited_for(false);
         let body = |body| Body::new(Awaited { body, peer: Arc::clone(&peer), until: None });

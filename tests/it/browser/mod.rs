@@ -30,7 +30,7 @@ use crate::support::rabbit::{Lane, Node, SOON};
 use crate::support::rig::{Rig, properties};
 
 /// What the operator types to log in.
-const TOKEN: &str = "operator";
+const TOKEN: &str = "an operator of the browser";
 
 /// A worker process with its console, and a browser in front of it.
 struct Desk {

@@ -118,7 +118,7 @@ async fn more_than_one_pass_can_hold_is_said_and_comes_to_light_in_parts() {
     let lane = console::Lane { review: Review { most: 10, ..review }, ..crate::console::lane() };
     let listener = http::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let address = listener.local_addr().unwrap();
-    let router = console::router(vec![lane], crate::console::operator(), address).unwrap();
+    let router = console::router(vec![lane], &crate::console::doors(address));
     tokio::spawn(http::serve(listener, router, 64, std::future::pending()));
     let browser = Browser::open(DESK).await;
     browser.go(&format!("http://{address}/dead-letters")).await;

@@ -130,8 +130,7 @@ impl Stage {
         fill(&names[0]).await;
         let listener = http::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let operator = crate::console::operator_with(TOKEN);
-        let router = console::router(lanes, operator, address).unwrap();
+        let router = console::router(lanes, &crate::console::doors_with(TOKEN, address));
         tokio::spawn(http::serve(listener, router, 64, std::future::pending()));
         let browser = Browser::open(looks).await;
         let status = status.try_into().unwrap();

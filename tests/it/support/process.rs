@@ -47,7 +47,7 @@ impl Spec {
             look_again: Duration::from_secs(2),
             auth: format!("token = {:?}", sluicegate::sandbox::TOKEN),
             level: "info,sluicegate=debug".to_owned(),
-            operator_token: "operator".to_owned(),
+            operator_token: "an operator of the browser".to_owned(),
             more: String::new(),
             temporary: None,
             arguments: Vec::new(),

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
+use super::tokens::{Known, Right};
 use crate::config::values::Secret;
-use crate::web::http::Right;
 
 /// Nobody works longer than this in one go.
 const LASTS: Duration = Duration::from_secs(12 * 3600);
@@ -23,17 +23,20 @@ const LONGEST: usize = 1024;
 
 /// Who is logged in.
 #[derive(Clone, Debug)]
-pub(super) struct LogIn {
-    pub(super) who: String,
+pub(crate) struct LogIn {
+    pub(crate) who: String,
+    /// The name is that of the token that was shown, and nobody typed it.
+    pub(crate) own: bool,
     /// Stands in every form of this session.
-    pub(super) csrf: String,
-    pub(super) right: Right,
+    pub(crate) csrf: String,
+    pub(crate) right: Right,
 }
 
 /// What a session says of itself.
 #[derive(Debug, Serialize, Deserialize)]
 struct Claim {
     who: String,
+    own: bool,
     change: bool,
     /// Seconds of Unix' time.
     until: i64,
@@ -41,7 +44,7 @@ struct Claim {
 }
 
 #[derive(Debug)]
-pub(super) struct Sessions {
+pub(crate) struct Sessions {
     key: Secret,
     /// What ends every session when it changes: the tokens.
     tokens: [u8; 32],
@@ -50,18 +53,19 @@ pub(super) struct Sessions {
 
 impl Sessions {
     /// With no key, sessions end with the process.
-    pub(super) fn new(key: Option<&Secret>, tokens: [u8; 32]) -> Self {
+    pub(crate) fn new(key: Option<&Secret>, tokens: [u8; 32]) -> Self {
         let random = || Secret::new(format!("{}{}", Uuid::new_v4(), Uuid::new_v4()));
         let key = key.cloned().unwrap_or_else(random);
         Self { key, tokens, ended: Mutex::default() }
     }
 
-    /// The cookie of a new session.
-    pub(super) fn begin(&self, who: &str, right: Right, now: Timestamp) -> String {
+    /// The cookie of a new session: `typed` is the name where the token shown is nobody's own.
+    pub(crate) fn begin(&self, known: &Known, typed: &str, now: Timestamp) -> String {
         let until = now.as_second().saturating_add_unsigned(LASTS.as_secs());
         let claim = Claim {
-            who: who.to_owned(),
-            change: right == Right::Change,
+            who: known.name.clone().unwrap_or_else(|| typed.to_owned()),
+            own: known.name.is_some(),
+            change: known.right == Right::Change,
             until,
             nonce: Uuid::new_v4(),
         };
@@ -72,18 +76,18 @@ impl Sessions {
     }
 
     /// The session of a cookie that is ours, and neither over nor ended.
-    pub(super) fn read(&self, cookie: &str, now: Timestamp) -> Option<LogIn> {
+    pub(crate) fn read(&self, cookie: &str, now: Timestamp) -> Option<LogIn> {
         let claim = self.claim(cookie)?;
         if claim.until <= now.as_second() || self.ended().contains_key(&claim.nonce) {
             return None;
         }
         let csrf = hex::encode(self.mac("form", cookie).finalize().into_bytes());
         let right = if claim.change { Right::Change } else { Right::Read };
-        Some(LogIn { who: claim.who, csrf, right })
+        Some(LogIn { who: claim.who, own: claim.own, csrf, right })
     }
 
     /// Ends a session here; another worker has the cookie's end to go by.
-    pub(super) fn end(&self, cookie: &str, now: Timestamp) {
+    pub(crate) fn end(&self, cookie: &str, now: Timestamp) {
         let Some(claim) = self.claim(cookie) else { return };
         let mut ended = self.ended();
         ended.retain(|_, until| *until > now.as_second());
@@ -118,6 +122,10 @@ impl Sessions {
 mod tests {
     use super::*;
 
+    fn shared(right: Right) -> Known {
+        Known { right, name: None }
+    }
+
     fn at(hours: i64) -> Timestamp {
         Timestamp::from_second(1_800_000_000 + 3600 * hours).unwrap()
     }
@@ -126,7 +134,7 @@ mod tests {
     fn a_session_is_good_at_every_worker_with_the_same_key_and_tokens_and_at_no_other() {
         let key = Secret::new("one");
         let (one, other) = (Sessions::new(Some(&key), [1; 32]), Sessions::new(Some(&key), [1; 32]));
-        let cookie = one.begin("ada", Right::Change, at(0));
+        let cookie = one.begin(&shared(Right::Change), "ada", at(0));
         let seen = other.read(&cookie, at(11)).unwrap();
         assert_eq!((&*seen.who, seen.right), ("ada", Right::Change));
         assert_eq!(seen.csrf, one.read(&cookie, at(1)).unwrap().csrf);
@@ -140,9 +148,20 @@ mod tests {
     }
 
     #[test]
+    fn a_session_has_the_name_of_the_token_and_not_the_one_that_was_typed() {
+        let sessions = Sessions::new(None, [0; 32]);
+        let ada = Known { right: Right::Change, name: Some("ada".into()) };
+        let seen = sessions.read(&sessions.begin(&ada, "bo", at(0)), at(1)).unwrap();
+        assert_eq!((&*seen.who, seen.own), ("ada", true));
+        let cookie = sessions.begin(&shared(Right::Change), "bo", at(0));
+        let seen = sessions.read(&cookie, at(1)).unwrap();
+        assert_eq!((&*seen.who, seen.own), ("bo", false));
+    }
+
+    #[test]
     fn what_was_changed_or_ended_is_no_session() {
         let sessions = Sessions::new(None, [0; 32]);
-        let cookie = sessions.begin("bo", Right::Read, at(0));
+        let cookie = sessions.begin(&shared(Right::Read), "bo", at(0));
         let (claim, mac) = cookie.split_once('.').unwrap();
         let text = String::from_utf8(hex::decode(claim).unwrap()).unwrap();
         let more = hex::encode(text.replace("\"change\":false", "\"change\":true"));
