@@ -11,7 +11,8 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(told) => {
             // Help and version go to stdout, and are worth no less than what commands print.
-            let printed = told.print().and_then(|()| std::io::stdout().flush());
+            let printed =
+                sluicegate::commands::print_usage(&told).and_then(|()| std::io::stdout().flush());
             let code = if printed.is_ok() { told.exit_code() } else { 2 };
             return ExitCode::from(u8::try_from(code).unwrap_or(2));
         }

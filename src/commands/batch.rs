@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::gate::who;
 use super::times::time;
-use super::{Exit, Failure, World, lane, print, runtime, watch};
+use super::{Exit, Failure, World, lane, print, print_json, runtime, watch};
 use crate::broker::{self, NotAsked, Planner, PlannerError, ReadFrom};
 use crate::core::{Change, Obeyed, Target};
 use crate::lane::Config;
@@ -164,7 +164,7 @@ async fn order(of: &Of, change: &Change, by: &By, config: &Config) -> Result<Exi
     }
     if of.json {
         let json = serde_json::to_string_pretty(&told).unwrap_or_default();
-        print(&format!("{json}\n"));
+        print_json(&format!("{json}\n"));
     } else {
         for one in &told {
             print(&format!("{}\n", words(one)));

@@ -12,7 +12,7 @@ use jiff::tz::TimeZone;
 use super::plan_file::{Judge, PlanFile};
 use super::share::Share;
 use super::waves::{self, Scope};
-use super::{Exit, Failure, World, account, lane, online, plan_file, print};
+use super::{Exit, Failure, World, account, lane, online, plan_file, print, print_json};
 use crate::broker;
 use crate::config::values::{self, show_duration};
 use crate::lane::Config;
@@ -108,7 +108,7 @@ pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
     if args.json {
         let servers = online.as_ref().map(|found| &found.servers);
         let json = serde_json::json!({ "plan": file.name, "report": report, "forecast": forecast, "online": servers });
-        print(&format!("{json:#}\n"));
+        print_json(&format!("{json:#}\n"));
     } else {
         eprint!("{}", findings(report));
         print(&summary(&file.name.display().to_string(), report, forecast.as_ref(), &pace));
@@ -153,7 +153,7 @@ fn check_waves(
         surveys.push((scope, survey));
     }
     if args.json {
-        print(&format!("{:#}\n", serde_json::json!({ "plan": file.name, "waves": told })));
+        print_json(&format!("{:#}\n", serde_json::json!({ "plan": file.name, "waves": told })));
     }
     waves::refuse_servers_twice(&surveys)?;
     let valid = surveys.iter().all(|(_, survey)| survey.report.is_valid());

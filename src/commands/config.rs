@@ -3,7 +3,7 @@
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::{Exit, Failure, World, lane, lanes, print};
+use super::{Exit, Failure, World, lane, lanes, print, print_json};
 use crate::config::Problem;
 
 #[derive(Debug, clap::Args)]
@@ -82,6 +82,6 @@ fn report(lanes: &lanes::Args, world: &World) -> Exit {
         between.push(failure.message);
     }
     let report = json!({ "valid": valid, "lanes": told, "problems": between });
-    print(&format!("{}\n", serde_json::to_string_pretty(&report).unwrap_or_default()));
+    print_json(&format!("{}\n", serde_json::to_string_pretty(&report).unwrap_or_default()));
     if valid { Exit::Done } else { Exit::Usage }
 }

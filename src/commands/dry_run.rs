@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::plan_file::{self, PlanFile};
 use super::submit::{Tally, settings};
-use super::{Exit, Failure, check, print};
+use super::{Exit, Failure, check, print, print_json};
 use crate::lane::Config;
 use crate::plan::{self, Load, Pace, Plan, Survey};
 use crate::planner::submit::{Next, Order, Past, order};
@@ -54,7 +54,7 @@ impl Trial<'_> {
                 "total": tally.total, "ended": tally.ended(), "in_doubt": in_doubt, "left": left,
                 "forecast": forecast, "first": first, "body": body,
             });
-            print(&format!("{told}\n"));
+            print_json(&format!("{told}\n"));
             return Ok(Exit::Done);
         }
         let mut text = format!(

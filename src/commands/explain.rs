@@ -1,6 +1,6 @@
 //! `sluice explain CODE`: what does a code of the API mean, whose is it, and what is to be done?
 
-use super::{Exit, Failure, print};
+use super::{Exit, Failure, print, print_json};
 use crate::api::explain::{self, Explained};
 
 #[derive(Debug, clap::Args)]
@@ -32,7 +32,11 @@ pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
     } else {
         rows.iter().map(told).collect()
     };
-    print(&format!("{}\n", told.join(if args.json { "\n" } else { "\n\n" })));
+    if args.json {
+        print_json(&format!("{}\n", told.join("\n")));
+    } else {
+        print(&format!("{}\n", told.join("\n\n")));
+    }
     Ok(Exit::Done)
 }
 

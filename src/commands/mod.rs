@@ -1,17 +1,15 @@
 //! Which commands are there? One small file each: wiring only.
 
-/// As std's, which panics where stderr cannot be written. There is nobody to tell that, and no reason to end for it.
+/// As std's, which panics where stderr cannot be written and shows what it is given as it is.
 macro_rules! eprintln {
-    ($($text:tt)*) => {{
-        use std::io::Write as _;
-        let _ = writeln!(std::io::stderr(), $($text)*);
-    }};
+    ($($text:tt)*) => {
+        $crate::commands::output::tell(format_args!("{}\n", format_args!($($text)*)))
+    };
 }
 macro_rules! eprint {
-    ($($text:tt)*) => {{
-        use std::io::Write as _;
-        let _ = write!(std::io::stderr(), $($text)*);
-    }};
+    ($($text:tt)*) => {
+        $crate::commands::output::tell(format_args!($($text)*))
+    };
 }
 
 mod account;
@@ -53,8 +51,10 @@ use std::collections::BTreeMap;
 use clap::{Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::report::text::one_line;
 pub use exit::{Exit, Failure};
-use output::print;
+pub use output::print_usage;
+use output::{print, print_json};
 
 /// Submits migration tasks to the Server Migration Service: most urgent first, never over the quota.
 #[derive(Debug, Parser)]
@@ -165,7 +165,7 @@ fn progress_bar(world: &World, length: u64, what: &str) -> ProgressBar {
     let bar = ProgressBar::new(length);
     let template = ProgressStyle::with_template("{bar:32} {pos}/{len} {prefix} {msg}");
     bar.set_style(template.unwrap_or_else(|_| ProgressStyle::default_bar()));
-    bar.set_prefix(what.to_owned());
+    bar.set_prefix(one_line(what).into_owned());
     bar
 }
 

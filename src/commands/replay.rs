@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::output::print;
+use super::output::print_json;
 use super::{Exit, Failure};
 use crate::core::gate::Reason;
 use crate::core::record::{
@@ -404,7 +404,7 @@ impl<'a> Printer<'a> {
                 "{counted}, {differences} of them decided otherwise, {orphans} left out"
             ));
         }
-        print(&std::mem::take(&mut self.text));
+        print_json(&std::mem::take(&mut self.text));
     }
 
     fn object(&mut self, number: u64, object: &Value) {
@@ -419,7 +419,7 @@ impl<'a> Printer<'a> {
         let line = if self.args.json { json_line(&line).into() } else { one_line(&line) };
         let _ = writeln!(self.text, "{line}");
         if self.text.len() > CHUNK {
-            print(&std::mem::take(&mut self.text));
+            print_json(&std::mem::take(&mut self.text));
         }
     }
 }

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::plan_file::{self, Judge, PlanFile};
 use super::times::local;
-use super::{Exit, Failure, World, export, gate, lane, print, watch};
+use super::{Exit, Failure, World, export, gate, lane, print, print_json, watch};
 use crate::broker::{self, NotAsked, PlannerError, ReadFrom};
 use crate::core::Run;
 use crate::core::engine::{Upcoming, Waits};
@@ -334,9 +334,9 @@ fn tell_json(all: &[Accounted<'_>], notes: &Notes) {
             "state": row.state, "why": row.why, "not_before": row.settings.not_before,
             "deadline": row.settings.deadline, "notes": said, "result": one.result,
         });
-        print(&format!("{line}\n"));
+        print_json(&format!("{line}\n"));
     }
     let counts: serde_json::Map<String, serde_json::Value> =
         counts(all).into_iter().map(|(word, count)| (word.to_owned(), count.into())).collect();
-    print(&format!("{}\n", json!({ "type": "summary", "rows": all.len(), "counts": counts })));
+    print_json(&format!("{}\n", json!({ "type": "summary", "rows": all.len(), "counts": counts })));
 }

@@ -14,7 +14,9 @@ use uuid::Uuid;
 use super::plan_file::{self, Judge, PlanFile};
 use super::share::Share;
 use super::signals::Signals;
-use super::{Exit, Failure, World, check, dry_run, enqueue, lane, print, progress_bar, run};
+use super::{
+    Exit, Failure, World, check, dry_run, enqueue, lane, print, print_json, progress_bar, run,
+};
 use crate::api::Client;
 use crate::broker::{self, PlannerError};
 use crate::core::gate::Reason;
@@ -24,6 +26,7 @@ use crate::message::result;
 use crate::plan::{self, Survey, SurveyError};
 use crate::planner::submit::{Head, Journal, Options, Past, Rows, Trouble};
 use crate::report::progress::failure_line;
+use crate::report::text::one_line;
 use crate::worker::clock::Clock;
 use crate::worker::source::Settled;
 use crate::worker::{SessionEvent, Watch, Worker};
@@ -345,7 +348,7 @@ fn tell(args: &Args, plan: &PlanFile, sheet: Option<&str>, batch: &str, tally: &
             "batch": batch, "total": total, "ended": ended, "left": left, "failed": failed, "outcomes": counts,
             "results": file,
         });
-        print(&format!("{told}\n"));
+        print_json(&format!("{told}\n"));
     } else {
         let words: Vec<String> =
             counts.iter().map(|(outcome, count)| format!("{count} {}", outcome.as_str())).collect();
@@ -421,7 +424,7 @@ impl<D> Watch<D> for Teller {
             None | Some(Reason::Rate | Reason::Linger | Reason::InFlight) => "",
             Some(reason) => reason.as_str(),
         };
-        self.bar.set_message(why);
+        self.bar.set_message(one_line(why).into_owned());
         if let Some(Reason::Halted | Reason::Breaker | Reason::Throttled) = shut {
             let said = core
                 .gate()

@@ -2,7 +2,7 @@
 
 use clap::Subcommand;
 
-use super::{Exit, Failure, World, lane, print};
+use super::{Exit, Failure, World, lane, print, print_json};
 use crate::broker::topology::{self, Comparison, Object, TopologyError};
 
 #[derive(Debug, clap::Args)]
@@ -49,7 +49,7 @@ pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
             let found = runtime.block_on(topology::check(&config.broker, &config.queues));
             let report = found.map_err(failure)?;
             if check.json {
-                print(&json(&report));
+                print_json(&json(&report));
             } else {
                 report.mismatches.iter().for_each(|mismatch| print(&format!("{mismatch}\n")));
             }
@@ -61,7 +61,7 @@ pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
             let shown = runtime.block_on(topology::show(&config.broker, &config.queues));
             let (version, objects) = shown.map_err(failure)?;
             if show.json {
-                print(&json(&objects));
+                print_json(&json(&objects));
             } else {
                 print(&format!("for RabbitMQ {version}:\n"));
                 for object in &objects {

@@ -1,6 +1,6 @@
 //! Who did what to a dead letter or to the gate? Every act is an event in the audit stream, with what was before.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -113,6 +113,36 @@ pub struct Act {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub deed: Option<Uuid>,
+    /// To how many dead letters that word was meant: so many acts have the same `deed`, or something is missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of: Option<u64>,
+}
+
+/// What stands in the audit stream: an act, or what cannot be read as one and is shown as that.
+#[derive(Clone, Debug, PartialEq)]
+pub enum AuditEntry {
+    Act(Box<Act>),
+    Unreadable(UnreadableAct),
+}
+
+/// Something in the audit stream that is no act, or no longer one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct UnreadableAct {
+    /// Its place in the stream.
+    pub offset: u64,
+    pub bytes: usize,
+    /// What is wrong with it.
+    pub why: String,
+}
+
+impl std::fmt::Display for UnreadableAct {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { offset, bytes, why } = self;
+        write!(
+            f,
+            "at offset {offset} of the audit stream stand {bytes} bytes that are no act that can be read: {why}"
+        )
+    }
 }
 
 /// Who acts, and why.
@@ -139,6 +169,7 @@ impl Act {
             gate: None,
             order: None,
             deed: None,
+            of: None,
         }
     }
 
@@ -173,6 +204,35 @@ impl Act {
 pub fn undoable(acts: &[Act]) -> Vec<&Act> {
     let undone: HashSet<Uuid> = acts.iter().filter_map(|act| act.undoes).collect();
     acts.iter().rev().filter(|act| act.can_be_undone() && !undone.contains(&act.id)).collect()
+}
+
+/// Counts the acts of each deed while they go by, whoever wrote them and whatever their clocks said.
+#[derive(Debug, Default)]
+pub struct Deeds(BTreeMap<Uuid, (u64, u64)>);
+
+impl Deeds {
+    pub fn take(&mut self, act: &Act) {
+        if let (Some(deed), Some(of)) = (act.deed, act.of) {
+            let (read, announced) = self.0.entry(deed).or_default();
+            *read += 1;
+            *announced = of.max(*announced);
+        }
+    }
+
+    /// What is missing of this deed, in a sentence.
+    pub fn missing(&self, deed: Uuid) -> Option<String> {
+        let (read, of) = self.0.get(&deed)?;
+        missing(*read, *of)
+    }
+}
+
+/// What is missing of a deed that was meant `of` dead letters and left `read` acts.
+pub fn missing(read: u64, of: u64) -> Option<String> {
+    (read < of).then(|| {
+        format!(
+            "{read} of {of} acts are in the audit: it was stopped or failed before the others, or the audit has lost them or keeps them no longer"
+        )
+    })
 }
 
 /// Finds what can be undone while the acts go by, oldest first, and keeps no message.
@@ -244,6 +304,27 @@ mod tests {
         assert!(found.iter().all(|act| act.before.is_none()));
         assert!(found[0].is_named(&[letter.to_string().to_uppercase()]));
         assert!(!found[0].is_named(&[letter.to_string()[..7].to_owned(), "x".repeat(8)]));
+    }
+
+    #[test]
+    fn a_deed_of_two_clocks_and_two_names_is_counted_by_its_id() {
+        let deed = Uuid::new_v4();
+        let act = |who: &str, seconds| Act {
+            deed: Some(deed),
+            of: Some(3),
+            ..Act::new(
+                Action::Discard,
+                &By { who: who.into(), why: None },
+                Timestamp::from_second(seconds).unwrap(),
+            )
+        };
+        let mut deeds = Deeds::default();
+        deeds.take(&act("ada", 1_000_000));
+        deeds.take(&Act { deed: Some(Uuid::new_v4()), ..act("bo", 7) });
+        deeds.take(&act("bo", 7));
+        assert!(deeds.missing(deed).unwrap().starts_with("2 of 3 acts"));
+        deeds.take(&act("ada", 2));
+        assert_eq!(deeds.missing(deed), None);
     }
 
     #[test]

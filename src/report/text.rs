@@ -6,17 +6,64 @@ use std::fmt::Write as _;
 /// The longest body that a page shows, in bytes.
 pub(crate) const LONGEST: usize = 64 * 1024;
 
+/// The longest text that stands in one line, in characters: what somebody calls a thing is shorter.
+const LONGEST_LINE: usize = 4096;
+
 /// Control characters, marks that turn the direction of a text and what cannot be seen at all become visible.
 pub(crate) fn visible(text: &str) -> Cow<'_, str> {
-    escaped(text, |c| is_hidden(c) && !matches!(c, '\n' | '\t'))
+    escaped(text, |c| is_hidden(c) && !is_white(c))
 }
 
-/// The same in one line, for a cell of a table.
+/// The same in one line, for a cell of a table: its beginning, and how much more there is of a very long one.
 pub(crate) fn one_line(text: &str) -> Cow<'_, str> {
-    escaped(text, is_hidden)
+    let Some((end, _)) = text.char_indices().nth(LONGEST_LINE) else {
+        return escaped(text, is_hidden);
+    };
+    let (start, rest) = text.split_at(end);
+    format!("{}… ({} more characters)", escaped(start, is_hidden), rest.chars().count()).into()
 }
 
-fn is_hidden(c: char) -> bool {
+/// What a terminal is given: [`visible`], and no line of more than [`LONGEST`] bytes.
+pub(crate) fn terminal(text: &str) -> Cow<'_, str> {
+    let text = visible(text);
+    if text.len() <= LONGEST || text.lines().all(|line| line.len() <= LONGEST) {
+        return text;
+    }
+    let lines =
+        text.split_inclusive('\n').map(|line| match beginning(line.trim_end_matches('\n')) {
+            (_, true) => Cow::Borrowed(line),
+            (start, false) => {
+                format!("{start}… ({} more bytes)\n", line.len() - start.len()).into()
+            }
+        });
+    lines.collect::<String>().into()
+}
+
+/// A text as a log has it: in one line, escaped as in Rust, and not longer than [`LONGEST`] bytes.
+pub(crate) fn log_line(text: &str) -> Cow<'_, str> {
+    let (start, whole) = beginning(text);
+    if whole && !text.contains(is_hidden) {
+        return text.into();
+    }
+    let mut shown = String::with_capacity(start.len());
+    for c in start.chars() {
+        match c {
+            c if is_hidden(c) => shown.extend(c.escape_default()),
+            c => shown.push(c),
+        }
+    }
+    if !whole {
+        let _ = write!(shown, "… ({} more bytes)", text.len() - start.len());
+    }
+    shown.into()
+}
+
+/// What breaks lines and sets columns: white space that everybody sees.
+fn is_white(c: char) -> bool {
+    matches!(c, '\n' | '\t')
+}
+
+pub(crate) fn is_hidden(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}')
         || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
@@ -41,9 +88,18 @@ fn escaped(text: &str, hidden: impl Fn(char) -> bool) -> Cow<'_, str> {
 
 /// A JSON text in one line whose hidden characters are written as escapes: it stays the same to whoever reads it.
 pub(crate) fn json_line(text: &str) -> String {
+    json_escaped(text, is_hidden)
+}
+
+/// The same of a JSON text that may have lines of its own: within its texts white space is escaped already.
+pub(crate) fn json_text(text: &str) -> String {
+    json_escaped(text, |c| is_hidden(c) && !is_white(c))
+}
+
+fn json_escaped(text: &str, hidden: impl Fn(char) -> bool) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
-        if is_hidden(c) {
+        if hidden(c) {
             for unit in c.encode_utf16(&mut [0; 2]) {
                 let _ = write!(shown, "\\u{unit:04x}");
             }
@@ -151,6 +207,21 @@ mod tests {
         assert_eq!(visible("a\u{202e}b\u{0}\r\n\tü"), "a⟨U+202E⟩b⟨U+0000⟩⟨U+000D⟩\n\tü");
         assert_eq!(visible("plain"), "plain");
         assert_eq!(one_line("a\n\u{1b}[2Jb\u{e0041}"), "a⟨U+000A⟩⟨U+001B⟩[2Jb⟨U+E0041⟩");
+    }
+
+    #[test]
+    fn a_very_long_text_is_shown_by_its_beginning_and_the_length_of_its_rest() {
+        let long = "x".repeat(LONGEST_LINE + 17);
+        assert!(one_line(&long).ends_with("x… (17 more characters)"));
+        let lines = format!("first\n{}\nlast\n", "x".repeat(LONGEST + 9));
+        let shown = terminal(&lines);
+        assert!(
+            shown.starts_with("first\nx") && shown.ends_with("x… (10 more bytes)\nlast\n"),
+            "{}",
+            &shown[LONGEST..]
+        );
+        assert!(log_line(&lines).starts_with("first\\nx") && !log_line(&lines).contains('\n'));
+        assert_eq!(log_line("a\u{202e}b\u{1b}[2J\"\\"), "a\\u{202e}b\\u{1b}[2J\"\\");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::{Attend, IN_FLIGHT, MoveProgress, Review, ReviewError, letter_message
 use crate::broker::control::short_connection::ShortConnection;
 use crate::broker::convert::Outgoing;
 use crate::broker::streams::audit::{self, Acts};
-use crate::message::audit::{Act, Action, By, Undoable};
+use crate::message::audit::{Act, Action, AuditEntry, By, Undoable};
 use crate::message::parcel::Parcel;
 use crate::review::DeadLetter;
 
@@ -27,13 +27,15 @@ impl Review {
         &self,
         mut wanted: impl FnMut(&Act) -> bool,
     ) -> Result<Vec<Act>, ReviewError> {
-        let mut acts = Acts::open(&self.settings, &self.queues).await?;
         let mut undoable = Undoable::default();
-        while let Some(act) = acts.next().await? {
-            let is_wanted = wanted(&act);
-            undoable.take(act, is_wanted);
-        }
-        acts.close().await;
+        let take = |entry| match entry {
+            AuditEntry::Act(act) => {
+                let is_wanted = wanted(&act);
+                undoable.take(*act, is_wanted);
+            }
+            AuditEntry::Unreadable(entry) => (self.on_unreadable)(&entry),
+        };
+        self.audit(take).await?;
         Ok(undoable.newest_of_each_letter())
     }
 
@@ -65,7 +67,9 @@ impl Review {
         let mut pairs: Vec<Pair> = Vec::new();
         let deed = Some(Uuid::now_v7());
         let mut going = attend.progress(progress);
-        while going && let Some(act) = stream.next().await? {
+        while going && let Some(entry) = stream.next().await? {
+            // What cannot be read was told of when it was found out what can be undone.
+            let AuditEntry::Act(act) = entry else { continue };
             let Some(before) = act.before.as_ref().filter(|_| acts.contains(&act.id)) else {
                 continue;
             };
@@ -74,6 +78,7 @@ impl Review {
                 cause: act.cause.clone(),
                 undoes: Some(act.id),
                 deed,
+                of: u64::try_from(acts.len()).ok(),
                 ..Act::new(Action::Restore, by, Timestamp::now())
             };
             pairs.push((letter_message(&self.queues, before), audit::message(&undo, &self.queues)));
@@ -145,6 +150,7 @@ impl Review {
                 letter: Some(letter.id),
                 cause: Some(letter.cause.in_a_line()),
                 deed,
+                of: u64::try_from(of).ok(),
                 ..Act::new(Action::Import, by, Timestamp::now())
             };
             pairs.push((letter_message(&self.queues, &parcel), audit::message(&act, &self.queues)));

@@ -32,7 +32,7 @@ use crate::broker::settings::{Broker as Settings, Queues};
 use crate::broker::streams::audit::Acts;
 use crate::broker::topology::TopologyError;
 use crate::contract::Rules;
-use crate::message::audit::{Act, Action, By};
+use crate::message::audit::{Act, Action, AuditEntry, By, UnreadableAct};
 use crate::message::parcel::Parcel;
 use crate::worker::bodies::Spill;
 
@@ -61,6 +61,8 @@ pub struct Review {
     pub who: String,
     /// Told once, when somebody else is at it, who that is.
     pub on_wait: fn(&str),
+    /// Told of what stands in the audit and cannot be read, where acts are looked for.
+    pub on_unreadable: fn(&UnreadableAct),
     /// The most dead letters of a pass; more are reviewed in parts. 65,535 at most.
     pub most: u32,
 }
@@ -153,6 +155,7 @@ impl Review {
             patience: Duration::from_secs(30),
             who: "somebody".into(),
             on_wait: |_| {},
+            on_unreadable: |_| {},
             most: MOST,
         }
     }
@@ -213,15 +216,27 @@ impl Review {
         &self,
         mut wanted: impl FnMut(&Act) -> bool,
     ) -> Result<Vec<Act>, ReviewError> {
-        let mut acts = Acts::open(&self.settings, &self.queues).await?;
         let mut found = Vec::new();
-        while let Some(act) = acts.next().await? {
-            if wanted(&act) {
-                found.push(act);
-            }
+        let take = |entry| match entry {
+            AuditEntry::Act(act) if wanted(&act) => found.push(*act),
+            AuditEntry::Act(_) => {}
+            AuditEntry::Unreadable(entry) => (self.on_unreadable)(&entry),
+        };
+        self.audit(take).await?;
+        Ok(found)
+    }
+
+    /// All that stands in the audit, oldest first: acts, and what cannot be read as one.
+    ///
+    /// # Errors
+    /// The broker is unreachable.
+    pub async fn audit(&self, mut take: impl FnMut(AuditEntry)) -> Result<(), ReviewError> {
+        let mut acts = Acts::open(&self.settings, &self.queues).await?;
+        while let Some(entry) = acts.next().await? {
+            take(entry);
         }
         acts.close().await;
-        Ok(found)
+        Ok(())
     }
 }
 

@@ -45,11 +45,13 @@ struct Frame<'a> {
     by: &'a By,
     now: Timestamp,
     deed: Uuid,
+    /// How many dead letters are meant.
+    of: u64,
 }
 
 impl Frame<'_> {
     fn act(&self, action: Action) -> Act {
-        Act { deed: Some(self.deed), ..Act::new(action, self.by, self.now) }
+        Act { deed: Some(self.deed), of: Some(self.of), ..Act::new(action, self.by, self.now) }
     }
 }
 
@@ -82,7 +84,8 @@ impl Review {
         let room = tool.publisher.room;
         let result = match self.select(&mut pass.entries, filter, order, room) {
             Ok(selected) => {
-                let frame = Frame { by, now: Timestamp::now(), deed: Uuid::now_v7() };
+                let of = u64::try_from(selected.len()).unwrap_or(u64::MAX);
+                let frame = Frame { by, now: Timestamp::now(), deed: Uuid::now_v7(), of };
                 let begin = |entry: HeldDeadLetter| self.begin(entry, order, &frame);
                 carry_out(&tool, &mut pass, selected, begin, &mut attend).await
             }
@@ -172,8 +175,9 @@ impl Review {
             after: after.clone().filter(|_| action == Action::Edit),
             ..frame.act(action)
         };
-        // The audit first: nothing moves that is not in it.
-        let mut messages = vec![audit::message(&act, &self.queues)];
+        // The audit first: nothing moves that is not in it, and nothing that could not be read there.
+        let kept = audit::message_that_reads_back(&act, &self.queues);
+        let mut messages = vec![kept.map_err(ReviewError::Nothing)?];
         if let Some(after) = after {
             // Its priority may be what was fixed.
             let priority = DeadLetter::read(&after, None, &self.rules).priority;

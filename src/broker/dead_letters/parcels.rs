@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use jiff::Timestamp;
 use lapin::BasicProperties;
+use lapin::types::generation::gen_value;
+use lapin::types::parsing::parse_value;
 use lapin::types::{AMQPValue, FieldTable};
 use serde_json::{Map, Value};
 
@@ -68,6 +70,11 @@ pub(crate) fn properties(parcel: &Parcel) -> BasicProperties {
 
 /// Under this key stands what JSON has no word for, in the client library's own form.
 const AMQP: &str = "amqp";
+/// And under this one what would not come back from that (it nests too deep, or is not a number): as bytes of the
+/// protocol, in hex digits.
+const BYTES: &str = "amqp-bytes";
+/// So deep may JSON nest that stands in an act or a file and is read by whatever reads JSON: half of what serde takes.
+const DEEPEST: usize = 64;
 
 fn to_json(value: &AMQPValue) -> Value {
     match value {
@@ -77,10 +84,49 @@ fn to_json(value: &AMQPValue) -> Value {
         AMQPValue::Boolean(flag) => (*flag).into(),
         AMQPValue::LongLongInt(number) => (*number).into(),
         other => {
-            let form = serde_json::to_value(other).unwrap_or_default();
-            Value::Object(Map::from_iter([(AMQP.to_owned(), form)]))
+            let form = Some(other).filter(|value| depth(value) <= DEEPEST / 2);
+            let form = form.and_then(|value| serde_json::to_value(value).ok());
+            match form.filter(|form| comes_back(form, other)) {
+                Some(form) => Value::Object(Map::from_iter([(AMQP.to_owned(), form)])),
+                None => Value::Object(Map::from_iter([(
+                    BYTES.to_owned(),
+                    hex::encode(bytes(other)).into(),
+                )])),
+            }
         }
     }
+}
+
+/// How many arrays and tables stand in each other. What came over the wire nests no deeper than the transport bears.
+fn depth(value: &AMQPValue) -> usize {
+    match value {
+        AMQPValue::FieldArray(values) => {
+            1 + values.as_slice().iter().map(depth).max().unwrap_or_default()
+        }
+        AMQPValue::FieldTable(table) => {
+            1 + table.inner().values().map(depth).max().unwrap_or_default()
+        }
+        _ => 0,
+    }
+}
+
+/// Whether the value is the same after being written as JSON and read: no number of JSON is infinite or none at all.
+fn comes_back(form: &Value, value: &AMQPValue) -> bool {
+    let text = form.to_string();
+    serde_json::from_str::<AMQPValue>(&text).is_ok_and(|read| read == *value)
+}
+
+/// The value with its type octet, as the protocol has it.
+fn bytes(value: &AMQPValue) -> Vec<u8> {
+    // Into memory: it cannot fail.
+    let written = gen_value(value)(Vec::new().into());
+    written.map(|context| context.into_inner().0).unwrap_or_default()
+}
+
+fn from_bytes(digits: &str) -> Option<AMQPValue> {
+    let bytes = hex::decode(digits).ok()?;
+    let (rest, value) = parse_value(&*bytes).ok()?;
+    rest.is_empty().then_some(value)
 }
 
 fn from_json(value: &Value) -> AMQPValue {
@@ -93,6 +139,7 @@ fn from_json(value: &Value) -> AMQPValue {
         Value::Object(map) => map
             .get(AMQP)
             .and_then(|form| serde_json::from_value(form.clone()).ok())
+            .or_else(|| from_bytes(map.get(BYTES)?.as_str()?))
             .unwrap_or_else(|| long(&value.to_string())),
         Value::Null => AMQPValue::Void,
         Value::Array(_) => long(&value.to_string()),
@@ -122,6 +169,47 @@ pub(crate) fn death(properties: &BasicProperties) -> Option<Death> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_json_cannot_hold_is_kept_as_bytes_and_comes_back_exactly() {
+        let table = |inner| {
+            let mut table = FieldTable::default();
+            table.insert("t\u{202e}".into(), inner);
+            AMQPValue::FieldTable(table)
+        };
+        let nested = |levels: usize| {
+            (0..levels).fold(AMQPValue::Double(0.1), |inner, level| {
+                if level % 2 == 0 {
+                    AMQPValue::FieldArray(vec![inner].into())
+                } else {
+                    table(inner)
+                }
+            })
+        };
+        let mut values: Vec<AMQPValue> = [1, 31, 32, 33, 60, 100, 128, 200].map(nested).into();
+        values.extend(
+            [f64::NAN, f64::INFINITY, -0.0, 0.1, f64::MIN_POSITIVE, 5e-324].map(AMQPValue::Double),
+        );
+        values.extend([f32::NAN, f32::NEG_INFINITY, 0.1].map(AMQPValue::Float));
+        values.extend([
+            AMQPValue::LongString(b"\xff".as_slice().into()),
+            AMQPValue::ShortString("s".into()),
+            AMQPValue::Timestamp(u64::MAX),
+            AMQPValue::Void,
+        ]);
+        for value in values {
+            let mut headers = FieldTable::default();
+            headers.insert("x".into(), value.clone());
+            let message = BasicProperties::default().with_headers(headers);
+            let kept = parcel(&message, Bytes::new());
+            let json = serde_json::to_vec(&kept).unwrap();
+            let kept: Parcel = serde_json::from_slice(&json).unwrap();
+            let back = properties(&kept);
+            let back = &back.headers().as_ref().unwrap().inner()["x"];
+            // As bytes: what is not a number is not even itself.
+            assert_eq!(bytes(back), bytes(&value), "{value:?}");
+        }
+    }
 
     #[test]
     fn a_message_is_the_same_after_being_a_parcel() {

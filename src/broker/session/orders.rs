@@ -37,8 +37,8 @@ impl OrderReader {
         let opened = Reader::open(settings, &stream, ReadFrom::First, LONGEST).await;
         let mut reader = opened.map_err(|error| read(&error))?;
         let mut before = Vec::new();
-        while let Some(body) = reader.next_to_the_end().await? {
-            before.extend(order(&body));
+        while let Some(message) = reader.next_to_the_end().await? {
+            before.extend(order(&message.body));
         }
         Ok((Self(reader), before))
     }

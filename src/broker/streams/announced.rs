@@ -63,9 +63,9 @@ async fn look(settings: &Settings, queues: &Queues, batches: &[&str]) -> Result<
     let mut reader = Reader::open(settings, &queues.results_log(), from, LONGEST).await?;
     let (mut looked, mut read) = (Looked::default(), 0);
     let mut first = None;
-    while let Some(body) = reader.next_to_the_end().await.map_err(PlannerError::Refused)? {
+    while let Some(message) = reader.next_to_the_end().await.map_err(PlannerError::Refused)? {
         read += 1;
-        let Ok(event) = Event::read(&body) else { continue };
+        let Ok(event) = Event::read(&message.body) else { continue };
         first = first.or(Some(time(&event)));
         let Some(batch) = batch(&event).filter(|batch| batches.contains(batch)) else { continue };
         let known = looked.known.entry(batch.to_owned()).or_default();

@@ -6,7 +6,7 @@ use crate::broker::publish::planner::PlannerError;
 use crate::broker::settings::{Broker as Settings, Queues};
 use crate::broker::streams::reader::{ReadFrom, Reader};
 use crate::broker::transport::HARD;
-use crate::message::audit::Act;
+use crate::message::audit::{Act, AuditEntry, UnreadableAct};
 
 /// The message that puts an act into the stream.
 pub(crate) fn message(act: &Act, queues: &Queues) -> Outgoing {
@@ -21,7 +21,31 @@ pub(crate) fn message(act: &Act, queues: &Queues) -> Outgoing {
     }
 }
 
-/// All acts so far, oldest first; what is no act of ours is passed over.
+/// The same of an act that keeps a message which goes when this is confirmed: it was read back as whoever looks for it
+/// will, and is the same.
+///
+/// # Errors
+/// It could not be undone: what is wrong with it.
+pub(crate) fn message_that_reads_back(act: &Act, queues: &Queues) -> Result<Outgoing, String> {
+    let message = message(act, queues);
+    let name = || act.letter.map(|id| id.to_string()).unwrap_or_default();
+    let wrong = |what: &str| {
+        format!(
+            "the audit cannot keep dead letter {} so that it comes back ({what}); it stays where it is: export it, and report this",
+            name()
+        )
+    };
+    if u64::try_from(message.body.len()).is_ok_and(|bytes| bytes > HARD) {
+        return Err(wrong("the act is larger than any that is read"));
+    }
+    match serde_json::from_slice::<Act>(&message.body) {
+        Ok(read) if read == *act => Ok(message),
+        Ok(_) => Err(wrong("it is read as another one")),
+        Err(error) => Err(wrong(&error.to_string())),
+    }
+}
+
+/// All that stands in the audit so far, oldest first.
 #[derive(Debug)]
 pub(crate) struct Acts(Reader);
 
@@ -30,17 +54,71 @@ impl Acts {
         Reader::open(settings, &queues.audit(), ReadFrom::First, HARD).await.map(Self)
     }
 
-    /// The next act; `None` after the last that was there when the reading began.
-    pub(crate) async fn next(&mut self) -> Result<Option<Act>, PlannerError> {
-        while let Some(body) = self.0.next_to_the_end().await.map_err(PlannerError::Unreachable)? {
-            if let Ok(act) = serde_json::from_slice(&body) {
-                return Ok(Some(act));
-            }
-        }
-        Ok(None)
+    /// The next act, or what cannot be read as one; `None` after the last that was there when the reading began.
+    pub(crate) async fn next(&mut self) -> Result<Option<AuditEntry>, PlannerError> {
+        let next = self.0.next_to_the_end().await.map_err(PlannerError::Unreachable)?;
+        Ok(next.map(|message| entry(message.offset, &message.body)))
     }
 
     pub(crate) async fn close(self) {
         self.0.close().await;
+    }
+}
+
+fn entry(offset: u64, body: &[u8]) -> AuditEntry {
+    match serde_json::from_slice(body) {
+        Ok(act) => AuditEntry::Act(Box::new(act)),
+        Err(error) => AuditEntry::Unreadable(UnreadableAct {
+            offset,
+            bytes: body.len(),
+            why: if body.is_empty() {
+                "it is empty, or larger than any act".to_owned()
+            } else {
+                error.to_string()
+            },
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::audit::{Action, By};
+    use crate::message::parcel::Parcel;
+
+    fn queues() -> Queues {
+        Queues {
+            prefix: "sluice".into(),
+            kind: crate::broker::settings::QueueType::Quorum,
+            max_priority: 10,
+            declare: true,
+            results_retention: "30D".into(),
+            audit_retention: "365D".into(),
+        }
+    }
+
+    #[test]
+    fn an_act_that_would_not_come_back_is_not_begun() {
+        let by = By { who: "me".into(), why: None };
+        let act = |depth: usize| {
+            let value =
+                (0..depth).fold(serde_json::json!(1), |inner, _| serde_json::json!([inner]));
+            let headers = [("x".to_owned(), value)].into();
+            Act {
+                before: Some(Parcel { headers, ..Parcel::default() }),
+                ..Act::new(Action::Discard, &by, jiff::Timestamp::UNIX_EPOCH)
+            }
+        };
+        assert!(message_that_reads_back(&act(50), &queues()).is_ok());
+        let why = message_that_reads_back(&act(200), &queues()).unwrap_err();
+        assert!(why.contains("recursion limit") && why.contains("stays where it is"), "{why}");
+    }
+
+    #[test]
+    fn what_is_no_act_has_its_place_its_size_and_what_is_wrong() {
+        let AuditEntry::Unreadable(found) = entry(17, b"{\"id\":1}") else { panic!("an act") };
+        assert_eq!((found.offset, found.bytes), (17, 8));
+        assert!(found.to_string().contains("offset 17") && found.to_string().contains("8 bytes"));
+        assert!(matches!(entry(1, b""), AuditEntry::Unreadable(_)));
     }
 }

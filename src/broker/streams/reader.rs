@@ -121,13 +121,13 @@ impl Reader {
     ///
     /// # Errors
     /// The connection was lost, or what is known to be there does not come.
-    pub async fn next_to_the_end(&mut self) -> Result<Option<Vec<u8>>, SessionLost> {
+    pub async fn next_to_the_end(&mut self) -> Result<Option<StreamMessage>, SessionLost> {
         if self.is_caught_up() {
             return Ok(None);
         }
         let next = self.next(ANSWER).await?;
         let (stream, end) = (&self.stream, self.end);
-        next.map(|message| Some(message.body)).ok_or_else(|| {
+        next.map(Some).ok_or_else(|| {
             SessionLost(format!("{stream} did not go on to its offset {end} in {ANSWER:?}"))
         })
     }

@@ -3,7 +3,7 @@
 
 use uuid::Uuid;
 
-use super::super::{Exit, Failure, World, print};
+use super::super::{Exit, Failure, World, print, print_json};
 use super::{Desk, LaneArgs, MoveArgs, failure, gate, letters, moving, selection};
 use crate::broker::dead_letters::{Found, MoveProgress, ReviewAction};
 use crate::message::audit::By;
@@ -108,7 +108,7 @@ pub(super) fn note(args: &Note, world: &World) -> Result<Exit, Failure> {
     let by = By { who, why: Some(args.text.clone()) };
     desk.runtime.block_on(desk.review.note(letter, &by)).map_err(|error| failure(&error))?;
     if args.json {
-        print(&format!("{}\n", serde_json::json!({ "done": "noted", "letter": letter })));
+        print_json(&format!("{}\n", serde_json::json!({ "done": "noted", "letter": letter })));
     } else {
         print(&format!("noted about {letter}\n"));
     }

@@ -1,14 +1,15 @@
 //! `sluice dead-letters audit`: who did what, when and why.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use jiff::Timestamp;
 
 use super::super::times::past;
-use super::super::{Exit, Failure, World, print};
+use super::super::{Exit, Failure, World, print, print_json};
 use super::restore::in_a_line;
 use super::{Desk, LaneArgs, failure};
-use crate::message::audit::{Act, Action};
+use crate::message::audit::{Act, Action, AuditEntry, Deeds, UnreadableAct};
 use crate::message::parcel::Parcel;
 use crate::report::text::{indented, one_line, visible};
 use crate::review::edit::differences;
@@ -56,15 +57,26 @@ pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
     }
     let desk = Desk::open(&args.place, world)?;
     let mut count = 0;
-    let shown = |act: &Act| {
-        if is_wanted(args, act) {
-            count += 1;
-            print(&told(args, act));
+    let (mut deeds, mut shown_deeds) = (Deeds::default(), BTreeSet::new());
+    // Shown as they come: what is kept in memory does not grow with the stream.
+    let shown = |entry: AuditEntry| match entry {
+        AuditEntry::Act(act) => {
+            deeds.take(&act);
+            if is_wanted(args, &act) {
+                count += 1;
+                shown_deeds.extend(act.deed);
+                tell(args, &act);
+            }
         }
-        // Shown as they come: what is kept in memory does not grow with the stream.
-        false
+        // Whatever was asked for may be what cannot be read.
+        AuditEntry::Unreadable(entry) => unreadable(args, &entry),
     };
-    desk.runtime.block_on(desk.review.acts(shown)).map_err(|error| failure(&error))?;
+    desk.runtime.block_on(desk.review.audit(shown)).map_err(|error| failure(&error))?;
+    for deed in shown_deeds {
+        if let Some(missing) = deeds.missing(deed) {
+            eprintln!("sluice: deed {deed}: {missing}");
+        }
+    }
     if count == 0 && !args.json {
         eprintln!("the audit has no such act");
     }
@@ -79,10 +91,22 @@ fn is_wanted(args: &Args, act: &Act) -> bool {
         && args.until.is_none_or(|until| act.at < until)
 }
 
-fn told(args: &Args, act: &Act) -> String {
+fn unreadable(args: &Args, entry: &UnreadableAct) {
+    eprintln!("sluice: {}", one_line(&entry.to_string()));
     if args.json {
-        return format!("{}\n", serde_json::to_string(act).unwrap_or_default());
+        print_json(&format!("{}\n", serde_json::json!({ "unreadable": entry })));
     }
+}
+
+fn tell(args: &Args, act: &Act) {
+    if args.json {
+        print_json(&format!("{}\n", serde_json::to_string(act).unwrap_or_default()));
+    } else {
+        print(&told(args, act));
+    }
+}
+
+fn told(args: &Args, act: &Act) -> String {
     let mut text = format!("{}\n", in_a_line(act));
     if args.ids.is_empty() {
         return text;

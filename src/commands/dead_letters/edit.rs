@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use bytes::Bytes;
 
-use super::super::{Exit, Failure, World, print};
+use super::super::{Exit, Failure, World, print_json};
 use super::act::exactly;
 use super::moving::describe;
 use super::{Desk, MoveArgs, editor, json, letters, moving, show};
@@ -115,7 +115,7 @@ fn preview(
         .map_err(|e| Failure::usage(format!("the temporary file cannot be read: {e}")))?;
     let invalid: Vec<&Preview> = previews.iter().filter(|one| !is_valid(one)).collect();
     if args.dry_run && args.common.json {
-        print(&json(&previews));
+        print_json(&json(&previews));
         return Ok(invalid.is_empty());
     }
     eprintln!("this will change {}, and send them again:", letters(previews.len()));

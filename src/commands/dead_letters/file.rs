@@ -4,7 +4,7 @@ use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 
 use super::super::plan_file::{PlanFile, Source};
-use super::super::{Exit, Failure, World, print};
+use super::super::{Exit, Failure, World, print, print_json};
 use super::as_plan::{self, OfPlan};
 use super::selection::Selection;
 use super::{Desk, LaneArgs, Who, letters, moving};
@@ -78,7 +78,7 @@ pub(super) fn export(args: &Export, world: &World) -> Result<Exit, Failure> {
         let said = serde_json::json!({
             "done": "exported", "letters": selected.len(), "not_looked_at": snapshot.left, "file": file,
         });
-        print(&format!("{said}\n"));
+        print_json(&format!("{said}\n"));
     } else {
         print(&format!("wrote {} to {}\n", letters(selected.len()), file.display()));
     }

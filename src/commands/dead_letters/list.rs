@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::json;
 
-use super::super::{Exit, Failure, World, print};
+use super::super::{Exit, Failure, World, print, print_json};
 use super::selection::Selection;
 use super::{Desk, LaneArgs, json, local};
 use crate::broker::dead_letters::Found;
@@ -38,12 +38,15 @@ pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
     let selected = args.selection.of(&snapshot, &filter)?;
     let groups = groups(selected.iter().map(|found| &found.letter));
     match (args.letters, args.json) {
-        (false, true) => print(&json(&json!({
+        (false, true) => print_json(&json(&json!({
             "at": snapshot.at, "letters": selected.len(), "not_looked_at": snapshot.left, "causes": groups,
         }))),
         (true, true) => {
             for found in &selected {
-                print(&format!("{}\n", serde_json::to_string(&found.letter).unwrap_or_default()));
+                print_json(&format!(
+                    "{}\n",
+                    serde_json::to_string(&found.letter).unwrap_or_default()
+                ));
             }
         }
         (false, false) => print(&causes(selected.len(), &groups)),

@@ -24,6 +24,7 @@ use crate::broker::dead_letters::{Review, ReviewError, Snapshot};
 use crate::broker::topology::TopologyError;
 use crate::config::values::parse_duration;
 use crate::message::audit::By;
+use crate::report::text::one_line;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -114,7 +115,8 @@ impl Desk {
             max_bytes: config.window.max_bytes,
             patience: place.wait,
             who: gate::who(world),
-            on_wait: |why| eprintln!("sluice: waiting: {why}"),
+            on_wait: |why| eprintln!("sluice: waiting: {}", one_line(why)),
+            on_unreadable: |entry| eprintln!("sluice: {}", one_line(&entry.to_string())),
             ..Review::new(&config.broker, &config.queues, config.contract.rules())
         };
         Ok(Self { review, runtime: super::runtime()? })

@@ -9,7 +9,7 @@ use indicatif::ProgressBar;
 use serde_json::json;
 
 use super::super::signals::Signals;
-use super::super::{Exit, Failure, World, print, progress_bar};
+use super::super::{Exit, Failure, World, print, print_json, progress_bar};
 use super::{Desk, failure, letters, say_left};
 use crate::broker::dead_letters::{Attend, Found, MoveProgress, ReviewError};
 use crate::report::text::one_line;
@@ -133,7 +133,7 @@ pub(super) fn report(done: &str, progress: MoveProgress, as_json: bool) -> Exit 
     let stopped = moved < of;
     if as_json {
         let line = json!({ "done": done, "moved": moved, "of": of, "not_looked_at": left });
-        print(&format!("{line}\n"));
+        print_json(&format!("{line}\n"));
     } else if stopped {
         print(&format!("{done} {moved} of {}; the others are as they were\n", letters(of)));
     } else {

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::json;
 
-use super::super::{Exit, Failure, World, output, print};
+use super::super::{Exit, Failure, World, output, print, print_json};
 use super::{Desk, LaneArgs, json, local, selection};
 use crate::contract::{Violation, says};
 use crate::report::text::{indented, one_line, visible};
@@ -36,7 +36,7 @@ pub(super) fn run(args: &Args, world: &World) -> Result<Exit, Failure> {
     let body = found.body().map_err(unreadable)?;
     if args.json {
         let message = found.parcel().map_err(unreadable)?;
-        print(&json(&json!({ "letter": found.letter, "message": message })));
+        print_json(&json(&json!({ "letter": found.letter, "message": message })));
     } else if args.body && !world.stdout_is_terminal {
         output::write(&body);
     } else if args.body {

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::{Desk, in_milliseconds, not_too_late, open, too_late, unusable};
 use crate::broker::streams::announced::{self, Known, Looked, NotLooked};
 use crate::commands::times::local;
-use crate::commands::{Exit, Failure, plan_file, print};
+use crate::commands::{Exit, Failure, plan_file, print_json};
 use crate::lane::Config;
 use crate::planner::batch::{Head, Journal, Made, MadeBatches};
 use crate::planner::changes::{self, Changed, Changes, KEPT};
@@ -179,7 +179,7 @@ impl Desk<'_> {
             if self.args.json {
                 let told =
                     json!({ "batch": head.batch, "batch_run": head.run, "changes": changes });
-                print(&format!("{told}\n"));
+                print_json(&format!("{told}\n"));
             }
             return Err(Failure::usage(format!(
                 "--yes adds the {more} that are new or changed to batch {}; --again enqueues all of it as a new batch; \

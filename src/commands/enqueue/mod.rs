@@ -14,7 +14,9 @@ use uuid::Uuid;
 use self::begin::{Decision, Ours};
 use super::plan_file::{self, Judge, PlanFile};
 use super::waves::{self, Scope};
-use super::{Exit, Failure, World, check, export, lane, print, progress_bar, times, watch};
+use super::{
+    Exit, Failure, World, check, export, lane, print, print_json, progress_bar, times, watch,
+};
 use crate::broker::{Planner, PlannerError};
 use crate::lane::Config;
 use crate::message::intake::is_batch_id;
@@ -369,7 +371,7 @@ fn tell(desk: &Desk<'_>, made: &Made, changes: Option<&Changes>, waiting: u64) {
         if let (Some(changes), Some(told)) = (changes, told.as_object_mut()) {
             told.insert("changes".to_owned(), json!(changes));
         }
-        print(&format!("{told}\n"));
+        print_json(&format!("{told}\n"));
         return;
     }
     print(&format!("{}\n", head.batch));

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::Subcommand;
 
-use super::{Exit, Failure, World, lane, outlook, print, times};
+use super::{Exit, Failure, World, lane, outlook, print, print_json, times};
 use crate::broker::{self, NotAsked, PlannerError};
 use crate::config::values::Secret;
 use crate::core::{Change, Rate, Target as Of};
@@ -15,6 +15,7 @@ use crate::lane::Config;
 use crate::message::command::{Answer, Command, IssuedCommand};
 use crate::message::status::{Forecast, SessionStatus, Status};
 use crate::report::outlook::Left;
+use crate::report::text::one_line;
 
 /// The worker waits for the broker before it answers.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -344,14 +345,14 @@ fn show(target: &Target, answer: &Answer, forecast: Option<&Forecast>) {
         if let Some((object, end)) = told.as_object_mut().zip(end) {
             object.insert("end".to_owned(), serde_json::json!(end));
         }
-        return print(&format!("{told:#}\n"));
+        return print_json(&format!("{told:#}\n"));
     }
     if !answer.done {
-        eprintln!("sluice: {}", answer.said);
+        eprintln!("sluice: {}", one_line(&answer.said));
         return;
     }
     if !answer.said.is_empty() {
-        print(&format!("{}\n", answer.said));
+        print(&format!("{}\n", one_line(&answer.said)));
     }
     if let Some(status) = &answer.status {
         print(&format!("{}\n", describe(status)));
@@ -412,5 +413,6 @@ fn describe(status: &Status) -> String {
             queues.requests, queues.dead_letters
         ));
     }
-    lines.join("\n")
+    // What somebody has called a worker, or gave as the reason of a pause, starts no line of its own.
+    lines.iter().map(|line| one_line(line)).collect::<Vec<_>>().join("\n")
 }

@@ -7,7 +7,7 @@ use clap::ValueEnum;
 
 use std::collections::BTreeMap;
 
-use super::{Exit, Failure, print};
+use super::{Exit, Failure, print_json};
 use crate::lane::{self, Given};
 
 #[derive(Debug, clap::Args)]
@@ -46,7 +46,7 @@ pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
         Of::Audit => crate::review::schema::act(),
         Of::Asyncapi => asyncapi(&args.prefix)?,
     };
-    print(&format!("{schema:#}\n"));
+    print_json(&format!("{schema:#}\n"));
     Ok(Exit::Done)
 }
 

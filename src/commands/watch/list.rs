@@ -5,13 +5,14 @@ use std::fmt::Write as _;
 use jiff::Timestamp;
 
 use super::super::times::local;
-use super::super::{Exit, Failure, print};
+use super::super::{Exit, Failure, print, print_json};
 use super::open;
 use crate::broker::ReadFrom;
 use crate::lane::Config;
 use crate::message::generation::short;
 use crate::report::batches::Batches;
 use crate::report::progress::Summary;
+use crate::report::text::one_line;
 
 pub(super) async fn list(
     config: &Config,
@@ -31,7 +32,7 @@ pub(super) async fn list(
         let lines: Vec<_> =
             summaries.iter().filter_map(|summary| serde_json::to_string(summary).ok()).collect();
         for line in &lines {
-            print(&format!("{line}\n"));
+            print_json(&format!("{line}\n"));
         }
     } else if summaries.is_empty() {
         eprintln!(
@@ -59,8 +60,10 @@ fn table(summaries: &[Summary]) -> String {
         let (batch, run, failed) = (&summary.batch, short(summary.batch_run), summary.failed);
         let _ = writeln!(
             table,
-            "{batch:<36}  {run:<13}  {opened:<19}  {ended:>13}  {failed:>6}  {}",
-            plan.join(" by ")
+            "{:<36}  {:<13}  {opened:<19}  {ended:>13}  {failed:>6}  {}",
+            one_line(batch),
+            one_line(&run),
+            one_line(&plan.join(" by "))
         );
     }
     table

@@ -12,13 +12,14 @@ use serde_json::json;
 
 use super::super::outlook::Known;
 use super::super::times::local;
-use super::super::{World, print, progress_bar};
+use super::super::{World, print, print_json, progress_bar};
 use super::which::{Watched, generation};
 use crate::core::Outcome;
 use crate::message::result::{self, Event, ResultData};
 use crate::message::words;
 use crate::report::batches::Together;
 use crate::report::progress::{BatchChange, BatchProgress, failure_line};
+use crate::report::text::one_line;
 
 /// More batches than this have no line of their own while they run.
 const LINES: usize = 20;
@@ -88,7 +89,7 @@ impl<'a> Screen<'a> {
 
     /// A line above those that are drawn.
     pub(super) fn tell(&self, line: &str) {
-        self.lines.suspend(|| eprintln!("{line}"));
+        self.lines.suspend(|| eprintln!("{}", one_line(line)));
     }
 
     /// Says why nothing moves, when that changes: its times, which count down, are no change.
@@ -124,17 +125,17 @@ impl<'a> Screen<'a> {
                 let bar = self.bars.entry(one.batch.clone()).or_insert_with(|| {
                     self.lines.insert_before(&self.all, progress_bar(self.world, 0, &one.batch))
                 });
-                paint(bar, one.total(), one.settled(), line(one, None, now));
+                paint(bar, one.total(), one.settled(), &line(one, None, now));
             }
         }
         match followed.as_slice() {
             [one] if self.is_one => {
-                paint(&self.all, one.total(), one.settled(), line(one, Some(known), now));
+                paint(&self.all, one.total(), one.settled(), &line(one, Some(known), now));
             }
             _ => {
                 let all = watched.together();
                 let said = format!("{} batches · {}", all.batches, outcomes_of(&all));
-                paint(&self.all, all.total, all.settled, said);
+                paint(&self.all, all.total, all.settled, &said);
             }
         }
     }
@@ -173,10 +174,10 @@ impl<'a> Screen<'a> {
     }
 }
 
-fn paint(bar: &ProgressBar, total: Option<u64>, settled: u64, said: String) {
+fn paint(bar: &ProgressBar, total: Option<u64>, settled: u64, said: &str) {
     bar.set_length(total.unwrap_or(settled));
     bar.set_position(settled);
-    bar.set_message(said);
+    bar.set_message(one_line(said).into_owned());
 }
 
 fn result_line(result: &ResultData) {
@@ -189,7 +190,7 @@ fn typed_line(kind: &str, what: &impl Serialize) {
     if let Some(object) = line.as_object_mut() {
         object.insert("type".to_owned(), json!(kind));
     }
-    print(&format!("{line}\n"));
+    print_json(&format!("{line}\n"));
 }
 
 /// `created 12, rejected 1 · 2.0/s · done about 22:10:31, in 4 min`
@@ -237,7 +238,7 @@ fn in_words(
     let of = summary
         .total
         .map_or_else(|| "of a batch of unknown size".to_owned(), |total| format!("of {total}"));
-    let (batch, generation) = (&summary.batch, generation(watched, progress));
+    let (batch, generation) = (one_line(&summary.batch), generation(watched, progress));
     let said = line(progress, Some(known).filter(|_| whole), now);
     let mut text =
         format!("batch {batch}{generation}: {} {of} have ended: {said}\n", summary.settled);
@@ -259,7 +260,7 @@ fn in_words(
             summary.failed
         );
     }
-    let others = watched.generations(batch).saturating_sub(1);
+    let others = watched.generations(&summary.batch).saturating_sub(1);
     if others > 0 && whole {
         let _ = writeln!(
             text,

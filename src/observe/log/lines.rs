@@ -5,6 +5,7 @@
 //! A worker that settles thousands of requests a second would spend more on writing their lines one by one than on
 //! sending the requests. What a killed process has not written yet is a moment of lines that only inform.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::sync_channel;
@@ -12,9 +13,13 @@ use std::sync::{Arc, OnceLock};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
+use serde_json::Value;
 use tracing::{Level, Metadata};
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::fmt::MakeWriter;
+
+use super::LogFormat;
+use crate::report::text::{LONGEST, json_line, log_line, one_line};
 
 /// How long a line waits for company.
 const MOMENT: Duration = Duration::from_millis(20);
@@ -29,6 +34,7 @@ const LAST: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 pub(super) struct Lines {
     queue: NonBlocking,
+    format: LogFormat,
     writing: Arc<Writing>,
 }
 
@@ -60,12 +66,22 @@ impl Dropped {
 }
 
 impl Lines {
-    pub(super) fn start(to: impl Write + Send + 'static) -> (Self, Guard) {
+    pub(super) fn start(to: impl Write + Send + 'static, format: LogFormat) -> (Self, Guard) {
         let writing = Arc::new(Writing::default());
         let writer = Together { to, waiting: Vec::new(), writing: Arc::clone(&writing) };
         let builder = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(MOST);
         let (queue, guard) = builder.thread_name("log").finish(writer);
-        (Self { queue, writing }, Guard(Some(guard)))
+        (Self { queue, format, writing }, Guard(Some(guard)))
+    }
+
+    fn safe(&self, text: &[u8]) -> Vec<u8> {
+        let text = String::from_utf8_lossy(text);
+        let line = text.strip_suffix('\n').unwrap_or(&text);
+        let line = match self.format {
+            LogFormat::Text => log_line(line).into_owned(),
+            LogFormat::Json => json_line(&shortened(line)),
+        };
+        (line + "\n").into_bytes()
     }
 
     pub(super) fn dropped(&self) -> Dropped {
@@ -126,6 +142,29 @@ impl<W: Write> Write for Together<W> {
     }
 }
 
+/// An object of a log in which no text is longer than a line of text may be.
+fn shortened(line: &str) -> Cow<'_, str> {
+    fn shorten(value: &mut Value) {
+        match value {
+            Value::String(text) if text.len() > LONGEST / 8 => *text = one_line(text).into_owned(),
+            Value::Array(values) => values.iter_mut().for_each(shorten),
+            Value::Object(values) => values.values_mut().for_each(shorten),
+            _ => {}
+        }
+    }
+    if line.len() <= LONGEST {
+        return line.into();
+    }
+    match serde_json::from_str::<Value>(line) {
+        Ok(mut value) => {
+            shorten(&mut value);
+            value.to_string().into()
+        }
+        // The library writes nothing else.
+        Err(_) => line.into(),
+    }
+}
+
 /// Where one line goes.
 #[derive(Debug)]
 pub(super) struct Line<'a> {
@@ -134,8 +173,16 @@ pub(super) struct Line<'a> {
 }
 
 impl Write for Line<'_> {
+    /// The library writes each event at once. Whatever is in it, it stays one line that cannot steer a terminal: of the
+    /// message and what is logged as it is shown, the library escapes next to nothing.
     fn write(&mut self, text: &[u8]) -> io::Result<usize> {
-        let taken = self.lines.queue.clone().write(text)?;
+        let is_plain = text.len() <= LONGEST
+            && text
+                .strip_suffix(b"\n")
+                .is_some_and(|line| line.iter().all(|byte| (b' '..=b'~').contains(byte)));
+        let safe = if is_plain { Cow::Borrowed(text) } else { Cow::Owned(self.lines.safe(text)) };
+        let taken = self.lines.queue.clone().write(&safe)?.min(text.len());
+        let taken = if is_plain { taken } else { text.len() };
         if self.at_once
             && let Some(thread) = self.lines.writing.thread.get()
         {
@@ -187,7 +234,7 @@ mod tests {
     fn held() -> (Lines, Guard, Sender<()>, Arc<Mutex<Vec<u8>>>) {
         let (release, told) = channel();
         let written = Arc::new(Mutex::new(Vec::new()));
-        let (lines, guard) = Lines::start(Held(told, Arc::clone(&written)));
+        let (lines, guard) = Lines::start(Held(told, Arc::clone(&written)), LogFormat::Text);
         (lines, guard, release, written)
     }
 
@@ -223,6 +270,44 @@ mod tests {
     }
 
     #[test]
+    fn a_line_stays_one_and_steers_nothing_whatever_is_in_it() {
+        use tracing_subscriber::layer::SubscriberExt as _;
+        let evil = "id\n2026-01-31 ERROR forged\r\u{1b}[2J\u{9b}\u{202e}\u{200b}\"";
+        for format in [LogFormat::Text, LogFormat::Json] {
+            let (lines, guard, release, written) = {
+                let (release, told) = channel();
+                let written = Arc::new(Mutex::new(Vec::new()));
+                let (lines, guard) = Lines::start(Held(told, Arc::clone(&written)), format);
+                (lines, guard, release, written)
+            };
+            let layer = tracing_subscriber::fmt::layer().with_writer(lines);
+            let subscriber: Box<dyn tracing::Subscriber + Send + Sync> = match format {
+                LogFormat::Text => {
+                    Box::new(tracing_subscriber::registry().with(layer.with_ansi(false)))
+                }
+                LogFormat::Json => Box::new(tracing_subscriber::registry().with(layer.json())),
+            };
+            tracing::subscriber::with_default(subscriber, || {
+                tracing::warn!(text = evil, shown = %evil, debug = ?evil, "{evil}");
+                tracing::warn!(long = %format!("{evil}{}", "x".repeat(2 * LONGEST)), "long");
+            });
+            drop(release);
+            drop(guard);
+            let text = String::from_utf8(written.lock().unwrap().clone()).unwrap();
+            assert_eq!(text.lines().count(), 2, "{format:?}: {text:.2000}");
+            assert!(
+                !text.chars().any(|c| c != '\n' && crate::report::text::is_hidden(c)),
+                "{format:?}: {text:.2000}"
+            );
+            assert!(text.lines().all(|line| line.len() < LONGEST + 1000), "{format:?}");
+            if format == LogFormat::Json {
+                let line: Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
+                assert_eq!(line["fields"]["message"], evil);
+            }
+        }
+    }
+
+    #[test]
     fn lines_that_the_system_refuses_are_counted() {
         struct Full;
         impl Write for Full {
@@ -233,7 +318,7 @@ mod tests {
                 Ok(())
             }
         }
-        let (lines, guard) = Lines::start(Full);
+        let (lines, guard) = Lines::start(Full, LogFormat::Text);
         for _ in 0..7 {
             lines.make_writer().write_all(b"x\n").unwrap();
         }

@@ -86,7 +86,7 @@ pub struct Logging {
 /// The level is none, or logging has been started before.
 pub fn start(log: &Log) -> Result<Logging, String> {
     let (filter, handle) = reload::Layer::new(filter(&log.level)?);
-    let (lines, guard) = Lines::start(std::io::stderr());
+    let (lines, guard) = Lines::start(std::io::stderr(), log.format);
     let dropped = lines.dropped();
     let layer = fmt::layer().with_writer(lines);
     let layer = match log.format {

@@ -14,7 +14,7 @@ use super::asked::Asked;
 use super::deeds::{AuditRow, Deed, deeds, entries};
 use super::fields::Fields;
 use super::page::{self, ROWS, ago, badge, csrf, hidden, notice, query, whole};
-use crate::message::audit::{Act, Action};
+use crate::message::audit::{Act, Action, UnreadableAct};
 use crate::message::parcel::Parcel;
 use crate::report::text::{beginning, grouped, indented, visible};
 use crate::review::edit::differences;
@@ -48,8 +48,9 @@ pub(super) async fn show(asked: Asked) -> Response {
     let Asked { place, fields, .. } = &asked;
     let content = match entries(place).await {
         Ok(entries) => html! {
-            @if entries.is_empty() { (notice(false, "Nobody has done anything yet: replays, edits, discards and notes will stand here, and every pause of the gate.")) }
-            @else { (table(place, &asked.viewer, fields, &entries)) }
+            (unreadable(&entries.unreadable))
+            @if entries.is_empty() && entries.unreadable.is_empty() { (notice(false, "Nobody has done anything yet: replays, edits, discards and notes will stand here, and every pause of the gate.")) }
+            @else if !entries.is_empty() { (table(place, &asked.viewer, fields, &entries)) }
         },
         Err(error) => html! {
             (notice(true, &format!("The audit cannot be read now: {error}.")))
@@ -58,6 +59,17 @@ pub(super) async fn show(asked: Asked) -> Response {
     };
     let content = html! { (content) (access::whose(&asked.console)) };
     asked.page("Audit", &content)
+}
+
+/// What cannot be read is no act that anybody can undo; that it is there must not be hidden.
+pub(super) fn unreadable(found: &[UnreadableAct]) -> Markup {
+    html! {
+        @if !found.is_empty() {
+            (notice(true, &format!("{} in the audit cannot be read, and may be an act that is missing below:", grouped(found.len()))))
+            ul.plain { @for one in found.iter().take(NAMED) { li { bdi { (visible(&one.to_string())) } } } }
+            @if found.len() > NAMED { p.soft { "The first " (NAMED) "; all of them: sluice dead-letters audit." } }
+        }
+    }
 }
 
 fn table(place: &LaneView, viewer: &Viewer, fields: &Fields, entries: &[AuditRow]) -> Markup {
@@ -105,9 +117,9 @@ fn row(place: &LaneView, viewer: &Viewer, deed: &Deed) -> Markup {
     html! {
         tr {
             td.when { (ago(last.at)) }
-            td data-label="who" { (whole(&first.who)) }
+            td data-label="who" { (whole(&deed.who())) }
             td { (badge(first.action.as_str())) }
-            td.n data-label="how many" { @if first.letter.is_some() { (grouped(count)) } }
+            td.n data-label="how many" { @if first.letter.is_some() { (grouped(count)) @if let Some(missing) = deed.missing() { br; span.soft { (missing) } } } }
             td.which {
                 @if let Some(order) = &first.order { bdi { (visible(&format!("{}: {}", order.of, order.change))) } }
                 @if let Some(gate) = &first.gate { (visible(&of_gate(first.action, gate))) }
@@ -185,8 +197,7 @@ pub(super) async fn one(asked: Asked) -> Response {
         }
     };
     let Some(act) = act else {
-        let why =
-            "The audit has no such act, or not any more: its retention is queues.audit_retention.";
+        let why = "The audit has no such act that can be read, or not any more: its retention is queues.audit_retention.";
         return asked.trouble(StatusCode::NOT_FOUND, why);
     };
     asked.page("Audit", &told(place, &act))

@@ -1,7 +1,8 @@
 //! What have people done, and which acts belong together? As the audit stream has it, read by one pass however many ask.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::ops::Deref;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::SignedDuration;
@@ -9,7 +10,7 @@ use uuid::Uuid;
 
 use super::LaneView;
 use crate::broker::dead_letters::ReviewError;
-use crate::message::audit::{Act, Action, By};
+use crate::message::audit::{Act, Action, AuditEntry, By, UnreadableAct, missing};
 use crate::review::Named;
 
 /// What one act does to many dead letters follows faster than this.
@@ -24,6 +25,21 @@ pub(super) struct AuditRow {
     named: Named,
 }
 
+/// What one pass over the stream has found.
+#[derive(Debug, Default)]
+pub(super) struct Audit {
+    rows: Vec<AuditRow>,
+    pub(super) unreadable: Vec<UnreadableAct>,
+}
+
+impl Deref for Audit {
+    type Target = [AuditRow];
+
+    fn deref(&self) -> &[AuditRow] {
+        &self.rows
+    }
+}
+
 /// Acts of one person that follow each other and are of one kind.
 #[derive(Debug)]
 pub(super) struct Deed {
@@ -35,6 +51,23 @@ pub(super) struct Deed {
 }
 
 impl Deed {
+    /// What is missing of it, in a sentence.
+    pub(super) fn missing(&self) -> Option<String> {
+        let of = self.acts.iter().filter_map(|act| act.of).max()?;
+        missing(u64::try_from(self.acts.len()).unwrap_or(u64::MAX), of)
+    }
+
+    /// Who had a part in it.
+    pub(super) fn who(&self) -> String {
+        let mut who: Vec<&str> = Vec::new();
+        for act in &self.acts {
+            if !who.contains(&&*act.who) {
+                who.push(&act.who);
+            }
+        }
+        who.join(", ")
+    }
+
     fn belongs(&self, act: &Act) -> bool {
         self.acts.last().is_some_and(|last| match (last.deed, act.deed) {
             (Some(deed), Some(other)) => deed == other,
@@ -55,16 +88,23 @@ pub(super) fn deeds(entries: &[AuditRow]) -> Vec<Deed> {
     let undone: HashSet<Uuid> = entries.iter().filter_map(|entry| entry.act.undoes).collect();
     let names = names(entries);
     let mut deeds: Vec<Deed> = Vec::new();
+    let mut places: HashMap<Uuid, usize> = HashMap::new();
     for AuditRow { act, can_be_undone, .. } in entries.iter().cloned() {
         let name = act.letter.and_then(|id| names.get(&id)).copied().unwrap_or_default().to_owned();
         let undoable = (can_be_undone && !undone.contains(&act.id)).then_some(act.id);
-        match deeds.last_mut() {
-            Some(deed) if deed.belongs(&act) => {
+        // What says to which deed it belongs may stand anywhere: others act at the same time.
+        let known = match act.deed {
+            Some(id) => places.get(&id).copied(),
+            None => deeds.len().checked_sub(1).filter(|last| deeds[*last].belongs(&act)),
+        };
+        places.extend(act.deed.map(|id| (id, known.unwrap_or(deeds.len()))));
+        match known.and_then(|place| deeds.get_mut(place)) {
+            Some(deed) => {
                 deed.undoable.extend(undoable);
                 deed.acts.push(act);
                 deed.names.push(name);
             }
-            _ => deeds.push(Deed {
+            None => deeds.push(Deed {
                 acts: vec![act],
                 names: vec![name],
                 undoable: undoable.into_iter().collect(),
@@ -83,7 +123,7 @@ fn names(entries: &[AuditRow]) -> HashMap<Uuid, &str> {
 
 /// The acts of the last pass over the stream, and when that began.
 #[derive(Debug, Default)]
-pub(super) struct Scan(Option<(Instant, Arc<Vec<AuditRow>>)>);
+pub(super) struct Scan(Option<(Instant, Arc<Audit>)>);
 
 /// So long the page of a dead letter waits for its notes.
 const SOON: Duration = Duration::from_millis(2500);
@@ -93,7 +133,7 @@ const KEPT: Duration = Duration::from_secs(30);
 
 /// All acts, of a pass that began after this was asked: whoever asks while one is under way shares the next one, so
 /// however many ask, one reads the stream.
-pub(super) async fn entries(place: &Arc<LaneView>) -> Result<Arc<Vec<AuditRow>>, ReviewError> {
+pub(super) async fn entries(place: &Arc<LaneView>) -> Result<Arc<Audit>, ReviewError> {
     let asked = Instant::now();
     let mut scan = place.scan.lock().await;
     if let Some((_, entries)) = scan.0.as_ref().filter(|(began, _)| *began >= asked) {
@@ -113,9 +153,13 @@ pub(super) async fn entries(place: &Arc<LaneView>) -> Result<Arc<Vec<AuditRow>>,
     Ok(entries)
 }
 
-async fn read(place: &LaneView) -> Result<Vec<AuditRow>, ReviewError> {
-    let entries = Mutex::new(Vec::new());
-    let take = |act: &Act| {
+async fn read(place: &LaneView) -> Result<Audit, ReviewError> {
+    let mut audit = Audit::default();
+    let take = |entry: AuditEntry| {
+        let act = match entry {
+            AuditEntry::Act(act) => act,
+            AuditEntry::Unreadable(entry) => return audit.unreadable.push(entry),
+        };
         let can_be_undone = act.can_be_undone();
         let (id, at, action, letter, undoes) = (act.id, act.at, act.action, act.letter, act.undoes);
         let named = act.before.as_ref().or(act.after.as_ref()).map(Named::of).unwrap_or_default();
@@ -128,14 +172,13 @@ async fn read(place: &LaneView) -> Result<Vec<AuditRow>, ReviewError> {
             gate: act.gate.clone(),
             order: act.order.clone(),
             deed: act.deed,
+            of: act.of,
             ..Act::new(action, &By { who: act.who.clone(), why: None }, at)
         };
-        let entry = AuditRow { act: light, can_be_undone, named };
-        entries.lock().unwrap_or_else(PoisonError::into_inner).push(entry);
-        false
+        audit.rows.push(AuditRow { act: light, can_be_undone, named });
     };
-    place.lane.review.acts(take).await?;
-    Ok(entries.into_inner().unwrap_or_else(PoisonError::into_inner))
+    place.lane.review.audit(take).await?;
+    Ok(audit)
 }
 
 /// What of the act that this one belongs to can still be undone.

@@ -11,10 +11,11 @@ use uuid::Uuid;
 use super::LaneView;
 use super::access::LogIn;
 use super::asked::Asked;
+use super::audit;
 use super::deeds;
 use super::orders::{Prepared, PreparedDeed, confirmation, to_see};
 use super::page::{ago, notice, query, whole};
-use crate::message::audit::{Act, Action};
+use crate::message::audit::{Act, Action, AuditEntry, UnreadableAct};
 use crate::report::text::{grouped, visible};
 use crate::review::Named;
 
@@ -70,7 +71,7 @@ pub(super) async fn shown(
     acts: &HashSet<Uuid>,
 ) -> Result<Markup, String> {
     let place = &asked.place;
-    let taken = taken(place, acts).await?;
+    let (taken, unreadable) = taken(place, acts).await?;
     let back = format!("/audit{}", query(&[("lane", &place.name)]));
     let Some(first) = taken.first() else {
         return Ok(
@@ -84,6 +85,7 @@ pub(super) async fn shown(
     Ok(html! {
         p.big { "This will " strong { "put back " (grouped(count)) @if count == 1 { " dead letter" } @else { " dead letters" } }
             ", as they were before the " (first.action.as_str()) " by " bdi { (visible(&first.who)) } ", " (ago(first.at)) ", and no other." }
+        (audit::unreadable(&unreadable))
         (told(&taken, &since))
         (confirmation(session, place, order, "put back", count, false, &back))
         (table(&taken, &since))
@@ -91,18 +93,24 @@ pub(super) async fn shown(
 }
 
 /// What these acts took away, but for what was put back since.
-async fn taken(place: &LaneView, acts: &HashSet<Uuid>) -> Result<Vec<Taken>, String> {
+async fn taken(
+    place: &LaneView,
+    acts: &HashSet<Uuid>,
+) -> Result<(Vec<Taken>, Vec<UnreadableAct>), String> {
     let (mut taken, mut undone) = (Vec::new(), HashSet::new());
-    let read = place.lane.review.acts(|act| {
-        undone.extend(act.undoes);
-        if acts.contains(&act.id) {
-            taken.push(Taken::of(act));
+    let mut unreadable = Vec::new();
+    let read = place.lane.review.audit(|entry| match entry {
+        AuditEntry::Act(act) => {
+            undone.extend(act.undoes);
+            if acts.contains(&act.id) {
+                taken.push(Taken::of(&act));
+            }
         }
-        false
+        AuditEntry::Unreadable(entry) => unreadable.push(entry),
     });
     read.await.map_err(|error| format!("The audit cannot be read now: {error}."))?;
     taken.retain(|one| !undone.contains(&one.id));
-    Ok(taken)
+    Ok((taken, unreadable))
 }
 
 impl Taken {

@@ -15,7 +15,7 @@ use sluicegate::broker::settings::QueueType;
 use sluicegate::broker::topology;
 use sluicegate::contract::Rules;
 use sluicegate::core::Outcome;
-use sluicegate::message::audit::{Action, By};
+use sluicegate::message::audit::{Action, AuditEntry, By};
 use sluicegate::message::result::dead_letter_headers;
 use sluicegate::review::Filter;
 use sluicegate::worker::source::{Settled, Source as _};
@@ -146,6 +146,49 @@ async fn long_headers_arrive_whole_or_are_named() {
     let back = review(&lane).list().await.unwrap();
     let back = back.select(&one).next().unwrap().parcel().unwrap();
     assert_eq!(back.header("planner").unwrap().len(), 130_990);
+}
+
+/// JSON has no word for what is not a number, and is read only so deep.
+#[tokio::test]
+async fn what_json_cannot_hold_comes_back_from_the_audit_and_what_is_no_act_is_shown_there() {
+    let (lane, client) = lane().await;
+    let queue = lane.queues.dead_letters();
+    let deep = (0..28).fold(AMQPValue::Double(f64::INFINITY), |inner, level| {
+        if level % 2 == 0 {
+            return AMQPValue::FieldArray(vec![inner].into());
+        }
+        let mut table = FieldTable::default();
+        table.insert("in".into(), inner);
+        AMQPValue::FieldTable(table)
+    });
+    let properties = letter(uuid::Uuid::new_v4());
+    let mut headers = properties.headers().clone().unwrap();
+    headers.insert("deep".into(), deep.clone());
+    headers.insert("bytes".into(), AMQPValue::LongString(b"\xff\xfe".as_slice().into()));
+    client.publish(&queue, &request_body(1), properties.with_headers(headers)).await;
+    client.wait_for_depth(&queue, 1).await;
+    let all = Filter::default();
+    review(&lane).act(&all, &ReviewAction::Discard, &by(), |_: MoveProgress| true).await.unwrap();
+    client.wait_for_depth(&queue, 0).await;
+    // By whoever may write there: it is shown, with its place and its size, and hides nothing behind it.
+    client.publish(&lane.queues.audit(), b"no act\x1b[2J", BasicProperties::default()).await;
+    let acts = review(&lane).acts(|_| true).await.unwrap();
+    assert_eq!((acts.len(), acts[0].of), (1, Some(1)));
+    let mut unreadable = Vec::new();
+    let take = |entry| match entry {
+        AuditEntry::Act(_) => {}
+        AuditEntry::Unreadable(entry) => unreadable.push(entry),
+    };
+    review(&lane).audit(take).await.unwrap();
+    assert_eq!((unreadable.len(), unreadable[0].offset, unreadable[0].bytes), (1, 1, 10));
+    review(&lane).restore(&[acts[0].id.to_string()], &by()).await.unwrap();
+    client.wait_for_depth(&queue, 1).await;
+    let got = client.channel.basic_get(queue.as_str().into(), BasicGetOptions::default());
+    let got = got.await.unwrap().unwrap();
+    let back = got.properties.headers().as_ref().unwrap().inner();
+    assert_eq!(back.get("deep"), Some(&deep));
+    assert_eq!(back.get("bytes"), Some(&AMQPValue::LongString(b"\xff\xfe".as_slice().into())));
+    assert_eq!(got.data, request_body(1));
 }
 
 /// As 3.x has left it behind, on a broker that was upgraded since. (3.x has no limit of its own.)
