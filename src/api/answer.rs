@@ -131,12 +131,25 @@ impl Answer {
         };
         match &self.body {
             Body::Broken(why) => fault.error_msg.clone_from(why),
-            Body::Whole(bytes) => match serde_json::from_str(&self.masked(bytes)) {
-                Ok(Value::Object(body)) => read_fault(&body, &mut fault),
+            Body::Whole(bytes) => match serde_json::from_slice(bytes) {
+                // Masked as parsed: JSON has many ways to write one text.
+                Ok(Value::Object(mut body)) => {
+                    body.values_mut().for_each(|value| self.mask(value));
+                    read_fault(&body, &mut fault);
+                }
                 _ => fault.error_msg = quote(&self.masked(bytes)),
             },
         }
         fault
+    }
+
+    fn mask(&self, value: &mut Value) {
+        match value {
+            Value::String(text) => *text = self.masked(text.as_bytes()).into_owned(),
+            Value::Array(items) => items.iter_mut().for_each(|item| self.mask(item)),
+            Value::Object(fields) => fields.values_mut().for_each(|field| self.mask(field)),
+            Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        }
     }
 
     fn masked<'a>(&self, bytes: &'a [u8]) -> Cow<'a, str> {
@@ -144,9 +157,18 @@ impl Answer {
         let hidden =
             self.hidden.iter().map(Secret::expose).filter(|secret| secret.len() >= SHORTEST);
         hidden.fold(String::from_utf8_lossy(bytes), |text, secret| {
-            if text.contains(secret) { Cow::Owned(text.replace(secret, "***")) } else { text }
+            ways_to_write(secret).iter().fold(text, |text, way| {
+                if text.contains(way) { Cow::Owned(text.replace(way, "***")) } else { text }
+            })
         })
     }
+}
+
+/// A secret as servers repeat it: as it is, and as JSON writes it, with `/` plain or escaped.
+fn ways_to_write(secret: &str) -> [String; 3] {
+    let quoted = Value::from(secret).to_string();
+    let escaped = quoted[1..quoted.len() - 1].to_owned();
+    [escaped.replace('/', "\\/"), escaped, secret.to_owned()]
 }
 
 fn read_fault(body: &Map<String, Value>, fault: &mut Fault) {
@@ -231,6 +253,22 @@ mod tests {
             Verdict::Account { one_resource: true, .. } => "one_resource",
             Verdict::Transient { answered: false, .. } => "never from an answer",
             verdict => verdict.as_str(),
+        }
+    }
+
+    #[test]
+    fn a_secret_is_masked_however_json_writes_it() {
+        for (secret, body) in [
+            ("pass\"word/9", r#"{"error_msg": "no pass\"word/9 here"}"#),
+            ("pass\"word/9", r#"{"error_msg": "no p\u0061ss\u0022word\/9 here"}"#),
+            ("pass\"word/9", r#"{"error": {"message": "no pass\"word\/9 here"}}"#),
+            ("pass\"word/9", r#"["no pass\"word\/9 here"]"#),
+            ("pass\"word/9", "<p>no pass\"word/9 here"),
+        ] {
+            let answer = Answer::new(400, Body::Whole(Bytes::from_static(body.as_bytes())));
+            let fault = answer.without(&Secret::new(secret)).fault();
+            assert!(fault.error_msg.contains("***"), "{body}: {fault:?}");
+            assert!(!format!("{fault:?}").contains("word"), "{body}: {fault:?}");
         }
     }
 
