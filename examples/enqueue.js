@@ -16,7 +16,7 @@ const prefix = process.env.SLUICE_PREFIX ?? 'sluice';
   for (const line of lines) {
     const messageId = randomUUID(), headers = { 'x-sluice-enqueued-at': new Date().toISOString() };
     waiting.add(messageId);
-    channel.sendToQueue(`${prefix}.requests`, Buffer.from(line), { persistent: true, mandatory: true, messageId, headers });
+    channel.publish(`${prefix}.enqueue`, `${prefix}.requests`, Buffer.from(line), { persistent: true, mandatory: true, messageId, headers });
   }
   await channel.waitForConfirms();
   await channel.consume(queue, (message) => {

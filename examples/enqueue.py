@@ -17,7 +17,7 @@ waiting = set()
 for body in filter(str.strip, sys.stdin):
     now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds")
     request = pika.BasicProperties(delivery_mode=2, message_id=str(uuid.uuid4()), headers={"x-sluice-enqueued-at": now})
-    channel.basic_publish("", f"{prefix}.requests", body.strip(), request, mandatory=True)
+    channel.basic_publish(f"{prefix}.enqueue", f"{prefix}.requests", body.strip(), request, mandatory=True)
     waiting.add(request.message_id)
 while waiting:
     _, _, body = next(channel.consume(results, auto_ack=True))

@@ -14,7 +14,7 @@ amqp-consume -u "$AMQP_URL" -e "$prefix.results" -r "*.$batch" -A -c "$(wc -l <"
   -- jq -r '.data | [.source_server_id, .outcome, .task_id // ""] | join(" ")' &
 sleep 1 # it listens before the first publish: no result is missed
 while IFS= read -r body; do
-  printf %s "$body" | amqp-publish -u "$AMQP_URL" -r "$prefix.requests" -p \
+  printf %s "$body" | amqp-publish -u "$AMQP_URL" -e "$prefix.enqueue" -r "$prefix.requests" -p \
     -H "x-sluice-batch: $batch" -H "x-sluice-enqueued-at: $(date -u +%FT%T.%3NZ)"
 done <"$plan"
 wait

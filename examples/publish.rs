@@ -3,7 +3,7 @@
 //! validation, a journal and progress.
 //!
 //! ```text
-//! AMQP_URL=amqp://... cargo run --example publish [QUEUE] < plan.jsonl
+//! AMQP_URL=amqp://... cargo run --example publish [PREFIX] < plan.jsonl
 //! ```
 
 use std::error::Error;
@@ -19,7 +19,9 @@ const PERSISTENT: u8 = 2;
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let url = std::env::var("AMQP_URL").map_err(|_| "set AMQP_URL to the broker's url")?;
-    let queue = std::env::args().nth(1).unwrap_or_else(|| "sluice.requests".to_owned());
+    let prefix = std::env::args().nth(1).unwrap_or_else(|| "sluice".to_owned());
+    // The exchange leads to this queue alone, so a planner needs no right to any other.
+    let (exchange, queue) = (format!("{prefix}.enqueue"), format!("{prefix}.requests"));
     let connection = Connection::connect(&url, ConnectionProperties::default()).await?;
     let channel = connection.create_channel().await?;
     channel.confirm_select(ConfirmSelectOptions::default()).await?;
@@ -39,7 +41,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
         // Mandatory: without the queue the broker would confirm the message and drop it.
         let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
         let confirm = channel
-            .basic_publish("".into(), queue.as_str().into(), options, body.as_bytes(), properties)
+            .basic_publish(
+                exchange.as_str().into(),
+                queue.as_str().into(),
+                options,
+                body.as_bytes(),
+                properties,
+            )
             .await?;
         // One at a time: slower than a pipeline, and a returned message is certainly this one.
         match confirm.await? {

@@ -206,8 +206,8 @@ pub(crate) fn dead_letter(
         headers.insert(short(headers::REASON), long(&reason));
     }
     Outgoing {
-        exchange: short(&queues.dead_letters()),
-        key: short(ending.outcome.as_str()),
+        exchange: short(&queues.worker()),
+        key: short(&queues.dead_letters()),
         body,
         properties: properties.with_headers(headers.into()),
     }
@@ -244,7 +244,7 @@ pub(crate) fn moved(
     if let Some(expiration) = original.expiration() {
         properties = properties.with_expiration(expiration.clone());
     }
-    Outgoing { exchange: short(""), key: short(queue), body, properties }
+    Outgoing { exchange: short(&queues.worker()), key: short(queue), body, properties }
 }
 
 /// What of a message's properties may be published again. Not `expiration` (it would vanish), `user_id` (it must be
@@ -300,7 +300,6 @@ pub(crate) fn long(text: &str) -> AMQPValue {
 /// One message to publish.
 #[derive(Clone, Debug)]
 pub(crate) struct Outgoing {
-    /// Empty: the default exchange, where the key is the queue.
     pub(crate) exchange: ShortString,
     pub(crate) key: ShortString,
     pub(crate) body: Bytes,

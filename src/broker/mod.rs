@@ -9,6 +9,7 @@ mod consume;
 mod control;
 mod convert;
 pub mod dead_letters;
+mod doors;
 mod publish;
 mod session;
 pub mod settings;

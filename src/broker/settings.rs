@@ -53,6 +53,17 @@ impl Broker {
     }
 }
 
+impl Broker {
+    /// The virtual host of the first url; the default one where none can be read.
+    pub fn vhost(&self) -> String {
+        let first = self.urls().ok().and_then(|urls| {
+            let uri = urls.iter().next()?.expose().parse::<lapin::uri::AMQPUri>().ok()?;
+            Some(uri.vhost)
+        });
+        first.unwrap_or_else(|| "/".to_owned())
+    }
+}
+
 /// How the queues of requests and of dead letters are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -96,6 +107,36 @@ impl Queues {
         format!("{}.requests", self.prefix)
     }
 
+    /// The exchange in front of it, for planners.
+    pub fn enqueue(&self) -> String {
+        format!("{}.enqueue", self.prefix)
+    }
+
+    /// The exchange on which batches announce themselves: planners write there, and no result can come through it.
+    pub fn batches(&self) -> String {
+        format!("{}.batches", self.prefix)
+    }
+
+    /// The exchange through which the worker alone writes to the other queues, by their names.
+    pub fn worker(&self) -> String {
+        format!("{}.worker", self.prefix)
+    }
+
+    /// The exchange through which reviewers write: replays, dead letters that are put back, and acts.
+    pub fn review(&self) -> String {
+        format!("{}.review", self.prefix)
+    }
+
+    /// The exchange through which the worker answers commands.
+    pub fn answers(&self) -> String {
+        format!("{}.answers", self.prefix)
+    }
+
+    /// The exchange through which the broker itself dead-letters.
+    pub fn dlx(&self) -> String {
+        format!("{}.dlx", self.prefix)
+    }
+
     /// What waits for a time or a planner's word beyond half of the window.
     pub fn parked(&self) -> String {
         format!("{}.parked", self.prefix)
@@ -111,7 +152,7 @@ impl Queues {
         format!("{}.results.log", self.prefix)
     }
 
-    /// The queue of dead letters, and the exchange in front of it.
+    /// The queue of dead letters.
     pub fn dead_letters(&self) -> String {
         format!("{}.dead-letters", self.prefix)
     }
@@ -137,6 +178,11 @@ impl Queues {
     /// Tells who reviews the dead letters.
     pub fn reviewing(&self) -> String {
         format!("{}.reviewing", self.prefix)
+    }
+
+    /// Says who reviews the dead letters: a queue of one message, gone after an hour.
+    pub fn reviewer(&self) -> String {
+        format!("{}.reviewer", self.prefix)
     }
 
     /// The lock of those that call the API beside the worker: it goes with its connection.

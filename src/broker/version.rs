@@ -36,6 +36,11 @@ impl Version {
         self >= Self::new(4, 3, 0)
     }
 
+    /// From 4.0 on an `x-death` is the broker's own word; before, it adds to one that the publisher has sent.
+    pub(crate) fn writes_deaths_alone(self) -> bool {
+        self >= Self::new(4, 0, 0)
+    }
+
     /// `basic.cancel` of the active consumer wedges a classic queue with a single active consumer
     /// (rabbitmq-server#5460).
     pub(crate) fn may_cancel(self, kind: QueueType) -> bool {

@@ -177,6 +177,13 @@ async fn held(config: &Config) -> Option<u64> {
     Some(lanes.iter().map(held).sum::<usize>() as u64)
 }
 
+/// RabbitMQ 4.3 shows how long a queue is only to those who may configure it.
+pub(super) fn unseen(queue: &str) {
+    eprintln!(
+        "warning: this user may not see how many requests wait in {queue}: the forecast does not count them"
+    );
+}
+
 impl Args {
     /// The account's source servers, if any row means one by its name or its address.
     fn servers(
@@ -214,7 +221,10 @@ impl Args {
             if held.is_none() {
                 eprintln!("warning: no worker answers on http.listen: what its window holds is not counted");
             }
-            Ok(u64::from(queued) + held.unwrap_or_default())
+            if queued.is_none() {
+                unseen(&config.queues.requests());
+            }
+            Ok(u64::from(queued.unwrap_or_default()) + held.unwrap_or_default())
         })
     }
 

@@ -39,10 +39,14 @@ pub const ERROR: &str = "x-sluice-error";
 /// Of a message that cannot be read: its properties as AMQP has them, the first 8 KiB, as hexadecimal digits.
 pub const ORIGINAL: &str = "x-sluice-original-properties";
 
+/// `true`: the dead letter was put into the queue by somebody else, says the reviewer who put it there again.
+pub const STRANGER: &str = "x-sluice-stranger";
+
 /// The message id of the request: the dead letter's own is its result's.
 pub const REQUEST_ID: &str = "x-sluice-request-id";
 
 /// How it ended: a replay leaves all of them behind.
-pub const OF_A_DEAD_LETTER: [&str; 10] = [
+pub const OF_A_DEAD_LETTER: [&str; 11] = [
     OUTCOME, ERROR_CODE, STATUS, REASON, ATTEMPTS, FAILED_AT, VIOLATIONS, HISTORY, ERROR, ORIGINAL,
+    STRANGER,
 ];

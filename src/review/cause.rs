@@ -23,7 +23,8 @@ const MOST_PLACES: usize = 6;
 pub struct Cause {
     /// Eight hexadecimal digits, the same for the same cause everywhere: what `--cause` takes.
     pub id: String,
-    /// The outcome's word, or `broker` for what the broker dead-lettered by itself.
+    /// The outcome's word, `broker` for what the broker dead-lettered by itself, or `stranger` for what somebody else has put
+    /// into the queue.
     pub outcome: String,
     pub error_code: Option<String>,
     pub status: Option<u16>,
@@ -45,7 +46,8 @@ impl Cause {
             ([], None) => normalised(message),
             (violations, _) => places(violations),
         };
-        let outcome = outcome.map_or("broker", Outcome::as_str).to_owned();
+        let nobody = if death.is_some() { "broker" } else { "stranger" };
+        let outcome = outcome.map_or(nobody, Outcome::as_str).to_owned();
         let error_code = error_code.map(str::to_owned);
         let key =
             format!("{outcome}\n{}\n{status:?}\n{message}", error_code.as_deref().unwrap_or(""));

@@ -42,6 +42,8 @@ pub(crate) struct Unread {
     pub(crate) flaw: Option<String>,
     pub(crate) identity: Option<[u8; 32]>,
     pub(crate) beyond: Option<intake::Beyond>,
+    /// Neither a worker, nor a reviewer, nor the broker has put it into the queue.
+    pub(crate) stranger: bool,
 }
 
 /// A dead letter without its body.
@@ -53,6 +55,9 @@ pub struct DeadLetter {
     /// None: the broker dead-lettered it by itself, see [`DeadLetter::death`].
     pub outcome: Option<Outcome>,
     pub death: Option<Death>,
+    /// It was put into the queue by somebody else: nothing that it said of its past is believed, or kept.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub stranger: bool,
     pub cause: Cause,
     pub reason: String,
     pub error: Option<Fault>,
@@ -103,6 +108,8 @@ impl DeadLetter {
         unread: Unread,
     ) -> Self {
         let flaw = unread.flaw.clone();
+        let stranger =
+            unread.stranger || parcel.header(headers::STRANGER).is_some_and(|text| text == "true");
         let intake = read_request(parcel, rules, unread);
         let request = intake.request;
         let outcome = parcel.header(headers::OUTCOME).and_then(|word| Outcome::named(&word));
@@ -114,6 +121,7 @@ impl DeadLetter {
         let violations: Vec<Violation> = json(parcel, headers::VIOLATIONS).unwrap_or_default();
         let reason = match (&death, parcel.header(headers::REASON)) {
             (Some(death), _) => death.explained(),
+            (None, _) if stranger => STRANGER.into(),
             (None, Some(reason)) => reason,
             (None, None) => "nothing says why it is here: it was put into the queue by hand".into(),
         };
@@ -136,6 +144,7 @@ impl DeadLetter {
             outcome,
             failed_at: failed_at.or_else(|| death.as_ref().and_then(|death| death.at)),
             death,
+            stranger,
             cause,
             reason,
             error,
@@ -161,6 +170,10 @@ impl DeadLetter {
         }
     }
 }
+
+/// Why it is here, as far as anybody knows.
+const STRANGER: &str =
+    "it was put here by somebody else, not by Sluicegate: what it says of its past is not believed";
 
 impl Death {
     fn explained(&self) -> String {

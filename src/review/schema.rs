@@ -58,6 +58,9 @@ pub fn headers() -> Value {
             headers::TRACESTATE: any("W3C trace context"),
         },
     });
+    schema["properties"][headers::STRANGER] = any(
+        "true: somebody else had put it into the queue, says the reviewer who put it there again",
+    );
     // More than the macro takes.
     let generation =
         any("The generation of the batch (UUID): an id that is used again is another batch");

@@ -10,13 +10,14 @@ const ROOMS: [&str; 16] = [
 ];
 
 /// The same within the largest of them.
-const BROKER: [&str; 13] = [
+const BROKER: [&str; 14] = [
     "settings",
     "version",
     "sizes",
     "transport",
     "connection",
     "convert",
+    "doors",
     "publish",
     "streams",
     "topology",

@@ -34,6 +34,7 @@ mod poison;
 mod progress;
 mod rabbit;
 mod replay;
+mod rights;
 mod rude;
 mod sandbox;
 mod sheet;

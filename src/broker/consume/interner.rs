@@ -9,6 +9,7 @@ use lapin::BasicProperties;
 use lapin::types::{AMQPValue, ShortString};
 
 use crate::broker::convert::{is_brokers_own, kept_headers, long, short, timeless};
+use crate::broker::doors::without_claims;
 use crate::broker::sizes::heap_bytes;
 use crate::broker::transport::Restored;
 use crate::core::{Request, Shared, Trace};
@@ -30,7 +31,14 @@ pub(in crate::broker) struct PropertyInterner {
 pub(crate) enum Kept {
     Shared(Arc<Rest>),
     /// The header as it came, in the file: too long to be held in memory, or not to be read as it is.
-    Aside(Box<Body>),
+    Aside(Box<Aside>),
+}
+
+#[derive(Debug)]
+pub(crate) struct Aside {
+    pub(in crate::broker) header: Body,
+    /// Whether it came from somebody who knows its past: else what it claims of that is left out.
+    pub(in crate::broker) knows: bool,
 }
 
 #[derive(Debug)]
@@ -97,7 +105,12 @@ impl Kept {
     pub(in crate::broker) async fn restored(&self, request: &Request) -> io::Result<Restored> {
         match self {
             Self::Shared(rest) => Ok(rest.restored(request).into()),
-            Self::Aside(header) => Restored::of(&header.read().await?),
+            Self::Aside(aside) => {
+                let Restored { properties, unreadable } =
+                    Restored::of(&aside.header.read().await?)?;
+                let properties = if aside.knows { properties } else { without_claims(properties) };
+                Ok(Restored { properties, unreadable })
+            }
         }
     }
 }

@@ -17,8 +17,10 @@ use tracing::Span;
 
 use crate::broker::consume::delivery::Consuming;
 use crate::broker::consume::delivery::Held;
-use crate::broker::consume::interner::{Kept, PropertyInterner};
+use crate::broker::consume::interner::{Aside, Kept, PropertyInterner};
 use crate::broker::convert;
+use crate::broker::doors::{Door, without_claims};
+use crate::broker::settings::Queues;
 use crate::broker::transport::{self, Original};
 use crate::contract::{Rules, Violation};
 use crate::core::{Job, Request};
@@ -48,6 +50,7 @@ pub(in crate::broker) enum NotTaken {
 #[derive(Debug)]
 pub(in crate::broker) struct DeliveryReceiver {
     pub(in crate::broker) rules: Rules,
+    pub(in crate::broker) queues: Queues,
     pub(in crate::broker) spill: Spill,
     pub(in crate::broker) clock: Clock,
     /// Who hears of each delivery. Unbounded, because the prefetch bounds what can be in it. Weak, as the next but one: the
@@ -78,7 +81,8 @@ impl DeliveryReceiver {
         on.received.store(true, Ordering::Relaxed);
         let received = self.clock.now().at;
         let original = on.wire.take(on.channel.id(), delivery.delivery_tag);
-        let read = Unread::of(delivery, original).map_err(NotTaken::NoPlace)?;
+        let knows = Door::of(&delivery.exchange, &self.queues).knows_the_past();
+        let read = Unread::of(delivery, original, knows).map_err(NotTaken::NoPlace)?;
         let (redelivered, mut intake) = read.intake(&self.rules);
         tell_warnings(&intake);
         let beside = self.fit(&mut intake.violations);
@@ -98,7 +102,7 @@ impl DeliveryReceiver {
         beside: u64,
         on: Arc<Consuming>,
     ) -> Result<Held, NotTaken> {
-        let Unread { tag, properties, header, body, place, .. } = read;
+        let Unread { tag, properties, knows, header, body, place, .. } = read;
         let body = match place {
             Some(place) => place,
             None => self.spill.keep_with(body, beside).map_err(NotTaken::NoPlace)?,
@@ -107,7 +111,7 @@ impl DeliveryReceiver {
         let mut common = self.common.lock().unwrap_or_else(PoisonError::into_inner);
         common.share(request);
         let properties = match header {
-            Some(header) => Kept::Aside(Box::new(header)),
+            Some(header) => Kept::Aside(Box::new(Aside { header, knows })),
             None => common.keep(&properties, request, &self.spill),
         };
         Ok(Held { tag, body, properties, on })
@@ -135,6 +139,8 @@ struct Unread {
     tag: u64,
     redelivered: bool,
     properties: BasicProperties,
+    /// Whether it came from somebody who knows its past: then its claims are kept.
+    knows: bool,
     /// The header as it came, where another one was given.
     header: Option<Body>,
     flaw: Option<String>,
@@ -148,11 +154,13 @@ struct Unread {
 impl Unread {
     /// # Errors
     /// There is no place for it.
-    fn of(delivery: Delivery, original: Option<Original>) -> io::Result<Self> {
+    fn of(delivery: Delivery, original: Option<Original>, knows: bool) -> io::Result<Self> {
+        let properties = delivery.properties;
         let mut read = Self {
             tag: delivery.delivery_tag,
             redelivered: delivery.redelivered,
-            properties: delivery.properties,
+            properties: if knows { properties } else { without_claims(properties) },
+            knows,
             header: None,
             flaw: None,
             identity: None,

@@ -146,6 +146,19 @@ pub async fn is_a_worker_there(settings: &Settings, queues: &Queues) -> Result<b
     let _ = within(Duration::from_secs(2), "closing", connection.close(200, "done".into())).await;
     match consumers {
         Err(PlannerError::Missing { .. }) => Ok(false),
+        // It takes a right to see who consumes (from RabbitMQ 4.3 on); a worker that is there says so itself.
+        Err(error) if error.is_no_right() => {
+            let issued = IssuedCommand {
+                command: Command::Status,
+                by: "sluice submit".to_owned(),
+                reason: None,
+            };
+            match steer::ask(settings, queues, &issued).await {
+                Err(NotAsked::Nobody { .. }) => Ok(false),
+                Err(NotAsked::Broker(error)) => Err(error),
+                Ok(_) | Err(_) => Ok(true),
+            }
+        }
         consumers => consumers.map(|consumers| consumers > 0),
     }
 }

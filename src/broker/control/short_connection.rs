@@ -85,7 +85,10 @@ impl ShortConnection {
     /// # Errors
     /// The broker did not take it.
     pub async fn record(&self, act: &Act) -> Result<(), SessionLost> {
-        self.publisher.publish(vec![audit::message(act, &self.queues)]).await.map(drop)
+        self.publisher
+            .publish(vec![audit::message(act, &self.queues.review(), &self.queues)])
+            .await
+            .map(drop)
     }
 
     /// Closes in good order. Everything that was confirmed is safe without it.

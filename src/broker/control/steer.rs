@@ -23,6 +23,7 @@ use crate::broker::connection::connect;
 use crate::broker::connection::link::SessionLost;
 use crate::broker::convert::Outgoing;
 use crate::broker::convert::{long, properties, short};
+use crate::broker::doors::Door;
 use crate::broker::publish::planner::{self, PlannerError, is_not_found};
 use crate::broker::publish::publisher::Publisher;
 use crate::broker::settings::{Broker as Settings, Queues};
@@ -43,6 +44,7 @@ pub(in crate::broker) struct Control {
     consumer: Consumer,
     /// On the connection that publishes, because the broker stops the writes of such a connection in a resource alarm.
     replies: Channel,
+    queues: Queues,
     /// Kept open for the consumer.
     _channel: Channel,
     /// The queue that is bound to the control exchange.
@@ -92,7 +94,8 @@ impl Control {
             SessionLost(format!("binding {name} to {}: {error}", queues.control()))
         })?;
         let consumer = consume_own(&channel, &name).await?;
-        Ok((Self { consumer, replies, _channel: channel, queue: name }, kept))
+        let queues = queues.clone();
+        Ok((Self { consumer, replies, queues, _channel: channel, queue: name }, kept))
     }
 
     /// The next command; `None`: the queue is gone. Cancel safe.
@@ -102,22 +105,39 @@ impl Control {
 
     /// What a message commands, with the way back of the answer. What is no command is answered with what is wrong.
     pub(in crate::broker) fn heard(&self, delivery: &Delivery) -> Option<PendingCommand> {
-        let reply_to = delivery.properties.reply_to().clone();
-        let id = delivery.properties.correlation_id().clone().unwrap_or_default();
-        match serde_json::from_slice::<IssuedCommand>(&delivery.data) {
+        let (pending, answer) = match self.command(delivery) {
             Ok(issued) => {
                 let (pending, answer) = PendingCommand::new(issued);
-                tokio::spawn(reply(self.replies.clone(), reply_to, id, answer).in_current_span());
-                Some(pending)
+                (Some(pending), answer)
             }
             Err(error) => {
                 tracing::warn!(%error, "a message on the control exchange is no command");
                 let (told, answer) = oneshot::channel();
                 let _ = told.send(Answer::refused(format!("this is no command: {error}")));
-                tokio::spawn(reply(self.replies.clone(), reply_to, id, answer).in_current_span());
-                None
+                (None, answer)
             }
+        };
+        let id = delivery.properties.correlation_id().clone().unwrap_or_default();
+        if let Some(to) = delivery.properties.reply_to().clone() {
+            let way = (short(&self.queues.answers()), to);
+            tokio::spawn(reply(self.replies.clone(), way, id, answer).in_current_span());
         }
+        pending
+    }
+
+    /// The rights to give a command go by its routing key, so it is the key's command or none: a body that says another, or a
+    /// copy that `CC` or `BCC` has brought here (its key is the one that the broker has looked at), does nothing.
+    fn command(&self, delivery: &Delivery) -> Result<IssuedCommand, String> {
+        if Door::of(&delivery.exchange, &self.queues) != Door::Control {
+            return Err(format!("it did not come through {}", self.queues.control()));
+        }
+        let issued = serde_json::from_slice::<IssuedCommand>(&delivery.data);
+        let issued = issued.map_err(|error| error.to_string())?;
+        let (is, should) = (delivery.routing_key.as_str(), issued.command.routing_key());
+        if is == should {
+            return Ok(issued);
+        }
+        Err(format!("it came with the routing key {is:?}, and is to have {should:?}"))
     }
 }
 
@@ -146,17 +166,17 @@ pub(in crate::broker) async fn bind(
 /// Not mandatory: whoever asked may have gone, and that must not cost the session.
 async fn reply(
     channel: Channel,
-    to: Option<ShortString>,
+    (door, to): (ShortString, ShortString),
     id: ShortString,
     answer: oneshot::Receiver<Answer>,
 ) {
-    let (Some(to), Ok(answer)) = (to, answer.await) else { return };
+    let Ok(answer) = answer.await else { return };
     let body = serde_json::to_vec(&answer).unwrap_or_default();
     let properties = BasicProperties::default()
         .with_content_type("application/json".into())
         .with_correlation_id(id);
     let options = BasicPublishOptions::default();
-    let publish = channel.basic_publish(ShortString::default(), to, options, &body, properties);
+    let publish = channel.basic_publish(door, to, options, &body, properties);
     if let Err(lost) = within(ANSWER, "answering an operator", publish).await {
         tracing::debug!(why = %lost, "an operator's answer was not sent");
     }
@@ -168,14 +188,25 @@ async fn latest(channel: &Channel, queues: &Queues) -> Result<Option<Kept>, Sess
     let get = channel.basic_get(short(&name), BasicGetOptions::default());
     let Some(got) = within(ANSWER, &format!("reading {name}"), get).await? else { return Ok(None) };
     let delivery = got.delivery;
+    if Door::of(&delivery.exchange, queues) != Door::Worker {
+        let exchange = delivery.exchange.as_str();
+        tracing::error!(
+            queue = name,
+            exchange,
+            "what operators have set was replaced by somebody who is no worker; it is dropped, and all is as configured"
+        );
+        let ack = channel.basic_ack(delivery.delivery_tag, BasicAckOptions::default());
+        within(ANSWER, &format!("emptying {name}"), ack).await?;
+        return Ok(None);
+    }
     let read = serde_json::from_slice(&delivery.data);
-    let steering = read
+    let steering: Option<Steering> = read
         .inspect_err(|error| {
             tracing::error!(%error, queue = name, "what operators have set cannot be read; it is as configured");
         })
         .ok();
     let message = Outgoing {
-        exchange: ShortString::default(),
+        exchange: short(&queues.worker()),
         key: short(&name),
         body: delivery.data.into(),
         properties: delivery.properties,
@@ -187,14 +218,14 @@ async fn latest(channel: &Channel, queues: &Queues) -> Result<Option<Kept>, Sess
 pub(in crate::broker) fn messages(change: &SteeringChange, queues: &Queues) -> Vec<Outgoing> {
     let id = change.act.id.to_string();
     let state = Outgoing {
-        exchange: ShortString::default(),
+        exchange: short(&queues.worker()),
         key: short(&queues.gate()),
         // A plain struct of texts: nothing of it can fail to be written.
         body: serde_json::to_vec(&change.steering).unwrap_or_default().into(),
         properties: properties(&id, "sluice.gate", change.act.at)
             .with_content_type("application/json".into()),
     };
-    vec![audit::message(&change.act, queues), state]
+    vec![audit::message(&change.act, &queues.worker(), queues), state]
 }
 
 /// A queue that goes with its connection. Named like all of ours, so that the same permissions do.
@@ -363,6 +394,24 @@ async fn exchange_on(
 ) -> Result<Answer, NotAsked> {
     let refused = |lost| NotAsked::Broker(PlannerError::Refused(lost));
     let back = own_queue(channel, queues, true).await.map_err(refused)?;
+    let (door, none) = (short(&queues.answers()), FieldTable::default());
+    let bind =
+        channel.queue_bind(back.clone(), door, back.clone(), QueueBindOptions::default(), none);
+    // Where no worker has ever been, not even the exchange is there.
+    let nobody = || NotAsked::Nobody { prefix: queues.prefix.clone() };
+    match tokio::time::timeout(ANSWER, bind).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) if is_not_found(&error) => return Err(nobody()),
+        Ok(Err(error)) => {
+            return Err(refused(SessionLost(format!(
+                "binding {back} to {}: {error}",
+                queues.answers()
+            ))));
+        }
+        Err(_) => {
+            return Err(refused(SessionLost(format!("binding {back}: the broker did not answer"))));
+        }
+    }
     let mut answers = consume_own(channel, &back).await.map_err(refused)?;
     let id = short(&Uuid::new_v4().to_string());
     let properties = BasicProperties::default()
@@ -375,8 +424,7 @@ async fn exchange_on(
     let (to, key) = (short(&queues.control()), issued.command.routing_key());
     let publish =
         async { channel.basic_publish(to, short(key), options, &body, properties).await?.await };
-    let nobody = || NotAsked::Nobody { prefix: queues.prefix.clone() };
-    // Where no worker has ever been, not even the exchange is there: the confirm ends with the channel.
+    // The same of the exchange of commands: the confirm ends with the channel.
     let published = publish.map(|published| match published {
         Err(error) if is_not_found(&error) => Ok(None),
         published => published.map(Some),

@@ -81,7 +81,10 @@ impl Review {
                 of: u64::try_from(acts.len()).ok(),
                 ..Act::new(Action::Restore, by, Timestamp::now())
             };
-            pairs.push((letter_message(&self.queues, before), audit::message(&undo, &self.queues)));
+            pairs.push((
+                letter_message(&self.queues, before),
+                audit::message(&undo, &self.queues.review(), &self.queues),
+            ));
             if pairs.len() == IN_FLIGHT {
                 going = put(&tool, &mut pairs, &mut progress, attend).await?;
             }
@@ -153,7 +156,10 @@ impl Review {
                 of: u64::try_from(of).ok(),
                 ..Act::new(Action::Import, by, Timestamp::now())
             };
-            pairs.push((letter_message(&self.queues, &parcel), audit::message(&act, &self.queues)));
+            pairs.push((
+                letter_message(&self.queues, &parcel),
+                audit::message(&act, &self.queues.review(), &self.queues),
+            ));
             if pairs.len() == IN_FLIGHT {
                 going = put(&tool, &mut pairs, &mut progress, attend).await?;
             }

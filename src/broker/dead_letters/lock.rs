@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use lapin::options::{BasicGetOptions, BasicPublishOptions, QueueDeclareOptions};
+use lapin::options::{BasicGetOptions, BasicPublishOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel};
 
@@ -37,13 +37,13 @@ impl Lock {
         terms: &Terms<'_>,
     ) -> Result<Self, NoPass> {
         let began = Instant::now();
-        let queue = tool.queues.reviewing();
+        let (door, queue) = (tool.queues.review(), tool.queues.reviewing());
         if tool.queues.declare {
             topology::declare_one(&tool.connection, &tool.queues, tool.version, &queue).await?;
         }
         let (consume, publish) = (&tool.connection, &tool.connection);
         let asking = within(ANSWER, "opening a channel", tool.connection.create_channel()).await?;
-        let mut candidate = Candidate::stand(consume, publish, &queue, AGAIN).await?;
+        let mut candidate = Candidate::stand(consume, publish, (&door, &queue), AGAIN).await?;
         let mut told = false;
         {
             let elected = candidate.elected(|| {});
@@ -92,33 +92,30 @@ async fn why_not(tool: &ShortConnection) -> String {
     }
 }
 
-/// The queue whose one message says who has the lock, or had it last.
-fn name_plate(tool: &ShortConnection) -> String {
-    format!("{}.reviewer", tool.queues.prefix)
-}
-
 async fn announce(tool: &ShortConnection, who: &str) -> lapin::Result<()> {
     const HOUR: i32 = 3_600_000;
     let channel = tool.connection.create_channel().await?;
-    let name = name_plate(tool);
+    let (door, name) = (short(&tool.queues.review()), short(&tool.queues.reviewer()));
     let mut arguments = FieldTable::default();
     arguments.insert("x-queue-type".into(), long("classic"));
     arguments.insert("x-max-length".into(), AMQPValue::LongInt(1));
     arguments.insert("x-expires".into(), AMQPValue::LongInt(HOUR));
     // From 4.3 on a queue that is not durable must be exclusive.
     let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
-    channel.queue_declare(short(&name), options, arguments).await?;
+    channel.queue_declare(name.clone(), options, arguments).await?;
+    let (bind, none) = (QueueBindOptions::default(), FieldTable::default());
+    channel.queue_bind(name.clone(), door.clone(), name.clone(), bind, none).await?;
     let text = format!("{who}, since {:.0}", Timestamp::now());
     let options = BasicPublishOptions::default();
     let properties = BasicProperties::default();
-    channel.basic_publish("".into(), short(&name), options, text.as_bytes(), properties).await?;
+    channel.basic_publish(door, name, options, text.as_bytes(), properties).await?;
     channel.close(200, "said".into()).await
 }
 
-/// Who says to have the lock.
+/// Who says to have the lock, or had it last.
 async fn holder(tool: &ShortConnection) -> lapin::Result<Option<String>> {
     let channel = tool.connection.create_channel().await?;
-    let got = channel.basic_get(short(&name_plate(tool)), BasicGetOptions::default()).await?;
+    let got = channel.basic_get(short(&tool.queues.reviewer()), BasicGetOptions::default()).await?;
     let text =
         got.map(|got| String::from_utf8_lossy(&got.delivery.data).chars().take(200).collect());
     // Not acknowledged, so it is requeued for the next one who asks.

@@ -243,8 +243,8 @@ impl Review {
 /// The message that puts a dead letter into the queue.
 pub(super) fn letter_message(queues: &Queues, parcel: &Parcel) -> Outgoing {
     Outgoing {
-        exchange: short(&queues.dead_letters()),
-        key: short(""),
+        exchange: short(&queues.review()),
+        key: short(&queues.dead_letters()),
         body: parcel.body.clone(),
         properties: parcels::properties(parcel),
     }

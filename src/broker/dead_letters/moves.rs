@@ -151,7 +151,7 @@ impl Review {
                 cause: Some(entry.letter.cause.in_a_line()),
                 ..frame.act(Action::Discard)
             };
-            let messages = vec![audit::message(&act, &self.queues)];
+            let messages = vec![audit::message(&act, &self.queues.review(), &self.queues)];
             return Ok(Move { messages, copies: entry.copies });
         }
         let body = entry.body.bytes()?;
@@ -176,14 +176,14 @@ impl Review {
             ..frame.act(action)
         };
         // The audit first: nothing moves that is not in it, and nothing that could not be read there.
-        let kept = audit::message_that_reads_back(&act, &self.queues);
+        let kept = audit::message_that_reads_back(&act, &self.queues.review(), &self.queues);
         let mut messages = vec![kept.map_err(ReviewError::Nothing)?];
         if let Some(after) = after {
             // Its priority may be what was fixed.
             let priority = DeadLetter::read(&after, None, &self.rules).priority;
             let level = coarse(priority, self.queues.max_priority);
             messages.push(Outgoing {
-                exchange: short(""),
+                exchange: short(&self.queues.review()),
                 key: short(&self.queues.requests()),
                 body: after.body.clone(),
                 properties: parcels::properties(&after).with_priority(level),

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use lapin::BasicProperties;
 use lapin::types::generation::gen_value;
 use lapin::types::parsing::parse_value;
-use lapin::types::{AMQPValue, FieldTable};
+use lapin::types::{AMQPValue, FieldTable, ShortString};
 use serde_json::{Map, Value};
 
 use crate::broker::convert::{kept_headers, long, short, text_of};
@@ -164,6 +164,14 @@ pub(crate) fn death(properties: &BasicProperties) -> Option<Death> {
         queue: text(latest, "queue").unwrap_or_default(),
         at,
     })
+}
+
+/// The exchange to which the message was published that the broker dead-lettered.
+pub(crate) fn published_to(properties: &BasicProperties) -> Option<ShortString> {
+    let deaths = properties.headers().as_ref()?.inner().get("x-death")?;
+    let AMQPValue::FieldArray(deaths) = deaths else { return None };
+    let AMQPValue::FieldTable(latest) = deaths.as_slice().first()? else { return None };
+    Some(short(&text_of(latest.inner().get("exchange")?)?))
 }
 
 #[cfg(test)]

@@ -4,7 +4,6 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::io;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -17,12 +16,14 @@ use lapin::{Channel, Consumer, ErrorKind};
 use uuid::Uuid;
 
 use crate::broker::connection::link::SessionLost;
+use crate::broker::consume::interner::Aside;
 use crate::broker::control::short_connection::ShortConnection;
 use crate::broker::convert::short;
 use crate::broker::dead_letters::lock::{AGAIN, Lock};
 use crate::broker::dead_letters::parcels;
 use crate::broker::dead_letters::taking::{self, DeadLetters};
 use crate::broker::dead_letters::{IN_FLIGHT, letter_message, whole};
+use crate::broker::doors::without_claims;
 use crate::broker::settings::QueueType;
 use crate::broker::transport::Restored;
 use crate::broker::{ANSWER, session, topology, within};
@@ -72,7 +73,7 @@ pub(crate) struct HeldDeadLetter {
     /// The message without its body; and without headers that are not ours, where they are aside.
     pub(in crate::broker) parcel: Parcel,
     /// The header as it came, in the file, where it is too long to be held in memory or cannot be read as it is.
-    pub(in crate::broker) header: Option<Body>,
+    pub(in crate::broker) header: Option<Aside>,
     pub(crate) copies: Vec<Copy>,
 }
 
@@ -140,7 +141,7 @@ impl<'a> ReviewPass<'a> {
             }
             tokio::time::sleep(AGAIN).await;
         };
-        let letters = taking::attach(&consumer, channel.id(), Arc::clone(&tool.wire), terms);
+        let letters = taking::attach(&consumer, channel.id(), (tool, terms));
         let mut pass = Self {
             tool,
             channel,
@@ -335,17 +336,18 @@ impl HeldDeadLetter {
     }
 
     /// The dead letter, its body, and the two parts of [`HeldDeadLetter::parcel`].
-    pub(crate) fn into_parts(self) -> (DeadLetter, Body, Parcel, Option<Body>) {
+    pub(crate) fn into_parts(self) -> (DeadLetter, Body, Parcel, Option<Aside>) {
         (self.letter, self.body, self.parcel, self.header)
     }
 }
 
 /// A message without its body, with all headers that may be published again.
-pub(crate) fn restored(parcel: &Parcel, header: Option<&Body>) -> io::Result<Parcel> {
+pub(crate) fn restored(parcel: &Parcel, header: Option<&Aside>) -> io::Result<Parcel> {
     match header {
         None => Ok(parcel.clone()),
-        Some(header) => {
+        Some(Aside { header, knows }) => {
             let Restored { properties, .. } = Restored::of(&header.bytes()?)?;
+            let properties = if *knows { properties } else { without_claims(properties) };
             Ok(parcels::parcel(&properties, Bytes::new()))
         }
     }

@@ -8,6 +8,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::moves::again;
+use crate::broker::consume::interner::Aside;
 use crate::broker::dead_letters::pass::{HeldDeadLetter, restored};
 use crate::contract::{Rules, Violation};
 use crate::message::headers;
@@ -30,7 +31,7 @@ pub struct Snapshot {
 pub struct Found {
     pub letter: DeadLetter,
     parcel: Parcel,
-    header: Option<Arc<Body>>,
+    header: Option<Arc<Aside>>,
     body: Arc<Body>,
 }
 
@@ -74,6 +75,9 @@ impl Found {
 /// may publish; ours says it from then on.
 pub(in crate::broker) fn whole(letter: &DeadLetter, parcel: Parcel, body: Bytes) -> Parcel {
     let mut parcel = Parcel { body, ..parcel };
+    if letter.stranger {
+        parcel.headers.insert(headers::STRANGER.to_owned(), true.into());
+    }
     if letter.death.is_some() {
         parcel.headers.insert(headers::REASON.to_owned(), letter.reason.clone().into());
     }

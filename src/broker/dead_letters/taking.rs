@@ -7,16 +7,22 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use lapin::BasicProperties;
 use lapin::message::{Delivery, DeliveryResult};
 use tokio::sync::{mpsc, watch};
 use tracing::Span;
 
 use crate::broker::connection::link::SessionLost;
+use crate::broker::consume::interner::Aside;
+use crate::broker::control::short_connection::ShortConnection;
 use crate::broker::convert::returns;
 use crate::broker::dead_letters::parcels;
 use crate::broker::dead_letters::pass::{Copy, HeldDeadLetter, Terms};
+use crate::broker::doors::{Door, is_a_claim};
+use crate::broker::settings::Queues;
 use crate::broker::sizes::heap_bytes;
 use crate::broker::transport::{self, Original, Wire};
+use crate::broker::version::Version;
 use crate::contract::Rules;
 use crate::message::intake;
 use crate::message::{bug, headers};
@@ -57,18 +63,19 @@ impl DeadLetters {
 pub(in crate::broker) fn attach(
     consumer: &lapin::Consumer,
     channel: u16,
-    wire: Arc<Wire>,
-    terms: &Terms<'_>,
+    (tool, terms): (&ShortConnection, &Terms<'_>),
 ) -> DeadLetters {
     let (said, letters) = mpsc::unbounded_channel();
     let (ended, over) = watch::channel(None);
     consumer.set_delegate(Taking {
         rules: *terms.rules,
+        queues: tool.queues.clone(),
+        version: tool.version,
         spill: terms.spill.clone(),
         room: terms.room,
         taken: AtomicU64::new(0),
         channel,
-        wire,
+        wire: Arc::clone(&tool.wire),
         said,
         ended,
         span: Span::current(),
@@ -78,6 +85,8 @@ pub(in crate::broker) fn attach(
 
 struct Taking {
     rules: Rules,
+    queues: Queues,
+    version: Version,
     spill: Spill,
     room: u64,
     /// How many bytes of it are taken.
@@ -108,9 +117,16 @@ impl Taking {
     ) -> std::io::Result<HeldDeadLetter> {
         let properties = &delivery.properties;
         let copy = Copy { tag: delivery.delivery_tag, returns: returns(properties) };
-        let death = parcels::death(properties);
+        let door = Door::of(&delivery.exchange, &self.queues);
+        let death = parcels::death(properties).filter(|_| door == Door::Broker);
+        let knows = door.knows_the_past()
+            || (death.is_some() && self.version.writes_deaths_alone() && self.was_ours(properties));
         let mut parcel = parcels::parcel(properties, bodies::trimmed(delivery.data));
         let mut unread = Unread::default();
+        if !knows {
+            parcel.headers.retain(|name, _| !is_a_claim(name));
+            unread.stranger = death.is_none();
+        }
         let (mut header, mut place) = (None, None);
         if let Some(original) = original {
             header = original.header.transpose()?;
@@ -129,8 +145,16 @@ impl Taking {
         if header.is_some() {
             // They stand in it, and in the dead letter.
             parcel.headers.retain(|name, _| name == headers::OUTCOME);
+            let header = header.take().map(|header| Aside { header, knows });
+            return Ok(HeldDeadLetter { letter, body, parcel, header, copies: vec![copy] });
         }
-        Ok(HeldDeadLetter { letter, body, parcel, header, copies: vec![copy] })
+        Ok(HeldDeadLetter { letter, body, parcel, header: None, copies: vec![copy] })
+    }
+
+    /// Whether the broker dead-lettered what the worker or a reviewer had published.
+    fn was_ours(&self, properties: &BasicProperties) -> bool {
+        let exchange = parcels::published_to(properties);
+        exchange.is_some_and(|exchange| Door::of(&exchange, &self.queues).knows_the_past())
     }
 }
 

@@ -94,7 +94,7 @@ pub struct Planner {
     queues: Queues,
     /// The queue's highest priority.
     levels: u8,
-    waiting: u32,
+    waiting: Option<u32>,
 }
 
 impl Planner {
@@ -105,7 +105,9 @@ impl Planner {
     pub async fn open(settings: &Settings, queues: &Queues) -> Result<Self, PlannerError> {
         let connection = connection(settings, "sluice enqueue", HARD).await?;
         let waiting = waiting(&connection, &queues.requests()).await?;
-        waiting_exchange(&connection, &queues.results()).await?;
+        for exchange in [queues.enqueue(), queues.batches()] {
+            waiting_exchange(&connection, &exchange).await?;
+        }
         let channel = connect::confirming(&connection).await.map_err(PlannerError::Refused)?;
         let link = Link::new();
         tokio::spawn(link::listen(connection.events_listener().boxed(), Arc::clone(&link)));
@@ -120,8 +122,9 @@ impl Planner {
         })
     }
 
-    /// Messages that wait in the queue of requests, as of the start; those that a worker holds are not among them.
-    pub fn waiting(&self) -> u32 {
+    /// Messages that wait in the queue of requests, as of the start; those that a worker holds are not among them. None: it
+    /// takes a right to see it (from RabbitMQ 4.3 on that to configure the queue, which no planner needs).
+    pub fn waiting(&self) -> Option<u32> {
         self.waiting
     }
 
@@ -173,7 +176,7 @@ impl Planner {
             .with_priority(coarse(request.priority, self.levels))
             .with_headers(headers);
         Outgoing {
-            exchange: ShortString::default(),
+            exchange: short(&self.queues.enqueue()),
             key: queue.clone(),
             body: request.body,
             properties,
@@ -188,7 +191,7 @@ impl Planner {
         self.publish(acts.iter().map(|act| orders::message(act, &self.queues)).collect()).await
     }
 
-    /// Says on the results exchange that a batch begins.
+    /// Says on the exchange of batches that one begins.
     ///
     /// # Errors
     /// The broker refused it.
@@ -197,7 +200,7 @@ impl Planner {
         self.announce(&result::opened(opened, &self.queues.prefix, at), &batch).await
     }
 
-    /// Says on the results exchange that a batch is complete in the queue.
+    /// Says on the exchange of batches that one is complete in the queue.
     ///
     /// # Errors
     /// The broker refused it.
@@ -216,7 +219,7 @@ impl Planner {
         batch: &str,
     ) -> Result<(), PlannerError> {
         let message = Outgoing {
-            exchange: short(&self.queues.results()),
+            exchange: short(&self.queues.batches()),
             key: short(&result::batch_routing_key(batch)),
             body: event.to_json().into(),
             properties: properties(&event.id, &event.kind, event.time)
@@ -232,11 +235,14 @@ impl Planner {
     }
 }
 
-/// How many messages wait in the queue of requests.
+/// How many messages wait in the queue of requests; none where this user may not see it.
 ///
 /// # Errors
 /// The broker is unreachable, or has no such queue.
-pub async fn requests_waiting(settings: &Settings, queues: &Queues) -> Result<u32, PlannerError> {
+pub async fn requests_waiting(
+    settings: &Settings,
+    queues: &Queues,
+) -> Result<Option<u32>, PlannerError> {
     let connection = connection(settings, "sluice check", HARD).await?;
     let found = waiting(&connection, &queues.requests()).await;
     let _ = within(ANSWER, "closing", connection.close(200, "done".into())).await;
@@ -253,12 +259,15 @@ pub(in crate::broker) async fn connection(
     Ok(connect::first(settings, name, longest).await?.connection)
 }
 
-/// How many messages wait.
+/// How many messages wait; none where this user may not see it.
 pub(in crate::broker) async fn waiting(
     connection: &Connection,
     queue: &str,
-) -> Result<u32, PlannerError> {
-    look_at(connection, queue).await.map(|found| found.message_count())
+) -> Result<Option<u32>, PlannerError> {
+    match look_at(connection, queue).await {
+        Err(error) if error.is_no_right() => Ok(None),
+        found => found.map(|found| Some(found.message_count())),
+    }
 }
 
 /// How many consumers there are, standing by or not.
@@ -289,7 +298,11 @@ async fn waiting_exchange(connection: &Connection, exchange: &str) -> Result<(),
         channel.exchange_declare(short(exchange), kind, options, FieldTable::default()).await?;
         channel.close(200, "done".into()).await
     };
-    passive(asked, &format!("exchange {exchange}")).await
+    match passive(asked, &format!("exchange {exchange}")).await {
+        // It is there, and this user may not look at it.
+        Err(error) if error.is_no_right() => Ok(()),
+        looked => looked,
+    }
 }
 
 /// 404 is a thing that is missing; anything else is the broker's refusal.

@@ -62,16 +62,16 @@ impl Candidate {
     pub(in crate::broker) async fn stand(
         consume: &Connection,
         publish: &Connection,
-        queue: &str,
+        (door, queue): (&str, &str),
         again: Duration,
     ) -> Result<Self, SessionLost> {
-        let queue = short(queue);
+        let (door, queue) = (short(door), short(queue));
         let questions = connect::confirming(publish).await?;
         let (channel, consumer) = hear(consume, &queue).await?;
         let now = Instant::now();
         let name = Name { id: Uuid::new_v4(), began: now };
         let mut asking = JoinSet::new();
-        asking.spawn(ask_on(questions.clone(), queue.clone(), name, again));
+        asking.spawn(ask_on(questions.clone(), (door, queue.clone()), name, again));
         Ok(Self { consumer, channel, questions, queue, name, again, asking, proven: now })
     }
 
@@ -226,13 +226,13 @@ async fn heard(consumer: &mut Consumer, queue: &ShortString) -> Result<Delivery,
 /// keeps one.
 async fn ask_on(
     questions: Channel,
-    queue: ShortString,
+    to: (ShortString, ShortString),
     name: Name,
     again: Duration,
 ) -> SessionLost {
     loop {
         let question = name.question();
-        let asked = ask(&questions, &queue, &question);
+        let asked = ask(&questions, &to, &question);
         if let Ok(Err(lost)) = tokio::time::timeout(CONFIRM, asked).await {
             return lost;
         }
@@ -240,12 +240,16 @@ async fn ask_on(
     }
 }
 
-async fn ask(questions: &Channel, queue: &ShortString, question: &[u8]) -> Result<(), SessionLost> {
+async fn ask(
+    questions: &Channel,
+    (door, queue): &(ShortString, ShortString),
+    question: &[u8],
+) -> Result<(), SessionLost> {
     let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
     let properties = BasicProperties::default();
     let asked = async {
         questions
-            .basic_publish(ShortString::default(), queue.clone(), options, question, properties)
+            .basic_publish(door.clone(), queue.clone(), options, question, properties)
             .await?
             .await
     };

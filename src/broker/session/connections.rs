@@ -98,8 +98,9 @@ impl Connections {
         spill: &Spill,
     ) -> Result<Session, SessionLost> {
         let queues = &options.queues;
+        let (door, queue) = (queues.worker(), queues.active());
         let mut candidate =
-            Candidate::stand(&self.consume, &self.publish, &queues.active(), STANDBY).await?;
+            Candidate::stand(&self.consume, &self.publish, (&door, &queue), STANDBY).await?;
         let blocked = AtomicBool::new(false);
         // Silence says nothing about who is active while no question can be asked.
         let standby = || {

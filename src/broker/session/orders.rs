@@ -5,9 +5,11 @@ use lapin::Channel;
 
 use crate::broker::connection::link::SessionLost;
 use crate::broker::convert::{Outgoing, properties, short};
+use crate::broker::doors::Door;
 use crate::broker::publish::publisher::Publisher;
 use crate::broker::session;
 use crate::broker::settings::{Broker as Settings, Queues};
+use crate::broker::streams::audit;
 use crate::broker::streams::reader::{ReadFrom, Reader, StreamMessage};
 use crate::message::audit::Act;
 use crate::message::command::one_line;
@@ -17,7 +19,10 @@ const LONGEST: u64 = 64 << 10;
 
 /// The worker's end of the stream.
 #[derive(Debug)]
-pub(in crate::broker) struct OrderReader(Reader);
+pub(in crate::broker) struct OrderReader {
+    reader: Reader,
+    queues: Queues,
+}
 
 impl OrderReader {
     /// Reads all orders so far, and goes on from there with [`OrderReader::next`].
@@ -30,7 +35,7 @@ impl OrderReader {
         let stream = queues.orders();
         // An empty stream says nothing of itself for seconds; with a first message in it, it says at once where it ends.
         if session::look_at(asking, &stream).await?.message_count() == 0 {
-            publisher.publish(vec![first(&stream)]).await?;
+            publisher.publish(vec![first(queues)]).await?;
         }
         let read =
             |error: &dyn std::fmt::Display| SessionLost(format!("reading {stream}: {error}"));
@@ -38,16 +43,16 @@ impl OrderReader {
         let mut reader = opened.map_err(|error| read(&error))?;
         let mut before = Vec::new();
         while let Some(message) = reader.next_to_the_end().await? {
-            before.extend(order(&message.body));
+            before.extend(order(&message, queues));
         }
-        Ok((Self(reader), before))
+        Ok((Self { reader, queues: queues.clone() }, before))
     }
 
     /// The next order; pending while there is none. Cancel safe.
     pub(in crate::broker) async fn next(&mut self) -> Result<Act, SessionLost> {
         loop {
-            if let Some(StreamMessage { body, .. }) = self.0.next(TURN).await?
-                && let Some(act) = order(&body)
+            if let Some(message) = self.reader.next(TURN).await?
+                && let Some(act) = order(&message, &self.queues)
             {
                 return Ok(act);
             }
@@ -55,24 +60,27 @@ impl OrderReader {
     }
 
     pub(in crate::broker) async fn close(self) {
-        self.0.close().await;
+        self.reader.close().await;
     }
 }
 
 /// The reader asks for nothing while it waits.
 const TURN: std::time::Duration = std::time::Duration::from_secs(60);
 
-/// What is no order is passed over: whoever may publish may publish anything.
-fn order(body: &[u8]) -> Option<Act> {
-    let act = serde_json::from_slice::<Act>(body).ok().filter(|act| act.order.is_some())?;
+/// What is no order, or did not come by the way of orders, is passed over: whoever may publish may publish anything.
+fn order(message: &StreamMessage, queues: &Queues) -> Option<Act> {
+    if Door::of(&message.exchange, queues) != Door::Control {
+        return None;
+    }
+    let act = audit::order(message)?;
     Some(Act { who: one_line(&act.who), why: act.why.as_deref().map(one_line), ..act })
 }
 
 /// Says nothing.
-fn first(stream: &str) -> Outgoing {
+fn first(queues: &Queues) -> Outgoing {
     Outgoing {
-        exchange: short(""),
-        key: short(stream),
+        exchange: short(&queues.worker()),
+        key: short(&queues.orders()),
         body: b"{}".as_slice().into(),
         properties: properties("first", "sluice.orders.first", jiff::Timestamp::now()),
     }

@@ -100,6 +100,7 @@ impl Parked {
         let (said, mut came) = mpsc::unbounded_channel();
         let receiver = DeliveryReceiver {
             rules: options.rules,
+            queues: options.queues.clone(),
             spill: self.spill.clone(),
             clock: options.clock,
             worker: said.downgrade(),

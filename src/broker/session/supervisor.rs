@@ -266,6 +266,7 @@ impl Supervisor {
     fn taker(&self, session: &Session) -> DeliveryReceiver {
         DeliveryReceiver {
             rules: self.options.rules,
+            queues: self.options.queues.clone(),
             spill: self.spill.clone(),
             clock: self.options.clock,
             worker: self.said.downgrade(),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::follow::LONGEST;
+use super::follow::{self, LONGEST};
 use crate::broker::settings::{Broker as Settings, Queues};
 use crate::broker::{PlannerError, ReadFrom, Reader};
 use crate::message::result::Event;
@@ -65,7 +65,7 @@ async fn look(settings: &Settings, queues: &Queues, batches: &[&str]) -> Result<
     let mut first = None;
     while let Some(message) = reader.next_to_the_end().await.map_err(PlannerError::Refused)? {
         read += 1;
-        let Ok(event) = Event::read(&message.body) else { continue };
+        let Some(event) = follow::event(&message, queues) else { continue };
         first = first.or(Some(time(&event)));
         let Some(batch) = batch(&event).filter(|batch| batches.contains(batch)) else { continue };
         let known = looked.known.entry(batch.to_owned()).or_default();

@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
+use crate::broker::doors::Door;
 use crate::broker::settings::{Broker as Settings, Queues};
+use crate::broker::streams::reader::StreamMessage;
 use crate::broker::{PlannerError, ReadFrom, Reader, SessionLost};
 use crate::message::result::Event;
 use crate::report::batches::BatchPattern;
@@ -82,10 +84,7 @@ impl Results {
             self.heard = Instant::now();
             if is_about(&self.only, message.key.as_str()) {
                 // What is no event of ours is passed over.
-                let offset = message.offset;
-                return Event::read(&message.body)
-                    .inspect_err(|error| tracing::debug!(offset, %error, "passed over"))
-                    .ok();
+                return event(&message, &self.queues);
             }
             // Whoever reads has something to do at the end of what there was, and now and then.
             if (was_behind && self.is_caught_up()) || Instant::now() >= turn {
@@ -131,6 +130,25 @@ impl Results {
             reader.close().await;
         }
     }
+}
+
+/// The event of a message. A result is one only if it came through the exchange of results, to which the worker alone writes;
+/// a batch may be announced there, too. What is no event of ours is passed over.
+pub(super) fn event(message: &StreamMessage, queues: &Queues) -> Option<Event> {
+    let offset = message.offset;
+    let event = Event::read(&message.body)
+        .inspect_err(|error| tracing::debug!(offset, %error, "passed over"))
+        .ok()?;
+    let is_believed = match Door::of(&message.exchange, queues) {
+        Door::Results => true,
+        Door::Batches => !matches!(event, Event::Result(_)),
+        _ => false,
+    };
+    if !is_believed {
+        let exchange = message.exchange.as_str();
+        tracing::debug!(offset, exchange, "passed over: it came through another exchange");
+    }
+    is_believed.then_some(event)
 }
 
 /// Whether a message with this routing key (`<outcome>.<batch>`, `batch.<batch>`) may be about one of these batches. A key

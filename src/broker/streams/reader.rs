@@ -40,6 +40,8 @@ pub enum ReadFrom {
 #[derive(Debug)]
 pub struct StreamMessage {
     pub offset: u64,
+    /// The exchange to which it was published: whose word it is.
+    pub exchange: ShortString,
     /// The routing key with which it was published.
     pub key: ShortString,
     pub body: Vec<u8>,
@@ -114,7 +116,8 @@ impl Reader {
         }
         let offset = place(&delivery);
         self.place = Some(offset + 1);
-        Ok(Some(StreamMessage { offset, key: delivery.routing_key, body: delivery.data }))
+        let (exchange, key) = (delivery.exchange, delivery.routing_key);
+        Ok(Some(StreamMessage { offset, exchange, key, body: delivery.data }))
     }
 
     /// The next message, up to the last one that was there when the reading began; then `None`.
@@ -150,7 +153,8 @@ struct Newest {
 /// Looks at the last chunk, on a connection that takes no bodies: a chunk may have thousands.
 async fn newest(settings: &Settings, stream: &str) -> Result<Newest, PlannerError> {
     let connection = planner::connection(settings, "sluice watch", 0).await?;
-    let patience = if planner::waiting(&connection, stream).await? > 0 { ANSWER } else { EMPTY };
+    let is_empty = planner::waiting(&connection, stream).await? == Some(0);
+    let patience = if is_empty { EMPTY } else { ANSWER };
     let newest = last_chunk(&connection, stream, patience).await.map_err(PlannerError::Refused);
     let _ = within(ANSWER, "closing", connection.close(200, "done".into())).await;
     newest

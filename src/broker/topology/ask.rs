@@ -8,10 +8,11 @@ use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptio
 use lapin::types::FieldTable;
 use lapin::{Connection, ErrorKind, ExchangeKind};
 
-use super::objects::{Argument, Object, Routes};
+use super::objects::{Argument, DEAD_LETTER_EXCHANGE, Object, Routes};
 use super::{Comparison, Mismatch};
 use crate::broker::connection::link::SessionLost;
 use crate::broker::convert::short;
+use crate::broker::settings::Queues;
 use crate::broker::{ANSWER, within};
 
 /// Arguments whose values are the operator's business: they may be changed by policy, or cannot be compared.
@@ -46,7 +47,7 @@ pub(super) async fn exists(connection: &Connection, object: &Object) -> Result<b
 pub(super) async fn put(
     connection: &Connection,
     object: &Object,
-    requests: &str,
+    queues: &Queues,
     report: &mut Comparison,
 ) -> Result<(), SessionLost> {
     let should = match object {
@@ -77,12 +78,21 @@ pub(super) async fn put(
             return Ok(());
         };
         let argument = difference.argument.as_str();
-        let is_requests = matches!(object, Object::Queue { name, .. } if name == requests);
+        let is_requests =
+            matches!(object, Object::Queue { name, .. } if *name == queues.requests());
         if argument == TIMEOUT && is_requests {
             report.consumer_timeout =
                 difference.is.as_deref().and_then(|ms| ms.parse().ok()).map(Duration::from_millis);
         }
-        if !TOLERATED.contains(&argument) {
+        let is_old_way = argument == DEAD_LETTER_EXCHANGE
+            && difference.is.as_deref() == Some(queues.dead_letters().as_str());
+        if is_old_way {
+            let (old, new) = (queues.dead_letters(), queues.dlx());
+            report.left_over.push(format!(
+                "{object}: dead-letters through the exchange {old}, as a version before declared it; that works as it did, so \
+                 leave that exchange (queues that are declared anew use {new})"
+            ));
+        } else if !TOLERATED.contains(&argument) {
             report.mismatches.push(Mismatch {
                 object: object.to_string(),
                 argument: argument.into(),
@@ -130,6 +140,7 @@ async fn ask(
             Object::Exchange { name, routes } => {
                 let kind = match routes {
                     Routes::Topic => ExchangeKind::Topic,
+                    Routes::Direct => ExchangeKind::Direct,
                     Routes::Fanout => ExchangeKind::Fanout,
                 };
                 let options =

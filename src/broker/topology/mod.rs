@@ -3,6 +3,7 @@
 
 mod ask;
 mod objects;
+mod roles;
 
 use std::fmt;
 use std::time::Duration;
@@ -19,7 +20,9 @@ use crate::broker::within;
 use crate::config::values::show_duration;
 use ask::{exists, put};
 use objects::DELIVERY_LIMIT;
+use objects::left_over;
 pub use objects::{Argument, Object, Routes, objects};
+pub use roles::{Rights, Role, TopicRights};
 
 /// Something on the broker that is not what it should be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -38,6 +41,8 @@ pub struct Comparison {
     pub mismatches: Vec<Mismatch>,
     /// What is there, but whose arguments this user may not compare: declaring takes the right to configure.
     pub unchecked: Vec<String>,
+    /// What versions before declared and this one does not need: harmless, and how to be rid of it.
+    pub left_over: Vec<String>,
     /// The queue of requests has a consumer timeout of its own (an argument, in milliseconds).
     pub consumer_timeout: Option<Duration>,
 }
@@ -154,8 +159,9 @@ pub(crate) async fn declare(
 ) -> Result<Comparison, TopologyError> {
     let mut report = Comparison::default();
     for object in objects(queues, version) {
-        put(connection, &object, &queues.requests(), &mut report).await?;
+        put(connection, &object, queues, &mut report).await?;
     }
+    look_for_the_old(connection, queues, &mut report).await?;
     if report.mismatches.is_empty() {
         Ok(report)
     } else {
@@ -173,7 +179,7 @@ pub(crate) async fn declare_one(
     let mut report = Comparison::default();
     let is_meant = |object: &Object| matches!(object, Object::Queue { name: of, .. } if of == name);
     for object in objects(queues, version).iter().filter(|object| is_meant(object)) {
-        put(connection, object, &queues.requests(), &mut report).await?;
+        put(connection, object, queues, &mut report).await?;
     }
     Ok(report)
 }
@@ -189,7 +195,7 @@ pub(crate) async fn compare(
         match exists(connection, &object).await? {
             // Declaring what exists changes nothing and tells what is different. AMQP cannot ask for a binding.
             true if !matches!(object, Object::Binding { .. }) => {
-                put(connection, &object, &queues.requests(), &mut report).await?;
+                put(connection, &object, queues, &mut report).await?;
             }
             true => {}
             false => report.mismatches.push(Mismatch {
@@ -200,7 +206,24 @@ pub(crate) async fn compare(
             }),
         }
     }
+    look_for_the_old(connection, queues, &mut report).await?;
     Ok(report)
+}
+
+async fn look_for_the_old(
+    connection: &Connection,
+    queues: &Queues,
+    report: &mut Comparison,
+) -> Result<(), SessionLost> {
+    for object in left_over(queues) {
+        // A queue that is declared with it goes on using it, which is told already.
+        if report.left_over.is_empty() && exists(connection, &object).await? {
+            report.left_over.push(format!(
+                "{object}: left over from a version before, and harmless; nothing uses it any more, so delete it when you like"
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// The longest that a delivery may be held, where the broker takes deliveries back at all. `of_queue` is the request

@@ -18,6 +18,7 @@ const ORDER_BYTES: i64 = 16_000_000;
 const ORDER_SEGMENT_BYTES: i64 = 1_000_000;
 
 pub(super) const DELIVERY_LIMIT: &str = "x-delivery-limit";
+pub(super) const DEAD_LETTER_EXCHANGE: &str = "x-dead-letter-exchange";
 
 /// One thing that must exist on the broker.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -33,6 +34,7 @@ pub enum Object {
 #[serde(rename_all = "snake_case")]
 pub enum Routes {
     Topic,
+    Direct,
     Fanout,
 }
 
@@ -93,24 +95,56 @@ pub fn objects(queues: &Queues, version: Version) -> Vec<Object> {
         queue,
         key: key.into(),
     };
-    vec![
-        exchange(queues.dead_letters(), Routes::Fanout),
+    let mut all = vec![
+        exchange(queues.dlx(), Routes::Fanout),
         queue(queues.dead_letters(), kept(queues, version)),
-        binding(queues.dead_letters(), queues.dead_letters(), ""),
+        binding(queues.dlx(), queues.dead_letters(), ""),
         queue(queues.requests(), requests(queues, version)),
+        exchange(queues.enqueue(), Routes::Direct),
+        binding(queues.enqueue(), queues.requests(), &queues.requests()),
         queue(queues.parked(), parked(queues, version)),
         exchange(queues.results(), Routes::Topic),
+        exchange(queues.batches(), Routes::Topic),
         queue(queues.results_log(), stream(&queues.results_retention)),
         binding(queues.results(), queues.results_log(), "#"),
+        binding(queues.batches(), queues.results_log(), "batch.*"),
         queue(queues.audit(), stream(&queues.audit_retention)),
         exchange(queues.control(), Routes::Topic),
+        exchange(queues.answers(), Routes::Direct),
         queue(queues.orders(), orders()),
         binding(queues.control(), queues.orders(), "batch.*"),
         binding(queues.control(), queues.audit(), "batch.*"),
         queue(queues.gate(), latest(queues, version)),
         queue(queues.active(), questions(queues, version)),
         queue(queues.reviewing(), questions(queues, version)),
-    ]
+    ];
+    for (door, behind) in doors(queues) {
+        all.push(exchange(door.clone(), Routes::Direct));
+        all.extend(behind.into_iter().map(|queue| binding(door.clone(), queue.clone(), &queue)));
+    }
+    all
+}
+
+/// The exchanges that one role alone writes to, and the queues behind each, by their names: whose word a message is, is told
+/// by the door that it came through, so each role has one of its own.
+fn doors(queues: &Queues) -> [(String, Vec<String>); 2] {
+    let by_the_worker = vec![
+        queues.requests(),
+        queues.parked(),
+        queues.dead_letters(),
+        queues.audit(),
+        queues.orders(),
+        queues.gate(),
+        queues.active(),
+    ];
+    let by_reviewers =
+        vec![queues.requests(), queues.dead_letters(), queues.audit(), queues.reviewing()];
+    [(queues.worker(), by_the_worker), (queues.review(), by_reviewers)]
+}
+
+/// Exchanges that versions before declared, and none needs any more.
+pub(super) fn left_over(queues: &Queues) -> [Object; 1] {
+    [Object::Exchange { name: queues.dead_letters(), routes: Routes::Fanout }]
 }
 
 /// The arguments that requests and dead letters share.
@@ -126,7 +160,7 @@ fn kept(queues: &Queues, version: Version) -> BTreeMap<&'static str, Argument> {
 /// What expires there is a dead letter, as it is in the queue of requests.
 fn parked(queues: &Queues, version: Version) -> BTreeMap<&'static str, Argument> {
     let mut arguments = kept(queues, version);
-    arguments.insert("x-dead-letter-exchange", Argument::Text(queues.dead_letters()));
+    arguments.insert(DEAD_LETTER_EXCHANGE, Argument::Text(queues.dlx()));
     arguments
 }
 
@@ -201,7 +235,7 @@ mod tests {
 
     #[test]
     fn arguments_follow_version_and_type() {
-        let base = ["x-dead-letter-exchange=sluice.dead-letters"];
+        let base = ["x-dead-letter-exchange=sluice.dlx"];
         let check = |kind, version, more: &[&str]| {
             let mut expected: Vec<&str> = base.iter().chain(more).copied().collect();
             expected.sort_unstable();

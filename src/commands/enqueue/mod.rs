@@ -298,7 +298,11 @@ async fn enqueue(
         }
         let Some((made, changes)) = desk.begin(decision, journal)? else { continue };
         desk.publish(&planner, &made, journal).await?;
-        tell(&desk, &made, changes.as_ref(), u64::from(planner.waiting()));
+        let waiting = planner.waiting();
+        if waiting.is_none() {
+            check::unseen(&desk.config.queues.requests());
+        }
+        tell(&desk, &made, changes.as_ref(), u64::from(waiting.unwrap_or_default()));
         batches.push((made.head.batch, made.head.run));
     }
     planner.close().await;

@@ -45,22 +45,30 @@ and orders, and *sends* results, dead letters and acts. Every name begins with `
 fn channels(queues: &Queues) -> Value {
     let outcomes = Outcome::ALL.map(Outcome::as_str);
     let batch = json!({ "description": "The batch, `-` without one", "examples": ["wave-1", "-"] });
-    let results =
-        json!({ "name": queues.results(), "type": "topic", "durable": true, "autoDelete": false });
-    let control =
-        json!({ "name": queues.control(), "type": "topic", "durable": true, "autoDelete": false });
-    json!({
+    let exchange = |name: String, kind: &str| json!({ "name": name, "type": kind, "durable": true, "autoDelete": false });
+    let (results, batches) =
+        (exchange(queues.results(), "topic"), exchange(queues.batches(), "topic"));
+    let (control, enqueue) =
+        (exchange(queues.control(), "topic"), exchange(queues.enqueue(), "direct"));
+    let mut channels = json!({
         "requests": {
             "address": queues.requests(),
             "title": "Requests",
-            "description": "Publish here through the default exchange, with this name as the routing key.",
+            "description": "Publish to this exchange, with the name of the queue as the routing key; it leads to that queue alone. What a request says in headers of ours that are not listed here is dropped.",
+            "messages": one_of(&["request"]),
+            "bindings": { "amqp": { "is": "routingKey", "exchange": enqueue } },
+        },
+        "requestsQueue": {
+            "address": queues.requests(),
+            "title": "Where requests wait",
+            "description": "For workers to read. The default exchange leads here too, for whoever may write to it, and so to every queue.",
             "messages": one_of(&["request"]),
             "bindings": queue(&queues.requests()),
         },
         "results": {
             "address": "{outcome}.{batch}",
             "title": "Results, as they come",
-            "description": "Bind a queue of your own to the exchange. What was published before is in the results' stream.",
+            "description": "Bind a queue of your own to the exchange: the worker alone writes to it. What was published before is in the results' stream.",
             "parameters": {
                 "outcome": { "enum": outcomes, "description": "How the request ended" },
                 "batch": batch,
@@ -71,21 +79,22 @@ fn channels(queues: &Queues) -> Value {
         "batches": {
             "address": "batch.{batch}",
             "title": "Announcements of batches",
+            "description": "An exchange of their own, for planners write to it: nothing that came through it is a result. The stream of results has both.",
             "parameters": { "batch": batch },
             "messages": one_of(&["batchOpened", "batchEnqueued"]),
-            "bindings": { "amqp": { "is": "routingKey", "exchange": results } },
+            "bindings": { "amqp": { "is": "routingKey", "exchange": batches } },
         },
         "resultsLog": {
             "address": queues.results_log(),
             "title": "All results, again and again",
-            "description": "A stream: any number of readers, each from wherever it wants (`x-stream-offset`). Kept for `queues.results_retention`.",
+            "description": "A stream: any number of readers, each from wherever it wants (`x-stream-offset`). Kept for `queues.results_retention`. Believe a result only if its delivery's exchange is that of results: the broker itself writes that.",
             "messages": one_of(&["result", "batchOpened", "batchEnqueued"]),
             "bindings": queue(&queues.results_log()),
         },
         "deadLetters": {
             "address": queues.dead_letters(),
             "title": "Requests that did not end well",
-            "description": "The body as it came, and why, in headers. Behind a fanout exchange of the same name.",
+            "description": "The body as it came, and why, in headers. Believe those only of a delivery whose exchange is that of the worker or of reviewers.",
             "messages": one_of(&["deadLetter"]),
             "bindings": queue(&queues.dead_letters()),
         },
@@ -99,10 +108,20 @@ fn channels(queues: &Queues) -> Value {
         "control": {
             "address": queues.control(),
             "title": "Commands to the active worker, and orders about requests that wait",
-            "description": "A topic exchange. The active worker has a queue of its own there for `gate.*` (what changes the gate) and `ask.*` (questions); `batch.*` is kept in the streams of orders and of the audit, whether or not there is a worker.",
+            "description": "A topic exchange. The active worker has a queue of its own there for `gate.*` (what changes the gate) and `ask.*` (questions); `batch.*` is kept in the streams of orders and of the audit, whether or not there is a worker. A body that says another command than its routing key does nothing: rights go by the key.",
             "messages": one_of(&["order", "act"]),
             "bindings": { "amqp": { "is": "routingKey", "exchange": control } },
         },
+    });
+    if let (Value::Object(channels), Value::Object(inside)) = (&mut channels, inside(queues)) {
+        channels.extend(inside);
+    }
+    channels
+}
+
+/// What workers and those who steer them have among themselves.
+fn inside(queues: &Queues) -> Value {
+    json!({
         "orders": {
             "address": queues.orders(),
             "title": "What planners have ordered of requests that wait",
@@ -120,7 +139,9 @@ fn channels(queues: &Queues) -> Value {
         "answers": {
             "address": null,
             "title": "What the worker says to a command",
+            "description": "Bind a queue of your own to this exchange by its name, and name it as `reply_to`.",
             "messages": one_of(&["answer"]),
+            "bindings": { "amqp": { "is": "routingKey", "exchange": { "name": queues.answers(), "type": "direct", "durable": true, "autoDelete": false } } },
         },
         "gate": {
             "address": queues.gate(),

@@ -101,6 +101,10 @@ pub(super) fn dead_letter() -> Value {
             ),
         ),
         (
+            headers::STRANGER,
+            json!({ "type": ["boolean", "string"], "description": "true: somebody else had put it into the queue, says the reviewer who put it there again" }),
+        ),
+        (
             headers::REQUEST_ID,
             text("The message id of the request; the dead letter's own is the run"),
         ),

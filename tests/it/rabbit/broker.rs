@@ -554,10 +554,12 @@ async fn a_different_queue_is_named_with_what_is_and_what_should_be_and_nothing_
             .contains(&format!("queue {name}: x-single-active-consumer is absent, should be true")),
         "{error}"
     );
-    assert!(error.contains(&format!(
-        "x-dead-letter-exchange is absent, should be {}",
-        lane.queues.dead_letters()
-    )));
+    assert!(
+        error.contains(&format!(
+            "x-dead-letter-exchange is absent, should be {}",
+            lane.queues.dlx()
+        ))
+    );
     let limited = error.contains("x-delivery-limit is absent, should be -1");
     assert_eq!(limited, node.version != "3.10", "{error}");
 
@@ -576,7 +578,7 @@ async fn a_topology_that_was_applied_is_found_right_and_applied_again() {
         let mut lane = Lane::new(&Node::shared(), kind);
         let missing = topology::check(&lane.settings, &lane.queues).await.unwrap();
         assert!(missing.mismatches.iter().all(|mismatch| mismatch.is == "missing"));
-        assert_eq!(missing.mismatches.len(), 12);
+        assert_eq!(missing.mismatches.len(), 17);
         topology::apply(&lane.settings, &lane.queues).await.unwrap();
         // How long a stream is kept is the operator's business, by policy or by argument.
         lane.queues.results_retention = "7D".into();
@@ -651,10 +653,8 @@ async fn a_hold_longer_than_the_queues_own_consumer_timeout_is_refused() {
     let mut arguments = FieldTable::default();
     arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
     arguments.insert("x-single-active-consumer".into(), AMQPValue::Boolean(true));
-    arguments.insert(
-        "x-dead-letter-exchange".into(),
-        AMQPValue::LongString(lane.queues.dead_letters().into()),
-    );
+    arguments
+        .insert("x-dead-letter-exchange".into(), AMQPValue::LongString(lane.queues.dlx().into()));
     arguments.insert("x-consumer-timeout".into(), AMQPValue::LongLongInt(300_000));
     if node.version != "3.10" {
         arguments.insert("x-delivery-limit".into(), AMQPValue::LongLongInt(-1));

@@ -29,7 +29,9 @@ use uuid::Uuid;
 
 use crate::support::form::number;
 use crate::support::process::{Process, Spec};
-use crate::support::rabbit::{Client, Lane, Node, SOON, arrived, ending, opened, request_body};
+use crate::support::rabbit::{
+    Client, Lane, Node, SOON, arrived, door, ending, opened, request_body,
+};
 use crate::support::rig::body as body_of;
 use crate::support::wait;
 
@@ -66,9 +68,9 @@ impl Desk {
         let options = BasicPublishOptions { mandatory: true, ..Default::default() };
         let mut confirms = Vec::new();
         for (body, properties) in letters {
-            let key = queue.as_str().into();
+            let (exchange, key) = door(&queue);
             let publish =
-                self.client.channel.basic_publish("".into(), key, options, &body, properties);
+                self.client.channel.basic_publish(exchange, key, options, &body, properties);
             confirms.push(publish.await.unwrap());
         }
         for confirm in confirms {

@@ -32,6 +32,7 @@ mod reload;
 mod replay;
 mod report;
 mod review;
+mod rights;
 mod rows;
 mod secrets;
 mod traces;

@@ -88,6 +88,7 @@ async fn every_command_whose_output_cannot_be_written_ends_with_an_error() {
         ("plan draft", vec!["-", "--format", "csv", "--share", "100%", "-o", &sandbox]),
         ("check", vec![plan]),
         ("topology show", vec![]),
+        ("topology permissions", vec![]),
         ("topology check", vec!["--json"]),
         ("watch", vec![]),
         ("watch", vec![&batch, "--json"]),

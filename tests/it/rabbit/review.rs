@@ -22,7 +22,7 @@ use sluicegate::review::edit::{Edit, FieldChange};
 use sluicegate::worker::source::{Event, Settled, Source};
 
 use crate::support::rabbit::{
-    Client, Lane, Node, SOON, arrived, ending, next, opened, request_body,
+    Client, Lane, Node, SOON, arrived, door, ending, next, opened, request_body,
 };
 use crate::support::wait;
 
@@ -336,7 +336,7 @@ async fn what_the_broker_took_away_by_length_or_delivery_limit_is_shown_with_its
         let mut arguments = FieldTable::default();
         arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
         arguments.insert(limit.into(), AMQPValue::LongInt(1));
-        let exchange = lane.queues.dead_letters();
+        let exchange = lane.queues.dlx();
         arguments.insert("x-dead-letter-exchange".into(), AMQPValue::LongString(exchange.into()));
         let options = QueueDeclareOptions { durable: true, ..Default::default() };
         client.channel.queue_declare(queue.into(), options, arguments).await.unwrap();
@@ -522,14 +522,9 @@ async fn twenty_thousand_letters_are_listed_by_cause_with_few_of_their_bodies_in
         let letter = &letters[number % 12];
         let properties =
             letter.properties.clone().with_message_id(uuid::Uuid::new_v4().to_string().into());
-        let queue = lane.queues.dead_letters();
-        let publish = client.channel.basic_publish(
-            "".into(),
-            queue.as_str().into(),
-            options,
-            &letter.body,
-            properties,
-        );
+        let (exchange, key) = door(&lane.queues.dead_letters());
+        let publish =
+            client.channel.basic_publish(exchange, key, options, &letter.body, properties);
         confirms.push(publish.await.unwrap());
     }
     for confirm in confirms {

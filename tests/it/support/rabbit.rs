@@ -13,7 +13,7 @@ use lapin::options::{
     BasicAckOptions, BasicConsumeOptions, BasicGetOptions, BasicPublishOptions, BasicQosOptions,
     ConfirmSelectOptions, QueueDeclareOptions,
 };
-use lapin::types::{AMQPValue, FieldTable, LongString};
+use lapin::types::{AMQPValue, FieldTable, LongString, ShortString};
 use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties};
 use sluicegate::broker::settings::{Broker as Settings, QueueType, Queues};
 use sluicegate::broker::{Broker, Held, Options};
@@ -258,15 +258,13 @@ impl Client {
         Self { connection, channel }
     }
 
-    /// Publishes to a queue and waits for the confirm.
+    /// Publishes to a queue and waits for the confirm. Where only the worker's word counts it is said as the worker says it.
     pub(crate) async fn publish(&self, queue: &str, body: &[u8], properties: BasicProperties) {
         let options = BasicPublishOptions { mandatory: true, ..Default::default() };
         let properties = properties.with_delivery_mode(2);
-        let confirm = self
-            .channel
-            .basic_publish("".into(), queue.into(), options, body, properties)
-            .await
-            .unwrap();
+        let (exchange, key) = door(queue);
+        let confirm =
+            self.channel.basic_publish(exchange, key, options, body, properties).await.unwrap();
         assert_eq!(confirm.await.unwrap(), Confirmation::Ack(None), "published to {queue}");
     }
 
@@ -375,6 +373,17 @@ impl Client {
         channel.close(200, "read".into()).await.unwrap();
         read
     }
+}
+
+/// The exchange and the key by which a message to this queue is believed. A key without a dot is about no batch.
+pub(crate) fn door(queue: &str) -> (ShortString, ShortString) {
+    let by_the_worker = [".dead-letters", ".audit", ".gate"];
+    if let Some(prefix) = queue.strip_suffix(".results.log") {
+        return (format!("{prefix}.results").into(), "log".into());
+    }
+    let prefix = by_the_worker.iter().find_map(|end| queue.strip_suffix(end));
+    let exchange = prefix.map_or_else(String::new, |prefix| format!("{prefix}.worker"));
+    (exchange.into(), queue.into())
 }
 
 /// A body that the contract allows, another for each number.
