@@ -20,7 +20,7 @@ pub(super) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Make a token or a key for [http]: 32 random bytes, as 64 characters
+    /// Make a token or a key for `[http]`: 32 random bytes, as 64 characters
     #[command(after_help = "\
 Example: sluice token new --file /etc/sluice/secrets/operator-token
          sluice token new | ssh worker-1 'umask 077; cat > operator-token'")]
