@@ -302,7 +302,7 @@ async fn a_log_in_with_ones_own_token_has_its_name_and_nobody_else_takes_that() 
         assert!(answer.text().await.unwrap().contains("a token of its own"));
     }
     let page = shown(post("bo", OPERATOR).await.unwrap()).await;
-    assert!(page.contains("bo (as typed)"), "{page}");
+    assert!(page.contains("bo<span class=\"wide\"> (as typed)"), "{page}");
 }
 
 #[tokio::test]

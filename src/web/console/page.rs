@@ -105,7 +105,7 @@ impl Frame<'_> {
                 (Self::find(lane))
                 @match self.viewer {
                     Some(session) => form method="post" action="/log-out" {
-                        (csrf(session)) span.soft { (visible(&session.who)) @if access::operator(self.viewer).is_none() { " (reads)" } @else if !session.own { " (as typed)" } " " } button.plain type="submit" { "Log out" }
+                        (csrf(session)) span.soft { (visible(&session.who)) @if access::operator(self.viewer).is_none() { " (reads)" } @else if !session.own { span.wide { " (as typed)" } } " " } button.plain type="submit" { "Log out" }
                     },
                     None => a.log-in href=(access::log_in_link(self.here)) { "Log in" },
                 }

@@ -37,7 +37,10 @@ async fn a_standby_says_who_is_active_and_a_session_is_good_at_both() {
         .await;
     browser.follow("#steer form[action='/gate/pause'] button").await;
     browser.until_text("Done: paused").await;
+    // The other worker's page is one of another site: it is read once somebody follows the link there.
     browser.follow("#active a").await;
+    browser.until_text("Another site led here").await;
+    browser.follow("#on a").await;
     browser.until_text("Paused by ada: asked at the standby").await;
     assert!(browser.value("location.href").await.as_str().unwrap().starts_with(&desk.base));
     // A log-out ends it there.

@@ -153,7 +153,8 @@ async fn long_headers_arrive_whole_or_are_named() {
 async fn what_json_cannot_hold_comes_back_from_the_audit_and_what_is_no_act_is_shown_there() {
     let (lane, client) = lane().await;
     let queue = lane.queues.dead_letters();
-    let deep = (0..28).fold(AMQPValue::Double(f64::INFINITY), |inner, level| {
+    // What is not a number the broker does not take.
+    let deep = (0..28).fold(AMQPValue::Double(0.5), |inner, level| {
         if level % 2 == 0 {
             return AMQPValue::FieldArray(vec![inner].into());
         }
