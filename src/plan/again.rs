@@ -1,5 +1,5 @@
 //! How do requests become a plan again? What failed is written in the format and with the columns of the plan that it
-//! came from, so that it can be put right where it was written, checked and enqueued.
+//! came from, so that it can be fixed where it was written, checked and enqueued.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -36,7 +36,7 @@ impl Past {
     }
 }
 
-/// What is known of a message that is not all in its parcel, for it was too much or could not be read.
+/// What is known of a message that is not all in its parcel, for it was too large or could not be read.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Unread {
     pub(crate) flaw: Option<String>,

@@ -1,4 +1,4 @@
-//! What is a message called? Read leniently from its body alone, where a whole reading would be too much: for the rows of a
+//! What is a message called? Read leniently from its body alone, where a whole reading would take too long: for the rows of a
 //! list.
 
 use serde::Deserialize;

@@ -1,4 +1,4 @@
-//! May the client library be given these properties? If not, or if they are too much to be kept in memory, what is given
+//! May the client library be given these properties? If not, or if they are too large to be kept in memory, what is given
 //! to it in their place: another header of the same message, with all of it that matters to us and can be read alone.
 
 use std::io;
@@ -61,7 +61,7 @@ const X_DEATH: &str = "x-death";
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Replaced {
     pub(super) payload: Vec<u8>,
-    /// What the client library could not have read, in words; none: there was only too much of it.
+    /// What the client library could not have read, in words; none: it was only too large.
     pub(super) flaw: Option<String>,
     /// Where the message id, or a header of the run, cannot be read: what is the same whenever this message is delivered,
     /// and of no other header.

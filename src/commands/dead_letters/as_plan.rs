@@ -1,4 +1,4 @@
-//! `sluice dead-letters export --as plan`: failed rows in the format and columns of their plan, to be put right in the
+//! `sluice dead-letters export --as plan`: failed rows in the format and columns of their plan, to be fixed in the
 //! spreadsheet that they came from, checked and enqueued.
 
 use std::io::Write as _;

@@ -73,7 +73,7 @@ pub enum Steer {
     Set { pause: Option<Pause>, rates: Vec<Rate> },
     /// Start nothing.
     Pause(Pause),
-    /// Lift a pause, and try at once whatever an error has held back.
+    /// Lift a pause, and try at once whatever waits because of an error.
     Resume,
     /// Other limits.
     Rates(Vec<Rate>),

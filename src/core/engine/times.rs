@@ -1,4 +1,4 @@
-//! For how long has everything been held back, and how do the clocks stand to each other?
+//! For how long has everything had to wait, and how do the clocks stand to each other?
 
 use std::time::Duration;
 
